@@ -1,0 +1,17 @@
+# Coffer: `make help` lists the targets. Parts in mk/. V=1 shows commands; PROFILE=release|test|asan|leaky.
+# SPDX-License-Identifier: Apache-2.0
+.DEFAULT_GOAL := all
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+include mk/flags.mk
+include mk/gen.mk
+include mk/build.mk
+include mk/deps.mk
+include mk/test.mk
+include mk/lint.mk
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16

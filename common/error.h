@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * error.h: the one error type. It lives on the caller's stack, so it can't leak and making one
+ * can't fail. Every fallible function takes `struct error *err` last, returns 0 or -1, leaves its
+ * outputs untouched on failure and `err` untouched on success. Codes are the subset of gRPC's that
+ * CSI uses; csi/status.c alone maps them to numbers.
+ *
+ * Rule: a message names the thing that failed ("open '/x/y': Permission denied") and never holds a
+ * key, a token or a request body.
+ */
+#ifndef COFFER_COMMON_ERROR_H
+#define COFFER_COMMON_ERROR_H
+
+#include "common/base.h"
+
+enum error_code {
+    ERR_OK = 0,
+    ERR_CANCELED,
+    ERR_INVALID,         /* the caller sent something malformed; the same call can't succeed */
+    ERR_DEADLINE,
+    ERR_NOT_FOUND,
+    ERR_EXISTS,          /* same name, other content */
+    ERR_PERMISSION,
+    ERR_EXHAUSTED,       /* no space, no memory, no slot */
+    ERR_PRECONDITION,    /* the state forbids it */
+    ERR_ABORTED,         /* busy: another operation holds the volume; retry */
+    ERR_OUT_OF_RANGE,
+    ERR_UNIMPLEMENTED,
+    ERR_INTERNAL,
+    ERR_UNAVAILABLE,     /* something we need is not there now; retry */
+    ERR_DATA_LOSS,       /* the record or the header is not what it must be */
+    ERR_UNAUTHENTICATED,
+    ERR_CODE_COUNT,
+};
+
+struct error {
+    enum error_code code;
+    int sys_errno; /* 0 when no system call failed */
+    char msg[512]; /* NUL-terminated; longer texts are cut with "..." */
+};
+
+#define ERROR_INIT { .code = ERR_OK, .sys_errno = 0, .msg = "" }
+
+/* Sets *err and returns -1, so that `return error_set(...)` reads well. err may be NULL. */
+int error_set(struct error *err, enum error_code code, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/* The same for a failed system call: appends ": strerror"; the code follows from the errno
+ * (ENOSPC/EDQUOT/ENOMEM/EMFILE/ENFILE -> EXHAUSTED, EACCES/EPERM -> PERMISSION, ENOENT -> NOT_FOUND,
+ * EBUSY -> ABORTED, everything else -> INTERNAL). */
+int error_errno(struct error *err, int sys_errno, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/* Puts context in front of an error that is set: "stage volume 'x': <old text>". Returns -1. */
+int error_prefix(struct error *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* Gives a set error another code, keeps its text. Returns -1. */
+int error_recode(struct error *err, enum error_code code);
+
+/* "ABORTED", "DATA_LOSS", ...: gRPC's names. Never NULL. */
+const char *error_code_name(enum error_code code);
+
+/* The code with that name, or ERR_INTERNAL for an unknown one. */
+enum error_code error_code_from_name(const char *name);
+
+#endif

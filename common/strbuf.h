@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * strbuf.h: a growing text with a maximum it is born with. Always NUL-terminated once anything was
+ * added. A write that would pass the maximum (or fails to allocate) sets `failed` and changes nothing;
+ * later writes are then ignored, so a caller checks once, at the end. Not for secrets: see secret.h.
+ * Not thread-safe.
+ */
+#ifndef COFFER_COMMON_STRBUF_H
+#define COFFER_COMMON_STRBUF_H
+
+#include "common/base.h"
+#include "common/error.h"
+
+#include <stdarg.h>
+
+struct strbuf {
+    char *buf; /* NULL while empty */
+    size_t len; /* without the NUL */
+    size_t cap;
+    size_t max; /* most bytes, without the NUL */
+    bool failed;
+};
+
+#define STRBUF_INIT(maximum) { .buf = NULL, .len = 0, .cap = 0, .max = (maximum), .failed = false }
+
+void strbuf_add(struct strbuf *sb, const void *data, size_t len);
+void strbuf_adds(struct strbuf *sb, const char *text);
+void strbuf_addf(struct strbuf *sb, const char *fmt, ...) PRINTF_LIKE(2, 3);
+void strbuf_vaddf(struct strbuf *sb, const char *fmt, va_list args) PRINTF_LIKE(2, 0);
+void strbuf_clear(struct strbuf *sb);    /* keeps the memory, forgets text and `failed` */
+void strbuf_release(struct strbuf *sb);
+const char *strbuf_text(const struct strbuf *sb); /* "" while empty; borrowed */
+char *strbuf_detach(struct strbuf *sb);  /* the caller frees; never NULL unless failed or out of memory */
+/* 0, or -1 with ERR_EXHAUSTED and "<what> is longer than N bytes" when a write was refused. */
+int strbuf_check(const struct strbuf *sb, const char *what, struct error *err) MUST_CHECK;
+
+#define AUTO_STRBUF __attribute__((cleanup(strbuf_release)))
+
+/* Copies text into a fixed array; -1 (nothing written) when it doesn't fit. */
+int str_copy(char *dst, size_t size, const char *src) MUST_CHECK;
+
+#endif

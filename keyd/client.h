@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * keyd/client.h: asks coffer-keyd. No call ever returns key bytes: MINT answers with a wrapped key,
+ * UNWRAP writes the key into the caller's pipe. One connection per call; thread-safe.
+ * docs/PROTOCOL-keyd.md has the wire.
+ */
+#ifndef COFFER_KEYD_CLIENT_H
+#define COFFER_KEYD_CLIENT_H
+
+#include "common/base.h"
+#include "common/error.h"
+#include "volume/record.h"
+
+/* What a key is bound to: the context is SHA-256 over the length-prefixed tuple
+ * ("coffer/v1", "volume", tenant, volume id, volume uuid), made inside keyd. */
+struct keyd_binding {
+    const char *kms;       /* name in the configuration */
+    const char *tenant;
+    const char *volume_id;
+    const char *uuid;
+};
+
+struct keyd_wrapped {
+    char kind[16];
+    char ciphertext[WRAPPED_KEY_MAX + 1];
+    uint64_t version;
+};
+
+enum keyd_use { KEYD_USE_STAGE, KEYD_USE_EXPAND, KEYD_USE_ROTATE, KEYD_USE_BREAK_GLASS };
+
+/* deadline: clock_ms() value. keyd not there, version differs -> ERR_UNAVAILABLE; wrong context or
+ * forged ciphertext -> ERR_PRECONDITION; op or peer not allowed -> ERR_PERMISSION. */
+int keyd_mint(const char *socket_path, const struct keyd_binding *b, uint64_t deadline,
+              struct keyd_wrapped *ret, struct error *err) MUST_CHECK;
+/* pipe_write: the write end of a pipe; keyd writes one frame into it. The caller closes its copy. */
+int keyd_unwrap(const char *socket_path, const struct keyd_binding *b, const struct keyd_wrapped *key,
+                enum keyd_use use, int pipe_write, uint64_t deadline, struct error *err) MUST_CHECK;
+/* STATUS as JSON text (counters, ops allowed, kms and whether it is insecure). */
+int keyd_status(const char *socket_path, uint64_t deadline, struct strbuf *ret, struct error *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,44 @@
+# Compiler, profiles and libraries.
+#   release  optimised, the two gRPC daemons static-pie      test   the same with fault points compiled in
+#   asan     AddressSanitizer + UBSan, everything dynamic    leaky  test + places that leak a key on purpose
+PROFILE ?= release
+BUILD ?= build
+B := $(BUILD)/$(PROFILE)
+GEN := $(BUILD)/gen
+V ?= 0
+Q := $(if $(filter 1,$(V)),,@)
+CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+# 1: warnings are errors (development and CI); 0 for packagers with other compilers
+WERROR ?= 1
+VERSION := 0.1.0
+
+WARN := -Wall -Wextra -Wshadow -Wvla -Wcast-qual -Wformat=2 -Wconversion -Wstrict-prototypes \
+  -Wmissing-prototypes -Wundef -Wpointer-arith -Wno-unused-parameter $(if $(filter 1,$(WERROR)),-Werror)
+HARDEN := -fstack-protector-strong -fstack-clash-protection -fPIE
+CPPFLAGS += -I. -isystem $(GEN) -D_GNU_SOURCE -DCOFFER_VERSION='"$(VERSION)"'
+CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=2 $(HARDEN)
+CFLAGS_test := -O1 -g -DCOFFER_FAULT $(HARDEN)
+CFLAGS_leaky := $(CFLAGS_test) -DCOFFER_LEAKY
+CFLAGS_asan := -O1 -g -DCOFFER_FAULT -DCOFFER_ASAN -fsanitize=address,undefined -fno-sanitize-recover=all \
+  -fno-omit-frame-pointer -fPIE
+LDFLAGS_release := -Wl,-z,relro,-z,now
+LDFLAGS_test := $(LDFLAGS_release)
+LDFLAGS_leaky := $(LDFLAGS_release)
+LDFLAGS_asan := -fsanitize=address,undefined
+ALL_CFLAGS := -std=gnu11 $(WARN) $(CFLAGS_$(PROFILE)) $(CFLAGS)
+ALL_LDFLAGS := $(LDFLAGS_$(PROFILE)) $(LDFLAGS)
+
+# libgrpc_unsecure is absl's, c-ares' and upb's user; Debian's pkg-config lists only a part of them
+ABSL := $(patsubst /usr/lib/x86_64-linux-gnu/lib%.a,-l%,$(wildcard /usr/lib/x86_64-linux-gnu/libabsl_*.a))
+LIBS_GRPC_STATIC := -lprotobuf-c -Wl,--start-group -lgrpc_unsecure -lgpr -lupb -laddress_sorting -lcares -lz \
+  $(ABSL) -Wl,--end-group -lstdc++ -lm
+LIBS_GRPC_SHARED := -lprotobuf-c -lgrpc_unsecure -lgpr
+STATIC := $(if $(filter asan,$(PROFILE)),,1)
+LIBS_GRPC := $(if $(STATIC),$(LIBS_GRPC_STATIC),$(LIBS_GRPC_SHARED))
+LIBS_COMMON := -ljansson -lmd -lpthread
+LIBS_CRYPT := -lcryptsetup -ldevmapper -lblkid -lcrypto -lseccomp
+LIBS_KEYD := -lcrypto -lseccomp
+LIBS_TEST := -lcmocka

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config.h: the one strict JSON file of pools and key services, the same in all binaries. Unknown key,
+ * wrong type, unknown backend or kms prefix -> an error that names it. Owner: config_free.
+ */
+#ifndef COFFER_VOLUME_CONFIG_H
+#define COFFER_VOLUME_CONFIG_H
+
+#include "common/base.h"
+#include "common/cleanup.h"
+#include "common/error.h"
+#include "volume/id.h"
+#include "volume/record.h"
+
+#define CONFIG_KMS_PER_POOL 8
+
+struct pool_config {
+    char name[POOL_NAME_MAX + 1];
+    char backend[16];                 /* "file" */
+    char path[4096];                  /* absolute */
+    char kms[CONFIG_KMS_PER_POOL][KMS_NAME_MAX + 1]; /* allowed ones; [0] is the default */
+    size_t n_kms;
+    char allocate[16];                /* "full" */
+};
+
+struct kms_config {
+    char name[KMS_NAME_MAX + 1];
+    char uri[1024];                   /* file:///path; later hcvault://, hcvault+kv:// */
+};
+
+struct config {
+    struct pool_config *pools;
+    size_t n_pools;
+    struct kms_config *kms;
+    size_t n_kms;
+    char default_tenant[64];          /* "" when not configured */
+};
+
+int config_load(const char *path, struct config **ret, struct error *err) MUST_CHECK;
+int config_decode(const char *text, size_t len, struct config **ret, struct error *err) MUST_CHECK;
+void config_free(struct config *c);
+const struct pool_config *config_pool(const struct config *c, const char *name); /* NULL: none */
+const struct kms_config *config_kms(const struct config *c, const char *name);
+bool pool_allows_kms(const struct pool_config *p, const char *kms);
+
+DEFINE_AUTO(config, config_free)
+#define AUTO_CONFIG __attribute__((cleanup(cleanup_config)))
+
+#endif
