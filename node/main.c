@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * coffer-node: CSI Identity and Node on one socket, coffer.v1.NodeAdmin on another that only root can open.
+ * Root with CAP_SYS_ADMIN and no network; it never sees a key.
+ */
+#include "common/base.h"
+#include "node/node.h"
+
+#include "common/flags.h"
+#include "common/log.h"
+#include "common/secret.h"
+#include "csi/server.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct options {
+    const char *endpoint, *admin_endpoint, *config, *keyd_socket, *crypt_helper, *device_dir;
+    const char *driver_name, *node_id, *expand, *log_level, *log_format;
+    bool host_network, version;
+};
+
+static int usage_error(const struct error *err)
+{
+    fprintf(stderr, "coffer-node: %s\n", err->msg);
+    return 2;
+}
+
+static int parse_options(struct options *o, int argc, char **argv, bool *ret_done, struct error *err)
+{
+    const struct flag flags[] = {
+        { "endpoint", "CSI_ENDPOINT", FLAG_STRING, &o->endpoint, "unix:///run/coffer/csi.sock",
+          "CSI socket", NULL },
+        { "admin-endpoint", NULL, FLAG_STRING, &o->admin_endpoint, "unix:///run/coffer/admin.sock",
+          "socket of coffer.v1.NodeAdmin, for root only", NULL },
+        { "config", "COFFER_CONFIG", FLAG_STRING, &o->config, "/etc/coffer/config.json",
+          "pools and key services", NULL },
+        { "keyd-socket", NULL, FLAG_STRING, &o->keyd_socket, "/run/coffer/keyd.sock",
+          "socket of coffer-keyd", NULL },
+        { "crypt-helper", NULL, FLAG_STRING, &o->crypt_helper, "/usr/libexec/coffer/coffer-crypt",
+          "absolute path of coffer-crypt", NULL },
+        { "device-dir", NULL, FLAG_STRING, &o->device_dir, "/dev/coffer",
+          "our own device nodes, on a file system that allows them", NULL },
+        { "driver-name", NULL, FLAG_STRING, &o->driver_name, "csi.coffer.dev", "CSI driver name", NULL },
+        { "node-id", "NODE_ID", FLAG_STRING, &o->node_id, "", "this node; default: the host's name", NULL },
+        { "expand", NULL, FLAG_STRING, &o->expand, "controller",
+          "who grows a volume's image", "controller|node" },
+        { "host-network", NULL, FLAG_BOOL, &o->host_network, "false",
+          "stay in the network namespace it was started in", NULL },
+        { "log-level", NULL, FLAG_STRING, &o->log_level, "info", "least important line",
+          "error|warn|info|debug" },
+        { "log-format", NULL, FLAG_STRING, &o->log_format, "text", "shape of a line", "text|json" },
+        { "version", NULL, FLAG_BOOL, &o->version, "false", "print the version and exit", NULL },
+    };
+    int first = 0;
+    bool help = false;
+
+    if (flags_parse(flags, ARRAY_SIZE(flags), argc, argv, &first, &help, err) < 0)
+        return -1;
+    if (help)
+        flags_help(flags, ARRAY_SIZE(flags), "usage: coffer-node [flags]", stdout);
+    if (o->version && !help)
+        printf("coffer-node %s\n", COFFER_VERSION);
+    *ret_done = help || o->version;
+    if (!*ret_done && first < argc)
+        return error_set(err, ERR_INVALID, "unexpected argument '%s'", argv[first]);
+    return 0;
+}
+
+static int setup_log(const struct options *o, struct error *err)
+{
+    enum log_level level;
+    enum log_format format;
+
+    if (log_level_parse(o->log_level, &level) < 0 || log_format_parse(o->log_format, &format) < 0)
+        return error_set(err, ERR_INVALID, "--log-level or --log-format isn't known");
+    log_setup(level, format);
+    return 0;
+}
+
+static int name_node(struct node *node, const struct options *o, struct error *err)
+{
+    static char host[64];
+
+    node->driver_name = o->driver_name;
+    node->node_id = o->node_id;
+    if (o->node_id[0] == '\0') {
+        if (gethostname(host, sizeof(host)) < 0)
+            return error_errno(err, errno, "host name");
+        host[sizeof(host) - 1] = '\0';
+        node->node_id = host;
+    }
+    if (snprintf(node->topology_key, sizeof(node->topology_key), "topology.%s/node", o->driver_name) >=
+        (int)sizeof(node->topology_key))
+        return error_set(err, ERR_INVALID, "--driver-name '%s' is too long", o->driver_name);
+    return 0;
+}
+
+/* Owns nothing but memory that lives as long as the process. */
+static int setup_node(struct node *node, const struct options *o, struct error *err)
+{
+    struct config *config = NULL;
+
+    if (o->crypt_helper[0] != '/')
+        return error_set(err, ERR_INVALID, "--crypt-helper '%s' must be an absolute path", o->crypt_helper);
+    if (name_node(node, o, err) < 0 || config_load(o->config, &config, err) < 0)
+        return -1;
+    node->config = config;
+    node->keyd_socket = o->keyd_socket;
+    node->crypt.helper = o->crypt_helper;
+    node->device_dir = o->device_dir;
+    node->expand_on_node = strcmp(o->expand, "node") == 0;
+    node->locks = keylock_new();
+    if (node->locks == NULL)
+        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    return pool_set_open(config, &node->pools, err);
+}
+
+/* The node talks to unix sockets only; an empty network namespace makes that a fact. */
+static int drop_network(const struct options *o, struct error *err)
+{
+    if (o->host_network || unshare(CLONE_NEWNET) == 0)
+        return 0;
+    return error_errno(err, errno, "leave the network (needs root; --host-network stays in it)");
+}
+
+static int serve(struct node *node, const struct options *o, struct error *err)
+{
+    const struct csi_service csi = { .identity = &node_identity_ops, .node = &node_ops, .ctx = node };
+    const struct csi_service admin = { .admin = &node_admin_ops, .ctx = node };
+    const struct csi_server_options csi_options = { .endpoint = o->endpoint };
+    const struct csi_server_options admin_options = { .endpoint = o->admin_endpoint, .workers = 2 };
+    struct csi_server *servers[2];
+
+    csi_server_init();
+    if (csi_server_start(&csi_options, &csi, &servers[0], err) < 0 ||
+        csi_server_start(&admin_options, &admin, &servers[1], err) < 0)
+        return -1;
+    log_info("coffer-node serves", KV("version", COFFER_VERSION), KV("endpoint", o->endpoint),
+             KV("node_id", node->node_id), KV("expand", o->expand));
+    return csi_server_run(servers, ARRAY_SIZE(servers), NULL, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    static struct node node;
+    struct options o = { .endpoint = NULL };
+    struct error err = ERROR_INIT;
+    bool done = false;
+
+    umask(0077);
+    if (parse_options(&o, argc, argv, &done, &err) < 0)
+        return usage_error(&err);
+    if (done)
+        return 0;
+    if (setup_log(&o, &err) < 0 || setup_node(&node, &o, &err) < 0)
+        return usage_error(&err);
+    if (secret_harden_process(&err) < 0 || drop_network(&o, &err) < 0 || serve(&node, &o, &err) < 0) {
+        log_error("coffer-node can't serve", KV("error", err.msg));
+        csi_server_exit(1);
+    }
+    csi_server_exit(0);
+}

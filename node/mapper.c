@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "node/mapper.h"
+
+#include "common/cleanup.h"
+#include "common/fs.h"
+#include "common/parse.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+static int sysfs_line(const char *block, const char *file, char *ret, size_t size, struct error *err)
+{
+    char path[320];
+
+    if (snprintf(path, sizeof(path), "/sys/block/%s/%s", block, file) >= (int)sizeof(path))
+        return error_set(err, ERR_INTERNAL, "block device name '%s' is too long", block);
+    return fs_read_line(path, ret, size, err);
+}
+
+static int parse_dev(const char *text, dev_t *ret)
+{
+    char major_text[16];
+    const char *colon = strchr(text, ':');
+    uint64_t major_no, minor_no;
+
+    if (colon == NULL || (size_t)(colon - text) >= sizeof(major_text))
+        return -1;
+    memcpy(major_text, text, (size_t)(colon - text));
+    major_text[colon - text] = '\0';
+    if (parse_u64(major_text, &major_no) < 0 || parse_u64(colon + 1, &minor_no) < 0)
+        return -1;
+    *ret = makedev((unsigned)major_no, (unsigned)minor_no);
+    return 0;
+}
+
+static int read_mapping(const char *block, struct live_mapping *ret, struct error *err)
+{
+    char dev[32], sectors[32], ro[8];
+    struct live_mapping m = { .dev = 0 };
+    uint64_t n;
+
+    if (sysfs_line(block, "dm/uuid", m.dm_uuid, sizeof(m.dm_uuid), err) < 0 ||
+        sysfs_line(block, "dev", dev, sizeof(dev), err) < 0 ||
+        sysfs_line(block, "size", sectors, sizeof(sectors), err) < 0 ||
+        sysfs_line(block, "ro", ro, sizeof(ro), err) < 0)
+        return -1;
+    if (parse_dev(dev, &m.dev) < 0 || parse_u64(sectors, &n) < 0)
+        return error_set(err, ERR_INTERNAL, "sysfs of '%s' isn't readable as numbers", block);
+    m.size = n * 512;
+    m.read_only = strcmp(ro, "1") == 0;
+    *ret = m;
+    return 0;
+}
+
+int mapper_find(const char *dm_name, struct live_mapping *ret, struct error *err)
+{
+    DIR *dir = opendir("/sys/block");
+    struct dirent *e;
+    char name[256];
+    int r = 1;
+
+    if (dir == NULL)
+        return error_errno(err, errno, "open '/sys/block'");
+    while (r == 1 && (e = readdir(dir)) != NULL) {
+        if (strncmp(e->d_name, "dm-", 3) != 0)
+            continue;
+        /* a device that went away meanwhile has no name to compare: not the one we look for */
+        if (sysfs_line(e->d_name, "dm/name", name, sizeof(name), NULL) == 0 && strcmp(name, dm_name) == 0)
+            r = read_mapping(e->d_name, ret, err);
+    }
+    (void)closedir(dir);
+    if (r == 1)
+        return error_set(err, ERR_NOT_FOUND, "there is no mapping '%s'", dm_name);
+    return r;
+}
+
+/* The number's name and uuid in sysfs are the ones meant: a number can be re-used by another volume. */
+static int check_number(dev_t dev, const char *dm_name, const char *dm_uuid, struct error *err)
+{
+    char path[96], name[256], uuid[256];
+
+    (void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/dm/name", major(dev), minor(dev));
+    if (fs_read_line(path, name, sizeof(name), err) < 0)
+        return -1;
+    (void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/dm/uuid", major(dev), minor(dev));
+    if (fs_read_line(path, uuid, sizeof(uuid), err) < 0)
+        return -1;
+    if (strcmp(name, dm_name) != 0 || strcmp(uuid, dm_uuid) != 0)
+        return error_set(err, ERR_ABORTED, "device %u:%u is no longer mapping '%s'", major(dev), minor(dev),
+                         dm_name);
+    return 0;
+}
+
+static int make_node(int dir, const char *name, dev_t dev, struct error *err)
+{
+    struct stat st;
+
+    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+        if (S_ISBLK(st.st_mode) && st.st_rdev == dev)
+            return 0;
+        if (unlinkat(dir, name, 0) < 0)
+            return error_errno(err, errno, "remove stale device node '%s'", name);
+    }
+    if (mknodat(dir, name, S_IFBLK | 0600, dev) < 0)
+        return error_errno(err, errno, "make device node '%s'", name);
+    return 0;
+}
+
+static int open_checked(int dir, const char *name, dev_t dev, bool writable, int *ret, struct error *err)
+{
+    int flags = (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+    AUTO_CLOSE int fd = openat(dir, name, flags);
+    struct stat st;
+
+    if (fd < 0)
+        return error_errno(err, errno, "open device node '%s'", name);
+    if (fstat(fd, &st) < 0 || !S_ISBLK(st.st_mode) || st.st_rdev != dev)
+        return error_set(err, ERR_ABORTED, "device node '%s' changed while it was opened", name);
+    *ret = TAKE_FD(fd);
+    return 0;
+}
+
+int mapper_node_open(const char *device_dir, const char *dm_name, const char *dm_uuid, dev_t dev,
+                     bool writable, struct mapper_node *ret, struct error *err)
+{
+    AUTO_CLOSE int dir = -1, fd = -1;
+
+    if (fs_mkdir_p(device_dir, 0700, err) < 0 || fs_open_dir(device_dir, &dir, err) < 0)
+        return -1;
+    if (make_node(dir, dm_name, dev, err) < 0 ||
+        open_checked(dir, dm_name, dev, writable, &fd, err) < 0 ||
+        check_number(dev, dm_name, dm_uuid, err) < 0)
+        return -1;
+    if (snprintf(ret->path, sizeof(ret->path), "%s/%s", device_dir, dm_name) >= (int)sizeof(ret->path))
+        return error_set(err, ERR_INVALID, "--device-dir '%s' is too long", device_dir);
+    ret->fd = TAKE_FD(fd);
+    return 0;
+}
+
+void mapper_node_close(struct mapper_node *n)
+{
+    cleanup_close(&n->fd);
+    n->fd = -1;
+}
+
+void mapper_node_unlink(const char *device_dir, const char *dm_name)
+{
+    char path[256];
+
+    if (snprintf(path, sizeof(path), "%s/%s", device_dir, dm_name) < (int)sizeof(path))
+        (void)unlink(path); /* a node left behind is checked before it is used again */
+}

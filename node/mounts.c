@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "node/mounts.h"
+
+#include "common/fs.h"
+#include "common/strbuf.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#define MOUNTINFO_MAX MIB(64) /* a node with 10,000 pods has some 10 MiB */
+
+static void entry_release(struct mount_entry *e)
+{
+    free(e->root);
+    free(e->point);
+    free(e->fs_type);
+}
+
+void mount_table_release(struct mount_table *t)
+{
+    for (size_t i = 0; i < t->n; i++)
+        entry_release(&t->items[i]);
+    free(t->items);
+    *t = (struct mount_table){ .items = NULL, .n = 0 };
+}
+
+static bool octal(char c)
+{
+    return c >= '0' && c <= '7';
+}
+
+/* The kernel writes space, tab, newline and backslash as \ooo. */
+static char *unescape(const char *text, size_t len)
+{
+    char *out = malloc(len + 1);
+    size_t n = 0;
+
+    if (out == NULL)
+        return NULL;
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] == '\\' && i + 3 < len && octal(text[i + 1]) && octal(text[i + 2]) &&
+            octal(text[i + 3])) {
+            out[n++] = (char)((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0'));
+            i += 3;
+        } else {
+            out[n++] = text[i];
+        }
+    }
+    out[n] = '\0';
+    return out;
+}
+
+#define MAX_FIELDS 64
+
+struct field { const char *text; size_t len; };
+
+static size_t split_fields(const char *line, size_t len, struct field f[MAX_FIELDS])
+{
+    size_t n = 0, start = 0;
+
+    for (size_t i = 0; i <= len && n < MAX_FIELDS; i++) {
+        if (i < len && line[i] != ' ')
+            continue;
+        if (i > start)
+            f[n++] = (struct field){ .text = line + start, .len = i - start };
+        start = i + 1;
+    }
+    return n;
+}
+
+static bool has_option(const struct field *f, const char *option)
+{
+    size_t want = strlen(option);
+
+    for (size_t i = 0; i < f->len;) {
+        size_t end = i;
+        while (end < f->len && f->text[end] != ',')
+            end++;
+        if (end - i == want && memcmp(f->text + i, option, want) == 0)
+            return true;
+        i = end + 1;
+    }
+    return false;
+}
+
+static int parse_number(const struct field *f, size_t *at, unsigned *ret)
+{
+    uint64_t n = 0;
+    size_t start = *at;
+
+    while (*at < f->len && f->text[*at] >= '0' && f->text[*at] <= '9' && n <= UINT32_MAX)
+        n = n * 10 + (uint64_t)(f->text[(*at)++] - '0');
+    if (*at == start || n > UINT32_MAX)
+        return -1;
+    *ret = (unsigned)n;
+    return 0;
+}
+
+static int parse_dev(const struct field *f, dev_t *ret)
+{
+    unsigned major_no, minor_no;
+    size_t at = 0;
+
+    if (parse_number(f, &at, &major_no) < 0 || at >= f->len || f->text[at++] != ':' ||
+        parse_number(f, &at, &minor_no) < 0 || at != f->len)
+        return -1;
+    *ret = makedev(major_no, minor_no);
+    return 0;
+}
+
+/* "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue" */
+static int parse_line(const char *line, size_t len, struct mount_entry *ret)
+{
+    struct field f[MAX_FIELDS];
+    size_t n = split_fields(line, len, f), dash = 6, at = 0;
+    unsigned id;
+
+    while (dash < n && !(f[dash].len == 1 && f[dash].text[0] == '-'))
+        dash++;
+    if (n < 9 || dash + 2 >= n || parse_number(&f[0], &at, &id) < 0 || parse_dev(&f[2], &ret->dev) < 0)
+        return -1;
+    ret->id = id;
+    ret->root = unescape(f[3].text, f[3].len);
+    ret->point = unescape(f[4].text, f[4].len);
+    ret->fs_type = unescape(f[dash + 1].text, f[dash + 1].len);
+    ret->read_only = has_option(&f[5], "ro") || (dash + 3 < n && has_option(&f[dash + 3], "ro"));
+    return 0;
+}
+
+static int add_entry(struct mount_table *t, const struct mount_entry *e)
+{
+    /* grows by doubling: n is a power of two when the room is used up */
+    if ((t->n & (t->n - 1)) == 0) {
+        struct mount_entry *items =
+            reallocarray(t->items, t->n == 0 ? 1 : t->n * 2, sizeof(*items));
+        if (items == NULL)
+            return -1;
+        t->items = items;
+    }
+    t->items[t->n++] = *e;
+    return 0;
+}
+
+static int parse_lines(const char *text, size_t len, struct mount_table *t, struct error *err)
+{
+    for (size_t at = 0; at < len;) {
+        const char *newline = memchr(text + at, '\n', len - at);
+        size_t end = newline != NULL ? (size_t)(newline - text) : len;
+        struct mount_entry e = { .root = NULL };
+
+        if (parse_line(text + at, end - at, &e) < 0)
+            return error_set(err, ERR_INTERNAL, "mountinfo has a line that isn't one: '%.*s'",
+                             (int)(end - at > 200 ? 200 : end - at), text + at);
+        if (e.root == NULL || e.point == NULL || e.fs_type == NULL || add_entry(t, &e) < 0) {
+            entry_release(&e);
+            return error_set(err, ERR_EXHAUSTED, "out of memory for mountinfo");
+        }
+        at = end + 1;
+    }
+    return 0;
+}
+
+int mount_table_parse(const char *text, size_t len, struct mount_table *ret, struct error *err)
+{
+    AUTO_MOUNT_TABLE struct mount_table t = { .items = NULL, .n = 0 };
+
+    if (parse_lines(text, len, &t, err) < 0)
+        return -1;
+    *ret = t;
+    t = (struct mount_table){ .items = NULL, .n = 0 };
+    return 0;
+}
+
+int mount_table_load(struct mount_table *ret, struct error *err)
+{
+    AUTO_STRBUF struct strbuf sb = STRBUF_INIT(MOUNTINFO_MAX);
+    AUTO_CLOSE int fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return error_errno(err, errno, "open '/proc/self/mountinfo'");
+    if (fs_read_fd(fd, "/proc/self/mountinfo", MOUNTINFO_MAX, &sb, err) < 0)
+        return -1;
+    return mount_table_parse(strbuf_text(&sb), sb.len, ret, err);
+}
+
+const struct mount_entry *mount_table_at(const struct mount_table *t, const char *path)
+{
+    const struct mount_entry *found = NULL;
+
+    for (size_t i = 0; i < t->n; i++) /* later lines lie on top */
+        if (strcmp(t->items[i].point, path) == 0)
+            found = &t->items[i];
+    return found;
+}
+
+static bool is_device_file_system(const char *fs_type)
+{
+    return strcmp(fs_type, "devtmpfs") == 0 || strcmp(fs_type, "tmpfs") == 0;
+}
+
+enum mount_match mount_match(const struct mount_entry *entry, dev_t mapping)
+{
+    struct stat st;
+
+    if (entry == NULL)
+        return MOUNT_NONE;
+    if (entry->dev == mapping)
+        return MOUNT_OURS;
+    if (is_device_file_system(entry->fs_type) && stat(entry->point, &st) == 0 &&
+        S_ISBLK(st.st_mode) && st.st_rdev == mapping)
+        return MOUNT_OURS;
+    return MOUNT_FOREIGN;
+}
+
+static int configure(int fs_fd, unsigned cmd, const char *key, const char *value, struct error *err)
+{
+    char text[256] = "";
+
+    if (fsconfig(fs_fd, cmd, key, value, 0) == 0)
+        return 0;
+    int saved = errno;
+    ssize_t n = read(fs_fd, text, sizeof(text) - 1); /* the kernel's own words, "e <message>" */
+    if (n > 2)
+        return error_errno(err, saved, "%s (%.*s)", key != NULL ? key : "mount", (int)n - 2, text + 2);
+    return error_errno(err, saved, "mount option '%s'", key != NULL ? key : "create");
+}
+
+static int configure_option(int fs_fd, const char *option, size_t len, struct error *err)
+{
+    char text[64];
+
+    if (len >= sizeof(text))
+        return error_set(err, ERR_INVALID, "mount option '%.*s' is too long", (int)len, option);
+    memcpy(text, option, len);
+    text[len] = '\0';
+    char *eq = strchr(text, '=');
+    if (eq == NULL)
+        return configure(fs_fd, FSCONFIG_SET_FLAG, text, NULL, err);
+    *eq = '\0';
+    return configure(fs_fd, FSCONFIG_SET_STRING, text, eq + 1, err);
+}
+
+static int configure_data(int fs_fd, const char *data, struct error *err)
+{
+    while (*data != '\0') {
+        size_t len = strcspn(data, ",");
+        if (len > 0 && configure_option(fs_fd, data, len, err) < 0)
+            return -1;
+        data += len + (data[len] == ',' ? 1 : 0);
+    }
+    return 0;
+}
+
+/* mount(2)'s bits that the new API takes as options of the super block, and as attributes of the mount. */
+static const struct { unsigned long bit; const char *option; } super_flags[] = {
+    { MS_SYNCHRONOUS, "sync" }, { MS_DIRSYNC, "dirsync" }, { MS_LAZYTIME, "lazytime" },
+};
+static const struct { unsigned long bit; unsigned attribute; } mount_flags[] = {
+    { MS_NOATIME, MOUNT_ATTR_NOATIME },   { MS_NODIRATIME, MOUNT_ATTR_NODIRATIME },
+    { MS_NOEXEC, MOUNT_ATTR_NOEXEC },     { MS_RDONLY, MOUNT_ATTR_RDONLY },
+};
+
+static int configure_all(int fs_fd, const char *device, const struct mount_options *o,
+                         struct error *err)
+{
+    if (configure(fs_fd, FSCONFIG_SET_STRING, "source", device, err) < 0)
+        return -1;
+    if (o->read_only && configure(fs_fd, FSCONFIG_SET_FLAG, "ro", NULL, err) < 0)
+        return -1;
+    for (size_t i = 0; i < ARRAY_SIZE(super_flags); i++)
+        if ((o->flags & super_flags[i].bit) != 0 &&
+            configure(fs_fd, FSCONFIG_SET_FLAG, super_flags[i].option, NULL, err) < 0)
+            return -1;
+    if (configure_data(fs_fd, o->data, err) < 0)
+        return -1;
+    return configure(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, err);
+}
+
+static unsigned attributes(const struct mount_options *o)
+{
+    unsigned attr = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | (o->read_only ? MOUNT_ATTR_RDONLY : 0);
+
+    for (size_t i = 0; i < ARRAY_SIZE(mount_flags); i++)
+        if ((o->flags & mount_flags[i].bit) != 0)
+            attr |= mount_flags[i].attribute;
+    return attr;
+}
+
+static int attach_mount(int mount_fd, const char *target, struct error *err)
+{
+    AUTO_CLOSE int target_fd = -1;
+
+    if (fs_open_path(target, &target_fd, err) < 0)
+        return -1;
+    if (move_mount(mount_fd, "", target_fd, "",
+                MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+        return error_errno(err, errno, "mount at '%s'", target);
+    return 0;
+}
+
+int mount_filesystem(const char *fs_type, const char *device, const char *target,
+                     const struct mount_options *o, struct error *err)
+{
+    AUTO_CLOSE int fs_fd = fsopen(fs_type, FSOPEN_CLOEXEC);
+
+    if (fs_fd < 0)
+        return error_errno(err, errno, "fsopen '%s'", fs_type);
+    if (configure_all(fs_fd, device, o, err) < 0)
+        return error_prefix(err, "mount %s at '%s'", fs_type, target);
+    AUTO_CLOSE int mount_fd = fsmount(fs_fd, FSMOUNT_CLOEXEC, attributes(o));
+    if (mount_fd < 0)
+        return error_errno(err, errno, "fsmount %s for '%s'", fs_type, target);
+    return attach_mount(mount_fd, target, err);
+}
+
+int mount_bind(const char *source, const char *target, bool read_only, struct error *err)
+{
+    AUTO_CLOSE int source_fd = -1;
+
+    if (fs_open_path(source, &source_fd, err) < 0)
+        return -1;
+    AUTO_CLOSE int tree = open_tree(source_fd, "",
+                                       OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    if (tree < 0)
+        return error_errno(err, errno, "open_tree '%s'", source);
+    struct mount_attr attr = { .attr_set = MOUNT_ATTR_NOSUID | (read_only ? MOUNT_ATTR_RDONLY : 0) };
+    if (mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
+        return error_errno(err, errno, "mount_setattr for '%s'", target);
+    return attach_mount(tree, target, err);
+}
+
+int mount_remove(const char *target, struct error *err)
+{
+    if (umount2(target, UMOUNT_NOFOLLOW) == 0)
+        return 0;
+    return error_errno(err, errno, "unmount '%s'", target);
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * node/node.h: what coffer-node is made of: configuration, pools, helpers. Filled by main, immutable
+ * afterwards (the key lock has its own mutex), shared by all threads.
+ */
+#ifndef COFFER_NODE_NODE_H
+#define COFFER_NODE_NODE_H
+
+#include "backends/backend.h"
+#include "common/base.h"
+#include "common/keylock.h"
+#include "crypt/client.h"
+#include "csi/api.h"
+#include "volume/config.h"
+
+struct node {
+    const struct config *config;
+    struct pool_set *pools;
+    struct keylock *locks;
+    struct crypt_client crypt;
+    const char *keyd_socket;
+    const char *device_dir;  /* our own device nodes, 0700; on a file system that allows devices */
+    const char *driver_name;
+    const char *node_id;
+    char topology_key[128];  /* topology.<driver name>/node */
+    bool expand_on_node;     /* --expand=node: NodeExpand grows the image too */
+};
+
+/* service.c: ctx of all of them is a struct node *. */
+extern const struct csi_identity_ops node_identity_ops;
+extern const struct csi_node_ops node_ops;
+extern const struct csi_admin_ops node_admin_ops;
+
+/* One file each. */
+int node_stage_volume(void *ctx, struct csi_call *, const struct csi_stage_request *, struct error *);
+int node_unstage_volume(void *ctx, struct csi_call *, const struct csi_unstage_request *,
+                        struct error *);
+int node_publish_volume(void *ctx, struct csi_call *, const struct csi_publish_request *,
+                        struct error *);
+int node_unpublish_volume(void *ctx, struct csi_call *, const struct csi_unpublish_request *,
+                          struct error *);
+int node_get_volume_stats(void *ctx, struct csi_call *, const struct csi_stats_request *,
+                          struct csi_stats_reply *, struct error *);
+int node_expand_volume(void *ctx, struct csi_call *, const struct csi_expand_request *,
+                       struct csi_node_expand_reply *, struct error *);
+int node_unlock_key(void *ctx, struct csi_call *, const struct csi_unlock_key_request *,
+                    struct error *);
+
+#endif

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * publish.c: NodePublish shows a staged volume at a target path. The kernel's mount table is the only memory:
+ * which targets exist, whether they are read-only, which volume they show.
+ */
+#include "common/base.h"
+#include "node/node.h"
+
+#include "common/cleanup.h"
+#include "common/fault.h"
+#include "node/mapper.h"
+#include "node/mounts.h"
+#include "node/op.h"
+#include "node/request.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct publish {
+    struct node_op *op;
+    const struct csi_publish_request *req;
+    struct usage use;
+    struct live_mapping live;
+    struct mount_table table;
+    bool read_only;
+};
+
+static int find_mapping(struct publish *p, struct error *err)
+{
+    if (mapper_find(p->op->dm_name, &p->live, err) == 0)
+        return 0;
+    if (err->code == ERR_NOT_FOUND)
+        return error_set(err, ERR_PRECONDITION, "volume '%s' isn't staged on this node", p->op->id_text);
+    return -1;
+}
+
+static int check_staging(const struct publish *p, struct error *err)
+{
+    const struct mount_entry *entry = mount_table_at(&p->table, p->req->staging_target_path);
+
+    if (p->use.block) {
+        if (p->live.read_only && !p->read_only)
+            return error_set(err, ERR_PRECONDITION, "volume '%s' is staged read-only", p->op->id_text);
+        return 0;
+    }
+    if (mount_match(entry, p->live.dev) != MOUNT_OURS)
+        return error_set(err, ERR_PRECONDITION, "volume '%s' isn't staged at '%s'", p->op->id_text,
+                         p->req->staging_target_path);
+    if (entry->read_only && !p->read_only)
+        return error_set(err, ERR_PRECONDITION, "volume '%s' is staged read-only", p->op->id_text);
+    return 0;
+}
+
+/* 0: not there yet. 1: there as asked. */
+static int look_at_target(const struct publish *p, struct error *err)
+{
+    const struct mount_entry *entry = mount_table_at(&p->table, p->req->target_path);
+
+    switch (mount_match(entry, p->live.dev)) {
+    case MOUNT_NONE:
+        return 0;
+    case MOUNT_FOREIGN:
+        return error_set(err, ERR_EXISTS, "something else is mounted at '%s'", p->req->target_path);
+    default:
+        break;
+    }
+    if (entry->read_only != p->read_only)
+        return error_set(err, ERR_EXISTS, "volume '%s' is already published %s at '%s'", p->op->id_text,
+                         entry->read_only ? "read-only" : "read-write", p->req->target_path);
+    return 1;
+}
+
+static int check_single_target(const struct publish *p, struct error *err)
+{
+    for (size_t i = 0; i < p->table.n && p->use.single_target; i++) {
+        const struct mount_entry *e = &p->table.items[i];
+        if (mount_match(e, p->live.dev) != MOUNT_OURS ||
+            strcmp(e->point, p->req->staging_target_path) == 0 ||
+            strcmp(e->point, p->req->target_path) == 0)
+            continue;
+        return error_set(err, ERR_PRECONDITION,
+                         "volume '%s' allows a single writer and is already published at '%s'",
+                         p->op->id_text, e->point);
+    }
+    return 0;
+}
+
+static int make_target(const char *path, bool block, struct error *err)
+{
+    if (!block) {
+        if (mkdir(path, 0750) == 0 || errno == EEXIST)
+            return 0;
+        return error_errno(err, errno, "make target directory '%s'", path);
+    }
+    AUTO_CLOSE int fd = open(path, O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_RDONLY, 0600);
+    if (fd < 0)
+        return error_errno(err, errno, "make target file '%s'", path);
+    return 0;
+}
+
+static int bind_block(const struct publish *p, struct error *err)
+{
+    AUTO_MAPPER_NODE struct mapper_node node = MAPPER_NODE_INIT;
+
+    if (mapper_node_open(p->op->node->device_dir, p->op->dm_name, p->live.dm_uuid, p->live.dev, false,
+                         &node, err) < 0)
+        return -1;
+    return mount_bind(node.path, p->req->target_path, p->read_only, err);
+}
+
+static int bind_target(const struct publish *p, struct error *err)
+{
+    FAULT_POINT("publish:target:before");
+    if (make_target(p->req->target_path, p->use.block, err) < 0)
+        return -1;
+    FAULT_POINT("publish:target:after");
+    int r = p->use.block ? bind_block(p, err)
+                                : mount_bind(p->req->staging_target_path, p->req->target_path,
+                                             p->read_only, err);
+    FAULT_POINT("publish:bind:after");
+    if (r < 0) /* fails when it isn't empty or wasn't ours: then it stays */
+        (void)(p->use.block ? unlink(p->req->target_path) : rmdir(p->req->target_path));
+    return r;
+}
+
+static int publish_run(struct publish *p, struct error *err)
+{
+    if (find_mapping(p, err) < 0 || mount_table_load(&p->table, err) < 0 || check_staging(p, err) < 0)
+        return -1;
+    int there = look_at_target(p, err);
+    if (there != 0)
+        return there < 0 ? -1 : 0;
+    if (check_single_target(p, err) < 0)
+        return -1;
+    return bind_target(p, err);
+}
+
+int node_publish_volume(void *ctx, struct csi_call *call, const struct csi_publish_request *req,
+                        struct error *err)
+{
+    AUTO_NODE_OP struct node_op op = NODE_OP_INIT;
+    struct publish p = { .op = &op, .req = req };
+
+    if (request_usage(&req->capability, &p.use, err) < 0 ||
+        request_path(req->target_path, "target_path", err) < 0)
+        return -1;
+    if (req->staging_target_path[0] == '\0')
+        return error_set(err, ERR_PRECONDITION, "staging_target_path is not set");
+    if (request_path(req->staging_target_path, "staging_target_path", err) < 0 ||
+        node_op_begin(&op, ctx, call, req->volume_id, err) < 0 || node_op_peek(&op, err) < 0 ||
+        request_same_fs(&op, &p.use, err) < 0)
+        return -1;
+    p.read_only = req->readonly || p.use.read_only;
+    int r = publish_run(&p, err);
+    mount_table_release(&p.table);
+    return r;
+}

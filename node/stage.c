@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "node/stage.h"
+
+#include "common/fault.h"
+#include "common/log.h"
+#include "node/request.h"
+#include "node/unlock.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+static int attach_apply(struct stage *s, bool *changed, struct error *err)
+{
+    struct node_op *op = s->op;
+
+    if (op->pool->ops->attach(&op->volume, &op->device, err) < 0)
+        return -1;
+    *changed = op->device.attached_now;
+    return 0;
+}
+
+/* The device detaches itself when its last user closes it: here, that is us. */
+static int attach_undo(struct stage *s, struct error *err)
+{
+    block_device_close(&s->op->device);
+    return 0;
+}
+
+static int write_ready(struct stage *s, struct error *err)
+{
+    struct node_op *op = s->op;
+    struct record r = op->record;
+
+    if (fsync(s->node.fd) < 0)
+        return error_errno(err, errno, "flush volume '%s'", op->id_text);
+    FAULT_POINT("stage:filesystem:flushed");
+    r.state = RECORD_READY;
+    if (str_copy(r.digest, sizeof(r.digest), s->digest) < 0 ||
+        str_copy(r.mac, sizeof(r.mac), s->mac) < 0)
+        return error_set(err, ERR_INTERNAL, "digest or mac is too long");
+    if (op->pool->ops->write_record(&op->volume, &r, err) < 0)
+        return -1;
+    op->record = r;
+    return 0;
+}
+
+static int filesystem_apply(struct stage *s, bool *changed, struct error *err)
+{
+    if (s->op->record.state == RECORD_READY) {
+        if (s->fs->check == NULL || s->mounted_before)
+            return 0;
+        return s->fs->check(s->node.path, s->op->volume.lock_fd, err);
+    }
+    if (s->fs->make != NULL && s->fs->make(s->node.path, s->op->volume.lock_fd, err) < 0)
+        return -1;
+    FAULT_POINT("stage:filesystem:made");
+    return write_ready(s, err);
+}
+
+/* What was formatted for a read-only block volume was opened for writing; open it again as asked. */
+static int reopen_apply(struct stage *s, bool *changed, struct error *err)
+{
+    if (!s->use.block || !s->use.read_only || s->op->mapping.read_only)
+        return 0;
+    if (unlock_undo(s, err) < 0)
+        return -1;
+    return unlock_apply(s, changed, err);
+}
+
+static int mount_apply(struct stage *s, bool *changed, struct error *err)
+{
+    const struct mount_options options = {
+        .read_only = s->use.read_only, .flags = s->use.mount.flags, .data = s->use.mount.data,
+    };
+
+    if (s->fs->mount_type == NULL || s->mounted_before)
+        return 0;
+    if (mount_filesystem(s->fs->mount_type, s->node.path, s->path, &options, err) < 0)
+        return -1;
+    *changed = true;
+    return 0;
+}
+
+static int mount_undo(struct stage *s, struct error *err)
+{
+    return mount_remove(s->path, err);
+}
+
+static int grow_apply(struct stage *s, bool *changed, struct error *err)
+{
+    bool grown = false; /* growing is never undone: it loses nothing */
+
+    if (s->fs->grow == NULL || s->use.read_only)
+        return 0;
+    return s->fs->grow(s->node.path, s->node.fd, s->op->volume.lock_fd, &grown, err);
+}
+
+#define STEP(step, undo_function)                                                              \
+    {                                                                                          \
+        .name = #step, .before = "stage:" #step ":before", .after = "stage:" #step ":after", \
+        .apply = step##_apply, .undo = (undo_function),                                        \
+    }
+
+static const struct stage_step stage_steps[] = {
+    STEP(attach, attach_undo),
+    STEP(unlock, unlock_undo),
+    STEP(filesystem, NULL),
+    STEP(reopen, NULL),
+    STEP(mount, mount_undo),
+    STEP(grow, NULL),
+};
+
+/* Kubelet never calls Unstage after a final error, so nothing may be left; when something is, the answer must
+ * be one that it repeats. */
+static int roll_back(struct stage *s, size_t failed, const bool *changed, struct error *err)
+{
+    struct error undo_err = ERROR_INIT;
+
+    for (size_t i = failed; i-- > 0;) {
+        const struct stage_step *step = &stage_steps[i];
+        if (!changed[i] || step->undo == NULL || step->undo(s, &undo_err) == 0)
+            continue;
+        log_warn("roll-back failed", KV("volume_id", s->op->id_text), KV("step", step->name),
+                 KV("error", undo_err.msg));
+        return error_recode(err, ERR_ABORTED);
+    }
+    return -1;
+}
+
+int stage_run(struct stage *s, struct error *err)
+{
+    bool changed[ARRAY_SIZE(stage_steps)] = { false };
+
+    for (size_t i = 0; i < ARRAY_SIZE(stage_steps); i++) {
+        const struct stage_step *step = &stage_steps[i];
+        FAULT_POINT(step->before);
+        if (FAULT_FAIL(step->name))
+            (void)error_set(err, ERR_INTERNAL, "injected fault");
+        else if (step->apply(s, &changed[i], err) == 0) {
+            FAULT_POINT(step->after);
+            continue;
+        }
+        error_prefix(err, "stage step '%s'", step->name);
+        return roll_back(s, i, changed, err);
+    }
+    return 0;
+}
+
+static int check_staged(struct stage *s, struct error *err)
+{
+    AUTO_MOUNT_TABLE struct mount_table table = { .items = NULL, .n = 0 };
+    struct live_mapping live;
+    struct error find_err = ERROR_INIT;
+
+    if (mount_table_load(&table, err) < 0)
+        return -1;
+    const struct mount_entry *entry = mount_table_at(&table, s->path);
+    if (mapper_find(s->op->dm_name, &live, &find_err) < 0) {
+        if (find_err.code != ERR_NOT_FOUND) {
+            if (err != NULL)
+                *err = find_err;
+            return -1;
+        }
+        live = (struct live_mapping){ .dev = 0 };
+    }
+    switch (mount_match(entry, live.dev)) {
+    case MOUNT_OURS:
+        if (entry->read_only != s->use.read_only)
+            return error_set(err, ERR_EXISTS, "volume '%s' is already staged %s at '%s'", s->op->id_text,
+                             entry->read_only ? "read-only" : "read-write", s->path);
+        s->mounted_before = true;
+        return 0;
+    default: /* what lies there is a mount point of its own (a test's tmpfs, say): we mount over it */
+        return 0;
+    }
+}
+
+int node_stage_volume(void *ctx, struct csi_call *call, const struct csi_stage_request *req,
+                      struct error *err)
+{
+    AUTO_NODE_OP struct node_op op = NODE_OP_INIT;
+    struct stage s = { .op = &op, .path = req->staging_target_path, .node = MAPPER_NODE_INIT };
+
+    if (request_usage(&req->capability, &s.use, err) < 0 ||
+        request_path(req->staging_target_path, "staging_target_path", err) < 0 ||
+        node_op_begin(&op, ctx, call, req->volume_id, err) < 0 || node_op_lock(&op, err) < 0 ||
+        node_op_usable(&op, err) < 0 || request_claim(&op, &req->volume_context, err) < 0 ||
+        request_same_fs(&op, &s.use, err) < 0)
+        return -1;
+    s.fs = filesystem_find(op.record.fs);
+    if (s.fs == NULL)
+        return error_set(err, ERR_DATA_LOSS, "the record names file system '%s', which this version doesn't know",
+                         op.record.fs);
+    if (check_staged(&s, err) < 0)
+        return -1;
+    int r = stage_run(&s, err);
+    mapper_node_close(&s.node);
+    return r;
+}

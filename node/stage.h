@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * node/stage.h: NodeStage as a step table: attach, unlock, filesystem, mount, grow. A step is idempotent,
+ * says whether this call changed anything, and can be undone; steps don't know which RPC runs them.
+ */
+#ifndef COFFER_NODE_STAGE_H
+#define COFFER_NODE_STAGE_H
+
+#include "node/filesystem.h"
+#include "node/mapper.h"
+#include "node/mounts.h"
+#include "node/op.h"
+#include "node/request.h"
+
+struct stage {
+    struct node_op *op;
+    const char *path;                     /* staging target path */
+    struct usage use;
+    const struct filesystem *fs;
+    struct mapper_node node;              /* from the unlock step on */
+    char digest[65], mac[65];             /* of a format this call made; go into the record with `ready` */
+    bool mounted_before;                  /* the staging path already shows this volume */
+};
+
+struct stage_step {
+    const char *name;
+    const char *before, *after;           /* fault points */
+    int (*apply)(struct stage *s, bool *changed, struct error *err);
+    int (*undo)(struct stage *s, struct error *err); /* NULL: nothing to undo */
+};
+
+/* Runs the table; on failure undoes what this call changed, backwards. */
+int stage_run(struct stage *s, struct error *err) MUST_CHECK;
+
+#endif

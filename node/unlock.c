@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "node/unlock.h"
+
+#include "common/deadline.h"
+#include "common/fault.h"
+#include "node/stage.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+uint64_t unlock_crypt_deadline(void)
+{
+    return deadline_in(NODE_LIMIT_CRYPT);
+}
+
+int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd, struct error *err)
+{
+    const struct record *r = &op->record;
+    const struct keyd_binding binding = {
+        .kms = r->kms, .tenant = r->tenant, .volume_id = op->id_text, .uuid = r->uuid,
+    };
+    struct keyd_wrapped key = { .version = r->key.version };
+    int fds[2];
+
+    if (str_copy(key.kind, sizeof(key.kind), r->key.kind) < 0 ||
+        str_copy(key.ciphertext, sizeof(key.ciphertext), r->key.ciphertext) < 0)
+        return error_set(err, ERR_DATA_LOSS, "the record's wrapped key is too long");
+    if (pipe2(fds, O_CLOEXEC) < 0)
+        return error_errno(err, errno, "make a pipe");
+    AUTO_CLOSE int read_end = fds[0];
+    AUTO_CLOSE int write_end = fds[1];
+    uint64_t own = deadline_in(NODE_LIMIT_KEYD);
+    uint64_t deadline = op->deadline < own ? op->deadline : own;
+    if (keyd_unwrap(op->node->keyd_socket, &binding, &key, use, write_end, deadline, err) < 0)
+        return -1;
+    *ret_fd = TAKE_FD(read_end);
+    return 0;
+}
+
+struct crypt_volume unlock_target(const struct node_op *op, bool read_only)
+{
+    return (struct crypt_volume){
+        .dm_name = op->dm_name,
+        .record = &op->record,
+        .device_fd = op->device.fd,
+        .device = op->device.dev,
+        .lock_fd = op->volume.lock_fd,
+        .read_only = read_only,
+    };
+}
+
+/* Only raw block needs a read-only mapping: a read-only bind mount of a device node doesn't stop writes. A
+ * file system is mounted read-only over a writable mapping, so that its journal can be replayed. */
+static bool wants_read_only(const struct stage *s)
+{
+    return s->use.read_only && s->use.block;
+}
+
+static int close_mapping(struct stage *s, struct error *err)
+{
+    return crypt_close(&s->op->node->crypt, s->op->dm_name, NULL, s->op->volume.lock_fd,
+                       unlock_crypt_deadline(), err);
+}
+
+/* A mapping that was there before this call: kept when it is right, removed when nothing can be on it. */
+static int look_at_existing(struct stage *s, bool *ret_open, struct error *err)
+{
+    struct node_op *op = s->op;
+    AUTO_MAPPING_LIST struct mapping_list list = { .items = NULL, .n = 0 };
+    const struct crypt_volume target = unlock_target(op, wants_read_only(s));
+
+    if (crypt_list(&op->node->crypt, unlock_crypt_deadline(), &list, err) < 0)
+        return -1;
+    const struct mapping *m = mapping_find(&list, op->dm_name);
+    if (m == NULL)
+        return 0;
+    /* before `ready` nothing was ever mounted from it; a zombie can't serve anybody */
+    if (m->state == MAPPING_ZOMBIE || op->record.state != RECORD_READY)
+        return close_mapping(s, err);
+    if (m->read_only != target.read_only)
+        return error_set(err, ERR_EXISTS, "volume '%s' is already staged %s", op->id_text,
+                         m->read_only ? "read-only" : "read-write");
+    if (crypt_check(&op->node->crypt, &target, unlock_crypt_deadline(), &op->mapping, err) < 0)
+        return -1;
+    *ret_open = true;
+    return 0;
+}
+
+static int set_state(struct node_op *op, enum record_state state, struct error *err)
+{
+    struct record r = op->record;
+
+    if (r.state == state)
+        return 0;
+    r.state = state;
+    if (op->pool->ops->write_record(&op->volume, &r, err) < 0)
+        return -1;
+    op->record = r;
+    return 0;
+}
+
+static int check_blank(struct node_op *op, struct error *err)
+{
+    const struct crypt_volume target = unlock_target(op, false);
+
+    return crypt_blank(&op->node->crypt, &target, unlock_crypt_deadline(), err);
+}
+
+static int format(struct stage *s, struct error *err)
+{
+    struct node_op *op = s->op;
+    enum record_state stored = op->record.state;
+    AUTO_CLOSE int key = -1;
+
+    /* `formatting` allows more than `new` does, so it is written only when nothing can refuse any more: the
+     * disk is blank and the key is here. */
+    if (stored == RECORD_NEW && check_blank(op, err) < 0)
+        return -1;
+    if (unlock_key_pipe(op, KEYD_USE_STAGE, &key, err) < 0)
+        return -1;
+    if (set_state(op, RECORD_FORMATTING, err) < 0)
+        return -1;
+    FAULT_POINT("stage:unlock:formatting");
+    struct record ready = op->record;
+    ready.state = RECORD_READY;
+    struct crypt_volume target = unlock_target(op, false);
+    target.record = &ready;
+    return crypt_format(&op->node->crypt, &target, stored, key, unlock_crypt_deadline(), s->digest,
+                        s->mac, &op->mapping, err);
+}
+
+static int open_mapping(struct stage *s, struct error *err)
+{
+    struct node_op *op = s->op;
+    const struct crypt_volume target = unlock_target(op, wants_read_only(s));
+    AUTO_CLOSE int key = -1;
+
+    if (unlock_key_pipe(op, KEYD_USE_STAGE, &key, err) < 0)
+        return -1;
+    FAULT_POINT("stage:unlock:key");
+    return crypt_open(&op->node->crypt, &target, key, unlock_crypt_deadline(), &op->mapping, err);
+}
+
+static int open_node(struct stage *s, struct error *err)
+{
+    const struct mapping *m = &s->op->mapping;
+
+    return mapper_node_open(s->op->node->device_dir, s->op->dm_name, m->dm_uuid, m->dev, !m->read_only,
+                            &s->node, err);
+}
+
+int unlock_apply(struct stage *s, bool *changed, struct error *err)
+{
+    bool open = false;
+
+    if (look_at_existing(s, &open, err) < 0)
+        return -1;
+    if (!open) {
+        int r = s->op->record.state == RECORD_READY ? open_mapping(s, err) : format(s, err);
+        if (r < 0)
+            return -1;
+        *changed = true;
+    }
+    if (open_node(s, err) == 0)
+        return 0;
+    if (*changed && close_mapping(s, NULL) < 0)
+        return error_recode(err, ERR_ABORTED);
+    return -1;
+}
+
+int unlock_undo(struct stage *s, struct error *err)
+{
+    mapper_node_close(&s->node);
+    if (close_mapping(s, err) < 0)
+        return -1;
+    mapper_node_unlink(s->op->node->device_dir, s->op->dm_name);
+    return 0;
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * unpublish.c: NodeUnpublish takes a target path away. It needs no pool, no record and no key: teardown must
+ * work when everything else is gone. It never removes what isn't empty and never unmounts what isn't the
+ * volume's.
+ */
+#include "common/base.h"
+#include "node/node.h"
+
+#include "common/fault.h"
+#include "node/holders.h"
+#include "node/mapper.h"
+#include "node/mounts.h"
+#include "node/op.h"
+#include "node/request.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MOUNTS_AT_ONE_PATH 16 /* more than that at one path isn't ours to undo */
+
+static int unmount_named(const char *target, dev_t dev, struct error *err)
+{
+    char who[320];
+
+    if (mount_remove(target, err) == 0)
+        return 0;
+    if (err->code == ERR_ABORTED) {
+        holders_describe(dev, who, sizeof(who));
+        return error_set(err, ERR_ABORTED, "'%s' is busy: %s", target, who);
+    }
+    return -1;
+}
+
+/* 1: a mount of the volume was taken away, look again. 0: none is there. */
+static int unmount_one(struct node_op *op, const char *target, dev_t dev, struct error *err)
+{
+    AUTO_MOUNT_TABLE struct mount_table table = { .items = NULL, .n = 0 };
+
+    if (mount_table_load(&table, err) < 0)
+        return -1;
+    switch (mount_match(mount_table_at(&table, target), dev)) {
+    case MOUNT_NONE:
+        return 0;
+    case MOUNT_FOREIGN:
+        return error_set(err, ERR_PRECONDITION, "what is mounted at '%s' isn't volume '%s'", target,
+                         op->id_text);
+    default:
+        return unmount_named(target, dev, err) < 0 ? -1 : 1;
+    }
+}
+
+static int unmount_all(struct node_op *op, const char *target, struct error *err)
+{
+    struct live_mapping live = { .dev = 0 };
+    struct error find_err = ERROR_INIT;
+
+    if (mapper_find(op->dm_name, &live, &find_err) < 0 && find_err.code != ERR_NOT_FOUND) {
+        *err = find_err;
+        return -1;
+    }
+    for (int i = 0; i < MOUNTS_AT_ONE_PATH; i++) {
+        int r = unmount_one(op, target, live.dev, err);
+        if (r <= 0)
+            return r;
+        FAULT_POINT("unpublish:unmount:after");
+    }
+    return error_set(err, ERR_INTERNAL, "more than %d mounts lie at '%s'", MOUNTS_AT_ONE_PATH, target);
+}
+
+static int remove_target(const char *target, struct error *err)
+{
+    struct stat st;
+
+    if (lstat(target, &st) < 0)
+        return errno == ENOENT ? 0 : error_errno(err, errno, "look at '%s'", target);
+    if (S_ISREG(st.st_mode) && st.st_size > 0)
+        return error_set(err, ERR_PRECONDITION, "target '%s' is a file with content", target);
+    if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+        return error_set(err, ERR_PRECONDITION, "target '%s' is neither a file nor a directory", target);
+    if ((S_ISDIR(st.st_mode) ? rmdir(target) : unlink(target)) < 0 && errno != ENOENT)
+        return error_errno(err, errno, "remove target '%s'", target);
+    return 0;
+}
+
+int node_unpublish_volume(void *ctx, struct csi_call *call, const struct csi_unpublish_request *req,
+                          struct error *err)
+{
+    AUTO_NODE_OP struct node_op op = NODE_OP_INIT;
+
+    if (request_path(req->target_path, "target_path", err) < 0 ||
+        node_op_begin(&op, ctx, call, req->volume_id, err) < 0)
+        return -1;
+    FAULT_POINT("unpublish:unmount:before");
+    if (unmount_all(&op, req->target_path, err) < 0)
+        return -1;
+    FAULT_POINT("unpublish:remove:before");
+    if (remove_target(req->target_path, err) < 0)
+        return -1;
+    FAULT_POINT("unpublish:remove:after");
+    return 0;
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * unstage.c: NodeUnstage answers OK only when the mapping is gone. It never reads the disk and needs no key.
+ */
+#include "common/base.h"
+#include "node/node.h"
+
+#include "common/fault.h"
+#include "node/holders.h"
+#include "node/mapper.h"
+#include "node/mounts.h"
+#include "node/op.h"
+#include "node/request.h"
+#include "node/unlock.h"
+
+static int refuse_published(struct node_op *op, const struct mount_table *table, dev_t dev,
+                            const char *staging, struct error *err)
+{
+    for (size_t i = 0; i < table->n; i++) {
+        const struct mount_entry *e = &table->items[i];
+        if (mount_match(e, dev) == MOUNT_OURS && strcmp(e->point, staging) != 0)
+            return error_set(err, ERR_ABORTED, "volume '%s' is still mounted at '%s'", op->id_text,
+                             e->point);
+    }
+    return 0;
+}
+
+static int name_holder(struct node_op *op, dev_t dev, struct error *err)
+{
+    char who[320];
+
+    if (err->code != ERR_ABORTED)
+        return -1;
+    holders_describe(dev, who, sizeof(who));
+    return error_set(err, ERR_ABORTED, "volume '%s' is busy: %s", op->id_text, who);
+}
+
+static int unmount_staging(struct node_op *op, const struct live_mapping *live, const char *staging,
+                           struct error *err)
+{
+    AUTO_MOUNT_TABLE struct mount_table table = { .items = NULL, .n = 0 };
+
+    if (mount_table_load(&table, err) < 0 ||
+        refuse_published(op, &table, live->dev, staging, err) < 0)
+        return -1;
+    if (mount_match(mount_table_at(&table, staging), live->dev) != MOUNT_OURS)
+        return 0;
+    FAULT_POINT("unstage:unmount:before");
+    if (mount_remove(staging, err) < 0)
+        return name_holder(op, live->dev, err);
+    FAULT_POINT("unstage:unmount:after");
+    return 0;
+}
+
+static int close_mapping(struct node_op *op, const struct live_mapping *live, struct error *err)
+{
+    const char *dm_uuid = live->dev != 0 ? live->dm_uuid : NULL;
+
+    FAULT_POINT("unstage:close:before");
+    if (crypt_close(&op->node->crypt, op->dm_name, dm_uuid, op->volume.lock_fd,
+                    unlock_crypt_deadline(), err) < 0)
+        return name_holder(op, live->dev, err);
+    FAULT_POINT("unstage:close:after");
+    mapper_node_unlink(op->node->device_dir, op->dm_name);
+    return 0;
+}
+
+/* An absent volume has no lock and no record; a mapping of its name can still be there and is taken down. */
+static int lock_if_there(struct node_op *op, struct error *err)
+{
+    struct error lock_err = ERROR_INIT;
+
+    if (pool_set_for_id(op->node->pools, &op->id, &op->pool, &lock_err) == 0 &&
+        volume_open(op->pool, &op->id, false, &op->volume, &lock_err) == 0)
+        return 0;
+    if (lock_err.code == ERR_NOT_FOUND)
+        return 0;
+    *err = lock_err;
+    return -1;
+}
+
+int node_unstage_volume(void *ctx, struct csi_call *call, const struct csi_unstage_request *req,
+                        struct error *err)
+{
+    AUTO_NODE_OP struct node_op op = NODE_OP_INIT;
+    struct live_mapping live = { .dev = 0 };
+    struct error find_err = ERROR_INIT;
+
+    if (request_path(req->staging_target_path, "staging_target_path", err) < 0 ||
+        node_op_begin(&op, ctx, call, req->volume_id, err) < 0 || lock_if_there(&op, err) < 0)
+        return -1;
+    if (mapper_find(op.dm_name, &live, &find_err) == 0) {
+        if (unmount_staging(&op, &live, req->staging_target_path, err) < 0)
+            return -1;
+    } else if (find_err.code != ERR_NOT_FOUND) {
+        *err = find_err;
+        return -1;
+    }
+    return close_mapping(&op, &live, err); /* also reaps a mapping without a table, which sysfs doesn't show */
+}
