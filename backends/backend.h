@@ -4,7 +4,8 @@
  * registry.c. A backend keeps each volume's record beside its bytes, gives the volume's flock, and turns
  * a volume into a block device. It knows nothing of keys, CSI or dm-crypt.
  *
- * Threads: a `struct pool` is shared by all threads (immutable); a `struct volume` is one thread's.
+ * Threads: a `struct pool` is shared by all threads (immutable once pool_ready has answered 0; `tag` and
+ * `priv` may be read only after that); a `struct volume` is one thread's.
  * Every call checks pool.json first: missing, unreadable or with another id -> ERR_UNAVAILABLE (an
  * unmounted directory looks empty, and empty must never mean "no such volume").
  */
@@ -18,6 +19,8 @@
 #include "volume/id.h"
 #include "volume/record.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/types.h>
 
 struct pool;   /* opaque; backend-private part behind it */
@@ -73,6 +76,8 @@ struct pool {
     const struct pool_config *config; /* borrowed */
     char tag[9];                      /* first 8 hex of the pool's random id */
     void *priv;
+    pthread_mutex_t opening;          /* registry.c's: one thread opens a late pool */
+    atomic_bool opened;
 };
 
 struct pool_set { struct pool **pools; size_t n; };

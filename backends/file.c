@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "backends/file.h"
+
+#include "common/b64.h"
+#include "common/fault.h"
+#include "common/json.h"
+#include "common/parse.h"
+#include "volume/geometry.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#define POOL_VERSION 1
+#define POOL_JSON_MAX 4096
+#define POOL_ID_BYTES 16
+
+struct file_pool {
+    char id[2 * POOL_ID_BYTES + 1];
+};
+
+struct names {
+    char (*items)[33];
+    size_t n, cap;
+};
+
+static void cleanup_dir(DIR **d)
+{
+    int saved = errno;
+
+    if (*d != NULL)
+        (void)closedir(*d);
+    errno = saved;
+}
+#define AUTO_DIR __attribute__((cleanup(cleanup_dir)))
+
+static void names_release(struct names *n)
+{
+    cleanup_free(&n->items);
+}
+
+/* fdopendir on a duplicate: the caller keeps its descriptor. */
+static DIR *dir_of(int fd)
+{
+    AUTO_CLOSE int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = copy < 0 ? NULL : fdopendir(copy);
+
+    if (d != NULL)
+        (void)TAKE_FD(copy);
+    return d;
+}
+
+static int pool_json_decode(const char *text, size_t len, char ret_id[33], struct error *err)
+{
+    AUTO_JSON json_t *obj = NULL;
+    struct json_reader r;
+    uint64_t version = 0;
+    char id[33] = "", backend[16] = "";
+
+    if (json_parse(text, len, FILE_POOL_JSON, &obj, err) < 0)
+        return -1;
+    r = json_reader_of(obj, FILE_POOL_JSON);
+    json_get_u64(&r, "v", &version);
+    json_get_string(&r, "id", id, sizeof(id));
+    json_get_string(&r, "backend", backend, sizeof(backend));
+    if (json_reader_done(&r, err) < 0)
+        return -1;
+    if (version != POOL_VERSION)
+        return error_set(err, ERR_PRECONDITION, "%s: version %llu; this program knows only version %d", FILE_POOL_JSON,
+                         (unsigned long long)version, POOL_VERSION);
+    if (!hex_lower_valid(id, 2 * POOL_ID_BYTES))
+        return error_set(err, ERR_DATA_LOSS, "%s: field 'id' is not 32 lower-case hex digits", FILE_POOL_JSON);
+    if (strcmp(backend, file_backend.name) != 0)
+        return error_set(err, ERR_PRECONDITION, "%s: the pool is one of backend '%s'", FILE_POOL_JSON, backend);
+    return str_copy(ret_id, sizeof(id), id);
+}
+
+static int read_pool_id(int root, char ret_id[33], struct error *err)
+{
+    AUTO_STRBUF struct strbuf text = STRBUF_INIT(POOL_JSON_MAX);
+
+    if (fs_read_at(root, FILE_POOL_JSON, POOL_JSON_MAX, &text, err) < 0)
+        return -1;
+    return pool_json_decode(strbuf_text(&text), text.len, ret_id, err);
+}
+
+/* Whatever is wrong with the pool's place is an outage: it may be a file system that isn't mounted. */
+static int open_root(const struct pool *pool, int *ret_fd, char ret_id[33], struct error *err)
+{
+    AUTO_CLOSE int fd = -1;
+
+    if (fs_open_dir(pool->config->path, &fd, err) < 0 || read_pool_id(fd, ret_id, err) < 0) {
+        (void)error_recode(err, ERR_UNAVAILABLE);
+        return error_prefix(err, "pool '%s' is not there (is its file system mounted?): '%s'", pool->config->name,
+                            pool->config->path);
+    }
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}
+
+int file_root_open(const struct pool *pool, int *ret_fd, struct error *err)
+{
+    const struct file_pool *priv = pool->priv;
+    AUTO_CLOSE int fd = -1;
+    char id[33];
+
+    if (open_root(pool, &fd, id, err) < 0)
+        return -1;
+    if (strcmp(id, priv->id) != 0)
+        return error_set(err, ERR_UNAVAILABLE,
+                         "pool '%s': '%s' now holds another pool (id %s) than when this program first saw it (id %s)",
+                         pool->config->name, pool->config->path, id, priv->id);
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}
+
+static int file_pool_open(struct pool *pool, struct error *err)
+{
+    AUTO_CLOSE int fd = -1;
+    struct file_pool *priv;
+    char id[33];
+
+    if (open_root(pool, &fd, id, err) < 0)
+        return -1;
+    priv = calloc(1, sizeof(*priv));
+    if (priv == NULL)
+        return error_set(err, ERR_EXHAUSTED, "pool '%s': out of memory", pool->config->name);
+    memcpy(priv->id, id, sizeof(priv->id));
+    memcpy(pool->tag, id, sizeof(pool->tag) - 1);
+    pool->priv = priv;
+    return 0;
+}
+
+static void file_pool_close(struct pool *pool)
+{
+    free(pool->priv);
+    pool->priv = NULL;
+}
+
+static int file_pool_check(struct pool *pool, struct error *err)
+{
+    AUTO_CLOSE int fd = -1;
+
+    return file_root_open(pool, &fd, err);
+}
+
+static int file_capacity(struct pool *pool, struct pool_capacity *ret, struct error *err)
+{
+    AUTO_CLOSE int fd = -1;
+    struct statvfs st;
+
+    if (file_root_open(pool, &fd, err) < 0)
+        return -1;
+    if (fstatvfs(fd, &st) < 0)
+        return error_errno(err, errno, "statvfs '%s'", pool->config->path);
+    ret->total = (uint64_t)st.f_blocks * st.f_frsize / MIB(1) * MIB(1);
+    ret->available = (uint64_t)st.f_bavail * st.f_frsize / MIB(1) * MIB(1);
+    return 0;
+}
+
+/* ---- making a pool ---- */
+
+static bool is_harmless(const char *name)
+{
+    static const char *const harmless[] = { ".", "..", "lost+found", FILE_POOL_JSON ".tmp" };
+
+    for (size_t i = 0; i < ARRAY_SIZE(harmless); i++) {
+        if (strcmp(name, harmless[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* A pool that lost its pool.json is full of volumes whose ids hold the old id: a new one would orphan them. */
+static int check_empty(int root, const char *path, struct error *err)
+{
+    AUTO_DIR DIR *d = dir_of(root);
+    const struct dirent *e;
+
+    if (d == NULL)
+        return error_errno(err, errno, "read directory '%s'", path);
+    errno = 0;
+    while ((e = readdir(d)) != NULL) {
+        if (!is_harmless(e->d_name))
+            return error_set(err, ERR_PRECONDITION,
+                             "'%s' is not empty (it holds '%.64s'): a pool starts in an empty directory; if this was a "
+                             "pool, bring back its %s instead",
+                             path, e->d_name, FILE_POOL_JSON);
+    }
+    return errno != 0 ? error_errno(err, errno, "read directory '%s'", path) : 0;
+}
+
+static int check_no_pool(int root, const char *path, struct error *err)
+{
+    struct stat st;
+
+    if (fstatat(root, FILE_POOL_JSON, &st, AT_SYMLINK_NOFOLLOW) == 0)
+        return error_set(err, ERR_EXISTS, "'%s' is a pool already (it has a %s)", path, FILE_POOL_JSON);
+    if (errno != ENOENT)
+        return error_errno(err, errno, "look for '%s/%s'", path, FILE_POOL_JSON);
+    return 0;
+}
+
+static int write_pool_json(int root, const char *id, struct error *err)
+{
+    AUTO_STRBUF struct strbuf text = STRBUF_INIT(POOL_JSON_MAX);
+    struct fs_owner owner;
+    struct stat st;
+
+    if (fstat(root, &st) < 0)
+        return error_errno(err, errno, "stat the pool's directory");
+    owner = (struct fs_owner){ .uid = st.st_uid, .gid = st.st_gid };
+    strbuf_addf(&text, "{\"v\":%d,\"id\":\"%s\",\"backend\":\"%s\"}\n", POOL_VERSION, id, file_backend.name);
+    if (strbuf_check(&text, FILE_POOL_JSON, err) < 0)
+        return -1;
+    return fs_write_atomic_at(root, FILE_POOL_JSON, strbuf_text(&text), text.len, 0600, &owner, err);
+}
+
+static int file_pool_init(const struct pool_config *cfg, char ret_tag[9], struct error *err)
+{
+    unsigned char random[POOL_ID_BYTES];
+    char id[2 * POOL_ID_BYTES + 1];
+    AUTO_CLOSE int root = -1;
+
+    if (fs_mkdir_p(cfg->path, 0700, err) < 0 || fs_open_dir(cfg->path, &root, err) < 0 ||
+        fs_flock(root, cfg->path, err) < 0 || check_no_pool(root, cfg->path, err) < 0 ||
+        check_empty(root, cfg->path, err) < 0)
+        return error_prefix(err, "pool '%s'", cfg->name);
+    if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+        return error_set(err, ERR_INTERNAL, "pool '%s': no random bytes", cfg->name);
+    hex_encode(id, random, sizeof(random));
+    FAULT_POINT("file:init:write");
+    if (write_pool_json(root, id, err) < 0)
+        return error_prefix(err, "pool '%s', '%s'", cfg->name, cfg->path);
+    memcpy(ret_tag, id, 8);
+    ret_tag[8] = '\0';
+    return 0;
+}
+
+/* ---- listing ---- */
+
+static int names_add(struct names *n, const char *name, struct error *err)
+{
+    if (n->n == n->cap) {
+        size_t cap = n->cap == 0 ? 64 : n->cap * 2;
+        char(*items)[33] = realloc(n->items, cap * sizeof(*items));
+
+        if (items == NULL)
+            return error_set(err, ERR_EXHAUSTED, "list volumes: out of memory");
+        n->items = items;
+        n->cap = cap;
+    }
+    memcpy(n->items[n->n++], name, sizeof(n->items[0]));
+    return 0;
+}
+
+static int names_compare(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+static int read_shard(int root, unsigned shard, struct names *names, struct error *err)
+{
+    AUTO_CLOSE int fd = -1;
+    AUTO_DIR DIR *d = NULL;
+    const struct dirent *e;
+    struct error local = ERROR_INIT;
+    char path[FILE_PLACE_MAX];
+
+    (void)snprintf(path, sizeof(path), FILE_VOLUMES "/%02x", shard);
+    if (file_open_below(root, path, &fd, &local) < 0)
+        return local.code == ERR_NOT_FOUND ? 0 : error_set(err, local.code, "%s", local.msg);
+    d = dir_of(fd);
+    if (d == NULL)
+        return error_errno(err, errno, "read directory '%s'", path);
+    errno = 0;
+    while ((e = readdir(d)) != NULL) {
+        if (hex_lower_valid(e->d_name, 32) && memcmp(e->d_name, path + sizeof(FILE_VOLUMES), 2) == 0 &&
+            names_add(names, e->d_name, err) < 0)
+            return -1;
+        errno = 0;
+    }
+    if (errno != 0)
+        return error_errno(err, errno, "read directory '%s'", path);
+    if (names->n > 1)
+        qsort(names->items, names->n, sizeof(names->items[0]), names_compare);
+    return 0;
+}
+
+static int list_shard(const struct pool *pool, int root, unsigned shard, const char *after,
+                      bool (*cb)(void *ctx, const char *id), void *ctx, bool *ret_stop, struct error *err)
+{
+    __attribute__((cleanup(names_release))) struct names names = { .items = NULL };
+    struct volume_id id = { .pool = "" };
+    char text[VOLUME_ID_MAX + 1];
+
+    if (read_shard(root, shard, &names, err) < 0)
+        return error_prefix(err, "pool '%s', '%s'", pool->config->name, pool->config->path);
+    memcpy(id.pool, pool->config->name, sizeof(id.pool));
+    memcpy(id.pool_tag, pool->tag, sizeof(id.pool_tag));
+    for (size_t i = 0; i < names.n && !*ret_stop; i++) {
+        memcpy(id.hash, names.items[i], sizeof(id.hash));
+        volume_id_format(&id, text);
+        if (strcmp(text, after) > 0 && !cb(ctx, text))
+            *ret_stop = true;
+    }
+    return 0;
+}
+
+/* All ids of a pool differ only in the hash, so the shards' order is the ids' order. */
+static int file_list(struct pool *pool, const char *after, bool (*cb)(void *ctx, const char *id), void *ctx,
+                     struct error *err)
+{
+    AUTO_CLOSE int root = -1;
+    bool stop = false;
+    char prefix[VOLUME_ID_MAX + 1];
+
+    if (file_root_open(pool, &root, err) < 0)
+        return -1;
+    for (unsigned shard = 0; shard < 256 && !stop; shard++) {
+        int len = snprintf(prefix, sizeof(prefix), "%s.%s.%02x", pool->config->name, pool->tag, shard);
+
+        if (strncmp(after, prefix, (size_t)len) > 0)
+            continue;
+        if (list_shard(pool, root, shard, after, cb, ctx, &stop, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+const struct backend_ops file_backend = {
+    .name = "file",
+    .node_local = true,
+    .pool_init = file_pool_init,
+    .pool_open = file_pool_open,
+    .pool_close = file_pool_close,
+    .pool_check = file_pool_check,
+    .capacity = file_capacity,
+    .open = file_open,
+    .read_record = file_read_record,
+    .write_record = file_write_record,
+    .allocate = file_allocate,
+    .allocated = file_allocated,
+    .remove = file_remove,
+    .attach = file_attach,
+    .refresh = file_refresh,
+    .list = file_list,
+    .peek_record = file_peek_record,
+};

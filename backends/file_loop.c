@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An image as a block device. A loop is known by device and inode of its file (LOOP_GET_STATUS64): the path
+ * that sysfs shows changes with mount namespaces. Loops clear themselves with their last user
+ * (LO_FLAGS_AUTOCLEAR), so a killed process leaves none behind. The logical block size is dm-crypt's sector
+ * size: each request of the mapping is then one aligned direct I/O on the image.
+ */
+#include "common/base.h"
+#include "backends/file.h"
+
+#include "common/deadline.h"
+#include "common/fault.h"
+#include "common/parse.h"
+#include "volume/geometry.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/loop.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#define LOOP_CONTROL "/dev/loop-control"
+#define LOOP_CONTROL_MAJOR 10 /* misc */
+#define LOOP_CONTROL_MINOR 237
+#define CONFIGURE_TRIES 200
+
+/* ---- device nodes ---- */
+
+/* A container's /dev may lack the node: make it, for us alone. What is opened is checked all the same. */
+static int open_node(const char *path, mode_t type, dev_t dev, int flags, int *ret_fd, struct error *err)
+{
+    AUTO_CLOSE int fd = open(path, flags | O_NOFOLLOW | O_CLOEXEC);
+    struct stat st;
+
+    if (fd < 0 && errno == ENOENT) {
+        if (mknod(path, type | 0600, dev) < 0 && errno != EEXIST)
+            return error_errno(err, errno, "make the device node '%s'", path);
+        fd = open(path, flags | O_NOFOLLOW | O_CLOEXEC);
+    }
+    if (fd < 0)
+        return error_errno(err, errno, "open '%s'", path);
+    if (fstat(fd, &st) < 0)
+        return error_errno(err, errno, "stat '%s'", path);
+    if ((st.st_mode & S_IFMT) != type || st.st_rdev != dev)
+        return error_set(err, ERR_PRECONDITION, "'%s' is not the node of device %u:%u", path, major(dev), minor(dev));
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}
+
+static int parse_dev(char *text, dev_t *ret)
+{
+    char *colon = strchr(text, ':');
+    uint64_t ma, mi;
+
+    if (colon == NULL)
+        return -1;
+    *colon = '\0';
+    if (parse_u64(text, &ma) < 0 || parse_u64(colon + 1, &mi) < 0)
+        return -1;
+    *ret = makedev((unsigned)ma, (unsigned)mi);
+    return 0;
+}
+
+static int open_loop(unsigned number, int flags, struct block_device *ret, struct error *err)
+{
+    struct block_device d = BLOCK_DEVICE_INIT;
+    char path[64], text[32];
+
+    (void)snprintf(path, sizeof(path), "/sys/block/loop%u/dev", number);
+    if (fs_read_line(path, text, sizeof(text), err) < 0)
+        return -1;
+    if (parse_dev(text, &d.dev) < 0)
+        return error_set(err, ERR_INTERNAL, "'%s' holds no device number", path);
+    (void)snprintf(d.path, sizeof(d.path), "/dev/loop%u", number);
+    if (open_node(d.path, S_IFBLK, d.dev, flags, &d.fd, err) < 0)
+        return -1;
+    *ret = d;
+    return 0;
+}
+
+/* ---- finding ---- */
+
+struct search {
+    const struct stat *image;
+    unsigned found; /* number of the loop */
+    unsigned matches;
+};
+
+static bool is_bound(unsigned number)
+{
+    char path[64];
+
+    (void)snprintf(path, sizeof(path), "/sys/block/loop%u/loop/backing_file", number);
+    return access(path, F_OK) == 0;
+}
+
+static bool is_gone(int sys_errno)
+{
+    return sys_errno == ENXIO || sys_errno == ENODEV || sys_errno == ENOENT;
+}
+
+static int check_usable(const struct loop_info64 *info, const char *path, struct error *err)
+{
+    if (info->lo_offset == 0 && info->lo_sizelimit == 0 && (info->lo_flags & LO_FLAGS_READ_ONLY) == 0)
+        return 0;
+    return error_set(err, ERR_PRECONDITION,
+                     "the image is attached as %s in a way that is not ours (read-only, or a part of it): detach that",
+                     path);
+}
+
+static int look_at(unsigned number, struct search *s, struct error *err)
+{
+    AUTO_BLOCK_DEVICE struct block_device d = BLOCK_DEVICE_INIT;
+    struct error local = ERROR_INIT;
+    struct loop_info64 info;
+
+    if (!is_bound(number))
+        return 0;
+    if (open_loop(number, O_RDONLY, &d, &local) < 0)
+        return is_gone(local.sys_errno) ? 0 : error_set(err, local.code, "%s", local.msg);
+    if (ioctl(d.fd, LOOP_GET_STATUS64, &info) < 0)
+        return is_gone(errno) ? 0 : error_errno(err, errno, "ask %s for its file", d.path);
+    if (info.lo_device != s->image->st_dev || info.lo_inode != s->image->st_ino)
+        return 0;
+    if (check_usable(&info, d.path, err) < 0)
+        return -1;
+    s->found = number;
+    s->matches++;
+    return 0;
+}
+
+static bool loop_number(const char *name, unsigned *ret)
+{
+    uint64_t n;
+
+    if (strncmp(name, "loop", 4) != 0 || parse_u64(name + 4, &n) < 0 || n > UINT32_MAX)
+        return false;
+    *ret = (unsigned)n;
+    return true;
+}
+
+static int search_loops(DIR *d, struct search *s, struct error *err)
+{
+    const struct dirent *e;
+    unsigned number;
+
+    for (errno = 0; (e = readdir(d)) != NULL; errno = 0) {
+        if (loop_number(e->d_name, &number) && look_at(number, s, err) < 0)
+            return -1;
+    }
+    return errno != 0 ? error_errno(err, errno, "read directory '/sys/block'") : 0;
+}
+
+/* *ret stays untouched when no loop has the file. Looks at all: two loops over one image have two page
+ * caches, and neither is right. */
+static int find_attached(const struct stat *image, struct block_device *ret, struct error *err)
+{
+    struct search s = { .image = image };
+    struct error local = ERROR_INIT;
+    DIR *d = opendir("/sys/block");
+    int r;
+
+    if (d == NULL)
+        return error_errno(err, errno, "read directory '/sys/block'");
+    r = search_loops(d, &s, err);
+    (void)closedir(d);
+    if (r < 0 || s.matches == 0)
+        return r;
+    if (s.matches > 1)
+        return error_set(err, ERR_PRECONDITION, "the image is attached to %u loop devices; one is /dev/loop%u",
+                         s.matches, s.found);
+    if (open_loop(s.found, O_RDWR, ret, &local) == 0 || is_gone(local.sys_errno))
+        return 0;
+    return error_set(err, local.code, "%s", local.msg);
+}
+
+/* Between the look and our open its last user may have gone: then it is another file's, or nobody's. */
+static bool still_attached(const struct block_device *d, const struct stat *image)
+{
+    struct loop_info64 info;
+
+    return ioctl(d->fd, LOOP_GET_STATUS64, &info) == 0 && info.lo_device == image->st_dev &&
+           info.lo_inode == image->st_ino;
+}
+
+/* ---- attaching ---- */
+
+static int configure(int image_fd, const struct volume *v, struct block_device *d, bool *ret_busy, struct error *err)
+{
+    struct loop_config c = { .fd = (uint32_t)image_fd, .block_size = GEOMETRY_SECTOR };
+
+    /* The kernel drops DIRECT_IO by itself where the file system can't. */
+    c.info.lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO;
+    (void)snprintf((char *)c.info.lo_file_name, LO_NAME_SIZE, "coffer-%s", v->id.hash);
+    *ret_busy = false;
+    if (ioctl(d->fd, LOOP_CONFIGURE, &c) == 0)
+        return 0;
+    *ret_busy = errno == EBUSY || is_gone(errno);
+    return *ret_busy ? 0 : error_errno(err, errno, "attach the image to %s", d->path);
+}
+
+static int try_attach(int control, int image_fd, const struct volume *v, struct block_device *ret, bool *ret_busy,
+                      struct error *err)
+{
+    AUTO_BLOCK_DEVICE struct block_device d = BLOCK_DEVICE_INIT;
+    struct error local = ERROR_INIT;
+    int number = ioctl(control, LOOP_CTL_GET_FREE);
+
+    if (number < 0)
+        return error_errno(err, errno, "get a free loop device");
+    if (open_loop((unsigned)number, O_RDWR, &d, &local) < 0) {
+        *ret_busy = is_gone(local.sys_errno) || local.sys_errno == EBUSY;
+        return *ret_busy ? 0 : error_set(err, local.code, "%s", local.msg);
+    }
+    if (configure(image_fd, v, &d, ret_busy, err) < 0)
+        return -1;
+    if (*ret_busy)
+        return 0;
+    FAULT_POINT("file:attach:configured");
+    d.attached_now = true;
+    *ret = d;
+    d.fd = -1;
+    return 0;
+}
+
+/* GET_FREE reserves nothing: others who got the same number make CONFIGURE say EBUSY. */
+static int attach_new(int image_fd, const struct volume *v, struct block_device *ret, struct error *err)
+{
+    AUTO_CLOSE int control = -1;
+    bool busy = true;
+
+    if (open_node(LOOP_CONTROL, S_IFCHR, makedev(LOOP_CONTROL_MAJOR, LOOP_CONTROL_MINOR), O_RDWR, &control, err) < 0)
+        return -1;
+    for (unsigned i = 0; i < CONFIGURE_TRIES && busy; i++) {
+        if (i > 0)
+            sleep_ms(1 + i / 8);
+        if (try_attach(control, image_fd, v, ret, &busy, err) < 0)
+            return -1;
+    }
+    return busy ? error_set(err, ERR_ABORTED, "each free loop device was taken by somebody else first") : 0;
+}
+
+static int check_size(struct volume *v, const struct stat *image, struct error *err)
+{
+    struct record r;
+
+    if (file_read_record(v, &r, err) < 0)
+        return -1;
+    if ((uint64_t)image->st_size >= r.size + GEOMETRY_DATA_OFFSET)
+        return 0;
+    return error_set(err, ERR_DATA_LOSS, "the image has %llu bytes, but %llu are needed for a volume of %llu",
+                     (unsigned long long)image->st_size, (unsigned long long)(r.size + GEOMETRY_DATA_OFFSET),
+                     (unsigned long long)r.size);
+}
+
+int file_refresh(struct volume *v, struct block_device *dev, struct error *err)
+{
+    if (ioctl(dev->fd, LOOP_SET_CAPACITY, 0) < 0)
+        return error_errno(err, errno, "make %s as large as its image", dev->path);
+    FAULT_POINT("file:refresh:done");
+    return 0;
+}
+
+static int attach(struct volume *v, struct block_device *ret, struct error *err)
+{
+    AUTO_BLOCK_DEVICE struct block_device d = BLOCK_DEVICE_INIT;
+    AUTO_CLOSE int image_fd = -1;
+    struct stat image;
+
+    if (file_image_open(v, O_RDWR, &image_fd, &image, err) < 0 || check_size(v, &image, err) < 0 ||
+        find_attached(&image, &d, err) < 0)
+        return -1;
+    if (d.fd >= 0 && !still_attached(&d, &image))
+        block_device_close(&d);
+    if (d.fd >= 0 ? file_refresh(v, &d, err) < 0 : attach_new(image_fd, v, &d, err) < 0)
+        return -1;
+    *ret = d;
+    d.fd = -1;
+    return 0;
+}
+
+int file_attach(struct volume *v, struct block_device *ret, struct error *err)
+{
+    return attach(v, ret, err) < 0 ? file_place_error(v->pool, &v->id, err) : 0;
+}

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "backends/file.h"
+
+#include "common/fault.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+/* ---- the record ---- */
+
+static int check_id(const struct volume_id *id, const struct record *r, struct error *err)
+{
+    char text[VOLUME_ID_MAX + 1];
+    struct record_claim claim = { .id = text };
+
+    volume_id_format(id, text);
+    return record_matches(r, &claim, err);
+}
+
+/* No record is only "no volume" when there is no image either. */
+static int no_record(int dir, struct error *err)
+{
+    struct stat st;
+
+    if (fstatat(dir, FILE_IMAGE, &st, AT_SYMLINK_NOFOLLOW) == 0)
+        return error_set(err, ERR_DATA_LOSS, "there is an image, but its " FILE_RECORD " is gone");
+    if (errno != ENOENT)
+        return error_errno(err, errno, "look for '%s'", FILE_IMAGE);
+    return error_set(err, ERR_NOT_FOUND, "there is no record yet");
+}
+
+static int read_record_at(int dir, const struct volume_id *id, struct record *ret, struct error *err)
+{
+    AUTO_STRBUF struct strbuf text = STRBUF_INIT(RECORD_MAX);
+    struct error local = ERROR_INIT;
+    struct record r;
+
+    if (fs_read_at(dir, FILE_RECORD, RECORD_MAX, &text, &local) < 0) {
+        if (local.code == ERR_NOT_FOUND)
+            return no_record(dir, err);
+        return error_set(err, local.code, "%s", local.msg);
+    }
+    if (record_decode(strbuf_text(&text), text.len, &r, err) < 0 || check_id(id, &r, err) < 0)
+        return -1;
+    *ret = r;
+    return 0;
+}
+
+int file_read_record(struct volume *v, struct record *ret, struct error *err)
+{
+    return read_record_at(v->dir_fd, &v->id, ret, err) < 0 ? file_place_error(v->pool, &v->id, err) : 0;
+}
+
+int file_peek_record(struct pool *pool, const struct volume_id *id, struct record *ret, struct error *err)
+{
+    AUTO_CLOSE int root = -1, dir = -1;
+    char place[FILE_PLACE_MAX];
+
+    if (file_root_open(pool, &root, err) < 0)
+        return -1;
+    file_place_name(id, place);
+    if (file_open_below(root, place, &dir, err) < 0 || read_record_at(dir, id, ret, err) < 0)
+        return file_place_error(pool, id, err);
+    return 0;
+}
+
+static int check_generation(struct volume *v, uint64_t gen, struct error *err)
+{
+    struct error local = ERROR_INIT;
+    struct record now;
+
+    if (file_read_record(v, &now, &local) < 0) {
+        if (local.code == ERR_NOT_FOUND && gen == 0)
+            return 0;
+        return error_set(err, local.code, "%s", local.msg);
+    }
+    if (now.gen == gen)
+        return 0;
+    return error_set(err, ERR_ABORTED, "the record is at generation %llu, not %llu: somebody else changed it",
+                     (unsigned long long)now.gen, (unsigned long long)gen);
+}
+
+static int replace_record(const struct volume *v, const struct record *next, struct error *err)
+{
+    AUTO_STRBUF struct strbuf text = STRBUF_INIT(RECORD_MAX);
+    struct fs_owner owner;
+    struct stat st;
+
+    if (check_id(&v->id, next, err) < 0 || record_encode(next, &text, err) < 0)
+        return -1;
+    if (fstat(v->dir_fd, &st) < 0)
+        return error_errno(err, errno, "stat the directory");
+    owner = (struct fs_owner){ .uid = st.st_uid, .gid = st.st_gid };
+    return fs_write_atomic_at(v->dir_fd, FILE_RECORD, strbuf_text(&text), text.len, 0600, &owner, err);
+}
+
+int file_write_record(struct volume *v, struct record *r, struct error *err)
+{
+    struct record next = *r;
+
+    next.gen = r->gen + 1;
+    if (check_generation(v, r->gen, err) < 0 || replace_record(v, &next, err) < 0)
+        return file_place_error(v->pool, &v->id, err);
+    r->gen = next.gen;
+    return 0;
+}
+
+/* ---- the bytes ---- */
+
+int file_image_open(const struct volume *v, int flags, int *ret_fd, struct stat *ret_st, struct error *err)
+{
+    AUTO_CLOSE int fd = -1;
+
+    if (file_open_regular(v->dir_fd, FILE_IMAGE, flags, &fd, err) < 0)
+        return -1;
+    if (fstat(fd, ret_st) < 0)
+        return error_errno(err, errno, "stat '%s'", FILE_IMAGE);
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}
+
+static int open_or_make_image(const struct volume *v, int *ret_fd, struct stat *ret_st, struct error *err)
+{
+    struct error local = ERROR_INIT;
+    AUTO_CLOSE int made = -1;
+
+    if (file_image_open(v, O_RDWR, ret_fd, ret_st, &local) == 0)
+        return 0;
+    if (local.code != ERR_NOT_FOUND)
+        return error_set(err, local.code, "%s", local.msg);
+    if (file_make(v->dir_fd, FILE_IMAGE, &made, err) < 0)
+        return -1;
+    FAULT_POINT("file:allocate:made");
+    return file_image_open(v, O_RDWR, ret_fd, ret_st, err);
+}
+
+static int say_full(const struct volume *v, uint64_t wanted, uint64_t available, struct error *err)
+{
+    return error_set(err, ERR_EXHAUSTED, "pool '%s' is full: %llu MiB more are needed, %llu MiB are free",
+                     v->pool->config->name, (unsigned long long)((wanted + MIB(1) - 1) / MIB(1)),
+                     (unsigned long long)(available / MIB(1)));
+}
+
+static uint64_t reserved_bytes(const struct stat *st)
+{
+    return (uint64_t)st->st_blocks * 512;
+}
+
+/* fallocate takes what it can get before it says ENOSPC: asking first keeps a hopeless request from
+ * filling the file system for everybody. fallocate alone decides in the end. */
+static int check_space(const struct volume *v, int fd, const struct stat *st, uint64_t bytes, struct error *err)
+{
+    uint64_t have = reserved_bytes(st), available;
+    struct statvfs fs;
+
+    if (fstatvfs(fd, &fs) < 0)
+        return error_errno(err, errno, "statvfs '%s'", FILE_IMAGE);
+    available = (uint64_t)fs.f_bavail * fs.f_frsize;
+    return bytes > have && bytes - have > available ? say_full(v, bytes - have, available, err) : 0;
+}
+
+static int reserve_failed(const struct volume *v, int sys_errno, uint64_t bytes, const struct stat *before,
+                          struct error *err)
+{
+    if (sys_errno == ENOSPC || sys_errno == EDQUOT)
+        return say_full(v, bytes - (uint64_t)before->st_size, 0, err);
+    if (sys_errno == EFBIG)
+        return error_set(err, ERR_OUT_OF_RANGE, "the file system of pool '%s' takes no file of %llu bytes",
+                         v->pool->config->name, (unsigned long long)bytes);
+    if (sys_errno == EOPNOTSUPP)
+        return error_set(err, ERR_PRECONDITION,
+                         "the file system of pool '%s' can't reserve space (fallocate): use ext4, xfs or btrfs",
+                         v->pool->config->name);
+    return error_errno(err, sys_errno, "reserve %llu bytes for '%s'", (unsigned long long)bytes, FILE_IMAGE);
+}
+
+static int reserve(const struct volume *v, int fd, const struct stat *before, uint64_t bytes, struct error *err)
+{
+    int r, failed;
+
+    do {
+        r = fallocate(fd, 0, 0, (off_t)bytes);
+    } while (r < 0 && errno == EINTR);
+    if (r == 0)
+        return fsync(fd) < 0 ? error_errno(err, errno, "fsync '%s'", FILE_IMAGE) : 0;
+    failed = errno;
+    /* What fallocate got before it failed lies behind the old end: give it back. */
+    if (ftruncate(fd, before->st_size) < 0)
+        return error_errno(err, errno, "give back what '%s' had got", FILE_IMAGE);
+    return reserve_failed(v, failed, bytes, before, err);
+}
+
+int file_allocate(struct volume *v, uint64_t device_bytes, struct error *err)
+{
+    AUTO_CLOSE int fd = -1;
+    struct stat st;
+
+    if (open_or_make_image(v, &fd, &st, err) < 0)
+        return file_place_error(v->pool, &v->id, err);
+    if ((uint64_t)st.st_size >= device_bytes && reserved_bytes(&st) >= device_bytes)
+        return 0;
+    if (device_bytes < (uint64_t)st.st_size)
+        device_bytes = (uint64_t)st.st_size;
+    if (check_space(v, fd, &st, device_bytes, err) < 0)
+        return -1;
+    FAULT_POINT("file:allocate:reserve");
+    if (reserve(v, fd, &st, device_bytes, err) < 0)
+        return -1;
+    FAULT_POINT("file:allocate:reserved");
+    return 0;
+}
+
+int file_allocated(struct volume *v, uint64_t *ret_bytes, struct error *err)
+{
+    AUTO_CLOSE int fd = -1;
+    struct stat st;
+
+    if (file_image_open(v, O_RDONLY, &fd, &st, err) < 0)
+        return file_place_error(v->pool, &v->id, err);
+    *ret_bytes = (uint64_t)st.st_size;
+    return 0;
+}
