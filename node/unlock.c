@@ -151,6 +151,14 @@ static int open_node(struct stage *s, struct error *err)
                             &s->node, err);
 }
 
+/* A step that fails cleans up after itself: a helper that was killed may have left half a mapping. */
+static int clean_up(struct stage *s, struct error *err)
+{
+    if (close_mapping(s, NULL) < 0)
+        return error_recode(err, ERR_ABORTED);
+    return -1;
+}
+
 int unlock_apply(struct stage *s, bool *changed, struct error *err)
 {
     bool open = false;
@@ -160,14 +168,15 @@ int unlock_apply(struct stage *s, bool *changed, struct error *err)
     if (!open) {
         int r = s->op->record.state == RECORD_READY ? open_mapping(s, err) : format(s, err);
         if (r < 0)
-            return -1;
+            return clean_up(s, err);
         *changed = true;
     }
     if (open_node(s, err) == 0)
         return 0;
-    if (*changed && close_mapping(s, NULL) < 0)
-        return error_recode(err, ERR_ABORTED);
-    return -1;
+    if (!*changed)
+        return -1;
+    *changed = false;
+    return clean_up(s, err);
 }
 
 int unlock_undo(struct stage *s, struct error *err)

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kill sweeps. A `Job` is one call with what must hold before and after it. Its points are enumerated by a
+recorded run, then the program is killed at each of them (COFFER_SAMPLE=4: at a fixed-seed quarter), the same
+call is repeated until OK, and the state is checked. Two killers: the program kills itself at its N-th fault point
+(common/fault.h), or strace kills coffer-crypt at its N-th system call of a kind."""
+import dataclasses
+import os
+import random
+import time
+from collections.abc import Callable
+
+from fixture import CallError, wait_for
+
+RETRY_SECONDS = 180
+SAMPLE = int(os.environ.get('COFFER_SAMPLE', '1'))
+
+
+@dataclasses.dataclass
+class Job:
+    name: str
+    before: Callable  # brings the machine into the state the call starts from
+    call: Callable
+    check: Callable   # raises when the state after the call isn't right
+    after: Callable   # takes everything down again
+
+
+def sampled(points):
+    if SAMPLE <= 1 or len(points) <= 2:
+        return points
+    return sorted(random.Random(1).sample(points, max(2, len(points) // SAMPLE)))
+
+
+def until_ok(call):
+    """Repeats a call that a kill interrupted; only what a CO repeats is repeated."""
+    end = time.monotonic() + RETRY_SECONDS
+    while True:
+        try:
+            return call()
+        except CallError as e:
+            if e.code not in ('ABORTED', 'UNAVAILABLE', 'DEADLINE') or time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+
+
+def demand_clean(coffer):
+    end = time.monotonic() + 20  # an orphaned child may still hold a descriptor
+    while coffer.left_over() and time.monotonic() < end:
+        time.sleep(0.1)
+    if coffer.left_over():
+        raise RuntimeError(f'left over: {coffer.left_over()}')
+
+
+class FaultKiller:
+    """Kills coffer-node or coffer-controller at its own fault points."""
+
+    def __init__(self, coffer, program):
+        self.coffer, self.program = coffer, program
+        self.arm_file = os.path.join(coffer.fault_dir, program + '.arm')
+        self.trace_file = os.path.join(coffer.fault_dir, program + '.trace')
+
+    def daemon(self):
+        return self.coffer.node if self.program == 'coffer-node' else self.coffer.controller
+
+    def arm(self, text):
+        for path in (self.arm_file, self.trace_file):
+            if os.path.exists(path):
+                os.unlink(path)
+        with open(self.trace_file, 'w', encoding='ascii'):
+            os.chmod(self.trace_file, 0o666)
+        with open(self.arm_file + '.new', 'w', encoding='ascii') as f:
+            f.write(text)
+        os.chmod(self.arm_file + '.new', 0o644)
+        os.rename(self.arm_file + '.new', self.arm_file)
+
+    def disarm(self):
+        if os.path.exists(self.arm_file):
+            os.unlink(self.arm_file)
+
+    def trace(self):
+        with open(self.trace_file, encoding='ascii') as f:
+            return f.read().split()
+
+    def record(self, call):
+        self.arm('record')
+        call()
+        self.disarm()
+        return [(n, name) for n, name in enumerate(self.trace(), 1)]
+
+    def strike(self, point, call):
+        """True when the program was killed."""
+        self.arm(f'kill {point[0]}')
+        try:
+            call()
+        except CallError:
+            pass
+        # the reply can be lost a moment before the process is gone
+        deadline = time.monotonic() + 5
+        while self.daemon().alive() and len(self.trace()) >= point[0] and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.disarm()
+        if self.daemon().alive():
+            return False
+        self.daemon().process.wait()
+        (self.coffer.start_node if self.program == 'coffer-node' else self.coffer.start_controller)()
+        return True
+
+
+class SyscallKiller:
+    """Kills coffer-crypt at its N-th write, ioctl, unlink or mknod, by strace around the helper."""
+
+    def __init__(self, coffer, verb, calls):
+        self.coffer, self.verb, self.calls = coffer, verb, calls
+        self.arm_file, self.trace_file = coffer.root + '/crypt.arm', coffer.root + '/crypt.trace'
+
+    @staticmethod
+    def wrapper(root):
+        """The program that coffer-node starts instead of coffer-crypt."""
+        path = os.path.join(root, 'crypt-wrapper')
+        with open(path, 'w', encoding='ascii') as f:
+            f.write(f'''#!/bin/sh
+export COFFER_FAULT_DIR={root}/fault
+helper={root}/bin/coffer-crypt
+if [ -r {root}/crypt.arm ] && read -r verb call n <{root}/crypt.arm && [ "$verb" = "$1" ]; then
+    rm -f {root}/crypt.arm
+    [ "$n" != 0 ] || exec strace -f -qq -o {root}/crypt.trace -e "trace=$call" "$helper" "$@"
+    echo armed >{root}/crypt.trace
+    exec strace -f -qq -o {root}/crypt.trace -e "trace=$call" -e "inject=$call:signal=SIGKILL:when=$n" "$helper" "$@"
+fi
+exec "$helper" "$@"
+''')
+        os.chmod(path, 0o755)
+        return path
+
+    def arm(self, call, n):
+        if os.path.exists(self.trace_file):
+            os.unlink(self.trace_file)
+        with open(self.arm_file, 'w', encoding='ascii') as f:
+            f.write(f'{self.verb} {call} {n}\n')
+
+    def record(self, call):
+        self.arm(','.join(self.calls), 0)
+        call()
+        with open(self.trace_file, encoding='ascii', errors='replace') as f:
+            lines = f.read().splitlines()
+        points = []
+        for name in self.calls:
+            count = sum(1 for line in lines if line.split(None, 1)[-1].startswith(name + '('))
+            points += [(n, name) for n in range(1, count + 1)]
+        return points
+
+    def strike(self, point, call):
+        self.arm(point[1], point[0])
+        try:
+            call()
+        except CallError:
+            pass
+        wait_for('the wrapper to take its order', lambda: not os.path.exists(self.arm_file), 30)
+        with open(self.trace_file, encoding='ascii', errors='replace') as f:
+            return '+++ killed by SIGKILL' in f.read()
+
+
+def one_point(coffer, job, killer, point):
+    job.before()
+    if not killer.strike(point, job.call):
+        raise RuntimeError('the point was not reached: the run passed unkilled')
+    until_ok(job.call)
+    job.check()
+    job.after()
+    demand_clean(coffer)
+
+
+def passes_unkilled(coffer, job, killer, points):
+    """One past the last point of each kind: nothing is left to kill at, so the enumeration was whole."""
+    kinds = {p[1] for p in points} if isinstance(killer, SyscallKiller) else {''}
+    for kind in kinds:
+        last = max(p[0] for p in points if kind in ('', p[1]))
+        job.before()
+        if killer.strike((last + 1, kind), job.call):
+            raise RuntimeError(f'there is a point {last + 1} {kind} that the recorded run did not show')
+        until_ok(job.call)
+        job.check()
+        job.after()
+        demand_clean(coffer)
+
+
+def recover(coffer, job):
+    """After a failed point: as clean as can be, so that the next point says something of its own."""
+    for daemon, start in ((coffer.node, coffer.start_node), (coffer.controller, coffer.start_controller)):
+        if not daemon.alive():
+            start()
+    for clean in (job.after, lambda: demand_clean(coffer)):
+        try:
+            clean()
+        except Exception:  # pylint: disable=broad-except
+            pass
+
+
+def sweep(tap, coffer, job, killer):
+    """All points of one job under one killer; returns how many were swept."""
+    job.before()
+    points = killer.record(job.call)
+    job.check()
+    job.after()
+    demand_clean(coffer)
+    chosen = sampled(points)
+    what = getattr(killer, 'program', 'coffer-crypt ' + getattr(killer, 'verb', ''))
+    print(f'# {what} in {job.name}: {len(points)} points, {len(chosen)} swept', flush=True)
+    tap.check(points, f'{what} in {job.name}: points were recorded')
+    for point in chosen:
+        if not tap.run(f'{what} in {job.name}, killed at {point[0]} {point[1]}', one_point, coffer, job, killer, point):
+            recover(coffer, job)
+    if points:
+        tap.run(f'{what} in {job.name}: passes unkilled after the last point', passes_unkilled, coffer, job, killer, points)
+    return len(chosen), len(points)

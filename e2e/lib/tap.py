@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TAP lines for stories: ok(name), check(condition, name, detail), expect_error(...); done() exits."""
+import sys
+import traceback
+
+from fixture import CallError
+
+
+class Tap:
+    def __init__(self):
+        self.count, self.failures = 0, 0
+
+    def check(self, condition, name, detail=''):
+        self.count += 1
+        if condition:
+            print(f'ok {self.count} - {name}', flush=True)
+        else:
+            self.failures += 1
+            print(f'not ok {self.count} - {name}', flush=True)
+            for line in str(detail).splitlines()[-30:]:
+                print(f'# {line}', flush=True)
+        return bool(condition)
+
+    def skip(self, name, reason):
+        self.count += 1
+        print(f'ok {self.count} - {name} # SKIP {reason}', flush=True)
+
+    def expect_error(self, name, codes, function, *args, word=''):
+        """The call must fail with one of the codes, in one sentence that contains `word`."""
+        try:
+            function(*args)
+        except CallError as e:
+            right = e.code in ((codes,) if isinstance(codes, str) else codes) and word in e.message
+            return self.check(right, name, f'{e} (expected {codes}, "{word}")')
+        return self.check(False, name, 'the call succeeded')
+
+    def run(self, name, function, *args):
+        """One test: passes when function returns, fails with what it raised."""
+        try:
+            function(*args)
+        except Exception as e:  # pylint: disable=broad-except
+            return self.check(False, name, f'{e}\n{traceback.format_exc()}')
+        return self.check(True, name)
+
+    def done(self):
+        print(f'1..{self.count}', flush=True)
+        sys.exit(1 if self.failures else 0)
