@@ -154,7 +154,9 @@ static int open_node(struct stage *s, struct error *err)
 /* A step that fails cleans up after itself: a helper that was killed may have left half a mapping. */
 static int clean_up(struct stage *s, struct error *err)
 {
-    if (close_mapping(s, NULL) < 0)
+    struct error close_err = ERROR_INIT;
+
+    if (close_mapping(s, &close_err) < 0)
         return error_recode(err, ERR_ABORTED);
     return -1;
 }
