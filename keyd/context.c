@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "keyd/context.h"
+
+#include <sha256.h>
+
+static void add(SHA256_CTX *hash, const char *text)
+{
+    size_t len = strlen(text);
+    const unsigned char prefix[4] = {
+        (unsigned char)(len >> 24),
+        (unsigned char)(len >> 16),
+        (unsigned char)(len >> 8),
+        (unsigned char)len,
+    };
+    SHA256_Update(hash, prefix, sizeof(prefix));
+    SHA256_Update(hash, (const uint8_t *)text, len);
+}
+
+void context_compute(const char *tenant, const char *volume_id, const char *uuid,
+                     unsigned char ret[CONTEXT_SIZE])
+{
+    SHA256_CTX hash;
+    SHA256_Init(&hash);
+    add(&hash, "coffer/v1");
+    add(&hash, "volume");
+    add(&hash, tenant);
+    add(&hash, volume_id);
+    add(&hash, uuid);
+    SHA256_Final(ret, &hash);
+}

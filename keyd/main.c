@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* coffer-keyd: the only process that mints and unwraps storage keys (ARCHITECTURE.md, docs/PROTOCOL-keyd.md). */
+#include "common/base.h"
+
+#include "common/flags.h"
+#include "common/log.h"
+#include "common/secret.h"
+#include "keyd/kms.h"
+#include "keyd/listen.h"
+#include "keyd/ops.h"
+#include "keyd/peers.h"
+#include "keyd/sandbox.h"
+#include "keyd/server.h"
+#include "volume/config.h"
+
+#define EXIT_USAGE 2
+
+struct options {
+    const char *config, *socket, *allow, *log_level, *log_format;
+    struct flag_strings peers;
+    bool insecure_file_kms;
+    uint64_t idle_ms;
+    struct peers allowed_peers;
+};
+
+static struct options options;
+
+static const struct flag flags[] = {
+    { "config", "COFFER_CONFIG", FLAG_STRING, &options.config, "/etc/coffer/config.json",
+      "file of pools and key services", NULL },
+    { "socket", "COFFER_KEYD_SOCKET", FLAG_STRING, &options.socket, "/run/coffer/keyd.sock",
+      "unix socket to serve; its directory must exist", NULL },
+    { "peer", NULL, FLAG_STRINGS, &options.peers, NULL, "UID:GID that may connect; repeatable, at least one", NULL },
+    { "allow", NULL, FLAG_STRING, &options.allow, NULL,
+      "operations to answer: MINT, UNWRAP, joined by commas; STATUS is always answered", NULL },
+    { "insecure-file-kms", NULL, FLAG_BOOL, &options.insecure_file_kms, "false",
+      "accept key services whose master key is a file (development only)", NULL },
+    { "idle-timeout-ms", NULL, FLAG_UINT, &options.idle_ms, "10000", "drop a connection that is silent for so long",
+      NULL },
+    { "log-level", "COFFER_LOG_LEVEL", FLAG_STRING, &options.log_level, "info", "how much to log",
+      "error|warn|info|debug" },
+    { "log-format", "COFFER_LOG_FORMAT", FLAG_STRING, &options.log_format, "text", "how to log", "text|json" },
+};
+
+static int check_options(struct options *o, bool allowed[WIRE_OP_LIMIT], struct error *err)
+{
+    enum log_level level;
+    enum log_format format;
+    if (log_level_parse(o->log_level, &level) < 0 || log_format_parse(o->log_format, &format) < 0)
+        return error_set(err, ERR_INVALID, "--log-level or --log-format is not one of its choices");
+    if (o->allow == NULL)
+        return error_set(err, ERR_INVALID, "--allow is needed: the operations to answer (MINT, UNWRAP)");
+    if (o->idle_ms == 0)
+        return error_set(err, ERR_INVALID, "--idle-timeout-ms must be more than 0");
+    if (peers_parse(&o->peers, &o->allowed_peers, err) < 0 || ops_allow_parse(o->allow, allowed, err) < 0)
+        return -1;
+    log_setup(level, format);
+    return 0;
+}
+
+static void log_start(const struct options *o, const struct kms_set *kms)
+{
+    for (size_t i = 0; i < kms->n; i++) {
+        if (kms->items[i].driver->insecure)
+            log_warn("INSECURE key service: its master key is a plain file; for development only",
+                     KV("kms", kms->items[i].name), KV("kind", kms->items[i].driver->kind));
+    }
+    log_info("coffer-keyd is ready", KV("version", COFFER_VERSION), KV("socket", o->socket),
+             KV("allow", o->allow), KV("peers", o->allowed_peers.n), KV("insecure", kms_set_insecure(kms)));
+}
+
+static int serve(const struct options *o, struct keyd *keyd, struct error *err)
+{
+    AUTO_CONFIG struct config *config = NULL;
+    AUTO_KMS_SET struct kms_set *kms = NULL;
+    if (config_load(o->config, &config, err) < 0 ||
+        kms_set_open(config, o->insecure_file_kms, &kms, err) < 0)
+        return -1;
+    keyd->kms = kms;
+    AUTO_LISTENER struct listener listener = LISTENER_INIT;
+    if (listener_open(o->socket, &listener, err) < 0)
+        return -1;
+    AUTO_SERVER struct server *server = NULL;
+    const struct server_options so = {
+        .listener = &listener, .peers = &o->allowed_peers, .keyd = keyd, .idle_ms = o->idle_ms
+    };
+    if (server_new(&so, &server, err) < 0)
+        return -1;
+    log_start(o, kms);
+    if (sandbox_enter(err) < 0 || server_run(server, err) < 0)
+        return -1;
+    log_info("coffer-keyd stops");
+    return 0;
+}
+
+static void print_help(const char *asked)
+{
+    if (strcmp(asked, "--version") == 0)
+        (void)printf("coffer-keyd %s\n", COFFER_VERSION);
+    else
+        flags_help(flags, ARRAY_SIZE(flags), "usage: coffer-keyd --peer UID:GID --allow OPS [flags]", stdout);
+}
+
+static int usage_error(const struct error *err)
+{
+    (void)fprintf(stderr, "coffer-keyd: %s\n", err->msg);
+    return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    struct error err = ERROR_INIT;
+    struct keyd keyd = { .text = STRBUF_INIT(KEYD_TEXT_MAX) };
+    int first = 0;
+    bool help = false;
+    if (secret_harden_process(&err) < 0 ||
+        flags_parse(flags, ARRAY_SIZE(flags), argc, argv, &first, &help, &err) < 0)
+        return usage_error(&err);
+    if (help) {
+        print_help(argv[argc - 1]);
+        return 0;
+    }
+    if (first < argc) {
+        (void)error_set(&err, ERR_INVALID, "unexpected argument '%s'", argv[first]);
+        return usage_error(&err);
+    }
+    if (check_options(&options, keyd.allowed, &err) < 0)
+        return usage_error(&err);
+    int r = serve(&options, &keyd, &err);
+    if (r < 0)
+        log_error("coffer-keyd can't go on", KV("error", err.msg));
+    strbuf_release(&keyd.text);
+    return r < 0 ? 1 : 0;
+}

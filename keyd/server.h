@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * keyd/server.h: the event loop: one thread, one epoll. Connections from allowed peers, one frame at a
+ * time from each; a malformed one ends its connection and nothing else. A client that doesn't read its
+ * replies or says nothing for idle_ms is dropped. When SERVER_CONNECTIONS are open, further ones wait in
+ * the socket's queue.
+ */
+#ifndef COFFER_KEYD_SERVER_H
+#define COFFER_KEYD_SERVER_H
+
+#include "common/base.h"
+#include "common/error.h"
+#include "keyd/listen.h"
+#include "keyd/ops.h"
+#include "keyd/peers.h"
+
+#define SERVER_CONNECTIONS 256u
+
+struct server; /* opaque */
+
+struct server_options { /* all borrowed */
+    const struct listener *listener;
+    const struct peers *peers;
+    struct keyd *keyd;
+    uint64_t idle_ms;
+};
+
+/* Blocks SIGTERM, SIGINT and SIGUSR1 for a signalfd and ignores SIGPIPE. */
+int server_new(const struct server_options *o, struct server **ret, struct error *err) MUST_CHECK;
+void server_free(struct server *s);
+/* Until SIGTERM or SIGINT: 0. SIGUSR1 writes the counters to the log. */
+int server_run(struct server *s, struct error *err) MUST_CHECK;
+
+DEFINE_AUTO(server, server_free)
+#define AUTO_SERVER __attribute__((cleanup(cleanup_server)))
+
+#endif
