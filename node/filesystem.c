@@ -79,7 +79,7 @@ static int ext4_grow(const char *device, int device_fd, int lock_fd, bool *ret_g
 {
     AUTO_PROC_RESULT struct proc_result r = { .exit_code = -1 };
     const char *const argv[] = { "/sbin/resize2fs", device, NULL };
-    uint64_t have, want;
+    uint64_t have = 0, want = 0;
 
     if (ext4_size(device_fd, &have, err) < 0)
         return -1;

@@ -47,11 +47,11 @@ static bool name_link(const char *pid, const char *link, dev_t mapping, char *re
 
 static bool name_open_file(const char *pid, dev_t mapping, char *ret, size_t size)
 {
-    char path[64], link[300];
+    char path[300], link[300];
     struct dirent *e;
     bool found = false;
 
-    (void)snprintf(path, sizeof(path), "/proc/%s/fd", pid);
+    (void)snprintf(path, sizeof(path), "/proc/%.16s/fd", pid);
     DIR *dir = opendir(path);
     if (dir == NULL)
         return false;
@@ -67,9 +67,9 @@ static bool name_mount(const char *pid, dev_t mapping, char *ret, size_t size)
 {
     AUTO_STRBUF struct strbuf sb = STRBUF_INIT(MOUNTINFO_MAX);
     AUTO_MOUNT_TABLE struct mount_table t = { .items = NULL, .n = 0 };
-    char path[64], name[32];
+    char path[64], name[64];
 
-    (void)snprintf(path, sizeof(path), "/proc/%s/mountinfo", pid);
+    (void)snprintf(path, sizeof(path), "/proc/%.16s/mountinfo", pid);
     AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fs_read_fd(fd, path, MOUNTINFO_MAX, &sb, NULL) < 0 ||
         mount_table_parse(strbuf_text(&sb), sb.len, &t, NULL) < 0)
@@ -98,7 +98,7 @@ static bool name_stacked_device(dev_t mapping, char *ret, size_t size)
     while (!found && (e = readdir(dir)) != NULL) {
         if (e->d_name[0] == '.')
             continue;
-        (void)snprintf(ret, size, "device '%s' lies on it", e->d_name);
+        (void)snprintf(ret, size, "device '%.60s' lies on it", e->d_name);
         found = true;
     }
     (void)closedir(dir);
