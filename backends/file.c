@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
-#define POOL_VERSION 1
+#define POOL_VERSION  1
 #define POOL_JSON_MAX 4096
 #define POOL_ID_BYTES 16
 
@@ -69,12 +69,15 @@ static int pool_json_decode(const char *text, size_t len, char ret_id[33], struc
     if (json_reader_done(&r, err) < 0)
         return -1;
     if (version != POOL_VERSION)
-        return error_set(err, ERR_PRECONDITION, "%s: version %llu; this program knows only version %d", FILE_POOL_JSON,
+        return error_set(err, ERR_PRECONDITION,
+                         "%s: version %llu; this program knows only version %d", FILE_POOL_JSON,
                          (unsigned long long)version, POOL_VERSION);
     if (!hex_lower_valid(id, 2 * POOL_ID_BYTES))
-        return error_set(err, ERR_DATA_LOSS, "%s: field 'id' is not 32 lower-case hex digits", FILE_POOL_JSON);
+        return error_set(err, ERR_DATA_LOSS, "%s: field 'id' is not 32 lower-case hex digits",
+                         FILE_POOL_JSON);
     if (strcmp(backend, file_backend.name) != 0)
-        return error_set(err, ERR_PRECONDITION, "%s: the pool is one of backend '%s'", FILE_POOL_JSON, backend);
+        return error_set(err, ERR_PRECONDITION, "%s: the pool is one of backend '%s'",
+                         FILE_POOL_JSON, backend);
     return str_copy(ret_id, sizeof(id), id);
 }
 
@@ -87,15 +90,16 @@ static int read_pool_id(int root, char ret_id[33], struct error *err)
     return pool_json_decode(strbuf_text(&text), text.len, ret_id, err);
 }
 
-/* Whatever is wrong with the pool's place is an outage: it may be a file system that isn't mounted. */
+/* Whatever is wrong with the pool's place is an outage: it may be a file system that isn't mounted.
+ */
 static int open_root(const struct pool *pool, int *ret_fd, char ret_id[33], struct error *err)
 {
     AUTO_CLOSE int fd = -1;
 
     if (fs_open_dir(pool->config->path, &fd, err) < 0 || read_pool_id(fd, ret_id, err) < 0) {
         (void)error_recode(err, ERR_UNAVAILABLE);
-        return error_prefix(err, "pool '%s' is not there (is its file system mounted?): '%s'", pool->config->name,
-                            pool->config->path);
+        return error_prefix(err, "pool '%s' is not there (is its file system mounted?): '%s'",
+                            pool->config->name, pool->config->path);
     }
     *ret_fd = TAKE_FD(fd);
     return 0;
@@ -111,7 +115,8 @@ int file_root_open(const struct pool *pool, int *ret_fd, struct error *err)
         return -1;
     if (strcmp(id, priv->id) != 0)
         return error_set(err, ERR_UNAVAILABLE,
-                         "pool '%s': '%s' now holds another pool (id %s) than when this program first saw it (id %s)",
+                         "pool '%s': '%s' now holds another pool (id %s) than when this program "
+                         "first saw it (id %s)",
                          pool->config->name, pool->config->path, id, priv->id);
     *ret_fd = TAKE_FD(fd);
     return 0;
@@ -174,7 +179,8 @@ static bool is_harmless(const char *name)
     return false;
 }
 
-/* A pool that lost its pool.json is full of volumes whose ids hold the old id: a new one would orphan them. */
+/* A pool that lost its pool.json is full of volumes whose ids hold the old id: a new one would
+ * orphan them. */
 static int check_empty(int root, const char *path, struct error *err)
 {
     AUTO_DIR DIR *d = dir_of(root);
@@ -186,7 +192,8 @@ static int check_empty(int root, const char *path, struct error *err)
     while ((e = readdir(d)) != NULL) {
         if (!is_harmless(e->d_name))
             return error_set(err, ERR_PRECONDITION,
-                             "'%s' is not empty (it holds '%.64s'): a pool starts in an empty directory; if this was a "
+                             "'%s' is not empty (it holds '%.64s'): a pool starts in an empty "
+                             "directory; if this was a "
                              "pool, bring back its %s instead",
                              path, e->d_name, FILE_POOL_JSON);
     }
@@ -198,7 +205,8 @@ static int check_no_pool(int root, const char *path, struct error *err)
     struct stat st;
 
     if (fstatat(root, FILE_POOL_JSON, &st, AT_SYMLINK_NOFOLLOW) == 0)
-        return error_set(err, ERR_EXISTS, "'%s' is a pool already (it has a %s)", path, FILE_POOL_JSON);
+        return error_set(err, ERR_EXISTS, "'%s' is a pool already (it has a %s)", path,
+                         FILE_POOL_JSON);
     if (errno != ENOENT)
         return error_errno(err, errno, "look for '%s/%s'", path, FILE_POOL_JSON);
     return 0;
@@ -213,10 +221,12 @@ static int write_pool_json(int root, const char *id, struct error *err)
     if (fstat(root, &st) < 0)
         return error_errno(err, errno, "stat the pool's directory");
     owner = (struct fs_owner){ .uid = st.st_uid, .gid = st.st_gid };
-    strbuf_addf(&text, "{\"v\":%d,\"id\":\"%s\",\"backend\":\"%s\"}\n", POOL_VERSION, id, file_backend.name);
+    strbuf_addf(&text, "{\"v\":%d,\"id\":\"%s\",\"backend\":\"%s\"}\n", POOL_VERSION, id,
+                file_backend.name);
     if (strbuf_check(&text, FILE_POOL_JSON, err) < 0)
         return -1;
-    return fs_write_atomic_at(root, FILE_POOL_JSON, strbuf_text(&text), text.len, 0600, &owner, err);
+    return fs_write_atomic_at(root, FILE_POOL_JSON, strbuf_text(&text), text.len, 0600, &owner,
+                              err);
 }
 
 static int file_pool_init(const struct pool_config *cfg, char ret_tag[9], struct error *err)
@@ -278,7 +288,8 @@ static int read_shard(int root, unsigned shard, struct names *names, struct erro
         return error_errno(err, errno, "read directory '%s'", path);
     errno = 0;
     while ((e = readdir(d)) != NULL) {
-        if (hex_lower_valid(e->d_name, 32) && memcmp(e->d_name, path + sizeof(FILE_VOLUMES), 2) == 0 &&
+        if (hex_lower_valid(e->d_name, 32) &&
+            memcmp(e->d_name, path + sizeof(FILE_VOLUMES), 2) == 0 &&
             names_add(names, e->d_name, err) < 0)
             return -1;
         errno = 0;
@@ -291,7 +302,8 @@ static int read_shard(int root, unsigned shard, struct names *names, struct erro
 }
 
 static int list_shard(const struct pool *pool, int root, unsigned shard, const char *after,
-                      bool (*cb)(void *ctx, const char *id), void *ctx, bool *ret_stop, struct error *err)
+                      bool (*cb)(void *ctx, const char *id), void *ctx, bool *ret_stop,
+                      struct error *err)
 {
     __attribute__((cleanup(names_release))) struct names names = { .items = NULL };
     struct volume_id id = { .pool = "" };
@@ -311,8 +323,8 @@ static int list_shard(const struct pool *pool, int root, unsigned shard, const c
 }
 
 /* All ids of a pool differ only in the hash, so the shards' order is the ids' order. */
-static int file_list(struct pool *pool, const char *after, bool (*cb)(void *ctx, const char *id), void *ctx,
-                     struct error *err)
+static int file_list(struct pool *pool, const char *after, bool (*cb)(void *ctx, const char *id),
+                     void *ctx, struct error *err)
 {
     AUTO_CLOSE int root = -1;
     bool stop = false;
@@ -321,7 +333,8 @@ static int file_list(struct pool *pool, const char *after, bool (*cb)(void *ctx,
     if (file_root_open(pool, &root, err) < 0)
         return -1;
     for (unsigned shard = 0; shard < 256 && !stop; shard++) {
-        int len = snprintf(prefix, sizeof(prefix), "%s.%s.%02x", pool->config->name, pool->tag, shard);
+        int len =
+            snprintf(prefix, sizeof(prefix), "%s.%s.%02x", pool->config->name, pool->tag, shard);
 
         if (strncmp(after, prefix, (size_t)len) > 0)
             continue;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An image as a block device. A loop is known by device and inode of its file (LOOP_GET_STATUS64): the path
- * that sysfs shows changes with mount namespaces. Loops clear themselves with their last user
- * (LO_FLAGS_AUTOCLEAR), so a killed process leaves none behind. The logical block size is dm-crypt's sector
- * size: each request of the mapping is then one aligned direct I/O on the image.
+ * An image as a block device. A loop is known by device and inode of its file (LOOP_GET_STATUS64):
+ * the path that sysfs shows changes with mount namespaces. Loops clear themselves with their last
+ * user (LO_FLAGS_AUTOCLEAR), so a killed process leaves none behind. The logical block size is
+ * dm-crypt's sector size: each request of the mapping is then one aligned direct I/O on the image.
  */
 #include "common/base.h"
 #include "backends/file.h"
@@ -21,15 +21,17 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#define LOOP_CONTROL "/dev/loop-control"
+#define LOOP_CONTROL       "/dev/loop-control"
 #define LOOP_CONTROL_MAJOR 10 /* misc */
 #define LOOP_CONTROL_MINOR 237
-#define CONFIGURE_TRIES 200
+#define CONFIGURE_TRIES    200
 
 /* ---- device nodes ---- */
 
-/* A container's /dev may lack the node: make it, for us alone. What is opened is checked all the same. */
-static int open_node(const char *path, mode_t type, dev_t dev, int flags, int *ret_fd, struct error *err)
+/* A container's /dev may lack the node: make it, for us alone. What is opened is checked all the
+ * same. */
+static int open_node(const char *path, mode_t type, dev_t dev, int flags, int *ret_fd,
+                     struct error *err)
 {
     AUTO_CLOSE int fd = open(path, flags | O_NOFOLLOW | O_CLOEXEC);
     struct stat st;
@@ -44,7 +46,8 @@ static int open_node(const char *path, mode_t type, dev_t dev, int flags, int *r
     if (fstat(fd, &st) < 0)
         return error_errno(err, errno, "stat '%s'", path);
     if ((st.st_mode & S_IFMT) != type || st.st_rdev != dev)
-        return error_set(err, ERR_PRECONDITION, "'%s' is not the node of device %u:%u", path, major(dev), minor(dev));
+        return error_set(err, ERR_PRECONDITION, "'%s' is not the node of device %u:%u", path,
+                         major(dev), minor(dev));
     *ret_fd = TAKE_FD(fd);
     return 0;
 }
@@ -103,10 +106,12 @@ static bool is_gone(int sys_errno)
 
 static int check_usable(const struct loop_info64 *info, const char *path, struct error *err)
 {
-    if (info->lo_offset == 0 && info->lo_sizelimit == 0 && (info->lo_flags & LO_FLAGS_READ_ONLY) == 0)
+    if (info->lo_offset == 0 && info->lo_sizelimit == 0 &&
+        (info->lo_flags & LO_FLAGS_READ_ONLY) == 0)
         return 0;
     return error_set(err, ERR_PRECONDITION,
-                     "the image is attached as %s in a way that is not ours (read-only, or a part of it): detach that",
+                     "the image is attached as %s in a way that is not ours (read-only, or a part "
+                     "of it): detach that",
                      path);
 }
 
@@ -153,8 +158,8 @@ static int search_loops(DIR *d, struct search *s, struct error *err)
     return errno != 0 ? error_errno(err, errno, "read directory '/sys/block'") : 0;
 }
 
-/* *ret stays untouched when no loop has the file. Looks at all: two loops over one image have two page
- * caches, and neither is right. */
+/* *ret stays untouched when no loop has the file. Looks at all: two loops over one image have two
+ * page caches, and neither is right. */
 static int find_attached(const struct stat *image, struct block_device *ret, struct error *err)
 {
     struct search s = { .image = image };
@@ -169,14 +174,16 @@ static int find_attached(const struct stat *image, struct block_device *ret, str
     if (r < 0 || s.matches == 0)
         return r;
     if (s.matches > 1)
-        return error_set(err, ERR_PRECONDITION, "the image is attached to %u loop devices; one is /dev/loop%u",
-                         s.matches, s.found);
+        return error_set(err, ERR_PRECONDITION,
+                         "the image is attached to %u loop devices; one is /dev/loop%u", s.matches,
+                         s.found);
     if (open_loop(s.found, O_RDWR, ret, &local) == 0 || is_gone(local.sys_errno))
         return 0;
     return error_set(err, local.code, "%s", local.msg);
 }
 
-/* Between the look and our open its last user may have gone: then it is another file's, or nobody's. */
+/* Between the look and our open its last user may have gone: then it is another file's, or
+ * nobody's. */
 static bool still_attached(const struct block_device *d, const struct stat *image)
 {
     struct loop_info64 info;
@@ -187,7 +194,8 @@ static bool still_attached(const struct block_device *d, const struct stat *imag
 
 /* ---- attaching ---- */
 
-static int configure(int image_fd, const struct volume *v, struct block_device *d, bool *ret_busy, struct error *err)
+static int configure(int image_fd, const struct volume *v, struct block_device *d, bool *ret_busy,
+                     struct error *err)
 {
     struct loop_config c = { .fd = (uint32_t)image_fd, .block_size = GEOMETRY_SECTOR };
 
@@ -201,8 +209,8 @@ static int configure(int image_fd, const struct volume *v, struct block_device *
     return *ret_busy ? 0 : error_errno(err, errno, "attach the image to %s", d->path);
 }
 
-static int try_attach(int control, int image_fd, const struct volume *v, struct block_device *ret, bool *ret_busy,
-                      struct error *err)
+static int try_attach(int control, int image_fd, const struct volume *v, struct block_device *ret,
+                      bool *ret_busy, struct error *err)
 {
     AUTO_BLOCK_DEVICE struct block_device d = BLOCK_DEVICE_INIT;
     struct error local = ERROR_INIT;
@@ -226,12 +234,14 @@ static int try_attach(int control, int image_fd, const struct volume *v, struct 
 }
 
 /* GET_FREE reserves nothing: others who got the same number make CONFIGURE say EBUSY. */
-static int attach_new(int image_fd, const struct volume *v, struct block_device *ret, struct error *err)
+static int attach_new(int image_fd, const struct volume *v, struct block_device *ret,
+                      struct error *err)
 {
     AUTO_CLOSE int control = -1;
     bool busy = true;
 
-    if (open_node(LOOP_CONTROL, S_IFCHR, makedev(LOOP_CONTROL_MAJOR, LOOP_CONTROL_MINOR), O_RDWR, &control, err) < 0)
+    if (open_node(LOOP_CONTROL, S_IFCHR, makedev(LOOP_CONTROL_MAJOR, LOOP_CONTROL_MINOR), O_RDWR,
+                  &control, err) < 0)
         return -1;
     for (unsigned i = 0; i < CONFIGURE_TRIES && busy; i++) {
         if (i > 0)
@@ -239,7 +249,9 @@ static int attach_new(int image_fd, const struct volume *v, struct block_device 
         if (try_attach(control, image_fd, v, ret, &busy, err) < 0)
             return -1;
     }
-    return busy ? error_set(err, ERR_ABORTED, "each free loop device was taken by somebody else first") : 0;
+    return busy ? error_set(err, ERR_ABORTED,
+                            "each free loop device was taken by somebody else first")
+                : 0;
 }
 
 static int check_size(struct volume *v, const struct stat *image, struct error *err)
@@ -250,9 +262,10 @@ static int check_size(struct volume *v, const struct stat *image, struct error *
         return -1;
     if ((uint64_t)image->st_size >= r.size + GEOMETRY_DATA_OFFSET)
         return 0;
-    return error_set(err, ERR_DATA_LOSS, "the image has %llu bytes, but %llu are needed for a volume of %llu",
-                     (unsigned long long)image->st_size, (unsigned long long)(r.size + GEOMETRY_DATA_OFFSET),
-                     (unsigned long long)r.size);
+    return error_set(
+        err, ERR_DATA_LOSS, "the image has %llu bytes, but %llu are needed for a volume of %llu",
+        (unsigned long long)image->st_size, (unsigned long long)(r.size + GEOMETRY_DATA_OFFSET),
+        (unsigned long long)r.size);
 }
 
 int file_refresh(struct volume *v, struct block_device *dev, struct error *err)

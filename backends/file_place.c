@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A volume's place and its lock. The lock file is made right after the place and removed right before it,
- * so "no lock" means "nothing else in there either". Removing takes the lock file away while it is held:
- * whoever locks a file must then look whether that file is still the one in the place.
+ * A volume's place and its lock. The lock file is made right after the place and removed right
+ * before it, so "no lock" means "nothing else in there either". Removing takes the lock file away
+ * while it is held: whoever locks a file must then look whether that file is still the one in the
+ * place.
  */
 #include "common/base.h"
 #include "backends/file.h"
@@ -56,7 +57,8 @@ int file_open_regular(int dirfd, const char *name, int flags, int *ret_fd, struc
     return 0;
 }
 
-/* What root makes belongs to the pool's owner, else the unprivileged controller could not remove it. */
+/* What root makes belongs to the pool's owner, else the unprivileged controller could not remove
+ * it. */
 static int give_to_owner(int fd, int of, const char *name, struct error *err)
 {
     struct stat st;
@@ -72,7 +74,8 @@ static int give_to_owner(int fd, int of, const char *name, struct error *err)
 
 int file_make(int dirfd, const char *name, int *ret_fd, struct error *err)
 {
-    AUTO_CLOSE int fd = openat(dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    AUTO_CLOSE int fd =
+        openat(dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 
     if (fd < 0 && errno == EEXIST)
         return error_set(err, ERR_EXISTS, "'%s' is there already", name);
@@ -94,7 +97,8 @@ static int make_directory(int root, const char *path, struct error *err)
         return errno == EEXIST ? 0 : error_errno(err, errno, "make directory '%s'", path);
     if (geteuid() != 0)
         return 0;
-    return file_open_below(root, path, &fd, err) < 0 || give_to_owner(fd, root, path, err) < 0 ? -1 : 0;
+    return file_open_below(root, path, &fd, err) < 0 || give_to_owner(fd, root, path, err) < 0 ? -1
+                                                                                               : 0;
 }
 
 static int make_place(int root, const char *place, struct error *err)
@@ -107,7 +111,8 @@ static int make_place(int root, const char *place, struct error *err)
         make_directory(root, place, err) < 0)
         return -1;
     FAULT_POINT("file:place:made");
-    if (file_open_below(root, FILE_VOLUMES, &volumes, err) < 0 || file_open_below(root, path, &shard, err) < 0)
+    if (file_open_below(root, FILE_VOLUMES, &volumes, err) < 0 ||
+        file_open_below(root, path, &shard, err) < 0)
         return -1;
     return fs_fsync_dir(shard, path, err) < 0 || fs_fsync_dir(volumes, FILE_VOLUMES, err) < 0 ||
                    fs_fsync_dir(root, "the pool's directory", err) < 0
@@ -119,8 +124,10 @@ static int make_place(int root, const char *place, struct error *err)
 
 enum step { STEP_DONE, STEP_AGAIN, STEP_FAILED };
 
-/* A place without a lock file is one that is being made or removed, or was when somebody was killed. */
-static enum step open_without_lock(int root, const char *place, int dir, bool create, int *ret_lock, struct error *err)
+/* A place without a lock file is one that is being made or removed, or was when somebody was
+ * killed. */
+static enum step open_without_lock(int root, const char *place, int dir, bool create, int *ret_lock,
+                                   struct error *err)
 {
     struct error local = ERROR_INIT;
 
@@ -142,7 +149,8 @@ static enum step open_without_lock(int root, const char *place, int dir, bool cr
     return STEP_FAILED;
 }
 
-static enum step open_lock(int root, const char *place, int dir, bool create, int *ret_lock, struct error *err)
+static enum step open_lock(int root, const char *place, int dir, bool create, int *ret_lock,
+                           struct error *err)
 {
     struct error local = ERROR_INIT;
 
@@ -171,7 +179,8 @@ static enum step still_there(int dir, int lock, struct error *err)
     return held.st_dev == there.st_dev && held.st_ino == there.st_ino ? STEP_DONE : STEP_AGAIN;
 }
 
-static enum step try_open(int root, const char *place, bool create, struct volume *ret, struct error *err)
+static enum step try_open(int root, const char *place, bool create, struct volume *ret,
+                          struct error *err)
 {
     AUTO_CLOSE int dir = -1, lock = -1;
     struct error local = ERROR_INIT;
@@ -201,7 +210,8 @@ static enum step try_open(int root, const char *place, bool create, struct volum
     return STEP_DONE;
 }
 
-int file_open(struct pool *pool, const struct volume_id *id, bool create, struct volume *ret, struct error *err)
+int file_open(struct pool *pool, const struct volume_id *id, bool create, struct volume *ret,
+              struct error *err)
 {
     AUTO_CLOSE int root = -1;
     struct error local = ERROR_INIT;
@@ -231,7 +241,8 @@ static int remove_file(int dir, const char *name, struct error *err)
     return 0;
 }
 
-/* The lock is gone: a place that isn't empty now is somebody's new volume, or holds files of strangers. */
+/* The lock is gone: a place that isn't empty now is somebody's new volume, or holds files of
+ * strangers. */
 static int remove_place(const struct volume *v, int root, struct error *err)
 {
     char place[FILE_PLACE_MAX];
@@ -244,17 +255,20 @@ static int remove_place(const struct volume *v, int root, struct error *err)
         return error_errno(err, errno, "remove the directory");
     if (fstatat(v->dir_fd, FILE_LOCK, &st, AT_SYMLINK_NOFOLLOW) == 0)
         return 0;
-    return error_set(err, ERR_PRECONDITION, "the directory holds files that are not Coffer's; remove them by hand");
+    return error_set(err, ERR_PRECONDITION,
+                     "the directory holds files that are not Coffer's; remove them by hand");
 }
 
-/* The record goes after the image and is the last word on it: an image without a record is never ours to
- * explain (read_record calls it DATA_LOSS), so the order is made durable. */
+/* The record goes after the image and is the last word on it: an image without a record is never
+ * ours to explain (read_record calls it DATA_LOSS), so the order is made durable. */
 static int remove_content(const struct volume *v, int root, struct error *err)
 {
-    if (remove_file(v->dir_fd, FILE_IMAGE, err) < 0 || fs_fsync_dir(v->dir_fd, "the directory", err) < 0)
+    if (remove_file(v->dir_fd, FILE_IMAGE, err) < 0 ||
+        fs_fsync_dir(v->dir_fd, "the directory", err) < 0)
         return -1;
     FAULT_POINT("file:remove:image");
-    if (remove_file(v->dir_fd, FILE_RECORD_TMP, err) < 0 || remove_file(v->dir_fd, FILE_RECORD, err) < 0)
+    if (remove_file(v->dir_fd, FILE_RECORD_TMP, err) < 0 ||
+        remove_file(v->dir_fd, FILE_RECORD, err) < 0)
         return -1;
     FAULT_POINT("file:remove:record");
     if (remove_file(v->dir_fd, FILE_LOCK, err) < 0)

@@ -31,7 +31,8 @@ static int no_record(int dir, struct error *err)
     return error_set(err, ERR_NOT_FOUND, "there is no record yet");
 }
 
-static int read_record_at(int dir, const struct volume_id *id, struct record *ret, struct error *err)
+static int read_record_at(int dir, const struct volume_id *id, struct record *ret,
+                          struct error *err)
 {
     AUTO_STRBUF struct strbuf text = STRBUF_INIT(RECORD_MAX);
     struct error local = ERROR_INIT;
@@ -50,10 +51,12 @@ static int read_record_at(int dir, const struct volume_id *id, struct record *re
 
 int file_read_record(struct volume *v, struct record *ret, struct error *err)
 {
-    return read_record_at(v->dir_fd, &v->id, ret, err) < 0 ? file_place_error(v->pool, &v->id, err) : 0;
+    return read_record_at(v->dir_fd, &v->id, ret, err) < 0 ? file_place_error(v->pool, &v->id, err)
+                                                           : 0;
 }
 
-int file_peek_record(struct pool *pool, const struct volume_id *id, struct record *ret, struct error *err)
+int file_peek_record(struct pool *pool, const struct volume_id *id, struct record *ret,
+                     struct error *err)
 {
     AUTO_CLOSE int root = -1, dir = -1;
     char place[FILE_PLACE_MAX];
@@ -78,7 +81,8 @@ static int check_generation(struct volume *v, uint64_t gen, struct error *err)
     }
     if (now.gen == gen)
         return 0;
-    return error_set(err, ERR_ABORTED, "the record is at generation %llu, not %llu: somebody else changed it",
+    return error_set(err, ERR_ABORTED,
+                     "the record is at generation %llu, not %llu: somebody else changed it",
                      (unsigned long long)now.gen, (unsigned long long)gen);
 }
 
@@ -93,7 +97,8 @@ static int replace_record(const struct volume *v, const struct record *next, str
     if (fstat(v->dir_fd, &st) < 0)
         return error_errno(err, errno, "stat the directory");
     owner = (struct fs_owner){ .uid = st.st_uid, .gid = st.st_gid };
-    return fs_write_atomic_at(v->dir_fd, FILE_RECORD, strbuf_text(&text), text.len, 0600, &owner, err);
+    return fs_write_atomic_at(v->dir_fd, FILE_RECORD, strbuf_text(&text), text.len, 0600, &owner,
+                              err);
 }
 
 int file_write_record(struct volume *v, struct record *r, struct error *err)
@@ -109,7 +114,8 @@ int file_write_record(struct volume *v, struct record *r, struct error *err)
 
 /* ---- the bytes ---- */
 
-int file_image_open(const struct volume *v, int flags, int *ret_fd, struct stat *ret_st, struct error *err)
+int file_image_open(const struct volume *v, int flags, int *ret_fd, struct stat *ret_st,
+                    struct error *err)
 {
     AUTO_CLOSE int fd = -1;
 
@@ -121,7 +127,8 @@ int file_image_open(const struct volume *v, int flags, int *ret_fd, struct stat 
     return 0;
 }
 
-static int open_or_make_image(const struct volume *v, int *ret_fd, struct stat *ret_st, struct error *err)
+static int open_or_make_image(const struct volume *v, int *ret_fd, struct stat *ret_st,
+                              struct error *err)
 {
     struct error local = ERROR_INIT;
     AUTO_CLOSE int made = -1;
@@ -138,7 +145,8 @@ static int open_or_make_image(const struct volume *v, int *ret_fd, struct stat *
 
 static int say_full(const struct volume *v, uint64_t wanted, uint64_t available, struct error *err)
 {
-    return error_set(err, ERR_EXHAUSTED, "pool '%s' is full: %llu MiB more are needed, %llu MiB are free",
+    return error_set(err, ERR_EXHAUSTED,
+                     "pool '%s' is full: %llu MiB more are needed, %llu MiB are free",
                      v->pool->config->name, (unsigned long long)((wanted + MIB(1) - 1) / MIB(1)),
                      (unsigned long long)(available / MIB(1)));
 }
@@ -150,7 +158,8 @@ static uint64_t reserved_bytes(const struct stat *st)
 
 /* fallocate takes what it can get before it says ENOSPC: asking first keeps a hopeless request from
  * filling the file system for everybody. fallocate alone decides in the end. */
-static int check_space(const struct volume *v, int fd, const struct stat *st, uint64_t bytes, struct error *err)
+static int check_space(const struct volume *v, int fd, const struct stat *st, uint64_t bytes,
+                       struct error *err)
 {
     uint64_t have = reserved_bytes(st), available;
     struct statvfs fs;
@@ -161,22 +170,26 @@ static int check_space(const struct volume *v, int fd, const struct stat *st, ui
     return bytes > have && bytes - have > available ? say_full(v, bytes - have, available, err) : 0;
 }
 
-static int reserve_failed(const struct volume *v, int sys_errno, uint64_t bytes, const struct stat *before,
-                          struct error *err)
+static int reserve_failed(const struct volume *v, int sys_errno, uint64_t bytes,
+                          const struct stat *before, struct error *err)
 {
     if (sys_errno == ENOSPC || sys_errno == EDQUOT)
         return say_full(v, bytes - (uint64_t)before->st_size, 0, err);
     if (sys_errno == EFBIG)
-        return error_set(err, ERR_OUT_OF_RANGE, "the file system of pool '%s' takes no file of %llu bytes",
+        return error_set(err, ERR_OUT_OF_RANGE,
+                         "the file system of pool '%s' takes no file of %llu bytes",
                          v->pool->config->name, (unsigned long long)bytes);
     if (sys_errno == EOPNOTSUPP)
-        return error_set(err, ERR_PRECONDITION,
-                         "the file system of pool '%s' can't reserve space (fallocate): use ext4, xfs or btrfs",
-                         v->pool->config->name);
-    return error_errno(err, sys_errno, "reserve %llu bytes for '%s'", (unsigned long long)bytes, FILE_IMAGE);
+        return error_set(
+            err, ERR_PRECONDITION,
+            "the file system of pool '%s' can't reserve space (fallocate): use ext4, xfs or btrfs",
+            v->pool->config->name);
+    return error_errno(err, sys_errno, "reserve %llu bytes for '%s'", (unsigned long long)bytes,
+                       FILE_IMAGE);
 }
 
-static int reserve(const struct volume *v, int fd, const struct stat *before, uint64_t bytes, struct error *err)
+static int reserve(const struct volume *v, int fd, const struct stat *before, uint64_t bytes,
+                   struct error *err)
 {
     int r, failed;
 

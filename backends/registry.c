@@ -56,18 +56,19 @@ void pool_set_free(struct pool_set *set)
 }
 
 /* Two names for one place would give every volume in it two ids. */
-static int check_pool(const struct pool_set *set, const struct pool_config *config, const struct backend_ops *ops,
-                      struct error *err)
+static int check_pool(const struct pool_set *set, const struct pool_config *config,
+                      const struct backend_ops *ops, struct error *err)
 {
     for (size_t i = 0; i < set->n; i++) {
         const struct pool *other = set->pools[i];
 
         if (other->ops == ops && strcmp(other->config->path, config->path) == 0)
-            return error_set(err, ERR_INVALID, "pools '%s' and '%s' have the same path '%s'", other->config->name,
-                             config->name, config->path);
+            return error_set(err, ERR_INVALID, "pools '%s' and '%s' have the same path '%s'",
+                             other->config->name, config->name, config->path);
         if (other->ops->node_local != ops->node_local)
             return error_set(err, ERR_INVALID,
-                             "pools '%s' and '%s' are of different kinds: one is on this node only, the other is "
+                             "pools '%s' and '%s' are of different kinds: one is on this node "
+                             "only, the other is "
                              "shared; run one driver for each kind",
                              other->config->name, config->name);
     }
@@ -79,7 +80,8 @@ static int pool_set_add(struct pool_set *set, const struct pool_config *config, 
     const struct backend_ops *ops = backend_find(config->backend);
 
     if (ops == NULL)
-        return error_set(err, ERR_INVALID, "pool '%s': unknown backend '%s'", config->name, config->backend);
+        return error_set(err, ERR_INVALID, "pool '%s': unknown backend '%s'", config->name,
+                         config->backend);
     if (check_pool(set, config, ops, err) < 0)
         return -1;
     set->pools[set->n] = pool_new(config, ops);
@@ -123,12 +125,14 @@ static int check_tag(const struct pool *pool, const struct volume_id *id, struct
     if (strcmp(pool->tag, id->pool_tag) == 0)
         return 0;
     return error_set(err, ERR_PRECONDITION,
-                     "the volume id names pool '%s' with tag %s, but the pool of that name here has tag %s: it is "
+                     "the volume id names pool '%s' with tag %s, but the pool of that name here "
+                     "has tag %s: it is "
                      "another pool",
                      id->pool, id->pool_tag, pool->tag);
 }
 
-int pool_set_for_id(struct pool_set *set, const struct volume_id *id, struct pool **ret, struct error *err)
+int pool_set_for_id(struct pool_set *set, const struct volume_id *id, struct pool **ret,
+                    struct error *err)
 {
     struct pool *pool = pool_set_find(set, id->pool);
 
@@ -161,15 +165,16 @@ int pool_ready(struct pool *pool, struct error *err)
     return pool->ops->pool_check(pool, err);
 }
 
-int volume_open(struct pool *pool, const struct volume_id *id, bool create, struct volume *ret, struct error *err)
+int volume_open(struct pool *pool, const struct volume_id *id, bool create, struct volume *ret,
+                struct error *err)
 {
     struct volume v = VOLUME_INIT;
 
     if (pool_ready(pool, err) < 0)
         return -1;
     if (strcmp(pool->config->name, id->pool) != 0)
-        return error_set(err, ERR_INTERNAL, "a volume of pool '%s' was looked for in pool '%s'", id->pool,
-                         pool->config->name);
+        return error_set(err, ERR_INTERNAL, "a volume of pool '%s' was looked for in pool '%s'",
+                         id->pool, pool->config->name);
     if (check_tag(pool, id, err) < 0)
         return -1;
     v.pool = pool;

@@ -20,7 +20,8 @@ static const struct mode_rule modes[] = {
     [CAPABILITY_SINGLE_NODE_READER_ONLY] = { "SINGLE_NODE_READER_ONLY", true, NULL },
     [CAPABILITY_MULTI_NODE_READER_ONLY] = { "MULTI_NODE_READER_ONLY", true, NULL },
     [CAPABILITY_MULTI_NODE_SINGLE_WRITER] = { "MULTI_NODE_SINGLE_WRITER", false,
-                                              "readers on other nodes would see a stale file system" },
+                                              "readers on other nodes would see a stale file "
+                                              "system" },
     [CAPABILITY_MULTI_NODE_MULTI_WRITER] = { "MULTI_NODE_MULTI_WRITER", false,
                                              "two nodes that write would destroy the file system" },
     [CAPABILITY_SINGLE_NODE_SINGLE_WRITER] = { "SINGLE_NODE_SINGLE_WRITER", false, NULL },
@@ -33,7 +34,8 @@ struct flag_rule {
     const char *refusal; /* NULL: supported */
 };
 
-/* Flags that only restrict, or only trade time stamps and latency; none weakens what the node always sets. */
+/* Flags that only restrict, or only trade time stamps and latency; none weakens what the node
+ * always sets. */
 static const struct flag_rule flag_rules[] = {
     { "noatime", MS_NOATIME, NULL },
     { "nodiratime", MS_NODIRATIME, NULL },
@@ -74,7 +76,8 @@ static int check_mode(unsigned mode, struct error *err)
     if (rule == NULL)
         return error_set(err, ERR_INVALID, "access mode %u is not one that Coffer knows", mode);
     if (rule->refusal != NULL)
-        return error_set(err, ERR_INVALID, "access mode %s is not supported: %s", rule->name, rule->refusal);
+        return error_set(err, ERR_INVALID, "access mode %s is not supported: %s", rule->name,
+                         rule->refusal);
     return 0;
 }
 
@@ -82,7 +85,8 @@ static int check_fs(const char *fs_type, struct error *err)
 {
     if (fs_type[0] == '\0' || strcmp(fs_type, CAPABILITY_FS_DEFAULT) == 0)
         return 0;
-    return error_set(err, ERR_INVALID, "file system type '%.32s' is not supported: use ext4 or leave fs_type empty",
+    return error_set(err, ERR_INVALID,
+                     "file system type '%.32s' is not supported: use ext4 or leave fs_type empty",
                      fs_type);
 }
 
@@ -94,19 +98,22 @@ static bool flag_is_commit(const char *flag, uint64_t *ret_seconds)
 
     if (strncmp(flag, prefix, sizeof(prefix) - 1) != 0)
         return false;
-    if (parse_u64(flag + sizeof(prefix) - 1, &seconds) < 0 || seconds < 1 || seconds > COMMIT_SECONDS_MAX)
+    if (parse_u64(flag + sizeof(prefix) - 1, &seconds) < 0 || seconds < 1 ||
+        seconds > COMMIT_SECONDS_MAX)
         return false;
     *ret_seconds = seconds;
     return true;
 }
 
-static int apply_flag(const char *flag, size_t position, struct capability_mount *m, struct error *err)
+static int apply_flag(const char *flag, size_t position, struct capability_mount *m,
+                      struct error *err)
 {
     const struct flag_rule *rule = flag_find(flag);
     uint64_t seconds;
 
     if (rule != NULL && rule->refusal != NULL)
-        return error_set(err, ERR_INVALID, "mount flag '%s' is refused: %s", rule->name, rule->refusal);
+        return error_set(err, ERR_INVALID, "mount flag '%s' is refused: %s", rule->name,
+                         rule->refusal);
     if (rule != NULL) {
         m->flags |= rule->bits;
         return 0;
@@ -116,12 +123,14 @@ static int apply_flag(const char *flag, size_t position, struct capability_mount
         return 0;
     }
     return error_set(err, ERR_INVALID,
-                     "mount flag number %zu is not one of noatime, nodiratime, relatime, lazytime, sync, dirsync, ro, "
+                     "mount flag number %zu is not one of noatime, nodiratime, relatime, lazytime, "
+                     "sync, dirsync, ro, "
                      "nosuid, nodev, noexec, commit=1..%d",
                      position + 1, COMMIT_SECONDS_MAX);
 }
 
-int capability_mount_options(const struct capability *c, struct capability_mount *ret, struct error *err)
+int capability_mount_options(const struct capability *c, struct capability_mount *ret,
+                             struct error *err)
 {
     struct capability_mount m = { .flags = 0, .data = "" };
 

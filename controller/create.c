@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * create.c: CreateVolume, keyed by name. Record `minting` (with the uuid) -> key -> space -> record
+ * `new` (with the wrapped key). A repeated call goes on where the record says the last one stopped;
+ * from `new` on it only answers: the key of an existing volume is never minted again.
+ */
+#include "common/base.h"
+#include "controller/controller.h"
+
+#include "common/deadline.h"
+#include "common/fault.h"
+#include "common/parse.h"
+#include "keyd/client.h"
+#include "volume/geometry.h"
+
+#define MINT_LIMIT_MS 30000
+
+struct plan {
+    const char *name;
+    struct volume_params params;
+    struct size_range size;
+    const char *fs;
+    struct pool *pool;
+    struct volume_id id;
+};
+
+/* ---- what is asked ---- */
+
+static int check_refused(const struct csi_create_volume_request *req, struct error *err)
+{
+    if (strlen(req->name) > RECORD_NAME_MAX)
+        return error_set(err, ERR_INVALID, "name is longer than %d bytes", RECORD_NAME_MAX);
+    if (req->has_source)
+        return error_set(err, ERR_INVALID,
+                         "volume_content_source is not supported: volumes start empty");
+    if (req->mutable_parameters.n > 0)
+        return error_set(err, ERR_INVALID, "mutable_parameters are not supported: '%.64s'",
+                         req->mutable_parameters.items[0].key);
+    return 0;
+}
+
+static int check_topology(const struct controller *c, const struct csi_create_volume_request *req,
+                          struct error *err)
+{
+    if (!req->has_topology || req->requisite.n == 0)
+        return 0;
+    for (size_t i = 0; i < req->requisite.n; i++) {
+        if (request_topology_is_here(c, &req->requisite.items[i]))
+            return 0;
+    }
+    return error_set(err, ERR_EXHAUSTED,
+                     "the volume must be reachable from elsewhere: this pool is on node '%s' only",
+                     c->node_id);
+}
+
+static int make_plan(struct controller *c, struct arena *arena,
+                     const struct csi_create_volume_request *req, struct plan *ret,
+                     struct error *err)
+{
+    struct plan p = { .name = req->name };
+
+    if (check_refused(req, err) < 0 ||
+        request_params(c, arena, &req->parameters, false, &p.params, NULL, err) < 0 ||
+        request_capabilities(&req->capabilities, &p.fs, err) < 0 ||
+        request_size(req->has_range, req->required_bytes, req->limit_bytes, &p.size, err) < 0 ||
+        check_topology(c, req, err) < 0)
+        return -1;
+    p.pool = pool_set_find(c->pools, p.params.pool->name);
+    if (p.pool == NULL)
+        return error_set(err, ERR_INTERNAL, "pool '%s' was not opened", p.params.pool->name);
+    if (pool_ready(p.pool, err) < 0)
+        return -1;
+    volume_id_from_name(p.params.pool->name, p.pool->tag, p.name, &p.id);
+    *ret = p;
+    return 0;
+}
+
+/* ---- the name elsewhere ---- */
+
+static int check_other_pool(const struct plan *p, struct pool *pool, struct error *err)
+{
+    struct error local = ERROR_INIT;
+    struct volume_id id;
+    struct record r;
+
+    if (pool_ready(pool, err) < 0)
+        return error_prefix(err, "whether pool '%s' has a volume of this name can't be seen",
+                            pool->config->name);
+    volume_id_from_name(pool->config->name, pool->tag, p->name, &id);
+    if (pool->ops->peek_record(pool, &id, &r, &local) < 0)
+        return local.code == ERR_NOT_FOUND ? 0 : error_set(err, local.code, "%s", local.msg);
+    if (r.state == RECORD_ERASED)
+        return 0;
+    return error_set(err, ERR_EXISTS, "pool '%s' has a volume of this name", pool->config->name);
+}
+
+static int check_other_pools(struct controller *c, const struct plan *p, struct error *err)
+{
+    for (size_t i = 0; i < c->pools->n; i++) {
+        if (c->pools->pools[i] != p->pool && check_other_pool(p, c->pools->pools[i], err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- the steps ---- */
+
+/* Also the retry of a record that is there: then only uuid, size and date are the earlier call's.
+ */
+static int write_minting(const struct plan *p, struct volume *v, struct record *ret,
+                         struct error *err)
+{
+    struct record r = { .gen = 0, .size = p->size.want, .state = RECORD_MINTING };
+
+    volume_id_format(&p->id, r.id);
+    if (str_copy(r.name, sizeof(r.name), p->name) < 0 ||
+        str_copy(r.tenant, sizeof(r.tenant), p->params.tenant) < 0 ||
+        str_copy(r.fs, sizeof(r.fs), p->fs) < 0 ||
+        str_copy(r.kms, sizeof(r.kms), p->params.kms) < 0 ||
+        str_copy(r.key_source, sizeof(r.key_source), p->params.key_source) < 0)
+        return error_set(err, ERR_INTERNAL, "a field doesn't fit into the record");
+    if (uuid_random(r.uuid) < 0)
+        return error_set(err, ERR_INTERNAL, "no random bytes for the uuid");
+    record_now(r.created);
+    if (v->pool->ops->write_record(v, &r, err) < 0)
+        return -1;
+    FAULT_POINT("controller:create:minting");
+    *ret = r;
+    return 0;
+}
+
+static int mint(struct controller *c, const struct csi_call *call, struct record *r,
+                struct error *err)
+{
+    const struct keyd_binding b = {
+        .kms = r->kms, .tenant = r->tenant, .volume_id = r->id, .uuid = r->uuid
+    };
+    uint64_t limit = deadline_in(MINT_LIMIT_MS);
+    struct keyd_wrapped key;
+
+    if (call->deadline < limit)
+        limit = call->deadline;
+    if (keyd_mint(c->keyd_socket, &b, limit, &key, err) < 0) {
+        (void)atomic_fetch_add(&c->counters.mint_failed, 1);
+        return error_prefix(err, "make the storage key");
+    }
+    if (str_copy(r->key.kind, sizeof(r->key.kind), key.kind) < 0 ||
+        str_copy(r->key.ciphertext, sizeof(r->key.ciphertext), key.ciphertext) < 0)
+        return error_set(err, ERR_INTERNAL, "the wrapped key doesn't fit into the record");
+    r->key.version = key.version;
+    FAULT_POINT("controller:create:minted");
+    return 0;
+}
+
+static int finish(struct controller *c, const struct csi_call *call, struct volume *v,
+                  struct record *r, struct error *err)
+{
+    if (mint(c, call, r, err) < 0)
+        return -1;
+    if (v->pool->ops->allocate(v, r->size + GEOMETRY_DATA_OFFSET, err) < 0) {
+        if (err->code == ERR_EXHAUSTED)
+            (void)atomic_fetch_add(&c->counters.pool_full, 1);
+        return -1;
+    }
+    FAULT_POINT("controller:create:allocated");
+    r->state = RECORD_NEW;
+    if (v->pool->ops->write_record(v, r, err) < 0)
+        return -1;
+    FAULT_POINT("controller:create:new");
+    (void)atomic_fetch_add(&c->counters.created, 1);
+    return 0;
+}
+
+/* ---- failing ---- */
+
+/* After these the caller repeats the same call here. After any other it goes elsewhere or gives up,
+ * and never calls DeleteVolume (facts: external-provisioner): what exists must go now. */
+static bool caller_repeats(enum error_code code)
+{
+    return code == ERR_CANCELED || code == ERR_DEADLINE || code == ERR_UNAVAILABLE ||
+           code == ERR_ABORTED;
+}
+
+/* Nobody was ever told of this volume: no record, or `minting`. */
+static int roll_back(struct controller *c, struct volume *v, struct error *err)
+{
+    struct error local = ERROR_INIT;
+
+    if (caller_repeats(err->code))
+        return -1;
+    if (v->pool->ops->remove(v, &local) < 0)
+        return error_set(err, ERR_ABORTED, "%.200s; then undoing the create failed: %.250s",
+                         err->msg, local.msg);
+    FAULT_POINT("controller:create:rolled-back");
+    (void)atomic_fetch_add(&c->counters.create_rolled_back, 1);
+    return -1;
+}
+
+/* ---- the volume that is there ---- */
+
+static int check_compatible(const struct plan *p, const struct record *r, struct error *err)
+{
+    const char *differs = NULL;
+
+    if (strcmp(r->name, p->name) != 0)
+        differs = "name";
+    else if (!request_size_fits(&p->size, r->size))
+        differs = "size";
+    else if (strcmp(r->fs, p->fs) != 0)
+        differs = "file system or access type";
+    else if (strcmp(r->kms, p->params.kms) != 0)
+        differs = "kms";
+    else if (strcmp(r->tenant, p->params.tenant) != 0)
+        differs = "tenant";
+    else if (strcmp(r->key_source, p->params.key_source) != 0)
+        differs = "keySource";
+    if (differs == NULL)
+        return 0;
+    return error_set(err, ERR_EXISTS, "a volume of this name exists with another %s", differs);
+}
+
+static int check_answerable(const struct record *r, struct error *err)
+{
+    if (r->state == RECORD_NEW || r->state == RECORD_FORMATTING || r->state == RECORD_READY)
+        return 0;
+    return error_set(err, ERR_PRECONDITION,
+                     "the volume is in state '%s', which this version doesn't handle",
+                     record_state_name(r->state));
+}
+
+static int take_existing(struct controller *c, const struct csi_call *call, const struct plan *p,
+                         struct volume *v, struct record *r, struct error *err)
+{
+    if (check_compatible(p, r, err) < 0)
+        return -1;
+    if (r->state == RECORD_MINTING)
+        return finish(c, call, v, r, err) < 0 ? roll_back(c, v, err) : 0;
+    if (check_answerable(r, err) < 0)
+        return -1;
+    (void)atomic_fetch_add(&c->counters.create_repeated, 1);
+    return 0;
+}
+
+static int make_new(struct controller *c, const struct csi_call *call, const struct plan *p,
+                    struct volume *v, struct record *ret, struct error *err)
+{
+    if (write_minting(p, v, ret, err) < 0 || finish(c, call, v, ret, err) < 0)
+        return roll_back(c, v, err);
+    return 0;
+}
+
+/* *ret_again: an erased volume of this name was in the way and is gone now, with its lock. */
+static int create_once(struct controller *c, const struct csi_call *call, const struct plan *p,
+                       struct record *ret, bool *ret_again, struct error *err)
+{
+    AUTO_VOLUME struct volume v = VOLUME_INIT;
+    struct error local = ERROR_INIT;
+
+    *ret_again = false;
+    if (volume_open(p->pool, &p->id, true, &v, err) < 0)
+        return -1;
+    FAULT_POINT("controller:create:placed");
+    if (p->pool->ops->read_record(&v, ret, &local) < 0)
+        return local.code == ERR_NOT_FOUND ? make_new(c, call, p, &v, ret, err)
+                                           : error_set(err, local.code, "%s", local.msg);
+    if (ret->state != RECORD_ERASED)
+        return take_existing(c, call, p, &v, ret, err);
+    *ret_again = true;
+    return controller_erase(c, &v, ret, err);
+}
+
+static int create_locked(struct controller *c, const struct csi_call *call, const struct plan *p,
+                         struct record *ret, struct error *err)
+{
+    bool again;
+
+    if (check_other_pools(c, p, err) < 0 || create_once(c, call, p, ret, &again, err) < 0)
+        return -1;
+    if (again && create_once(c, call, p, ret, &again, err) < 0)
+        return -1;
+    return again ? error_set(err, ERR_ABORTED, "another process deletes this volume") : 0;
+}
+
+int controller_create(void *ctx, struct csi_call *call, const struct csi_create_volume_request *req,
+                      struct csi_volume *ret, struct error *err)
+{
+    AUTO_KEYLOCK struct keylock_hold *hold = NULL;
+    struct controller *c = ctx;
+    struct plan plan;
+    struct record r;
+
+    if (make_plan(c, call->arena, req, &plan, err) < 0 || request_lock(c, &plan.id, &hold, err) < 0)
+        return -1;
+    if (create_locked(c, call, &plan, &r, err) < 0)
+        return error_prefix(err, "create volume '%.64s'", req->name);
+    return reply_volume(c, call->arena, &r, ret, err);
+}

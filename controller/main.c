@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* main.c: coffer-controller. Command line, configuration, pools; then the CSI server until SIGTERM.
+ */
+#include "common/base.h"
+#include "controller/controller.h"
+
+#include "common/flags.h"
+#include "common/log.h"
+#include "csi/server.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define USAGE "usage: coffer-controller [flags]"
+
+struct options {
+    const char *endpoint, *config, *keyd_socket, *driver_name, *node_id, *expand;
+    const char *log_level, *log_format;
+};
+
+static int usage_error(const struct error *err)
+{
+    (void)fprintf(stderr, "coffer-controller: %s\n", err->msg);
+    return 2;
+}
+
+static bool wants_version(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--version") == 0)
+            return true;
+    }
+    return false;
+}
+
+static int parse_options(struct options *o, int argc, char **argv, bool *ret_done,
+                         struct error *err)
+{
+    const struct flag flags[] = {
+        { "endpoint", "CSI_ENDPOINT", FLAG_STRING, &o->endpoint, "", "the CSI socket to serve",
+          NULL },
+        { "config", "COFFER_CONFIG", FLAG_STRING, &o->config, "/etc/coffer/config.json",
+          "pools and key services", NULL },
+        { "keyd-socket", "COFFER_KEYD_SOCKET", FLAG_STRING, &o->keyd_socket,
+          "/run/coffer/keyd.sock", "the socket of coffer-keyd", NULL },
+        { "driver-name", "COFFER_DRIVER_NAME", FLAG_STRING, &o->driver_name, "csi.coffer.dev",
+          "the CSI driver's name", NULL },
+        { "node-id", "NODE_ID", FLAG_STRING, &o->node_id, "",
+          "where the pools are (default: the host's name)", NULL },
+        { "expand", NULL, FLAG_STRING, &o->expand, "controller",
+          "who grows a volume; node: no EXPAND_VOLUME here", "controller|node" },
+        { "log-level", NULL, FLAG_STRING, &o->log_level, "info", "how much to say",
+          "error|warn|info|debug" },
+        { "log-format", NULL, FLAG_STRING, &o->log_format, "text", "how to say it", "text|json" },
+        { "version", NULL, FLAG_BOOL, &(bool){ false }, "false", "show the version", NULL },
+    };
+    int first;
+    bool help;
+
+    if (flags_parse(flags, ARRAY_SIZE(flags), argc, argv, &first, &help, err) < 0)
+        return -1;
+    *ret_done = help;
+    if (help && wants_version(argc, argv))
+        (void)printf("coffer-controller %s\n", COFFER_VERSION);
+    else if (help)
+        flags_help(flags, ARRAY_SIZE(flags), USAGE, stdout);
+    if (help)
+        return 0;
+    if (first < argc)
+        return error_set(err, ERR_INVALID, "unexpected argument '%s'", argv[first]);
+    if (o->endpoint[0] == '\0')
+        return error_set(err, ERR_INVALID, "--endpoint (or CSI_ENDPOINT) is missing");
+    return 0;
+}
+
+static int setup_log(const struct options *o, struct error *err)
+{
+    enum log_level level;
+    enum log_format format;
+
+    if (log_level_parse(o->log_level, &level) < 0)
+        return error_set(err, ERR_INVALID, "unknown log level '%s'", o->log_level);
+    if (log_format_parse(o->log_format, &format) < 0)
+        return error_set(err, ERR_INVALID, "unknown log format '%s'", o->log_format);
+    log_setup(level, format);
+    return 0;
+}
+
+static int setup_names(struct controller *c, const struct options *o, struct error *err)
+{
+    static char host[256];
+
+    if (o->node_id[0] != '\0')
+        return controller_set_names(c, o->driver_name, o->node_id, err);
+    if (gethostname(host, sizeof(host) - 1) < 0)
+        return error_errno(err, errno, "host name");
+    return controller_set_names(c, o->driver_name, host, err);
+}
+
+static int setup(struct controller *c, const struct options *o, struct config **config,
+                 struct error *err)
+{
+    if (setup_log(o, err) < 0 || setup_names(c, o, err) < 0 ||
+        config_load(o->config, config, err) < 0 || pool_set_open(*config, &c->pools, err) < 0)
+        return -1;
+    c->locks = keylock_new();
+    if (c->locks == NULL)
+        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    c->config = *config;
+    c->keyd_socket = o->keyd_socket;
+    c->expand = strcmp(o->expand, "controller") == 0;
+    c->sysfs_block = "/sys/class/block";
+    return 0;
+}
+
+/* They are tried again by every call; say it once here. */
+static void warn_of_missing_pools(const struct controller *c)
+{
+    for (size_t i = 0; i < c->pools->n; i++) {
+        struct error err = ERROR_INIT;
+
+        if (pool_ready(c->pools->pools[i], &err) < 0)
+            log_warn("a pool is not there now", KV("pool", c->pools->pools[i]->config->name),
+                     KV("error", err.msg));
+    }
+}
+
+static void on_usr1(void *ctx)
+{
+    controller_log_counters(ctx);
+}
+
+static int serve(struct controller *c, const struct options *o, struct error *err)
+{
+    const struct csi_service service = { .identity = &controller_identity_ops,
+                                         .controller = &controller_ops,
+                                         .node = &controller_node_ops,
+                                         .ctx = c };
+    const struct csi_server_options server_options = { .endpoint = o->endpoint };
+    struct csi_server *server;
+
+    csi_server_init();
+    if (csi_server_start(&server_options, &service, &server, err) < 0)
+        return -1;
+    log_info("coffer-controller serves", KV("version", COFFER_VERSION),
+             KV("driver", c->driver_name), KV("node", c->node_id), KV("endpoint", o->endpoint),
+             KV("pools", c->pools->n));
+    warn_of_missing_pools(c);
+    return csi_server_run(&server, 1, on_usr1, c);
+}
+
+int main(int argc, char **argv)
+{
+    static struct controller c;
+    struct options o = { .endpoint = "" };
+    struct config *config = NULL;
+    struct error err = ERROR_INIT;
+    bool done = false;
+
+    (void)umask(077);
+    if (parse_options(&o, argc, argv, &done, &err) < 0)
+        return usage_error(&err);
+    if (done)
+        return 0;
+    if (setup(&c, &o, &config, &err) < 0)
+        return usage_error(&err);
+    if (serve(&c, &o, &err) < 0) {
+        log_error("coffer-controller ends", KV("error", err.msg));
+        csi_server_exit(1);
+    }
+    log_info("coffer-controller ends");
+    pool_set_free(c.pools);
+    keylock_free(c.locks);
+    config_free(config);
+    csi_server_exit(0);
+}

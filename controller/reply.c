@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "controller/controller.h"
+
+bool record_is_live(const struct record *r)
+{
+    return r->state != RECORD_MINTING && r->state != RECORD_ERASED;
+}
+
+/* Sorted by key, as all maps. */
+static int fill_context(struct arena *arena, const struct record *r, struct csi_map *ret)
+{
+    struct csi_pair *items = arena_alloc(arena, 4 * sizeof(*items));
+
+    if (items == NULL)
+        return -1;
+    items[0] = (struct csi_pair){ CONTEXT_KEY_SOURCE, arena_strdup(arena, r->key_source) };
+    items[1] = (struct csi_pair){ CONTEXT_KMS, arena_strdup(arena, r->kms) };
+    items[2] = (struct csi_pair){ CONTEXT_TENANT, arena_strdup(arena, r->tenant) };
+    items[3] = (struct csi_pair){ CONTEXT_UUID, arena_strdup(arena, r->uuid) };
+    for (size_t i = 0; i < 4; i++) {
+        if (items[i].value == NULL)
+            return -1;
+    }
+    *ret = (struct csi_map){ .items = items, .n = 4 };
+    return 0;
+}
+
+static int fill_topology(const struct controller *c, struct arena *arena,
+                         struct csi_topologies *ret)
+{
+    struct csi_pair *segment = arena_alloc(arena, sizeof(*segment));
+    struct csi_topology *topology = arena_alloc(arena, sizeof(*topology));
+
+    if (segment == NULL || topology == NULL)
+        return -1;
+    *segment = (struct csi_pair){ .key = c->topology_key, .value = c->node_id };
+    *topology = (struct csi_topology){ .segments = { .items = segment, .n = 1 } };
+    *ret = (struct csi_topologies){ .items = topology, .n = 1 };
+    return 0;
+}
+
+int reply_volume(const struct controller *c, struct arena *arena, const struct record *r,
+                 struct csi_volume *ret, struct error *err)
+{
+    struct csi_volume v = { .capacity_bytes = r->size, .volume_id = arena_strdup(arena, r->id) };
+
+    if (v.volume_id == NULL || fill_context(arena, r, &v.volume_context) < 0 ||
+        fill_topology(c, arena, &v.accessible_topology) < 0)
+        return error_set(err, ERR_EXHAUSTED, "out of memory for the reply");
+    *ret = v;
+    return 0;
+}

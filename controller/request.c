@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "controller/controller.h"
+
+#include "volume/capability.h"
+#include "volume/geometry.h"
+
+#include <strings.h>
+
+#define SIZE_DEFAULT    GIB(1) /* the CSI caller named no size at all */
+#define PARAM_TENANT    "tenant"
+#define PARAM_NAMESPACE "csi.storage.k8s.io/pvc/namespace"
+#define TENANT_STAND_IN "none" /* a valid name; never leaves request_params */
+
+/* ---- size ---- */
+
+static uint64_t round_up(uint64_t bytes)
+{
+    return (bytes + GEOMETRY_ROUND - 1) / GEOMETRY_ROUND * GEOMETRY_ROUND;
+}
+
+static uint64_t default_size(uint64_t limit)
+{
+    return limit == 0 || limit >= SIZE_DEFAULT ? SIZE_DEFAULT
+                                               : limit / GEOMETRY_ROUND * GEOMETRY_ROUND;
+}
+
+int request_size(bool has_range, uint64_t required, uint64_t limit, struct size_range *ret,
+                 struct error *err)
+{
+    struct size_range r = { .required = has_range ? required : 0, .limit = has_range ? limit : 0 };
+
+    if (r.limit != 0 && r.limit < r.required)
+        return error_set(err, ERR_OUT_OF_RANGE,
+                         "capacity_range: limit_bytes %llu is less than required_bytes %llu",
+                         (unsigned long long)r.limit, (unsigned long long)r.required);
+    if (r.required > GEOMETRY_SIZE_MAX)
+        return error_set(
+            err, ERR_OUT_OF_RANGE,
+            "capacity_range: required_bytes %llu is more than the largest volume, %llu",
+            (unsigned long long)r.required, (unsigned long long)GEOMETRY_SIZE_MAX);
+    r.want = r.required == 0 ? default_size(r.limit) : round_up(r.required);
+    if (r.want < GEOMETRY_SIZE_MIN)
+        r.want = GEOMETRY_SIZE_MIN;
+    if (r.limit != 0 && r.want > r.limit)
+        return error_set(err, ERR_OUT_OF_RANGE,
+                         "capacity_range: limit_bytes %llu allows no volume: sizes are whole MiB, "
+                         "at least %llu MiB",
+                         (unsigned long long)r.limit,
+                         (unsigned long long)(GEOMETRY_SIZE_MIN / MIB(1)));
+    *ret = r;
+    return 0;
+}
+
+bool request_size_fits(const struct size_range *range, uint64_t size)
+{
+    return size >= range->required && (range->limit == 0 || size <= range->limit);
+}
+
+/* ---- capabilities ---- */
+
+static int check_capability(const struct csi_capability *in, struct error *err)
+{
+    struct capability c = {
+        .block = in->type == CSI_ACCESS_BLOCK,
+        .mode = (unsigned)in->mode,
+        .fs_type = in->fs_type,
+        .mount_flags = in->mount_flags.items,
+        .n_mount_flags = in->mount_flags.n,
+        .mount_group = in->volume_mount_group,
+    };
+
+    if (in->type == CSI_ACCESS_NONE)
+        return error_set(err, ERR_INVALID, "a volume capability has no access type");
+    return capability_check(&c, err);
+}
+
+int request_capabilities(const struct csi_capabilities *caps, const char **ret_fs,
+                         struct error *err)
+{
+    if (caps->n == 0)
+        return error_set(err, ERR_INVALID, "volume_capabilities are missing");
+    for (size_t i = 0; i < caps->n; i++) {
+        if (check_capability(&caps->items[i], err) < 0)
+            return -1;
+        if (caps->items[i].type != caps->items[0].type)
+            return error_set(err, ERR_INVALID,
+                             "volume_capabilities mix block and mount: a volume is one of them");
+    }
+    *ret_fs = caps->items[0].type == CSI_ACCESS_BLOCK ? CAPABILITY_FS_NONE : CAPABILITY_FS_DEFAULT;
+    return 0;
+}
+
+/* ---- parameters ---- */
+
+const char *request_map_get(const struct csi_map *map, const char *key)
+{
+    for (size_t i = 0; i < map->n; i++) {
+        if (strcmp(map->items[i].key, key) == 0)
+            return map->items[i].value;
+    }
+    return NULL;
+}
+
+int request_params(const struct controller *c, struct arena *arena, const struct csi_map *map,
+                   bool tenant_optional, struct volume_params *ret, bool *ret_has_tenant,
+                   struct error *err)
+{
+    struct param *items = arena_alloc(arena, (map->n + 1) * sizeof(*items));
+    bool has_tenant =
+        request_map_get(map, PARAM_TENANT) != NULL || request_map_get(map, PARAM_NAMESPACE) != NULL;
+    size_t n = map->n;
+
+    if (items == NULL)
+        return error_set(err, ERR_EXHAUSTED, "out of memory for the parameters");
+    for (size_t i = 0; i < map->n; i++)
+        items[i] = (struct param){ .key = map->items[i].key, .value = map->items[i].value };
+    if (tenant_optional && !has_tenant)
+        items[n++] = (struct param){ .key = PARAM_TENANT, .value = TENANT_STAND_IN };
+    if (volume_params_decode(c->config, items, n, ret, err) < 0)
+        return -1;
+    if (ret_has_tenant != NULL)
+        *ret_has_tenant = has_tenant;
+    return 0;
+}
+
+/* ---- topology ---- */
+
+/* Keys are case-insensitive (CSI spec); a segment that isn't ours names a place we know nothing of.
+ */
+bool request_topology_is_here(const struct controller *c, const struct csi_topology *t)
+{
+    for (size_t i = 0; i < t->segments.n; i++) {
+        const struct csi_pair *s = &t->segments.items[i];
+
+        if (strcasecmp(s->key, c->topology_key) != 0 || strcmp(s->value, c->node_id) != 0)
+            return false;
+    }
+    return t->segments.n > 0;
+}
+
+/* ---- lock ---- */
+
+int request_lock(struct controller *c, const struct volume_id *id, struct keylock_hold **ret,
+                 struct error *err)
+{
+    char text[VOLUME_ID_MAX + 1];
+
+    if (keylock_try(c->locks, id->hash, ret, err) == 0)
+        return 0;
+    volume_id_format(id, text);
+    return err->code == ERR_ABORTED
+               ? error_set(err, ERR_ABORTED, "an operation on volume '%s' is under way", text)
+               : -1;
+}

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* service.c: what coffer-controller says about itself, and the tables of what it does. */
+#include "common/base.h"
+#include "controller/controller.h"
+
+#include "common/log.h"
+
+#include <ctype.h>
+
+/* ---- names ---- */
+
+static bool is_one_of(char c, const char *more)
+{
+    return isalnum((unsigned char)c) != 0 || (c != '\0' && strchr(more, c) != NULL);
+}
+
+/* CSI's domain-name notation as csi-sanity checks it: it begins and ends with a letter. */
+static bool driver_name_valid(const char *name)
+{
+    size_t len = strlen(name);
+
+    if (len < 2 || len > DRIVER_NAME_MAX || !isalpha((unsigned char)name[0]) ||
+        !isalpha((unsigned char)name[len - 1]))
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        if (!is_one_of(name[i], "-._"))
+            return false;
+    }
+    return true;
+}
+
+static bool node_id_valid(const char *id)
+{
+    size_t len = strlen(id);
+
+    if (len == 0 || len > NODE_ID_MAX || !is_one_of(id[0], "") || !is_one_of(id[len - 1], ""))
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        if (!is_one_of(id[i], "-._"))
+            return false;
+    }
+    return true;
+}
+
+int controller_set_names(struct controller *c, const char *driver_name, const char *node_id,
+                         struct error *err)
+{
+    if (!driver_name_valid(driver_name))
+        return error_set(err, ERR_INVALID,
+                         "driver name '%.64s' is not 2 to %d of [A-Za-z0-9._-] that begin and end "
+                         "with a letter",
+                         driver_name, DRIVER_NAME_MAX);
+    if (!node_id_valid(node_id))
+        return error_set(err, ERR_INVALID,
+                         "node id '%.64s' is not 1 to %d of [A-Za-z0-9._-] that begin and end with "
+                         "a letter or digit",
+                         node_id, NODE_ID_MAX);
+    c->driver_name = driver_name;
+    c->node_id = node_id;
+    (void)snprintf(c->topology_key, sizeof(c->topology_key), "topology.%s/node", driver_name);
+    return 0;
+}
+
+void controller_log_counters(struct controller *c)
+{
+    struct controller_counters *n = &c->counters;
+
+    log_info(
+        "counters", KV("created", atomic_load(&n->created)),
+        KV("create_repeated", atomic_load(&n->create_repeated)),
+        KV("create_rolled_back", atomic_load(&n->create_rolled_back)),
+        KV("mint_failed", atomic_load(&n->mint_failed)), KV("deleted", atomic_load(&n->deleted)),
+        KV("delete_in_use", atomic_load(&n->delete_in_use)),
+        KV("expanded", atomic_load(&n->expanded)), KV("pool_full", atomic_load(&n->pool_full)));
+}
+
+/* ---- Identity ---- */
+
+static int get_plugin_info(void *ctx, struct csi_call *call, struct csi_plugin_info *ret,
+                           struct error *err)
+{
+    const struct controller *c = ctx;
+
+    *ret = (struct csi_plugin_info){ .name = c->driver_name, .vendor_version = COFFER_VERSION };
+    return 0;
+}
+
+static int get_plugin_capabilities(void *ctx, struct csi_call *call, struct csi_plugin_caps *ret,
+                                   struct error *err)
+{
+    *ret = (struct csi_plugin_caps){ .controller_service = true,
+                                     .accessibility_constraints = true,
+                                     .online_expansion = true };
+    return 0;
+}
+
+/* Speaks of this process: a pool or a key service that is away must not get it restarted. */
+static int probe(void *ctx, struct csi_call *call, bool *ret_ready, struct error *err)
+{
+    *ret_ready = true;
+    return 0;
+}
+
+const struct csi_identity_ops controller_identity_ops = {
+    .get_plugin_info = get_plugin_info,
+    .get_plugin_capabilities = get_plugin_capabilities,
+    .probe = probe,
+};
+
+/* ---- Controller ---- */
+
+static int get_capabilities(void *ctx, struct csi_call *call, struct csi_controller_caps *ret,
+                            struct error *err)
+{
+    const struct controller *c = ctx;
+
+    *ret = (struct csi_controller_caps){ .create_delete = true,
+                                         .list_volumes = true,
+                                         .get_capacity = true,
+                                         .expand = c->expand,
+                                         .single_node_multi_writer = true };
+    return 0;
+}
+
+const struct csi_controller_ops controller_ops = {
+    .create_volume = controller_create,
+    .delete_volume = controller_delete,
+    .validate_capabilities = controller_validate,
+    .list_volumes = controller_list,
+    .get_capacity = controller_capacity,
+    .get_capabilities = get_capabilities,
+    .expand_volume = controller_expand,
+};
+
+/* ---- Node, as far as sidecars of the controller ask for it ---- */
+
+static int node_get_capabilities(void *ctx, struct csi_call *call, struct csi_node_caps *ret,
+                                 struct error *err)
+{
+    *ret = (struct csi_node_caps){ .stage_unstage = true,
+                                   .get_volume_stats = true,
+                                   .expand = true,
+                                   .single_node_multi_writer = true };
+    return 0;
+}
+
+static int node_get_info(void *ctx, struct csi_call *call, struct csi_node_info *ret,
+                         struct error *err)
+{
+    const struct controller *c = ctx;
+    struct csi_pair *segment = arena_alloc(call->arena, sizeof(*segment));
+
+    if (segment == NULL)
+        return error_set(err, ERR_EXHAUSTED, "out of memory for the reply");
+    *segment = (struct csi_pair){ .key = c->topology_key, .value = c->node_id };
+    *ret = (struct csi_node_info){ .node_id = c->node_id,
+                                   .topology = { .segments = { .items = segment, .n = 1 } } };
+    return 0;
+}
+
+const struct csi_node_ops controller_node_ops = {
+    .get_capabilities = node_get_capabilities,
+    .get_info = node_get_info,
+};
