@@ -10,6 +10,7 @@ include mk/gen.mk
 include mk/build.mk
 include mk/deps.mk
 include mk/test.mk
+include mk/demo.mk
 include mk/lint.mk
 
 .PHONY: help
