@@ -2,6 +2,8 @@
 #include "common/base.h"
 #include "common/error.h"
 
+#include "common/parse.h"
+
 #include <errno.h>
 #include <stdarg.h>
 
@@ -35,14 +37,30 @@ static const struct {
     { EPERM, ERR_PERMISSION }, { ENOENT, ERR_NOT_FOUND }, { EBUSY, ERR_ABORTED },
 };
 
-/* A cut must not leave half a character: gRPC refuses a status text that is not UTF-8. */
 static void mark_cut(char *msg, size_t size)
 {
     size_t at = size - sizeof(CUT_MARK);
 
-    while (at > 0 && ((unsigned char)msg[at] & 0xc0) == 0x80)
+    while (at > 0 && ((unsigned char)msg[at] & 0xc0) == 0x80) /* not inside a character */
         at--;
     memcpy(msg + at, CUT_MARK, sizeof(CUT_MARK));
+}
+
+/* gRPC refuses a status text that is not UTF-8, and then the caller would see nothing of it. */
+static void replace_malformed(char *msg)
+{
+    size_t left = strlen(msg);
+
+    while (left > 0) {
+        size_t n = utf8_char_len(msg, left);
+
+        if (n == 0) {
+            *msg = '?';
+            n = 1;
+        }
+        msg += n;
+        left -= n;
+    }
 }
 
 /* Appends to a text of length `len` in a field of `size`; returns the new length, `size` when cut. */
@@ -58,10 +76,10 @@ static PRINTF_LIKE(4, 0) size_t append(char *msg, size_t size, size_t len, const
         msg[len] = '\0';
         return len;
     }
-    if ((size_t)n < size - len)
-        return len + (size_t)n;
-    mark_cut(msg, size);
-    return size;
+    if ((size_t)n >= size - len)
+        mark_cut(msg, size);
+    replace_malformed(msg + len);
+    return (size_t)n < size - len ? len + (size_t)n : size;
 }
 
 static PRINTF_LIKE(4, 5) size_t appendf(char *msg, size_t size, size_t len, const char *fmt, ...)

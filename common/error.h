@@ -36,7 +36,7 @@ enum error_code {
 struct error {
     enum error_code code;
     int sys_errno; /* 0 when no system call failed */
-    char msg[512]; /* NUL-terminated; longer texts are cut with "..." */
+    char msg[512]; /* NUL-terminated UTF-8; longer texts are cut with "...", malformed bytes become '?' */
 };
 
 #define ERROR_INIT { .code = ERR_OK, .sys_errno = 0, .msg = "" }

@@ -91,15 +91,6 @@ static PRINTF_LIKE(2, 3) void putf(struct line *l, const char *fmt, ...)
         put(l, text, (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1);
 }
 
-/* Bytes of the UTF-8 character at p; 0 when it isn't one. */
-static size_t char_len(const char *p, size_t left)
-{
-    for (size_t n = 1; n <= 4 && n <= left; n++)
-        if (utf8_valid(p, n))
-            return n;
-    return 0;
-}
-
 /* One character, as JSON writes it. Controls (C1 too: terminals obey them) never reach the reader raw. */
 static void put_char(struct line *l, const char *p, size_t n)
 {
@@ -125,7 +116,7 @@ static void put_quoted(struct line *l, const char *text)
 
     put(l, "\"", 1);
     while (left > 0) {
-        size_t n = char_len(text, left), step = n > 0 ? n : 1;
+        size_t n = utf8_char_len(text, left), step = n > 0 ? n : 1;
 
         if (used + step > VALUE_MAX) {
             put(l, "...", 3);

@@ -72,9 +72,10 @@ int parse_size(const char *text, uint64_t *ret)
     return -1;
 }
 
-/* Bytes of the character at p, 0 when malformed. Bounds of the second byte: RFC 3629 §4. */
-static size_t utf8_char(const unsigned char *p, size_t left)
+/* Bounds of the second byte: RFC 3629 §4. */
+size_t utf8_char_len(const char *text, size_t left)
 {
+    const unsigned char *p = (const unsigned char *)text;
     static const struct {
         unsigned char first_min, first_max, second_min, second_max, len;
     } forms[] = {
@@ -102,14 +103,12 @@ static size_t utf8_char(const unsigned char *p, size_t left)
 
 bool utf8_valid(const char *text, size_t len)
 {
-    const unsigned char *p = (const unsigned char *)text;
-
     while (len > 0) {
-        size_t n = utf8_char(p, len);
+        size_t n = utf8_char_len(text, len);
 
         if (n == 0)
             return false;
-        p += n;
+        text += n;
         len -= n;
     }
     return true;

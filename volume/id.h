@@ -23,6 +23,7 @@ struct volume_id {
 
 bool pool_name_valid(const char *name); /* [a-z0-9-]{1,24} */
 bool tenant_valid(const char *name);    /* [a-z0-9-]{1,63} */
+bool kms_name_valid(const char *name);  /* [a-z0-9-]{1,63} */
 /* ERR_NOT_FOUND on anything that is not an id of ours. */
 int volume_id_parse(const char *text, struct volume_id *ret, struct error *err) MUST_CHECK;
 void volume_id_format(const struct volume_id *id, char ret[VOLUME_ID_MAX + 1]);

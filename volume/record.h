@@ -54,10 +54,13 @@ struct record {
 const char *record_state_name(enum record_state state);
 int record_state_parse(const char *name, enum record_state *ret) MUST_CHECK;
 
-/* Strict: unknown field, wrong type, wrong crypt constants, newer version -> ERR_DATA_LOSS by name. */
+/* Strict: unknown field, wrong type, wrong crypt constants, newer version -> ERR_DATA_LOSS by name.
+ * record_from_json checks each field. record_decode and record_encode, for what is stored, also check that
+ * the fields fit the state: a key from `new` on, digest and mac at `ready` and not before. */
 int record_decode(const char *text, size_t len, struct record *ret, struct error *err) MUST_CHECK;
 int record_from_json(json_t *obj, struct record *ret, struct error *err) MUST_CHECK;
 json_t *record_to_json(const struct record *r); /* new reference, or NULL */
+/* ERR_INTERNAL, and nothing appended, for a record that record_decode would refuse. */
 int record_encode(const struct record *r, struct strbuf *sb, struct error *err) MUST_CHECK;
 /* The canonical bytes under the MAC: all fields but gen, key, size, state and mac; sorted keys, compact.
  * `digest` is inside. */

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "volume/config.h"
+
+#include "common/fs.h"
+#include "common/json.h"
+#include "common/strbuf.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#define CONFIG_MAX  KIB(256)
+#define ENTRIES_MAX 64u /* pools, and key services */
+
+static const char *const backend_names[] = { "file" };
+
+/* Why a key service of a known kind is refused; NULL: it is accepted. */
+static const struct uri_kind {
+    const char *prefix;
+    const char *refusal;
+} uri_kinds[] = {
+    { "file://", NULL },
+    { "hcvault://", "this version of Coffer has no Vault driver" },
+    { "hcvault+kv://", "this version of Coffer has no Vault driver" },
+};
+
+/* Absolute, and the same for everybody who reads it: no empty, "." or ".." part. */
+static bool path_plain(const char *path)
+{
+    if (path[0] != '/' || path[1] == '\0')
+        return false;
+    for (const char *p = path + 1;;) {
+        size_t n = strcspn(p, "/");
+
+        if (n == 0 || (n == 1 && p[0] == '.') || (n == 2 && p[0] == '.' && p[1] == '.'))
+            return false;
+        p += n;
+        if (*p == '\0')
+            return true;
+        p++;
+    }
+}
+
+/* --- key services --- */
+
+static const struct uri_kind *uri_kind_of(const char *uri)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(uri_kinds); i++)
+        if (strncmp(uri, uri_kinds[i].prefix, strlen(uri_kinds[i].prefix)) == 0)
+            return &uri_kinds[i];
+    return NULL;
+}
+
+static void check_uri(struct json_reader *r, const char *uri)
+{
+    const struct uri_kind *kind = uri_kind_of(uri);
+    const char *path;
+
+    if (kind == NULL) {
+        json_problem(r, "uri '%.80s' has no known prefix (file://, hcvault://, hcvault+kv://)", uri);
+        return;
+    }
+    if (kind->refusal != NULL) {
+        json_problem(r, "uri '%.80s': %s", uri, kind->refusal);
+        return;
+    }
+    path = uri + strlen(kind->prefix);
+    if (!path_plain(path) || strpbrk(path, "?#%") != NULL)
+        json_problem(r, "uri '%.80s' must be file:// and an absolute path", uri);
+}
+
+static int decode_kms(const char *name, json_t *obj, struct kms_config *ret, struct error *err)
+{
+    struct json_reader r = json_reader_of(obj, "kms");
+
+    if (!kms_name_valid(name) || str_copy(ret->name, sizeof(ret->name), name) < 0)
+        return error_set(err, ERR_INVALID, "the name of kms '%s' must be 1 to 63 of a-z, 0-9 and '-'",
+                         name);
+    json_get_string(&r, "uri", ret->uri, sizeof(ret->uri));
+    check_uri(&r, ret->uri);
+    if (json_reader_done(&r, err) < 0)
+        return error_set(err, ERR_INVALID, "kms '%s': %s", name, r.problem);
+    return 0;
+}
+
+static int decode_all_kms(json_t *obj, struct config *c, struct error *err)
+{
+    const char *name;
+    json_t *value;
+
+    if (json_object_size(obj) > ENTRIES_MAX)
+        return error_set(err, ERR_INVALID, "there are more than %u key services", ENTRIES_MAX);
+    c->kms = calloc(json_object_size(obj) + 1, sizeof(*c->kms));
+    if (c->kms == NULL)
+        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    json_object_foreach(obj, name, value) {
+        if (decode_kms(name, value, &c->kms[c->n_kms], err) < 0)
+            return -1;
+        c->n_kms++;
+    }
+    return 0;
+}
+
+/* --- pools --- */
+
+static void add_pool_kms(struct json_reader *r, const struct config *c, const json_t *item,
+                         struct pool_config *p)
+{
+    const char *name = json_string_value(item);
+    const struct kms_config *kms = name != NULL ? config_kms(c, name) : NULL;
+
+    if (name == NULL)
+        json_problem(r, "field 'kms' must hold names of key services");
+    else if (kms == NULL)
+        json_problem(r, "there is no kms '%.63s'", name);
+    else if (pool_allows_kms(p, name))
+        json_problem(r, "kms '%s' comes twice", name);
+    else if (p->n_kms == CONFIG_KMS_PER_POOL)
+        json_problem(r, "field 'kms' holds more than %d names", CONFIG_KMS_PER_POOL);
+    else
+        memcpy(p->kms[p->n_kms++], kms->name, sizeof(kms->name));
+}
+
+static void read_pool_kms(struct json_reader *r, const struct config *c, struct pool_config *p)
+{
+    const json_t *list = json_get_array(r, "kms");
+    const json_t *item;
+    size_t i;
+
+    json_array_foreach(list, i, item)
+        add_pool_kms(r, c, item, p);
+    if (p->n_kms == 0)
+        json_problem(r, "field 'kms' must name at least one key service");
+}
+
+static bool backend_known(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(backend_names); i++)
+        if (strcmp(backend_names[i], name) == 0)
+            return true;
+    return false;
+}
+
+static void read_pool(struct json_reader *r, const struct config *c, struct pool_config *p)
+{
+    json_get_string(r, "backend", p->backend, sizeof(p->backend));
+    if (!backend_known(p->backend))
+        json_problem(r, "there is no backend '%s'", p->backend);
+    json_get_string(r, "path", p->path, sizeof(p->path));
+    if (!path_plain(p->path))
+        json_problem(r, "path '%.80s' must be absolute, without empty, '.' or '..' parts", p->path);
+    read_pool_kms(r, c, p);
+    if (!json_get_string_opt(r, "allocate", p->allocate, sizeof(p->allocate)))
+        memcpy(p->allocate, "full", sizeof("full"));
+    if (strcmp(p->allocate, "full") != 0)
+        json_problem(r, "field 'allocate' must be full, not '%s'", p->allocate);
+}
+
+/* Two pools in one directory would hand out the same bytes twice. */
+static void check_path_alone(struct json_reader *r, const struct config *c, const struct pool_config *p)
+{
+    for (size_t i = 0; i < c->n_pools; i++)
+        if (strcmp(c->pools[i].path, p->path) == 0)
+            json_problem(r, "its path is also the one of pool '%s'", c->pools[i].name);
+}
+
+static int decode_pool(const char *name, json_t *obj, struct config *c, struct error *err)
+{
+    struct pool_config *p = &c->pools[c->n_pools];
+    struct json_reader r = json_reader_of(obj, "pool");
+
+    if (!pool_name_valid(name) || str_copy(p->name, sizeof(p->name), name) < 0)
+        return error_set(err, ERR_INVALID, "the name of pool '%s' must be 1 to %d of a-z, 0-9 and '-'",
+                         name, POOL_NAME_MAX);
+    read_pool(&r, c, p);
+    check_path_alone(&r, c, p);
+    if (json_reader_done(&r, err) < 0)
+        return error_set(err, ERR_INVALID, "pool '%s': %s", name, r.problem);
+    c->n_pools++;
+    return 0;
+}
+
+static int decode_pools(json_t *obj, struct config *c, struct error *err)
+{
+    const char *name;
+    json_t *value;
+
+    if (json_object_size(obj) == 0 || json_object_size(obj) > ENTRIES_MAX)
+        return error_set(err, ERR_INVALID, "there must be 1 to %u pools", ENTRIES_MAX);
+    c->pools = calloc(json_object_size(obj), sizeof(*c->pools));
+    if (c->pools == NULL)
+        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    json_object_foreach(obj, name, value)
+        if (decode_pool(name, value, c, err) < 0)
+            return -1;
+    return 0;
+}
+
+/* --- the whole --- */
+
+static int decode_parts(json_t *root, struct config *c, struct error *err)
+{
+    struct json_reader r = json_reader_of(root, "configuration");
+    json_t *pools = json_get_object(&r, "pools");
+    json_t *kms = json_get_object(&r, "kms");
+
+    if (json_get_string_opt(&r, "default_tenant", c->default_tenant, sizeof(c->default_tenant)) &&
+        !tenant_valid(c->default_tenant))
+        json_problem(&r, "field 'default_tenant' must be 1 to 63 of a-z, 0-9 and '-'");
+    if (json_reader_done(&r, err) < 0)
+        return -1;
+    if (decode_all_kms(kms, c, err) < 0 || decode_pools(pools, c, err) < 0)
+        return error_prefix(err, "configuration");
+    return 0;
+}
+
+int config_decode(const char *text, size_t len, struct config **ret, struct error *err)
+{
+    AUTO_JSON json_t *root = NULL;
+    AUTO_CONFIG struct config *c = calloc(1, sizeof(*c));
+
+    if (c == NULL)
+        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    if (json_parse(text, len, "configuration", &root, err) < 0 || decode_parts(root, c, err) < 0)
+        return -1;
+    *ret = TAKE_PTR(c);
+    return 0;
+}
+
+/* Symlinks are followed here: that is how Kubernetes mounts a ConfigMap's files. */
+int config_load(const char *path, struct config **ret, struct error *err)
+{
+    AUTO_STRBUF struct strbuf text = STRBUF_INIT(CONFIG_MAX);
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+
+    if (fd < 0)
+        return error_errno(err, errno, "open configuration '%s'", path);
+    if (fs_read_fd(fd, path, CONFIG_MAX, &text, err) < 0)
+        return -1;
+    if (config_decode(strbuf_text(&text), text.len, ret, err) < 0)
+        return error_prefix(err, "'%s'", path);
+    return 0;
+}
+
+void config_free(struct config *c)
+{
+    if (c == NULL)
+        return;
+    free(c->pools);
+    free(c->kms);
+    free(c);
+}
+
+const struct pool_config *config_pool(const struct config *c, const char *name)
+{
+    for (size_t i = 0; i < c->n_pools; i++)
+        if (strcmp(c->pools[i].name, name) == 0)
+            return &c->pools[i];
+    return NULL;
+}
+
+const struct kms_config *config_kms(const struct config *c, const char *name)
+{
+    for (size_t i = 0; i < c->n_kms; i++)
+        if (strcmp(c->kms[i].name, name) == 0)
+            return &c->kms[i];
+    return NULL;
+}
+
+bool pool_allows_kms(const struct pool_config *p, const char *kms)
+{
+    for (size_t i = 0; i < p->n_kms; i++)
+        if (strcmp(p->kms[i], kms) == 0)
+            return true;
+    return false;
+}

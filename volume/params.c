@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "volume/params.h"
+
+#include "common/parse.h"
+#include "common/strbuf.h"
+
+/* What the parameters say, before the configuration fills the gaps. NULL: not given. */
+struct given {
+    const char *pool, *kms, *key_source, *discard, *integrity, *tenant;
+    const char *pvc_name, *pvc_namespace, *pv_name; /* external-provisioner --extra-create-metadata */
+};
+
+static const struct {
+    const char *key;
+    size_t at; /* in struct given */
+} known[] = {
+    { "pool", offsetof(struct given, pool) },
+    { "kms", offsetof(struct given, kms) },
+    { "keySource", offsetof(struct given, key_source) },
+    { "discard", offsetof(struct given, discard) },
+    { "integrity", offsetof(struct given, integrity) },
+    { "tenant", offsetof(struct given, tenant) },
+    { "csi.storage.k8s.io/pvc/name", offsetof(struct given, pvc_name) },
+    { "csi.storage.k8s.io/pvc/namespace", offsetof(struct given, pvc_namespace) },
+    { "csi.storage.k8s.io/pv/name", offsetof(struct given, pv_name) },
+};
+
+static const char **slot_of(struct given *g, const char *key)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+        if (strcmp(known[i].key, key) == 0)
+            return (const char **)(void *)((char *)g + known[i].at);
+    return NULL;
+}
+
+static int gather(const struct param *params, size_t n, struct given *ret, struct error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        const char **slot = slot_of(ret, params[i].key);
+
+        if (slot == NULL)
+            return error_set(err, ERR_INVALID, "unknown parameter '%s'", params[i].key);
+        if (*slot != NULL)
+            return error_set(err, ERR_INVALID, "parameter '%s' comes twice", params[i].key);
+        *slot = params[i].value;
+    }
+    return 0;
+}
+
+static int choose_pool(const struct config *c, const struct given *g, struct volume_params *p,
+                       struct error *err)
+{
+    if (g->pool != NULL)
+        p->pool = config_pool(c, g->pool);
+    else
+        p->pool = c->n_pools == 1 ? &c->pools[0] : config_pool(c, "default");
+    if (p->pool != NULL)
+        return 0;
+    if (g->pool != NULL)
+        return error_set(err, ERR_INVALID, "parameter 'pool': there is no pool '%s'", g->pool);
+    return error_set(err, ERR_INVALID,
+                     "parameter 'pool' is missing, and no pool has the name 'default'");
+}
+
+static int choose_kms(const struct given *g, struct volume_params *p, struct error *err)
+{
+    const char *kms = g->kms != NULL ? g->kms : p->pool->kms[0];
+
+    if (!pool_allows_kms(p->pool, kms) || str_copy(p->kms, sizeof(p->kms), kms) < 0)
+        return error_set(err, ERR_INVALID, "parameter 'kms': pool '%s' does not allow the kms '%s'",
+                         p->pool->name, kms);
+    return 0;
+}
+
+static int choose_key_source(const struct given *g, struct volume_params *p, struct error *err)
+{
+    const char *source = g->key_source != NULL ? g->key_source : "vault";
+
+    if (strcmp(source, "client") == 0)
+        return error_set(err, ERR_INVALID,
+                         "parameter 'keySource': this version of Coffer has no client-made keys");
+    if (strcmp(source, "vault") != 0)
+        return error_set(err, ERR_INVALID, "parameter 'keySource' must be vault, not '%s'", source);
+    return str_copy(p->key_source, sizeof(p->key_source), source);
+}
+
+static int choose_discard(const struct given *g, struct volume_params *p, struct error *err)
+{
+    if (g->discard != NULL && parse_bool(g->discard, &p->discard) < 0)
+        return error_set(err, ERR_INVALID, "parameter 'discard' must be true or false, not '%s'",
+                         g->discard);
+    if (p->discard && strcmp(p->pool->allocate, "full") == 0)
+        return error_set(err, ERR_INVALID,
+                         "parameter 'discard' can't be true: pool '%s' allocates its volumes in full",
+                         p->pool->name);
+    return 0;
+}
+
+static int check_integrity(const struct given *g, struct error *err)
+{
+    if (g->integrity == NULL || strcmp(g->integrity, "none") == 0)
+        return 0;
+    return error_set(err, ERR_INVALID, "parameter 'integrity' must be none, not '%s'", g->integrity);
+}
+
+/* In this order: the class, the claim's namespace, the configuration. */
+static int choose_tenant(const struct config *c, const struct given *g, struct volume_params *p,
+                         struct error *err)
+{
+    const char *from = "parameter 'tenant'", *tenant = g->tenant;
+
+    if (tenant == NULL) {
+        from = "parameter 'csi.storage.k8s.io/pvc/namespace'";
+        tenant = g->pvc_namespace;
+    }
+    if (tenant == NULL && c->default_tenant[0] != '\0') {
+        from = "'default_tenant' of the configuration";
+        tenant = c->default_tenant;
+    }
+    if (tenant == NULL)
+        return error_set(err, ERR_INVALID,
+                         "no tenant: neither parameter 'tenant' nor the claim's namespace is given, "
+                         "and the configuration has no 'default_tenant'");
+    if (!tenant_valid(tenant) || str_copy(p->tenant, sizeof(p->tenant), tenant) < 0)
+        return error_set(err, ERR_INVALID, "%s must be 1 to 63 of a-z, 0-9 and '-', not '%s'", from,
+                         tenant);
+    return 0;
+}
+
+int volume_params_decode(const struct config *config, const struct param *params, size_t n,
+                         struct volume_params *ret, struct error *err)
+{
+    struct given g = { .pool = NULL };
+    struct volume_params p = { .pool = NULL };
+
+    if (gather(params, n, &g, err) < 0 || choose_pool(config, &g, &p, err) < 0 ||
+        choose_kms(&g, &p, err) < 0 || choose_key_source(&g, &p, err) < 0 ||
+        choose_discard(&g, &p, err) < 0 || check_integrity(&g, err) < 0 ||
+        choose_tenant(config, &g, &p, err) < 0)
+        return -1;
+    *ret = p;
+    return 0;
+}
+
+void volume_context_decode(const struct param *items, size_t n, struct record_claim *ret)
+{
+    struct record_claim claim = { .id = NULL };
+    const struct {
+        const char *key;
+        const char **target;
+    } rows[] = {
+        { CONTEXT_TENANT, &claim.tenant },
+        { CONTEXT_UUID, &claim.uuid },
+        { CONTEXT_KMS, &claim.kms },
+        { CONTEXT_KEY_SOURCE, &claim.key_source },
+    };
+
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < ARRAY_SIZE(rows); k++)
+            if (strcmp(items[i].key, rows[k].key) == 0)
+                *rows[k].target = items[i].value;
+    *ret = claim;
+}

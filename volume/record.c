@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "volume/record.h"
+
+#include "common/cleanup.h"
+#include "common/parse.h"
+#include "volume/geometry.h"
+
+#include <time.h>
+
+#define CREATED_FORM "####-##-##T##:##:##Z"
+
+static const struct state_row {
+    const char *name;
+    bool known;      /* this version can work with it */
+    bool may_key;    /* a wrapped key may be there, */
+    bool needs_key;  /* must be */
+    bool may_proof;  /* digest and mac may be there, */
+    bool needs_proof; /* must be */
+} states[] = {
+    [RECORD_MINTING] = { "minting", true, false, false, false, false },
+    [RECORD_NEW] = { "new", true, true, true, false, false },
+    [RECORD_FORMATTING] = { "formatting", true, true, true, false, false },
+    [RECORD_READY] = { "ready", true, true, true, true, true },
+    [RECORD_CLONING] = { .name = "cloning" },
+    [RECORD_REKEYING] = { .name = "rekeying" },
+    [RECORD_REVOKED] = { .name = "revoked" },
+    [RECORD_ERASED] = { "erased", true, true, false, true, false }, /* from any state */
+};
+
+static const char *const key_kinds[] = { "transit", "kv", "file" };
+
+const char *record_state_name(enum record_state state)
+{
+    unsigned int i = (unsigned int)state;
+
+    return i < ARRAY_SIZE(states) ? states[i].name : "unknown";
+}
+
+int record_state_parse(const char *name, enum record_state *ret)
+{
+    for (unsigned int i = 0; i < ARRAY_SIZE(states); i++)
+        if (strcmp(states[i].name, name) == 0) {
+            *ret = (enum record_state)i;
+            return 0;
+        }
+    return -1;
+}
+
+/* --- decode --- */
+
+static void read_version(struct json_reader *r)
+{
+    uint64_t v = 0;
+
+    json_get_u64(r, "v", &v);
+    if (v > RECORD_VERSION)
+        json_problem(r, "its version is %llu, this program knows records up to version %d",
+                     (unsigned long long)v, RECORD_VERSION);
+    if (v == 0)
+        json_problem(r, "field 'v' must be 1 or more");
+}
+
+static void read_identity(struct json_reader *r, struct record *rec)
+{
+    struct volume_id id;
+
+    json_get_string(r, "id", rec->id, sizeof(rec->id));
+    if (volume_id_parse(rec->id, &id, NULL) < 0)
+        json_problem(r, "field 'id' must be a volume's id");
+    json_get_string(r, "name", rec->name, sizeof(rec->name));
+    if (rec->name[0] == '\0')
+        json_problem(r, "field 'name' must not be empty");
+    json_get_string(r, "uuid", rec->uuid, sizeof(rec->uuid));
+    if (!uuid_valid(rec->uuid))
+        json_problem(r, "field 'uuid' must be a lower-case uuid");
+    json_get_string(r, "tenant", rec->tenant, sizeof(rec->tenant));
+    if (!tenant_valid(rec->tenant))
+        json_problem(r, "field 'tenant' must be 1 to 63 of a-z, 0-9 and '-'");
+}
+
+static void read_size(struct json_reader *r, struct record *rec)
+{
+    json_get_u64(r, "size", &rec->size);
+    if (rec->size < GEOMETRY_SIZE_MIN || rec->size > GEOMETRY_SIZE_MAX ||
+        rec->size % GEOMETRY_ROUND != 0)
+        json_problem(r, "field 'size' must be a multiple of 1 MiB from 16 MiB to 64 TiB");
+}
+
+static void read_state(struct json_reader *r, struct record *rec)
+{
+    char text[16] = "";
+
+    json_get_string(r, "state", text, sizeof(text));
+    if (record_state_parse(text, &rec->state) < 0)
+        json_problem(r, "field 'state' must be the name of a state");
+    else if (!states[rec->state].known)
+        json_problem(r, "its state is '%s', which this version of Coffer can't work with", text);
+}
+
+/* A problem of an object inside the record becomes the record's. */
+static void close_inner(struct json_reader *r, struct json_reader *inner)
+{
+    struct error local = ERROR_INIT;
+
+    if (json_reader_done(inner, &local) < 0)
+        json_problem(r, "%s", local.msg);
+}
+
+static void expect_u64(struct json_reader *r, const char *key, uint64_t wanted)
+{
+    uint64_t found = 0;
+
+    json_get_u64(r, key, &found);
+    if (found != wanted)
+        json_problem(r, "field '%s' must be %llu", key, (unsigned long long)wanted);
+}
+
+static void read_crypt(struct json_reader *r)
+{
+    json_t *obj = json_get_object(r, "crypt");
+    char cipher[32] = "";
+
+    if (obj == NULL)
+        return;
+    struct json_reader c = json_reader_of(obj, "field 'crypt'");
+
+    json_get_string(&c, "cipher", cipher, sizeof(cipher));
+    if (strcmp(cipher, GEOMETRY_CIPHER) != 0)
+        json_problem(&c, "field 'cipher' must be '%s'", GEOMETRY_CIPHER);
+    expect_u64(&c, "key_bits", GEOMETRY_KEY_BITS);
+    expect_u64(&c, "sector", GEOMETRY_SECTOR);
+    expect_u64(&c, "data_offset", GEOMETRY_DATA_OFFSET);
+    close_inner(r, &c);
+}
+
+static bool kind_known(const char *kind)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(key_kinds); i++)
+        if (strcmp(key_kinds[i], kind) == 0)
+            return true;
+    return false;
+}
+
+static bool printable(const char *text)
+{
+    for (; *text != '\0'; text++)
+        if (*text <= 0x20 || *text > 0x7e)
+            return false;
+    return true;
+}
+
+static void read_key(struct json_reader *r, struct record *rec)
+{
+    const json_t *present = json_object_get(r->obj, "key");
+    json_t *obj = json_get_object_opt(r, "key");
+
+    if (present == NULL)
+        json_problem(r, "field 'key' is missing");
+    if (obj == NULL)
+        return;
+    struct json_reader k = json_reader_of(obj, "field 'key'");
+
+    json_get_string(&k, "kind", rec->key.kind, sizeof(rec->key.kind));
+    if (!kind_known(rec->key.kind))
+        json_problem(&k, "field 'kind' must be transit, kv or file");
+    json_get_string(&k, "ciphertext", rec->key.ciphertext, sizeof(rec->key.ciphertext));
+    if (rec->key.ciphertext[0] == '\0' || !printable(rec->key.ciphertext))
+        json_problem(&k, "field 'ciphertext' must be printable ASCII, not empty");
+    json_get_u64(&k, "key_version", &rec->key.version);
+    close_inner(r, &k);
+}
+
+static void read_how(struct json_reader *r, struct record *rec)
+{
+    json_get_string(r, "fs", rec->fs, sizeof(rec->fs));
+    if (strcmp(rec->fs, "ext4") != 0 && strcmp(rec->fs, "none") != 0)
+        json_problem(r, "field 'fs' must be ext4 or none");
+    json_get_string(r, "kms", rec->kms, sizeof(rec->kms));
+    if (!kms_name_valid(rec->kms))
+        json_problem(r, "field 'kms' must be 1 to 63 of a-z, 0-9 and '-'");
+    json_get_string(r, "keySource", rec->key_source, sizeof(rec->key_source));
+    if (strcmp(rec->key_source, "vault") != 0)
+        json_problem(r, "field 'keySource' must be vault");
+}
+
+static void read_proof(struct json_reader *r, const char *key, char ret[65])
+{
+    json_get_string(r, key, ret, 65);
+    if (ret[0] != '\0' && !hex_lower_valid(ret, 64))
+        json_problem(r, "field '%s' must be empty or 64 lower-case hex digits", key);
+}
+
+static bool created_valid(const char *text)
+{
+    static const char form[] = CREATED_FORM;
+
+    for (size_t i = 0; i < sizeof(form) - 1; i++) {
+        bool digit = text[i] >= '0' && text[i] <= '9';
+
+        if (form[i] == '#' ? !digit : text[i] != form[i])
+            return false;
+    }
+    return true;
+}
+
+/* Fields whose other values belong to later versions. */
+static void read_reserved(struct json_reader *r, struct record *rec)
+{
+    const json_t *recipients = json_get_array(r, "recipients");
+
+    json_get_bool(r, "sealed", &rec->sealed);
+    if (rec->sealed)
+        json_problem(r, "field 'sealed' is true, which this version of Coffer can't work with");
+    if (recipients != NULL && json_array_size(recipients) != 0)
+        json_problem(r, "field 'recipients' must be empty in this version of Coffer");
+    if (json_object_get(r->obj, "source") == NULL)
+        json_problem(r, "field 'source' is missing");
+    if (json_get_any_opt(r, "source") != NULL)
+        json_problem(r, "field 'source' must be null in this version of Coffer");
+}
+
+int record_from_json(json_t *obj, struct record *ret, struct error *err)
+{
+    struct json_reader r = json_reader_of(obj, "record");
+    struct record rec = { .gen = 0 };
+
+    read_version(&r);
+    json_get_u64(&r, "gen", &rec.gen);
+    read_identity(&r, &rec);
+    read_size(&r, &rec);
+    read_state(&r, &rec);
+    read_crypt(&r);
+    read_how(&r, &rec);
+    read_key(&r, &rec);
+    read_proof(&r, "digest", rec.digest);
+    read_proof(&r, "mac", rec.mac);
+    read_reserved(&r, &rec);
+    json_get_string(&r, "created", rec.created, sizeof(rec.created));
+    if (!created_valid(rec.created))
+        json_problem(&r, "field 'created' must be like 2026-11-22T01:02:03Z");
+    if (json_reader_done(&r, err) < 0)
+        return error_recode(err, ERR_DATA_LOSS);
+    *ret = rec;
+    return 0;
+}
+
+/* A record set back from `ready` keeps its digest and mac: it must not pass for one that may be formatted. */
+static int check_fits_state(const struct record *r, struct error *err)
+{
+    const struct state_row *s = &states[r->state];
+    const struct {
+        const char *name;
+        bool present, may, needs;
+    } parts[] = {
+        { "key", r->key.ciphertext[0] != '\0', s->may_key, s->needs_key },
+        { "digest", r->digest[0] != '\0', s->may_proof, s->needs_proof },
+        { "mac", r->mac[0] != '\0', s->may_proof, s->needs_proof },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
+        if (parts[i].needs && !parts[i].present)
+            return error_set(err, ERR_DATA_LOSS, "record: field '%s' must be set in state '%s'",
+                             parts[i].name, s->name);
+        if (!parts[i].may && parts[i].present)
+            return error_set(err, ERR_DATA_LOSS, "record: field '%s' must not be set in state '%s'",
+                             parts[i].name, s->name);
+    }
+    return 0;
+}
+
+int record_decode(const char *text, size_t len, struct record *ret, struct error *err)
+{
+    AUTO_JSON json_t *obj = NULL;
+    struct record r;
+
+    if (len > RECORD_MAX)
+        return error_set(err, ERR_DATA_LOSS, "record is longer than %d bytes", RECORD_MAX);
+    if (json_parse(text, len, "record", &obj, err) < 0)
+        return error_recode(err, ERR_DATA_LOSS);
+    if (record_from_json(obj, &r, err) < 0 || check_fits_state(&r, err) < 0)
+        return -1;
+    *ret = r;
+    return 0;
+}
+
+/* --- encode --- */
+
+static json_t *crypt_to_json(void)
+{
+    return json_pack("{s:s, s:i, s:i, s:I}", "cipher", GEOMETRY_CIPHER, "key_bits",
+                     (int)GEOMETRY_KEY_BITS, "sector", (int)GEOMETRY_SECTOR, "data_offset",
+                     (json_int_t)GEOMETRY_DATA_OFFSET);
+}
+
+static json_t *key_to_json(const struct record *r)
+{
+    if (r->key.ciphertext[0] == '\0')
+        return json_null();
+    return json_pack("{s:s, s:s, s:I}", "kind", r->key.kind, "ciphertext", r->key.ciphertext,
+                     "key_version", (json_int_t)r->key.version);
+}
+
+json_t *record_to_json(const struct record *r)
+{
+    /* "o" takes the references, also when packing fails or a part is NULL */
+    return json_pack("{s:i, s:I, s:s, s:s, s:s, s:s, s:I, s:s, s:o, s:s, s:s, s:s, s:o,"
+                     " s:s, s:s, s:b, s:[], s:n, s:s}",
+                     "v", RECORD_VERSION, "gen", (json_int_t)r->gen, "id", r->id, "name", r->name,
+                     "uuid", r->uuid, "tenant", r->tenant, "size", (json_int_t)r->size, "state",
+                     record_state_name(r->state), "crypt", crypt_to_json(), "fs", r->fs, "kms",
+                     r->kms, "keySource", r->key_source, "key", key_to_json(r), "digest", r->digest,
+                     "mac", r->mac, "sealed", (int)r->sealed, "recipients", "source", "created",
+                     r->created);
+}
+
+static int dump(const json_t *obj, size_t flags, struct strbuf *sb, struct error *err)
+{
+    AUTO_FREE char *text = json_dumps(obj, flags);
+
+    if (text == NULL)
+        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    strbuf_adds(sb, text);
+    return strbuf_check(sb, "the record", err);
+}
+
+/* Nothing is written that could not be read again. */
+static int check_readable(const struct strbuf *text, struct error *err)
+{
+    struct error local = ERROR_INIT;
+    struct record again;
+
+    if (record_decode(strbuf_text(text), text->len, &again, &local) == 0)
+        return 0;
+    return error_set(err, ERR_INTERNAL, "a record was to be written that could not be read: %s",
+                     local.msg);
+}
+
+int record_encode(const struct record *r, struct strbuf *sb, struct error *err)
+{
+    AUTO_STRBUF struct strbuf text = STRBUF_INIT(RECORD_MAX);
+    AUTO_JSON json_t *obj = record_to_json(r);
+
+    if (obj == NULL)
+        return error_set(err, ERR_INTERNAL, "a record holds text that is not UTF-8");
+    if (dump(obj, JSON_COMPACT, &text, err) < 0)
+        return -1;
+    strbuf_adds(&text, "\n");
+    if (strbuf_check(&text, "the record", err) < 0 || check_readable(&text, err) < 0)
+        return -1;
+    strbuf_add(sb, strbuf_text(&text), text.len);
+    return strbuf_check(sb, "the record", err);
+}
+
+int record_mac_input(const struct record *r, struct strbuf *sb, struct error *err)
+{
+    static const char *const outside[] = { "gen", "key", "size", "state", "mac" };
+    AUTO_JSON json_t *obj = record_to_json(r);
+
+    if (obj == NULL)
+        return error_set(err, ERR_INTERNAL, "a record holds text that is not UTF-8");
+    for (size_t i = 0; i < ARRAY_SIZE(outside); i++)
+        (void)json_object_del(obj, outside[i]); /* each is there */
+    return dump(obj, JSON_SORT_KEYS | JSON_COMPACT, sb, err);
+}
+
+/* --- compare --- */
+
+int record_matches(const struct record *r, const struct record_claim *claim, struct error *err)
+{
+    const struct {
+        const char *name, *stored, *claimed;
+    } fields[] = {
+        { "id", r->id, claim->id },
+        { "tenant", r->tenant, claim->tenant },
+        { "uuid", r->uuid, claim->uuid },
+        { "kms", r->kms, claim->kms },
+        { "keySource", r->key_source, claim->key_source },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(fields); i++)
+        if (fields[i].claimed != NULL && strcmp(fields[i].stored, fields[i].claimed) != 0)
+            return error_set(err, ERR_DATA_LOSS,
+                             "record: field '%s' is '%s', which is not what the request says",
+                             fields[i].name, fields[i].stored);
+    return 0;
+}
+
+void record_now(char ret[21])
+{
+    time_t now = time(NULL);
+    struct tm tm = { 0 };
+
+    (void)gmtime_r(&now, &tm);
+    (void)strftime(ret, 21, "%Y-%m-%dT%H:%M:%SZ", &tm);
+}
