@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "crypt/verb.h"
+
+#define KEYED (TAKES_NAME | TAKES_RECORD | TAKES_DEVICE | TAKES_DEVICE_FD | TAKES_KEY)
+
+static const struct verb verbs[] = {
+    { "list", 0, verb_list },
+    { "format", KEYED | TAKES_STORED_STATE | TAKES_READ_ONLY, verb_format },
+    { "open", KEYED | TAKES_READ_ONLY, verb_open },
+    { "check", TAKES_NAME | TAKES_RECORD | TAKES_DEVICE, verb_check },
+    { "resize", KEYED, verb_resize },
+    { "close", TAKES_NAME | TAKES_DM_UUID, verb_close },
+    { "passphrase", KEYED | TAKES_OUT, verb_passphrase },
+};
+
+const struct verb *verb_find(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
+        if (strcmp(verbs[i].name, name) == 0)
+            return &verbs[i];
+    }
+    return NULL;
+}
+
+const char *verb_names(void)
+{
+    static char names[128];
+    size_t at = 0;
+
+    for (size_t i = 0; i < ARRAY_SIZE(verbs) && at < sizeof(names); i++)
+        at += (size_t)snprintf(names + at, sizeof(names) - at, "%s%s", i > 0 ? ", " : "", verbs[i].name);
+    return names;
+}
