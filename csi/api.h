@@ -70,7 +70,7 @@ struct csi_create_volume_request {
 struct csi_delete_volume_request { const char *volume_id; struct csi_map secrets; };
 struct csi_validate_request {
     const char *volume_id;
-    struct csi_map volume_context, parameters, secrets;
+    struct csi_map volume_context, parameters, mutable_parameters, secrets;
     struct csi_capabilities capabilities;
 };
 struct csi_validate_reply { bool confirmed; const char *message; }; /* confirmed echoes the request */

@@ -23,8 +23,11 @@ struct csi_server_options {
 void csi_server_init(void); /* grpc_init and signals; once */
 int csi_server_start(const struct csi_server_options *o, const struct csi_service *service,
                      struct csi_server **ret, struct error *err) MUST_CHECK;
-/* Blocks until SIGTERM/SIGINT, drains all given servers, frees them. on_usr1 (may be NULL) is called on SIGUSR1. */
+/* Blocks until SIGTERM/SIGINT, drains all given servers, frees them. -1 when a
+ * call did not end (its server is left as it is: exit). on_usr1 (may be NULL) is called on SIGUSR1. */
 int csi_server_run(struct csi_server **servers, size_t n, void (*on_usr1)(void *ctx), void *ctx);
+/* The same for one server, at once. -1: calls didn't end even when cancelled; the server is then left as it is. */
+int csi_server_stop(struct csi_server *server);
 /* Fast way out after run: flushes and _exit()s (grpc_shutdown can hang 10 s); in sanitizer builds shuts down fully. */
 void csi_server_exit(int code) __attribute__((noreturn));
 

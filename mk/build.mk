@@ -19,8 +19,9 @@ $(B)/obj/%.o: %.c
 $(B)/obj/gen/%.o: $(GEN)/%.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) -std=gnu11 -w $(CFLAGS_$(PROFILE)) -MMD -MP -c $< -o $@
-$(B)/obj/csi/%.o: | $(GEN_H)
-$(B)/obj/tests/%.o: | $(GEN_H)
+# a pattern rule without a recipe would be no rule at all: these are named one by one
+$(patsubst %.c,$(B)/obj/%.o,$(wildcard csi/*.c tests/support/*.c tests/unit/csi/*.c tests/fuzz/*.c)) \
+  $(patsubst $(GEN)/%.c,$(B)/obj/gen/%.o,$(GEN_C)): | $(GEN_H)
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
 
 # program: folder of its main.c, archives, libraries, link mode

@@ -1,5 +1,5 @@
 # protobuf-c code, made in the build folder, never committed.
-PROTOS := $(wildcard csi/proto/*.proto)
+PROTOS := $(wildcard csi/proto/*.proto csi/proto/google/protobuf/*.proto)
 GEN_C := $(patsubst csi/proto/%.proto,$(GEN)/%.pb-c.c,$(PROTOS))
 GEN_H := $(GEN_C:.c=.h)
 $(GEN)/%.pb-c.c $(GEN)/%.pb-c.h &: csi/proto/%.proto

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pool.h: at most `max` threads that run jobs in the order they came. A thread is started when a job waits
+ * and none is idle; it then lives until pool_free (a child with PR_SET_PDEATHSIG must not outlive its
+ * thread's work, so threads don't come and go). The queue has no limit of its own: the server bounds the
+ * number of calls. Jobs are the caller's memory and may be reused once `run` was entered.
+ */
+#ifndef COFFER_CSI_POOL_H
+#define COFFER_CSI_POOL_H
+
+#include "common/base.h"
+#include "common/error.h"
+
+struct pool;
+
+struct pool_job {
+    void (*run)(struct pool_job *job);
+    struct pool_job *next; /* the pool's */
+};
+
+struct pool *pool_new(unsigned max, struct error *err) MUST_CHECK;
+/* Thread-safe. -1 only when not even one thread exists or can be made: the job was not taken. */
+int pool_submit(struct pool *p, struct pool_job *job, struct error *err) MUST_CHECK;
+/* Runs what is queued to its end, then joins all threads. Nothing may be submitted any more. NULL is fine. */
+void pool_free(struct pool *p);
+
+#endif

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "csi/server.h"
+
+#include "common/cleanup.h"
+#include "common/deadline.h"
+#include "common/log.h"
+#include "csi/call.h"
+#include "csi/endpoint.h"
+#include "csi/pool.h"
+
+#include <grpc/grpc.h>
+#include <grpc/grpc_security.h>
+#include <grpc/support/log.h>
+#include <malloc.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+#define WORKERS_MAX 32u
+#define DRAIN_MS 20000u
+#define CANCEL_MS 5000u           /* how long cancelled calls may take to notice it */
+#define RECEIVE_MAX (4 << 20)
+#define STREAMS_MAX 512
+#define IDENTITY_ONLY 1           /* bit set of compression algorithms: none */
+
+struct csi_server {
+    struct endpoint endpoint;
+    int lock_fd;
+    struct csi_service service;
+    grpc_server *grpc;
+    grpc_completion_queue *cq;
+    struct pool *pool;
+    struct calls calls;
+    uint64_t drain_ms;
+    pthread_t poller;
+
+    struct cq_tag stop_tag;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool stopped; /* the core has finished every call */
+};
+
+static void grpc_to_log(gpr_log_func_args *args)
+{
+    enum log_level level = args->severity == GPR_LOG_SEVERITY_ERROR ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG;
+    if (!log_enabled(level))
+        return;
+    const struct log_kv kv = log_kv_str("text", args->message);
+    log_write(level, args->file, args->line, "grpc", &kv, 1);
+}
+
+static sigset_t handled_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGUSR1);
+    return set;
+}
+
+void csi_server_init(void)
+{
+    sigset_t set = handled_signals();
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+    mallopt(M_ARENA_MAX, 1);
+    (void)unsetenv("GRPC_TRACE"); /* its traces print message bytes */
+    (void)unsetenv("GRPC_VERBOSITY");
+    gpr_set_log_function(grpc_to_log);
+    grpc_init();
+}
+
+/* ---- start ---- */
+
+static void *poll_queue(void *arg)
+{
+    struct csi_server *s = arg;
+    for (;;) {
+        grpc_event ev = grpc_completion_queue_next(s->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+        if (ev.type == GRPC_QUEUE_SHUTDOWN)
+            return NULL;
+        if (ev.type != GRPC_OP_COMPLETE)
+            continue;
+        const struct cq_tag *tag = ev.tag;
+        tag->fn(tag->owner, ev.success != 0);
+    }
+}
+
+static void on_stopped(void *owner, bool ok)
+{
+    struct csi_server *s = owner;
+    pthread_mutex_lock(&s->lock);
+    s->stopped = true;
+    pthread_cond_signal(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static grpc_arg int_arg(const char *key, int value)
+{
+    union {
+        const char *in;
+        char *out; /* the core's struct has no const; it only reads the key */
+    } u = { .in = key };
+    return (grpc_arg){ .type = GRPC_ARG_INTEGER, .key = u.out, .value.integer = value };
+}
+
+static void make_grpc(struct csi_server *s)
+{
+    grpc_arg list[] = {
+        int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, RECEIVE_MAX),
+        int_arg(GRPC_ARG_MAX_CONCURRENT_STREAMS, STREAMS_MAX),
+        int_arg(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, IDENTITY_ONLY),
+        int_arg(GRPC_ARG_ENABLE_CHANNELZ, 0),
+    };
+    const grpc_channel_args args = { .num_args = ARRAY_SIZE(list), .args = list };
+    s->grpc = grpc_server_create(&args, NULL);
+    s->cq = grpc_completion_queue_create_for_next(NULL);
+    grpc_server_register_completion_queue(s->grpc, s->cq, NULL);
+}
+
+static int bind_socket(struct csi_server *s, struct error *err)
+{
+    grpc_server_credentials *plain = grpc_insecure_server_credentials_create();
+    mode_t old = umask(0177);
+    int bound = grpc_server_add_http2_port(s->grpc, s->endpoint.target, plain);
+    umask(old);
+    grpc_server_credentials_release(plain);
+    if (bound == 0)
+        return error_set(err, ERR_UNAVAILABLE, "gRPC could not listen on '%s'", s->endpoint.path);
+    return 0;
+}
+
+static void end_queue(struct csi_server *s)
+{
+    grpc_completion_queue_shutdown(s->cq);
+}
+
+/* What start made before there was a poller. */
+static void undo_start(struct csi_server *s)
+{
+    if (s->grpc != NULL) {
+        calls_release(&s->calls);
+        grpc_server_destroy(s->grpc);
+        end_queue(s);
+        (void)poll_queue(s);
+        grpc_completion_queue_destroy(s->cq);
+    }
+    pool_free(s->pool);
+    cleanup_close(&s->lock_fd);
+    free(s);
+}
+
+static int listen_on(struct csi_server *s, struct error *err)
+{
+    if (endpoint_claim(&s->endpoint, &s->lock_fd, err) < 0)
+        return -1;
+    make_grpc(s);
+    calls_init(&s->calls, s->grpc, s->cq, &s->service, s->pool);
+    if (calls_register(&s->calls, err) < 0)
+        return -1;
+    return bind_socket(s, err);
+}
+
+static void begin_stop(struct csi_server *s)
+{
+    calls_close(&s->calls);
+    grpc_server_shutdown_and_notify(s->grpc, s->cq, &s->stop_tag);
+}
+
+static void init_state(struct csi_server *s)
+{
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    pthread_mutex_init(&s->lock, NULL);
+    s->stop_tag = (struct cq_tag){ on_stopped, s };
+}
+
+int csi_server_start(const struct csi_server_options *o, const struct csi_service *service,
+                     struct csi_server **ret, struct error *err)
+{
+    struct csi_server *s = calloc(1, sizeof(*s));
+    if (s == NULL)
+        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    s->lock_fd = -1;
+    s->service = *service;
+    s->drain_ms = o->drain_ms > 0 ? o->drain_ms : DRAIN_MS;
+    init_state(s);
+    s->pool = pool_new(o->workers > 0 && o->workers < WORKERS_MAX ? o->workers : WORKERS_MAX, err);
+    if (s->pool == NULL || endpoint_parse(o->endpoint, &s->endpoint, err) < 0 || listen_on(s, err) < 0) {
+        undo_start(s);
+        return -1;
+    }
+    grpc_server_start(s->grpc);
+    calls_open(&s->calls);
+    int rc = pthread_create(&s->poller, NULL, poll_queue, s);
+    if (rc != 0) {
+        begin_stop(s);
+        undo_start(s);
+        return error_errno(err, rc, "start the poller thread");
+    }
+    *ret = s;
+    return 0;
+}
+
+/* ---- stop ---- */
+
+static bool wait_stopped(struct csi_server *s, uint64_t ms)
+{
+    uint64_t until = deadline_in(ms);
+    struct timespec ts = { .tv_sec = (time_t)(until / 1000), .tv_nsec = (long)(until % 1000) * 1000000 };
+    pthread_mutex_lock(&s->lock);
+    while (!s->stopped && pthread_cond_timedwait(&s->changed, &s->lock, &ts) == 0)
+        ;
+    bool stopped = s->stopped;
+    pthread_mutex_unlock(&s->lock);
+    return stopped;
+}
+
+/* Order matters: no call may be left when the server goes, no request when the queue goes. */
+static void free_server(struct csi_server *s)
+{
+    pool_free(s->pool);
+    grpc_server_destroy(s->grpc);
+    end_queue(s);
+    pthread_join(s->poller, NULL);
+    grpc_completion_queue_destroy(s->cq);
+    calls_release(&s->calls);
+    pthread_cond_destroy(&s->changed);
+    pthread_mutex_destroy(&s->lock);
+    (void)unlink(s->endpoint.path); /* the core did; ours while we hold the lock */
+    cleanup_close(&s->lock_fd);
+    free(s);
+}
+
+static int end_stop(struct csi_server *s)
+{
+    if (!wait_stopped(s, s->drain_ms)) {
+        log_warn("calls are still running: cancelling them", KV("socket", s->endpoint.path));
+        grpc_server_cancel_all_calls(s->grpc);
+        if (!wait_stopped(s, CANCEL_MS)) {
+            log_error("calls did not end: leaving them behind", KV("socket", s->endpoint.path));
+            (void)unlink(s->endpoint.path);
+            return -1; /* their threads still use the server: it can't be freed */
+        }
+    }
+    free_server(s);
+    return 0;
+}
+
+int csi_server_stop(struct csi_server *s)
+{
+    begin_stop(s);
+    return end_stop(s);
+}
+
+int csi_server_run(struct csi_server **servers, size_t n, void (*on_usr1)(void *ctx), void *ctx)
+{
+    sigset_t set = handled_signals();
+    for (;;) {
+        int sig = 0;
+        if (sigwait(&set, &sig) != 0)
+            continue;
+        if (sig == SIGUSR1) {
+            if (on_usr1 != NULL)
+                on_usr1(ctx);
+            continue;
+        }
+        log_info("stopping", KV("signal", sig));
+        break;
+    }
+    int rc = 0;
+    for (size_t i = 0; i < n; i++)
+        begin_stop(servers[i]);
+    for (size_t i = 0; i < n; i++)
+        if (end_stop(servers[i]) < 0)
+            rc = -1;
+    return rc;
+}
+
+void csi_server_exit(int code)
+{
+    (void)fflush(NULL);
+#ifdef COFFER_ASAN
+    grpc_shutdown(); /* lets the leak checker see the end */
+    exit(code);
+#else
+    _exit(code);
+#endif
+}
