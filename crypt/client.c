@@ -233,6 +233,18 @@ int crypt_list(const struct crypt_client *c, uint64_t deadline, struct mapping_l
     return 0;
 }
 
+int crypt_blank(const struct crypt_client *c, const struct crypt_volume *v, uint64_t deadline,
+                struct error *err)
+{
+    AUTO_JSON json_t *request = volume_request(v);
+    AUTO_JSON json_t *reply = NULL;
+    struct call k = keyless(c, "blank", deadline, v->lock_fd, request);
+
+    k.device_fd = v->device_fd;
+    (void)json_object_set_new(request, "stored_state", json_string(record_state_name(RECORD_NEW)));
+    return run_verb(&k, &reply, err);
+}
+
 int crypt_format(const struct crypt_client *c, const struct crypt_volume *v, enum record_state stored_state,
                  int key_fd, uint64_t deadline, char ret_digest[65], char ret_mac[65], struct mapping *ret,
                  struct error *err)

@@ -6,6 +6,7 @@
 
 static const struct verb verbs[] = {
     { "list", 0, verb_list },
+    { "blank", TAKES_NAME | TAKES_RECORD | TAKES_DEVICE | TAKES_DEVICE_FD | TAKES_STORED_STATE, verb_blank },
     { "format", KEYED | TAKES_STORED_STATE | TAKES_READ_ONLY, verb_format },
     { "open", KEYED | TAKES_READ_ONLY, verb_open },
     { "check", TAKES_NAME | TAKES_RECORD | TAKES_DEVICE, verb_check },

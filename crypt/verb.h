@@ -50,6 +50,7 @@ const struct verb *verb_find(const char *name); /* NULL: unknown */
 const char *verb_names(void);                   /* "list, format, …" for the usage line */
 
 int verb_list(struct request *q, json_t *reply, struct error *err) MUST_CHECK;
+int verb_blank(struct request *q, json_t *reply, struct error *err) MUST_CHECK;
 int verb_format(struct request *q, json_t *reply, struct error *err) MUST_CHECK;
 int verb_open(struct request *q, json_t *reply, struct error *err) MUST_CHECK;
 int verb_check(struct request *q, json_t *reply, struct error *err) MUST_CHECK;

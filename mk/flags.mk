@@ -33,7 +33,8 @@ ALL_LDFLAGS := $(LDFLAGS_$(PROFILE)) $(LDFLAGS)
 
 # libgrpc_unsecure is absl's, c-ares' and upb's user; Debian's pkg-config lists only a part of them
 ABSL := $(patsubst /usr/lib/x86_64-linux-gnu/lib%.a,-l%,$(wildcard /usr/lib/x86_64-linux-gnu/libabsl_*.a))
-LIBS_GRPC_STATIC := -lprotobuf-c -Wl,--start-group -lgrpc_unsecure -lgpr -lupb -laddress_sorting -lcares -lz \
+# --no-warnings: glibc warns of getaddrinfo in a static program; a unix socket never resolves a name
+LIBS_GRPC_STATIC := -Wl,--no-warnings -lprotobuf-c -Wl,--start-group -lgrpc_unsecure -lgpr -lupb -laddress_sorting -lcares -lz \
   $(ABSL) -Wl,--end-group -lstdc++ -lm
 LIBS_GRPC_SHARED := -lprotobuf-c -lgrpc_unsecure -lgpr
 STATIC := $(if $(filter asan,$(PROFILE)),,1)
