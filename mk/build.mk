@@ -1,6 +1,6 @@
 # One archive per folder (all but main.c), one program per row.
 FOLDERS := common volume backends csi keyd crypt controller node cofferctl tests/support
-objs = $(patsubst %.c,$(B)/obj/%.o,$(filter-out %/main.c %/csi_call.c,$(wildcard $(1)/*.c)))
+objs = $(patsubst %.c,$(B)/obj/%.o,$(filter-out %/main.c %/csi_call.c %/csi_fake.c,$(wildcard $(1)/*.c)))
 define FOLDER_RULE
 $(B)/lib/$(subst /,_,$(1)).a: $(call objs,$(1))
 endef
@@ -51,13 +51,19 @@ MAIN_csi-call := tests/support/csi_call
 LIBS_csi-call := $(call lib,csi common)
 SYS_csi-call = $(LIBS_GRPC) $(LIBS_COMMON)
 LINK_csi-call := $(LINK_coffer-controller)
+# only tests use it, so `all` doesn't build it
+TEST_PROGRAMS := csi-fake
+MAIN_csi-fake := tests/support/csi_fake
+LIBS_csi-fake := $(call lib,csi common)
+SYS_csi-fake = $(LIBS_GRPC) $(LIBS_COMMON)
+LINK_csi-fake := $(LINK_coffer-controller)
 
 define PROGRAM_RULE
 $(B)/$(1): $(B)/obj/$(MAIN_$(1)).o $(LIBS_$(1))
 	$$(if $$(Q),@echo "  LINK    $$@")
 	$$(Q)$$(CC) $$(ALL_LDFLAGS) $(LINK_$(1)) -Wl,-Map=$$@.map -o $$@ $$^ $$(SYS_$(1))
 endef
-$(foreach p,$(PROGRAMS),$(eval $(call PROGRAM_RULE,$(p))))
+$(foreach p,$(PROGRAMS) $(TEST_PROGRAMS),$(eval $(call PROGRAM_RULE,$(p))))
 
 .PHONY: all clean
 all: $(BIN) ## build the programs of PROFILE (default release) into build/PROFILE
