@@ -53,7 +53,7 @@ static int bind_at(int fd, const struct sockaddr_un *address, struct error *err)
     (void)umask(old);
     if (r < 0)
         return error_errno(err, saved, "bind '%s'", address->sun_path);
-    if (listen(fd, 128) < 0)
+    if (listen(fd, SOMAXCONN) < 0)
         return error_errno(err, errno, "listen on '%s'", address->sun_path);
     return 0;
 }
