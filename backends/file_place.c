@@ -241,19 +241,28 @@ static int remove_file(int dir, const char *name, struct error *err)
     return 0;
 }
 
-/* The lock is gone: a place that isn't empty now is somebody's new volume, or holds files of
- * strangers. */
+/* A place that isn't empty after the lock went is somebody's new volume: in our directory with a
+ * lock file of its own, or in another directory of that name. */
+static bool is_taken(const struct volume *v, int root, const char *place)
+{
+    struct stat ours, there;
+
+    if (fstatat(v->dir_fd, FILE_LOCK, &there, AT_SYMLINK_NOFOLLOW) == 0)
+        return true;
+    return fstat(v->dir_fd, &ours) == 0 && fstatat(root, place, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+           (ours.st_dev != there.st_dev || ours.st_ino != there.st_ino);
+}
+
 static int remove_place(const struct volume *v, int root, struct error *err)
 {
     char place[FILE_PLACE_MAX];
-    struct stat st;
 
     file_place_name(&v->id, place);
     if (unlinkat(root, place, AT_REMOVEDIR) == 0 || errno == ENOENT)
         return 0;
     if (errno != ENOTEMPTY && errno != EEXIST)
         return error_errno(err, errno, "remove the directory");
-    if (fstatat(v->dir_fd, FILE_LOCK, &st, AT_SYMLINK_NOFOLLOW) == 0)
+    if (is_taken(v, root, place))
         return 0;
     return error_set(err, ERR_PRECONDITION,
                      "the directory holds files that are not Coffer's; remove them by hand");

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "tests/unit/backends/fixture.h"
+
+static const struct backend_ops *ops(void)
+{
+    return backend_find("file");
+}
+
+static void write_text(const char *path, const char *text)
+{
+    AUTO_CLOSE int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+}
+
+static void test_init_makes_one_id(void **state UNUSED)
+{
+    AUTO_FIXTURE struct fixture f;
+    struct error err = ERROR_INIT;
+    struct stat st;
+    char tag[9] = "unset";
+
+    fixture_make(&f, 2);
+    assert_true(hex_lower_valid(f.set->pools[0]->tag, 8));
+    assert_string_not_equal(f.set->pools[0]->tag, f.set->pools[1]->tag);
+    assert_int_equal(stat(tmpdir_path(&f.dir, "a/pool.json"), &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0600);
+    assert_fails(ops()->pool_init(&f.pools[0], tag, &err), err, ERR_EXISTS);
+    assert_string_equal(tag, "unset");
+}
+
+static void test_init_wants_an_empty_directory(void **state UNUSED)
+{
+    AUTO_FIXTURE struct fixture f;
+    struct error err = ERROR_INIT;
+    char tag[9];
+
+    fixture_make(&f, 2);
+    (void)fixture_volume(&f, 0, "pvc-1");
+    assert_int_equal(unlink(tmpdir_path(&f.dir, "a/pool.json")), 0);
+    assert_fails(ops()->pool_init(&f.pools[0], tag, &err), err, ERR_PRECONDITION);
+    assert_non_null(strstr(err.msg, "volumes"));
+    assert_non_null(strstr(err.msg, "bring back its pool.json"));
+    /* what a fresh ext4 holds, and what a killed init leaves, are no obstacle */
+    assert_int_equal(unlink(tmpdir_path(&f.dir, "b/pool.json")), 0);
+    assert_int_equal(mkdir(tmpdir_path(&f.dir, "b/lost+found"), 0700), 0);
+    write_text(tmpdir_path(&f.dir, "b/pool.json.tmp"), "{\"v\":1,");
+    err = (struct error)ERROR_INIT;
+    assert_ok(ops()->pool_init(&f.pools[1], tag, &err), err);
+}
+
+static void test_missing_pool_is_unavailable(void **state UNUSED)
+{
+    AUTO_FIXTURE struct fixture f;
+    AUTO_VOLUME struct volume v = VOLUME_INIT;
+    struct error err = ERROR_INIT;
+    struct pool_capacity capacity;
+    struct volume_id id;
+    struct record r;
+    struct pool *pool;
+
+    fixture_make(&f, 1);
+    pool = f.set->pools[0];
+    id = fixture_volume(&f, 0, "pvc-1");
+    /* an unmounted file system: the directory is there, and empty */
+    assert_int_equal(rename(tmpdir_path(&f.dir, "a"), tmpdir_path(&f.dir, "away")), 0);
+    assert_int_equal(mkdir(tmpdir_path(&f.dir, "a"), 0700), 0);
+    assert_fails(pool_ready(pool, &err), err, ERR_UNAVAILABLE);
+    assert_fails(volume_open(pool, &id, true, &v, &err), err, ERR_UNAVAILABLE);
+    assert_fails(pool->ops->peek_record(pool, &id, &r, &err), err, ERR_UNAVAILABLE);
+    assert_fails(pool->ops->capacity(pool, &capacity, &err), err, ERR_UNAVAILABLE);
+    assert_false(exists(tmpdir_path(&f.dir, "a/volumes")));
+    /* gone altogether */
+    assert_int_equal(rmdir(tmpdir_path(&f.dir, "a")), 0);
+    assert_fails(pool_ready(pool, &err), err, ERR_UNAVAILABLE);
+    /* and back */
+    assert_int_equal(rename(tmpdir_path(&f.dir, "away"), tmpdir_path(&f.dir, "a")), 0);
+    err = (struct error)ERROR_INIT;
+    assert_ok(volume_open(pool, &id, false, &v, &err), err);
+}
+
+static void test_other_pool_is_unavailable(void **state UNUSED)
+{
+    AUTO_FIXTURE struct fixture f;
+    struct error err = ERROR_INIT;
+
+    fixture_make(&f, 1);
+    write_text(tmpdir_path(&f.dir, "a/pool.json"),
+               "{\"v\":1,\"id\":\"00000000000000000000000000000000\",\"backend\":\"file\"}");
+    assert_fails(pool_ready(f.set->pools[0], &err), err, ERR_UNAVAILABLE);
+    assert_non_null(strstr(err.msg, "another pool"));
+}
+
+static void test_bad_pool_json(void **state UNUSED)
+{
+    static const char *const bad[] = {
+        "",
+        "{}",
+        "{\"v\":1,\"id\":\"00000000000000000000000000000000\"}",
+        "{\"v\":2,\"id\":\"00000000000000000000000000000000\",\"backend\":\"file\"}",
+        "{\"v\":1,\"id\":\"0000000000000000000000000000000\",\"backend\":\"file\"}",
+        "{\"v\":1,\"id\":\"0000000000000000000000000000000G\",\"backend\":\"file\"}",
+        "{\"v\":1,\"id\":\"00000000000000000000000000000000\",\"backend\":\"lvm\"}",
+        "{\"v\":1,\"id\":\"00000000000000000000000000000000\",\"backend\":\"file\",\"x\":1}",
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        AUTO_FIXTURE struct fixture f;
+        struct error err = ERROR_INIT;
+
+        fixture_make(&f, 1);
+        write_text(tmpdir_path(&f.dir, "a/pool.json"), bad[i]);
+        assert_fails(pool_ready(f.set->pools[0], &err), err, ERR_UNAVAILABLE);
+        pool_set_free(f.set);
+        /* also for a program that starts now: no error, but no pool either */
+        err = (struct error)ERROR_INIT;
+        assert_ok(pool_set_open(&f.config, &f.set, &err), err);
+        assert_fails(pool_ready(f.set->pools[0], &err), err, ERR_UNAVAILABLE);
+    }
+}
+
+static void test_capacity(void **state UNUSED)
+{
+    AUTO_FIXTURE struct fixture f;
+    struct pool_capacity before = { 0, 0 };
+    struct error err = ERROR_INIT;
+
+    fixture_make(&f, 1);
+    assert_ok(ops()->capacity(f.set->pools[0], &before, &err), err);
+    assert_true(before.available > 0 && before.available <= before.total);
+    assert_int_equal(before.available % MIB(1), 0);
+    assert_int_equal(before.total % MIB(1), 0);
+}
+
+struct seen {
+    char ids[300][VOLUME_ID_MAX + 1];
+    size_t n, stop_at;
+};
+
+static bool see(void *ctx, const char *id)
+{
+    struct seen *s = ctx;
+
+    assert_true(s->n < ARRAY_SIZE(s->ids));
+    assert_int_equal(str_copy(s->ids[s->n], sizeof(s->ids[0]), id), 0);
+    s->n++;
+    return s->stop_at == 0 || s->n < s->stop_at;
+}
+
+static void make_places(struct fixture *f, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        AUTO_VOLUME struct volume v = VOLUME_INIT;
+        struct error err = ERROR_INIT;
+        struct volume_id id;
+        char name[32];
+
+        (void)snprintf(name, sizeof(name), "pvc-%u", i);
+        id = fixture_id(f, 0, name);
+        assert_ok(volume_open(f->set->pools[0], &id, true, &v, &err), err);
+    }
+}
+
+static void test_list_is_ordered_and_pages(void **state UNUSED)
+{
+    AUTO_FIXTURE struct fixture f;
+    static struct seen all, page;
+    struct error err = ERROR_INIT;
+    size_t got = 0;
+    const char *after = "";
+
+    fixture_make(&f, 1);
+    make_places(&f, 200);
+    assert_int_equal(mkdir(tmpdir_path(&f.dir, "a/volumes/not-a-shard"), 0700), 0);
+    memset(&all, 0, sizeof(all));
+    assert_ok(ops()->list(f.set->pools[0], "", see, &all, &err), err);
+    assert_int_equal(all.n, 200);
+    for (size_t i = 1; i < all.n; i++)
+        assert_true(strcmp(all.ids[i - 1], all.ids[i]) < 0);
+    for (;;) {
+        memset(&page, 0, sizeof(page));
+        page.stop_at = 7;
+        assert_ok(ops()->list(f.set->pools[0], after, see, &page, &err), err);
+        for (size_t i = 0; i < page.n; i++)
+            assert_string_equal(page.ids[i], all.ids[got++]);
+        if (page.n < 7)
+            break;
+        after = all.ids[got - 1];
+    }
+    assert_int_equal(got, 200);
+}
+
+static void test_list_ignores_strangers(void **state UNUSED)
+{
+    AUTO_FIXTURE struct fixture f;
+    struct seen s = { .n = 0 };
+    struct error err = ERROR_INIT;
+    struct volume_id id;
+    char wrong[4096];
+
+    fixture_make(&f, 1);
+    assert_ok(ops()->list(f.set->pools[0], "", see, &s, &err), err);
+    assert_int_equal(s.n, 0);
+    id = fixture_volume(&f, 0, "pvc-1");
+    /* a place in the wrong shard, and names that aren't hashes */
+    id.hash[2] = id.hash[2] == 'f' ? '0' : 'f';
+    (void)snprintf(wrong, sizeof(wrong), "%s/a/volumes/%.2s/%s", f.dir.path, id.hash, "0");
+    assert_int_equal(mkdir(wrong, 0700), 0);
+    (void)snprintf(wrong, sizeof(wrong), "%s/a/volumes/%.2s/%c%s", f.dir.path, id.hash,
+                   id.hash[0] == '0' ? '1' : '0', id.hash + 1);
+    assert_int_equal(mkdir(wrong, 0700), 0);
+    assert_ok(ops()->list(f.set->pools[0], "", see, &s, &err), err);
+    assert_int_equal(s.n, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_init_makes_one_id),
+        cmocka_unit_test(test_init_wants_an_empty_directory),
+        cmocka_unit_test(test_missing_pool_is_unavailable),
+        cmocka_unit_test(test_other_pool_is_unavailable),
+        cmocka_unit_test(test_bad_pool_json),
+        cmocka_unit_test(test_capacity),
+        cmocka_unit_test(test_list_is_ordered_and_pages),
+        cmocka_unit_test(test_list_ignores_strangers),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
