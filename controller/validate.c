@@ -63,6 +63,8 @@ static int check_params(struct controller *c, struct arena *arena,
     struct volume_id id;
     bool has_tenant;
 
+    if (req->mutable_parameters.n > 0)
+        return error_set(err, ERR_INVALID, "mutable_parameters are not supported");
     if (req->parameters.n == 0)
         return 0;
     if (request_params(c, arena, &req->parameters, true, &p, &has_tenant, err) < 0 ||
