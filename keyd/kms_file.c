@@ -64,30 +64,6 @@ static int read_key(int fd, const char *path, struct secret *to, struct error *e
     return 0;
 }
 
-static int file_open(const struct kms_config *config, void **ret_state, struct error *err)
-{
-    const char *path = config->uri + strlen(PREFIX);
-    if (path[0] != '/')
-        return error_set(err, ERR_INVALID, "uri '%s' must be file:// and an absolute path", config->uri);
-    /* O_NONBLOCK: a FIFO at the path must not hold us up before check_file refuses it. */
-    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return error_errno(err, errno, "open master key '%s'", path);
-    if (check_file(path, &st, err) < 0)
-        return -1;
-    AUTO_SECRET struct secret *master = secret_new(MASTER_BYTES, err);
-    if (master == NULL || read_key(fd, path, master, err) < 0)
-        return -1;
-    *ret_state = TAKE_PTR(master);
-    return 0;
-}
-
-static void file_close(void *state)
-{
-    secret_free(state);
-}
-
 /* blob: the nonce in front is there already; ciphertext and tag are filled in. */
 static int seal(const struct secret *master, const unsigned char *context, const struct secret *plain,
                 unsigned char blob[BLOB_BYTES])
@@ -161,6 +137,43 @@ static int file_unwrap(void *state, const struct kms_call *call, const struct ke
         return kms_refuse_key(err);
     *ret = TAKE_PTR(plain);
     return 0;
+}
+
+/* Wraps and opens a throw-away key: proves the cipher works, and has OpenSSL load whatever it loads at first
+ * use while files can still be opened. */
+static int self_test(void *master, struct error *err)
+{
+    const unsigned char context[CONTEXT_SIZE] = { 0 };
+    const struct kms_call call = { .context = context };
+    struct keyd_wrapped key;
+    AUTO_SECRET struct secret *plain = NULL;
+    if (file_mint(master, &call, &key, err) < 0 || file_unwrap(master, &call, &key, &plain, err) < 0)
+        return error_set(err, ERR_INTERNAL, "AES-256-GCM fails its self-test");
+    return 0;
+}
+
+static int file_open(const struct kms_config *config, void **ret_state, struct error *err)
+{
+    const char *path = config->uri + strlen(PREFIX);
+    if (path[0] != '/')
+        return error_set(err, ERR_INVALID, "uri '%s' must be file:// and an absolute path", config->uri);
+    /* O_NONBLOCK: a FIFO at the path must not hold us up before check_file refuses it. */
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return error_errno(err, errno, "open master key '%s'", path);
+    if (check_file(path, &st, err) < 0)
+        return -1;
+    AUTO_SECRET struct secret *master = secret_new(MASTER_BYTES, err);
+    if (master == NULL || read_key(fd, path, master, err) < 0 || self_test(master, err) < 0)
+        return -1;
+    *ret_state = TAKE_PTR(master);
+    return 0;
+}
+
+static void file_close(void *state)
+{
+    secret_free(state);
 }
 
 const struct kms_driver kms_file = {
