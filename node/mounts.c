@@ -59,6 +59,7 @@ static char *unescape(const char *text, size_t len)
 
 struct field { const char *text; size_t len; };
 
+/* One space ends one field: a mount without a source has an empty one. */
 static size_t split_fields(const char *line, size_t len, struct field f[MAX_FIELDS])
 {
     size_t n = 0, start = 0;
@@ -66,8 +67,7 @@ static size_t split_fields(const char *line, size_t len, struct field f[MAX_FIEL
     for (size_t i = 0; i <= len && n < MAX_FIELDS; i++) {
         if (i < len && line[i] != ' ')
             continue;
-        if (i > start)
-            f[n++] = (struct field){ .text = line + start, .len = i - start };
+        f[n++] = (struct field){ .text = line + start, .len = i - start };
         start = i + 1;
     }
     return n;
@@ -88,7 +88,7 @@ static bool has_option(const struct field *f, const char *option)
     return false;
 }
 
-static int parse_number(const struct field *f, size_t *at, unsigned *ret)
+static int parse_digits(const struct field *f, size_t *at, unsigned *ret)
 {
     uint64_t n = 0;
     size_t start = *at;
@@ -101,13 +101,20 @@ static int parse_number(const struct field *f, size_t *at, unsigned *ret)
     return 0;
 }
 
+static int parse_number(const struct field *f, unsigned *ret)
+{
+    size_t at = 0;
+
+    return parse_digits(f, &at, ret) < 0 || at != f->len ? -1 : 0;
+}
+
 static int parse_dev(const struct field *f, dev_t *ret)
 {
     unsigned major_no, minor_no;
     size_t at = 0;
 
-    if (parse_number(f, &at, &major_no) < 0 || at >= f->len || f->text[at++] != ':' ||
-        parse_number(f, &at, &minor_no) < 0 || at != f->len)
+    if (parse_digits(f, &at, &major_no) < 0 || at >= f->len || f->text[at++] != ':' ||
+        parse_digits(f, &at, &minor_no) < 0 || at != f->len)
         return -1;
     *ret = makedev(major_no, minor_no);
     return 0;
@@ -117,18 +124,20 @@ static int parse_dev(const struct field *f, dev_t *ret)
 static int parse_line(const char *line, size_t len, struct mount_entry *ret)
 {
     struct field f[MAX_FIELDS];
-    size_t n = split_fields(line, len, f), dash = 6, at = 0;
-    unsigned id;
+    size_t n = split_fields(line, len, f), dash = 6;
+    unsigned id, parent;
 
     while (dash < n && !(f[dash].len == 1 && f[dash].text[0] == '-'))
         dash++;
-    if (n < 9 || dash + 2 >= n || parse_number(&f[0], &at, &id) < 0 || parse_dev(&f[2], &ret->dev) < 0)
+    if (dash + 3 >= n || parse_number(&f[0], &id) < 0 || parse_number(&f[1], &parent) < 0 ||
+        parse_dev(&f[2], &ret->dev) < 0 || f[3].len == 0 || f[4].len == 0 || f[dash + 1].len == 0)
         return -1;
     ret->id = id;
+    ret->parent = parent;
     ret->root = unescape(f[3].text, f[3].len);
     ret->point = unescape(f[4].text, f[4].len);
     ret->fs_type = unescape(f[dash + 1].text, f[dash + 1].len);
-    ret->read_only = has_option(&f[5], "ro") || (dash + 3 < n && has_option(&f[dash + 3], "ro"));
+    ret->read_only = has_option(&f[5], "ro") || has_option(&f[dash + 3], "ro");
     return 0;
 }
 
@@ -188,12 +197,25 @@ int mount_table_load(struct mount_table *ret, struct error *err)
     return mount_table_parse(strbuf_text(&sb), sb.len, ret, err);
 }
 
+/* Another mount lies on this one, at the same path. (The root's parent may be itself.) */
+static bool covered(const struct mount_table *t, const struct mount_entry *e)
+{
+    for (size_t i = 0; i < t->n; i++) {
+        const struct mount_entry *upper = &t->items[i];
+        if (upper->parent == e->id && upper != e && strcmp(upper->point, e->point) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* By parents: since Linux 6.8 the lines are in the order in which mounts were made, not attached. Of two that
+ * don't cover each other the earlier one is hidden below a mount further up. */
 const struct mount_entry *mount_table_at(const struct mount_table *t, const char *path)
 {
     const struct mount_entry *found = NULL;
 
-    for (size_t i = 0; i < t->n; i++) /* later lines lie on top */
-        if (strcmp(t->items[i].point, path) == 0)
+    for (size_t i = 0; i < t->n; i++)
+        if (strcmp(t->items[i].point, path) == 0 && !covered(t, &t->items[i]))
             found = &t->items[i];
     return found;
 }

@@ -14,7 +14,7 @@
 #include <sys/types.h>
 
 struct mount_entry {
-    uint64_t id;
+    uint64_t id, parent; /* parent: the mount it is attached to */
     dev_t dev;          /* st_dev of files on it */
     char *root;         /* path inside the file system, unescaped */
     char *point;        /* where it is mounted, unescaped */
