@@ -3,6 +3,7 @@
 #include "csi/call.h"
 
 #include "common/deadline.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "csi/status.h"
 
@@ -67,11 +68,7 @@ static void forget_call(struct call_slot *s)
         grpc_byte_buffer_destroy(s->reply);
     grpc_slice_unref(s->text);
     grpc_metadata_array_destroy(&s->metadata);
-    if (s->source->method == NULL) {
-        grpc_slice_unref(s->details.method);
-        grpc_slice_unref(s->details.host);
-        grpc_call_details_destroy(&s->details);
-    }
+    grpc_call_details_destroy(&s->details);
     if (s->grpc != NULL)
         grpc_call_unref(s->grpc);
 }
@@ -173,10 +170,11 @@ static void run_op(struct call_slot *s)
     if (s->source->method->run(s->calls->service, &s->call, s->request.decoded, &reply, &err) < 0) {
         if (err.code == ERR_OK)
             (void)error_set(&err, ERR_INTERNAL, "the call failed without saying why");
-        finish(s, NULL, &err);
-        return;
+        reply = NULL;
     }
-    finish(s, reply, &(struct error)ERROR_INIT);
+    if (!s->source->method->on_poller)
+        FAULT_POINT("csi:call:done"); /* the work is done and the client will not hear of it */
+    finish(s, reply, &err);
 }
 
 /* On a worker: a call that nobody waits for any more isn't begun. */

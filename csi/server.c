@@ -73,18 +73,22 @@ void csi_server_init(void)
 
 /* ---- start ---- */
 
-static void *poll_queue(void *arg)
+/* One event; false at the queue's end. */
+static bool poll_once(struct csi_server *s)
 {
-    struct csi_server *s = arg;
-    for (;;) {
-        grpc_event ev = grpc_completion_queue_next(s->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
-        if (ev.type == GRPC_QUEUE_SHUTDOWN)
-            return NULL;
-        if (ev.type != GRPC_OP_COMPLETE)
-            continue;
+    grpc_event ev = grpc_completion_queue_next(s->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+    if (ev.type == GRPC_OP_COMPLETE) {
         const struct cq_tag *tag = ev.tag;
         tag->fn(tag->owner, ev.success != 0);
     }
+    return ev.type != GRPC_QUEUE_SHUTDOWN;
+}
+
+static void *poll_queue(void *arg)
+{
+    while (poll_once(arg))
+        ;
+    return NULL;
 }
 
 static void on_stopped(void *owner, bool ok)
@@ -131,20 +135,15 @@ static int bind_socket(struct csi_server *s, struct error *err)
     return 0;
 }
 
-static void end_queue(struct csi_server *s)
-{
-    grpc_completion_queue_shutdown(s->cq);
-}
-
 /* What start made before there was a poller. */
 static void undo_start(struct csi_server *s)
 {
     if (s->grpc != NULL) {
-        calls_release(&s->calls);
         grpc_server_destroy(s->grpc);
-        end_queue(s);
+        grpc_completion_queue_shutdown(s->cq);
         (void)poll_queue(s);
         grpc_completion_queue_destroy(s->cq);
+        calls_release(&s->calls);
     }
     pool_free(s->pool);
     cleanup_close(&s->lock_fd);
@@ -199,6 +198,8 @@ int csi_server_start(const struct csi_server_options *o, const struct csi_servic
     int rc = pthread_create(&s->poller, NULL, poll_queue, s);
     if (rc != 0) {
         begin_stop(s);
+        while (!s->stopped && poll_once(s))
+            ;
         undo_start(s);
         return error_errno(err, rc, "start the poller thread");
     }
@@ -225,7 +226,7 @@ static void free_server(struct csi_server *s)
 {
     pool_free(s->pool);
     grpc_server_destroy(s->grpc);
-    end_queue(s);
+    grpc_completion_queue_shutdown(s->cq);
     pthread_join(s->poller, NULL);
     grpc_completion_queue_destroy(s->cq);
     calls_release(&s->calls);
