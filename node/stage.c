@@ -96,6 +96,43 @@ static int grow_apply(struct stage *s, bool *changed, struct error *err)
     return s->fs->grow(s->node.path, s->node.fd, s->op->volume.lock_fd, &grown, err);
 }
 
+/* Kubelet never calls Unstage after a final error, so nothing may be left; when something is, the answer must
+ * be one that it repeats. */
+static int roll_back(const struct stage_step *steps, size_t failed, const bool *changed, struct stage *s,
+                     struct error *err)
+{
+    struct error undo_err = ERROR_INIT;
+
+    for (size_t i = failed; i-- > 0;) {
+        const struct stage_step *step = &steps[i];
+        if (!changed[i] || step->undo == NULL || step->undo(s, &undo_err) == 0)
+            continue;
+        log_warn("roll-back failed", KV("volume_id", s->op->id_text), KV("step", step->name),
+                 KV("error", undo_err.msg));
+        return error_recode(err, ERR_ABORTED);
+    }
+    return -1;
+}
+
+int stage_run_steps(const struct stage_step *steps, size_t n, struct stage *s, struct error *err)
+{
+    bool changed[STAGE_STEPS_MAX] = { false };
+
+    for (size_t i = 0; i < n; i++) {
+        const struct stage_step *step = &steps[i];
+        FAULT_POINT(step->before);
+        if (FAULT_FAIL(step->name))
+            (void)error_set(err, ERR_INTERNAL, "injected fault");
+        else if (step->apply(s, &changed[i], err) == 0) {
+            FAULT_POINT(step->after);
+            continue;
+        }
+        error_prefix(err, "stage step '%s'", step->name);
+        return roll_back(steps, i, changed, s, err);
+    }
+    return 0;
+}
+
 #define STEP(step, undo_function)                                                              \
     {                                                                                          \
         .name = #step, .before = "stage:" #step ":before", .after = "stage:" #step ":after", \
@@ -111,40 +148,11 @@ static const struct stage_step stage_steps[] = {
     STEP(grow, NULL),
 };
 
-/* Kubelet never calls Unstage after a final error, so nothing may be left; when something is, the answer must
- * be one that it repeats. */
-static int roll_back(struct stage *s, size_t failed, const bool *changed, struct error *err)
-{
-    struct error undo_err = ERROR_INIT;
-
-    for (size_t i = failed; i-- > 0;) {
-        const struct stage_step *step = &stage_steps[i];
-        if (!changed[i] || step->undo == NULL || step->undo(s, &undo_err) == 0)
-            continue;
-        log_warn("roll-back failed", KV("volume_id", s->op->id_text), KV("step", step->name),
-                 KV("error", undo_err.msg));
-        return error_recode(err, ERR_ABORTED);
-    }
-    return -1;
-}
+_Static_assert(ARRAY_SIZE(stage_steps) <= STAGE_STEPS_MAX, "stage_run_steps remembers that many");
 
 int stage_run(struct stage *s, struct error *err)
 {
-    bool changed[ARRAY_SIZE(stage_steps)] = { false };
-
-    for (size_t i = 0; i < ARRAY_SIZE(stage_steps); i++) {
-        const struct stage_step *step = &stage_steps[i];
-        FAULT_POINT(step->before);
-        if (FAULT_FAIL(step->name))
-            (void)error_set(err, ERR_INTERNAL, "injected fault");
-        else if (step->apply(s, &changed[i], err) == 0) {
-            FAULT_POINT(step->after);
-            continue;
-        }
-        error_prefix(err, "stage step '%s'", step->name);
-        return roll_back(s, i, changed, err);
-    }
-    return 0;
+    return stage_run_steps(stage_steps, ARRAY_SIZE(stage_steps), s, err);
 }
 
 static int check_staged(struct stage *s, struct error *err)

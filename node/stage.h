@@ -29,7 +29,11 @@ struct stage_step {
     int (*undo)(struct stage *s, struct error *err); /* NULL: nothing to undo */
 };
 
-/* Runs the table; on failure undoes what this call changed, backwards. */
+#define STAGE_STEPS_MAX 8
+/* Runs a table of at most that many steps; on failure undoes what this call changed, backwards. A step that
+ * fails has cleaned up after itself. When an undo fails the error becomes ERR_ABORTED. */
+int stage_run_steps(const struct stage_step *steps, size_t n, struct stage *s, struct error *err) MUST_CHECK;
+/* The same with NodeStage's own table. */
 int stage_run(struct stage *s, struct error *err) MUST_CHECK;
 
 #endif
