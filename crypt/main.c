@@ -74,14 +74,17 @@ static int check_descriptors(const struct verb *verb, struct error *err)
 
 static unsigned sandbox_parts(const struct verb *verb)
 {
-    unsigned parts = SANDBOX_DM_READ;
+    static const struct { unsigned takes, parts; } rows[] = {
+        { TAKES_DM_UUID, SANDBOX_DM_WRITE },
+        { TAKES_DEVICE_FD, SANDBOX_DISK },
+        { TAKES_KEY, SANDBOX_KEYED | SANDBOX_DM_WRITE },
+    };
+    unsigned parts = (verb->takes & TAKES_KEY) != 0 && (verb->takes & TAKES_STORED_STATE) != 0 ? SANDBOX_FORMAT : 0;
 
-    if ((verb->takes & TAKES_KEY) != 0)
-        parts |= SANDBOX_KEYED;
-    if ((verb->takes & (TAKES_KEY | TAKES_DM_UUID)) != 0)
-        parts |= SANDBOX_DM_WRITE;
-    if ((verb->takes & TAKES_STORED_STATE) != 0)
-        parts |= SANDBOX_FORMAT;
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        if ((verb->takes & rows[i].takes) != 0)
+            parts |= rows[i].parts;
+    }
     return parts;
 }
 

@@ -13,13 +13,13 @@
 #include "common/error.h"
 
 enum sandbox_part {
-    SANDBOX_DM_READ = 1 << 0,   /* list and inspect mappings */
-    SANDBOX_DM_WRITE = 1 << 1,  /* make, load and remove them, with libdevmapper's nodes */
-    SANDBOX_KEYED = 1 << 2,     /* read a header, use a key */
-    SANDBOX_FORMAT = 1 << 3,    /* write a header */
+    SANDBOX_DM_WRITE = 1 << 0, /* make, load and remove mappings, with libdevmapper's nodes */
+    SANDBOX_DISK = 1 << 1,     /* read a header */
+    SANDBOX_KEYED = 1 << 2,    /* use a key */
+    SANDBOX_FORMAT = 1 << 3,   /* write a header */
 };
 
-/* Irrevocable. Not in an AddressSanitizer build, whose runtime needs more. */
+/* Looking at mappings is always allowed. Irrevocable. Not in an AddressSanitizer build, whose runtime needs more. */
 int sandbox_enter(unsigned parts, struct error *err) MUST_CHECK;
 
 #endif

@@ -296,7 +296,7 @@ def header_swapped_after_the_check(c, v):
 @test
 def usage_and_bad_requests(c, v):
     p = subprocess.run([c.helper, 'unknown'], capture_output=True, stdin=subprocess.DEVNULL)
-    assert p.returncode == 2 and b'list, format' in p.stderr, p
+    assert p.returncode == 2 and b'list, blank, format' in p.stderr, p
     for text in (b'', b'[]', b'{', b'{"wait_ms":0,"x":1}', b'{"wait_ms":-1}', b'\xff'):
         p = subprocess.run([c.helper, 'list'], capture_output=True, input=text)
         assert p.returncode == 1 and json.loads(p.stdout)['error']['code'] == 'INVALID_ARGUMENT', p

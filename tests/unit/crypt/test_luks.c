@@ -174,19 +174,6 @@ static void refuses_every_attack(void **state)
     assert_true(past_the_library > 20);
 }
 
-static void format_refuses_a_small_device(void **state)
-{
-    AUTO_CLOSE int fd = image_blank();
-    AUTO_SECRET struct secret *pass = image_passphrase('a');
-    struct error err = ERROR_INIT;
-    char path[FD_PATH_MAX];
-
-    assert_int_equal(ftruncate(fd, (off_t)MIB(2)), 0);
-    fd_path(fd, path);
-    assert_int_equal(luks_format(path, IMAGE_UUID, pass, &err), -1);
-    assert_true(err.msg[0] != '\0');
-}
-
 static int setup(void **state)
 {
     return luks_setup(NULL);
@@ -200,7 +187,7 @@ int main(void)
         cmocka_unit_test(digest_ignores_lists_of_slots), cmocka_unit_test(refuses_uuid),
         cmocka_unit_test(refuses_no_header), cmocka_unit_test(refuses_bad_checksums),
         cmocka_unit_test(refuses_short_device), cmocka_unit_test(rewriting_alone_is_harmless),
-        cmocka_unit_test(refuses_every_attack), cmocka_unit_test(format_refuses_a_small_device),
+        cmocka_unit_test(refuses_every_attack),
     };
 
     return cmocka_run_group_tests(tests, setup, NULL);
