@@ -4,6 +4,7 @@
  *   I1123 14:05:09.123456 4711 stage.c:88] "volume staged" volume_id="fast.…" ms=12
  * or JSON. The message is a constant, data are typed fields:
  *   log_info("volume staged", KV("volume_id", id), KV("ms", ms));
+ * (a bool as a variable: the literal `true` and comparisons are int in C11).
  * A `struct secret *` in KV() is a compile error. Text values are escaped and cut at 512 bytes.
  * Thread-safe. Libraries don't log above debug; main, csi/dispatch.c and background loops do, once.
  */

@@ -74,11 +74,11 @@ static void test_reset_keeps_one_small(void **state UNUSED)
 
 static void test_no_memory(void **state UNUSED)
 {
+    if (!nomem_works())
+        skip();
     AUTO_ARENA struct arena *a = arena_new(1 << 20);
     void *p;
 
-    if (!nomem_works())
-        skip();
     nomem_arm(1);
     p = arena_alloc(a, 10);
     assert_true(nomem_disarm());

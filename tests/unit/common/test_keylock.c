@@ -86,13 +86,13 @@ static void test_threads(void **state UNUSED)
 
 static void test_no_memory(void **state UNUSED)
 {
+    if (!nomem_works())
+        skip();
     struct keylock *set = keylock_new();
     struct keylock_hold *hold = NULL;
     struct error why = ERROR_INIT;
     int rc;
 
-    if (!nomem_works())
-        skip();
     nomem_arm(1);
     rc = keylock_try(set, "a", &hold, &why);
     assert_true(nomem_disarm());

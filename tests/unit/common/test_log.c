@@ -87,9 +87,10 @@ static void test_types(void **state UNUSED)
 {
     const char *none = NULL;
     char array[] = "arr";
+    const bool yes = true;
 
     log_info("m", KV("i", -5), KV("u", 5u), KV("l", INT64_MIN), KV("z", (size_t)UINT64_MAX),
-             KV("b", true), KV("c", (unsigned char)7), KV("n", none), KV("a", (char *)array));
+             KV("b", yes), KV("c", (unsigned char)7), KV("n", none), KV("a", (char *)array));
     assert_string_equal(caught_text(), "\"m\" i=-5 u=5 l=-9223372036854775808 z=18446744073709551615 "
                                        "b=true c=7 n=\"\" a=\"arr\"");
     log_info("bare");
@@ -179,9 +180,10 @@ static void test_json(void **state UNUSED)
     char nasty[513];
     const char *level = NULL, *msg = NULL, *v = NULL, *caller = NULL, *ts = NULL;
     int pid = 0, n = 0, b = 0, cut = 0;
+    const bool yes = true;
 
     log_setup(LOG_LEVEL_INFO, LOG_FORMAT_JSON);
-    log_info("hello \"you\"", KV("v", "a\n\"\\\x01\xff"), KV("n", -3), KV("b", true));
+    log_info("hello \"you\"", KV("v", "a\n\"\\\x01\xff"), KV("n", -3), KV("b", yes));
     AUTO_JSON json_t *obj = caught_json();
 
     assert_int_equal(json_unpack(obj, "{s:s, s:s, s:i, s:s, s:s, s:s, s:i, s:b !}", "ts", &ts, "level",
