@@ -219,15 +219,6 @@ static int check_compatible(const struct plan *p, const struct record *r, struct
     return error_set(err, ERR_EXISTS, "a volume of this name exists with another %s", differs);
 }
 
-static int check_answerable(const struct record *r, struct error *err)
-{
-    if (r->state == RECORD_NEW || r->state == RECORD_FORMATTING || r->state == RECORD_READY)
-        return 0;
-    return error_set(err, ERR_PRECONDITION,
-                     "the volume is in state '%s', which this version doesn't handle",
-                     record_state_name(r->state));
-}
-
 static int take_existing(struct controller *c, const struct csi_call *call, const struct plan *p,
                          struct volume *v, struct record *r, struct error *err)
 {
@@ -235,8 +226,6 @@ static int take_existing(struct controller *c, const struct csi_call *call, cons
         return -1;
     if (r->state == RECORD_MINTING)
         return finish(c, call, v, r, err) < 0 ? roll_back(c, v, err) : 0;
-    if (check_answerable(r, err) < 0)
-        return -1;
     (void)atomic_fetch_add(&c->counters.create_repeated, 1);
     return 0;
 }

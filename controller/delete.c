@@ -60,19 +60,8 @@ static int check_not_in_use(const struct controller *c, const struct record *r, 
 
 /* ---- erase ---- */
 
-static int check_state(const struct record *r, struct error *err)
-{
-    if (r->state != RECORD_CLONING && r->state != RECORD_REKEYING && r->state != RECORD_REVOKED)
-        return 0;
-    return error_set(err, ERR_PRECONDITION,
-                     "the volume is in state '%s', which this version can't end",
-                     record_state_name(r->state));
-}
-
 int controller_erase(struct controller *c, struct volume *v, struct record *r, struct error *err)
 {
-    if (check_state(r, err) < 0)
-        return -1;
     if (check_not_in_use(c, r, err) < 0) {
         (void)atomic_fetch_add(&c->counters.delete_in_use, 1);
         return -1;

@@ -11,17 +11,6 @@
 #include "common/fault.h"
 #include "volume/geometry.h"
 
-static int check_state(const struct record *r, struct error *err)
-{
-    if (!record_is_live(r))
-        return error_set(err, ERR_NOT_FOUND, "there is no such volume");
-    if (r->state == RECORD_NEW || r->state == RECORD_FORMATTING || r->state == RECORD_READY)
-        return 0;
-    return error_set(err, ERR_PRECONDITION,
-                     "the volume is in state '%s', in which this version grows nothing",
-                     record_state_name(r->state));
-}
-
 static int grow(struct controller *c, struct volume *v, struct record *r, uint64_t size,
                 struct error *err)
 {
@@ -47,9 +36,10 @@ static int expand_locked(struct controller *c, const struct volume_id *id,
     struct record r;
 
     if (pool_set_for_id(c->pools, id, &pool, err) < 0 ||
-        volume_open(pool, id, false, &v, err) < 0 || pool->ops->read_record(&v, &r, err) < 0 ||
-        check_state(&r, err) < 0)
+        volume_open(pool, id, false, &v, err) < 0 || pool->ops->read_record(&v, &r, err) < 0)
         return -1;
+    if (!record_is_live(&r))
+        return error_set(err, ERR_NOT_FOUND, "there is no such volume");
     FAULT_POINT("controller:expand:locked");
     if (range->limit != 0 && r.size > range->limit)
         return error_set(err, ERR_OUT_OF_RANGE,

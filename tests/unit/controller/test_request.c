@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "tests/unit/controller/fixture.h"
+
+static void test_sizes(void **state UNUSED)
+{
+    static const struct {
+        bool has_range;
+        uint64_t required, limit, want;
+    } good[] = {
+        { false, 0, 0, GIB(1) },
+        { false, 7, 3, GIB(1) }, /* not looked at */
+        { true, 0, 0, GIB(1) },
+        { true, 0, GIB(2), GIB(1) },
+        { true, 0, MIB(500) + 7, MIB(500) },
+        { true, 0, MIB(16), MIB(16) },
+        { true, 1, 0, MIB(16) },
+        { true, MIB(3), MIB(16), MIB(16) },
+        { true, GIB(1), GIB(1), GIB(1) },
+        { true, GIB(1) + 1, 0, GIB(1) + MIB(1) },
+        { true, GIB(1) - 1, GIB(1), GIB(1) },
+        { true, GEOMETRY_SIZE_MAX, 0, GEOMETRY_SIZE_MAX },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+        struct size_range range;
+        struct error err = ERROR_INIT;
+
+        assert_ok(request_size(good[i].has_range, good[i].required, good[i].limit, &range, &err),
+                  err);
+        assert_int_equal(range.want, good[i].want);
+        assert_true(request_size_fits(&range, range.want));
+    }
+}
+
+static void test_bad_sizes(void **state UNUSED)
+{
+    static const struct {
+        uint64_t required, limit;
+    } bad[] = {
+        { GIB(2), GIB(1) },           { GIB(1) + 1, GIB(1) + 2 },
+        { 1, MIB(16) - 1 },           { 0, 1 },
+        { GEOMETRY_SIZE_MAX + 1, 0 }, { UINT64_MAX, 0 },
+        { UINT64_MAX, UINT64_MAX },   { INT64_MAX, 0 },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        struct size_range range = { .want = 1 };
+        struct error err = ERROR_INIT;
+
+        assert_fails(request_size(true, bad[i].required, bad[i].limit, &range, &err), err,
+                     ERR_OUT_OF_RANGE);
+        assert_int_equal(range.want, 1);
+    }
+}
+
+static void test_names(void **state UNUSED)
+{
+    static const char *const good[] = { "csi.coffer.dev", "ab", "a-b_c.D" };
+    static const char *const bad[] = {
+        "",
+        "a",
+        "csi.coffer.dev1",
+        "1csi",
+        ".csi",
+        "csi.",
+        "csi coffer",
+        "csi/coffer",
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+    };
+    static const char *const bad_nodes[] = { "", "-n1", "n1.", "n 1", "n/1" };
+    struct controller c;
+    struct error err = ERROR_INIT;
+
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++)
+        assert_ok(controller_set_names(&c, good[i], "n1", &err), err);
+    assert_string_equal(c.topology_key, "topology.a-b_c.D/node");
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+        assert_fails(controller_set_names(&c, bad[i], "n1", &err), err, ERR_INVALID);
+    for (size_t i = 0; i < ARRAY_SIZE(bad_nodes); i++)
+        assert_fails(controller_set_names(&c, "csi.coffer.dev", bad_nodes[i], &err), err,
+                     ERR_INVALID);
+}
+
+static void test_identity(void **state UNUSED)
+{
+    AUTO_RIG struct rig r;
+    struct csi_plugin_info info;
+    struct csi_plugin_caps caps;
+    struct csi_node_info node;
+    bool ready = false;
+
+    rig_make(&r, 1);
+    assert_ok(controller_identity_ops.get_plugin_info(&r.c, &r.call, &info, &r.err), r.err);
+    assert_string_equal(info.name, "csi.coffer.dev");
+    assert_string_equal(info.vendor_version, COFFER_VERSION);
+    assert_ok(controller_identity_ops.get_plugin_capabilities(&r.c, &r.call, &caps, &r.err), r.err);
+    assert_true(caps.controller_service && caps.accessibility_constraints && caps.online_expansion);
+    /* ready, whatever is away */
+    keyd.fails = ERR_UNAVAILABLE;
+    assert_int_equal(rename(tmpdir_path(&r.f.dir, "a"), tmpdir_path(&r.f.dir, "away")), 0);
+    assert_ok(controller_identity_ops.probe(&r.c, &r.call, &ready, &r.err), r.err);
+    assert_true(ready);
+    assert_ok(controller_node_ops.get_info(&r.c, &r.call, &node, &r.err), r.err);
+    assert_string_equal(node.node_id, "n1");
+    assert_string_equal(node.topology.segments.items[0].key, "topology.csi.coffer.dev/node");
+    assert_null(controller_node_ops.stage_volume);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_bad_sizes),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_identity),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
