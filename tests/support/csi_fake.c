@@ -6,6 +6,7 @@
  *   sleep:MS        takes that long whatever happens
  *   wait:MS         takes that long, or ends as CANCELED when the client goes away
  *   anything else   works
+ * UnlockKey takes the outcome from the reason (same words) and writes "passphrase of <id>" to the output.
  * NodeGetVolumeStats reports how many ops began (total) and ended (used) so far.
  *   csi-fake ENDPOINT [drain ms [workers]]
  */
@@ -185,6 +186,21 @@ static int node_info(void *ctx, struct csi_call *call, struct csi_node_info *ret
     return 0;
 }
 
+/* ---- NodeAdmin ---- */
+
+static int unlock_key(void *ctx, struct csi_call *call, const struct csi_unlock_key_request *r, struct error *err)
+{
+    char path[64];
+    if (counted(call, r->reason, err) < 0)
+        return -1;
+    (void)snprintf(path, sizeof(path), "/proc/%" PRIu64 "/fd/%" PRIu64, r->output_pid, r->output_fd);
+    FILE *f = fopen(path, "we");
+    if (f == NULL)
+        return error_set(err, ERR_INTERNAL, "can't open '%s'", path);
+    (void)fprintf(f, "passphrase of %s\n", r->volume_id);
+    return fclose(f) == 0 ? 0 : error_set(err, ERR_INTERNAL, "can't write '%s'", path);
+}
+
 static const struct csi_identity_ops identity = { plugin_info, plugin_caps, probe };
 static const struct csi_controller_ops controller = {
     .create_volume = create, .delete_volume = delete, .validate_capabilities = validate, .list_volumes = list,
@@ -194,6 +210,8 @@ static const struct csi_node_ops node = {
     .stage_volume = stage, .unstage_volume = unstage, .publish_volume = publish, .unpublish_volume = unpublish,
     .get_volume_stats = stats, .expand_volume = node_expand, .get_capabilities = node_caps, .get_info = node_info,
 };
+
+static const struct csi_admin_ops admin = { .unlock_key = unlock_key };
 
 static void print_counts(void *ctx)
 {
@@ -206,7 +224,8 @@ int main(int argc, char **argv)
     struct error err = ERROR_INIT;
     struct csi_server *server = NULL;
     struct csi_server_options o = { .endpoint = argc > 1 ? argv[1] : "" };
-    const struct csi_service service = { .identity = &identity, .controller = &controller, .node = &node };
+    const struct csi_service service = { .identity = &identity, .controller = &controller, .node = &node,
+                                         .admin = &admin };
     uint64_t workers = 0;
     if (argc < 2 || argc > 4 || (argc > 2 && parse_u64(argv[2], &o.drain_ms) < 0) ||
         (argc > 3 && parse_u64(argv[3], &workers) < 0)) {

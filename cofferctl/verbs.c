@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "cofferctl/verbs.h"
+
+const struct verb *const verbs[] = {
+    &config_check, &pool_init, &volume_list, &volume_show, &volume_unlock_key, NULL,
+};

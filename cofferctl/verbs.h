@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cofferctl/verbs.h: the verbs, each defined in the file of its group. */
+#ifndef COFFER_COFFERCTL_VERBS_H
+#define COFFER_COFFERCTL_VERBS_H
+
+#include "cofferctl/cli.h"
+
+extern const struct verb config_check;      /* config.c */
+extern const struct verb pool_init;         /* pool.c */
+extern const struct verb volume_list;       /* volume.c */
+extern const struct verb volume_show;
+extern const struct verb volume_unlock_key; /* unlock_key.c */
+
+#endif

@@ -1,0 +1,352 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""cofferctl as a real process: exact sentences and exit codes, pools and records in a real folder, break-glass against
+a pretending coffer-node (csi-fake) with a pipe, a terminal and a file as standard output. TAP on stdout; no root."""
+import contextlib
+import hashlib
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+BIN = os.path.abspath(os.environ.get('COFFER_BIN', 'build/test'))
+CTL, FAKE = os.path.join(BIN, 'cofferctl'), os.path.join(BIN, 'csi-fake')
+ID = 'fast.0a1b2c3d.00112233445566778899aabbccddeeff'
+UUID = '6ba7b810-9dad-41d1-80b4-00c04fd430c8'
+NO_POOL = 'is not there (is its file system mounted?)'
+
+
+class Skip(Exception):
+    pass
+
+
+class Box:
+    """A folder with a configuration of one pool."""
+
+    def __init__(self):
+        self.root = tempfile.mkdtemp(prefix='cofferctl-')
+        self.config, self.pool = os.path.join(self.root, 'config.json'), os.path.join(self.root, 'pool')
+        self.admin = os.path.join(self.root, 'admin.sock')
+        self.write({'pools': {'fast': {'backend': 'file', 'path': self.pool, 'kms': ['dev'], 'allocate': 'full'}},
+                    'kms': {'dev': {'uri': 'file:///etc/coffer/master'}}})
+
+    def write(self, value):
+        with open(self.config, 'w', encoding='utf-8') as f:
+            f.write(value if isinstance(value, str) else json.dumps(value))
+
+    def run(self, *args, code=0, config=True, **kw):
+        argv = [CTL, *args] + (['--config', self.config] if config else [])
+        p = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=60,
+                           start_new_session=True, **kw)
+        assert p.returncode == code, (argv[1:], p.returncode, p.stdout, p.stderr)
+        return p
+
+    def init(self):
+        return json.loads(self.run('pool', 'init', 'fast', '--output', 'json').stdout)['tag']
+
+    def record(self, tag, name='pvc-1', text=None, **changes):
+        """A volume's place as the file pool keeps it; returns the id."""
+        digest = hashlib.sha256(name.encode()).hexdigest()[:32]
+        volume = f'fast.{tag}.{digest}'
+        record = {'v': 1, 'gen': 4, 'id': volume, 'name': name, 'uuid': UUID, 'tenant': 'team-a', 'size': 4 << 30, 'state': 'ready',
+                  'crypt': {'cipher': 'aes-xts-plain64', 'key_bits': 512, 'sector': 4096, 'data_offset': 4194304}, 'fs': 'ext4',
+                  'kms': 'dev', 'keySource': 'vault', 'key': {'kind': 'file', 'ciphertext': 'file:v1:WRAPPEDKEY', 'key_version': 1},
+                  'digest': 'd' * 64, 'mac': 'e' * 64, 'sealed': False, 'recipients': [], 'source': None,
+                  'created': '2026-11-22T01:02:03Z'}
+        record.update(changes)
+        place = os.path.join(self.pool, 'volumes', digest[:2], digest)
+        os.makedirs(place)
+        with open(os.path.join(place, 'record.json'), 'w', encoding='utf-8') as f:
+            f.write(text if text is not None else json.dumps(record))
+        return volume
+
+    @contextlib.contextmanager
+    def node(self):
+        """A pretending coffer-node on the admin socket."""
+        with subprocess.Popen([FAKE, self.admin], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as p:
+            try:
+                end = time.monotonic() + 10
+                while not os.path.exists(self.admin):
+                    assert time.monotonic() < end and p.poll() is None, 'csi-fake does not start'
+                    time.sleep(0.01)
+                yield p
+            finally:
+                p.kill()
+
+    def unlock(self, *more):
+        return ['volume', 'unlock-key', ID, '--reason', 'lost', '--admin-socket', self.admin, *more]
+
+
+def sentence(p, want):
+    assert p.stderr == f'cofferctl: {want}\n', (p.stderr, want)
+
+
+def usage_errors(b):
+    cases = [
+        ([], 'a command is missing (see cofferctl --help)'),
+        (['volume'], "unknown command 'volume' (see cofferctl --help)"),
+        (['volume', 'eat'], "unknown command 'volume eat' (see cofferctl --help)"),
+        (['--nonsense'], "unknown command '--nonsense' (see cofferctl --help)"),
+        (['volume', 'list', '--nonsense'], "unknown flag '--nonsense'"),
+        (['volume', 'list', 'more'], "there are too many arguments for 'cofferctl volume list'"),
+        (['volume', 'show'], 'ID is missing: cofferctl volume show ID'),
+        (['volume', 'show', 'a', 'b'], "there are too many arguments for 'cofferctl volume show'"),
+        (['pool', 'init'], 'NAME is missing: cofferctl pool init NAME'),
+        (['volume', 'list', '--output', 'xml'], "flag '--output' must be one of json|table, not 'xml'"),
+        (['volume', 'list', '--config'], "flag '--config' needs a value"),
+        (['volume', 'unlock-key', ID], '--reason is needed: it goes into the audit line'),
+        (['volume', 'unlock-key', ID, '--reason', ''], '--reason is needed: it goes into the audit line'),
+    ]
+    for args, want in cases:
+        p = b.run(*args, code=2, config=False)
+        sentence(p, want)
+        assert p.stdout == '', args
+
+
+def help_texts(b):
+    for args in (['--help'], ['-h'], ['volume', '--help']):
+        out = b.run(*args, config=False).stdout
+        assert all(v in out for v in ('config check', 'pool init NAME', 'volume list', 'volume show ID', 'volume unlock-key ID')), out
+    out = b.run('volume', 'unlock-key', '--help', config=False).stdout
+    assert '--reason' in out and '--output json|table' in out and '--config' in out, out
+    assert re.fullmatch(r'cofferctl \d+\.\d+\.\d+\n', b.run('--version', config=False).stdout)
+
+
+def config_good(b):
+    p = b.run('config', 'check')
+    assert p.stdout.split() == ['POOL', 'BACKEND', 'PATH', 'KMS', 'ALLOCATE', 'fast', 'file', b.pool, 'dev', 'full'], p.stdout
+    got = json.loads(b.run('config', 'check', '--output=json').stdout)
+    assert got == [{'name': 'fast', 'backend': 'file', 'path': b.pool, 'kms': 'dev', 'allocate': 'full'}], got
+    assert b.run('config', 'check', config=False, env={'COFFER_CONFIG': b.config}).stdout == p.stdout
+
+
+def config_bad(b):
+    kms = {'dev': {'uri': 'file:///etc/coffer/master'}}
+    pool = {'backend': 'file', 'path': b.pool, 'kms': ['dev']}
+    cases = [
+        ({'pools': {}, 'kms': kms}, 'configuration: there must be 1 to 64 pools'),
+        ({'pools': {'fast': {**pool, 'backend': 'tape'}}, 'kms': kms}, "configuration: pool 'fast': there is no backend 'tape'"),
+        ({'pools': {'fast': {**pool, 'kms': ['other']}}, 'kms': kms}, "configuration: pool 'fast': there is no kms 'other'"),
+        ({'pools': {'fast': pool}, 'kms': {'dev': {'uri': 'plain'}}},
+         "configuration: kms 'dev': uri 'plain' has no known prefix (file://, hcvault://, hcvault+kv://)"),
+        ({'pools': {'fast': pool, 'slow': pool}, 'kms': kms},
+         "configuration: pool 'slow': its path is also the one of pool 'fast'"),
+    ]
+    for value, want in cases:
+        b.write(value)
+        p = b.run('config', 'check', code=1)
+        sentence(p, f"'{b.config}': {want}")
+        assert p.stdout == ''
+    b.write({'pools': {'fast': {**pool, 'colour': 'red'}}, 'kms': kms})
+    assert "'colour'" in b.run('config', 'check', code=1).stderr
+    b.write('{"pools":')
+    assert b.config in b.run('config', 'check', code=1).stderr
+    os.unlink(b.config)
+    sentence(b.run('config', 'check', code=1), f"open configuration '{b.config}': No such file or directory")
+
+
+def pool_init_once(b):
+    p = b.run('pool', 'init', 'fast')
+    tag = re.fullmatch(r'pool  fast\ntag   ([0-9a-f]{8})\npath  (.*)\n', p.stdout)
+    assert tag and tag.group(2) == b.pool, p.stdout
+    with open(os.path.join(b.pool, 'pool.json'), encoding='utf-8') as f:
+        before = f.read()
+    assert json.loads(before)['id'].startswith(tag.group(1))
+    sentence(b.run('pool', 'init', 'fast', code=1), f"pool 'fast': '{b.pool}' is a pool already (it has a pool.json)")
+    with open(os.path.join(b.pool, 'pool.json'), encoding='utf-8') as f:
+        assert f.read() == before, 'the second init changed the pool'
+
+
+def pool_init_refusals(b):
+    sentence(b.run('pool', 'init', 'slow', code=1), f"'{b.config}' has no pool 'slow'")
+    os.mkdir(b.pool)
+    with open(os.path.join(b.pool, 'data'), 'w', encoding='ascii'):
+        pass
+    assert f"'{b.pool}' is not empty (it holds 'data')" in b.run('pool', 'init', 'fast', code=1).stderr
+
+
+def operand_anywhere(b):
+    p = b.run('pool', 'init', '--output', 'json', 'fast')
+    assert json.loads(p.stdout)['pool'] == 'fast'
+    p = b.run('volume', 'show', '--config', b.config, '--', '--odd', code=1, config=False)
+    assert "'--odd'" in p.stderr, p.stderr
+
+
+def list_empty(b):
+    b.init()
+    assert b.run('volume', 'list').stdout == 'ID  STATE  SIZE  FS  TENANT  KMS  CREATED\n'
+    assert json.loads(b.run('volume', 'list', '--output', 'json').stdout) == []
+
+
+def list_without_pool(b):
+    assert NO_POOL in b.run('volume', 'list', code=1).stderr
+    os.mkdir(b.pool)
+    p = b.run('volume', 'list', code=1)
+    assert NO_POOL in p.stderr and p.stdout == '', 'an unmounted directory is not an empty pool'
+
+
+def list_and_show(b):
+    tag = b.init()
+    one, two = b.record(tag), b.record(tag, 'pvc-2', size=(1 << 30) + (1 << 20), fs='none', state='new', digest='', mac='', gen=2)
+    rows = b.run('volume', 'list').stdout.splitlines()
+    assert sorted(line.split()[:6] for line in rows[1:]) == sorted([[one, 'ready', '4Gi', 'ext4', 'team-a', 'dev'],
+                                                                    [two, 'new', '1025Mi', 'none', 'team-a', 'dev']]), rows
+    got = {v['id']: v for v in json.loads(b.run('volume', 'list', '--output', 'json').stdout)}
+    assert set(got) == {one, two} and got[one]['size'] == 4 << 30
+    p = b.run('volume', 'show', one)
+    fields = dict(re.split(r'  +', line, maxsplit=1) for line in p.stdout.splitlines())
+    want = {'id': one, 'name': 'pvc-1', 'state': 'ready', 'uuid': UUID, 'tenant': 'team-a', 'size': '4Gi', 'file system': 'ext4',
+            'key service': 'dev', 'key source': 'vault', 'key kind': 'file', 'key version': '1', 'sealed': 'no',
+            'created': '2026-11-22T01:02:03Z', 'generation': '4'}
+    assert fields == want, fields
+    j = b.run('volume', 'show', one, '--output', 'json').stdout
+    assert json.loads(j) == got[one]
+    for text in (p.stdout, j):
+        assert 'WRAPPEDKEY' not in text and 'e' * 64 not in text and 'd' * 64 not in text
+
+
+def show_absent(b):
+    tag = b.init()
+    p = b.run('volume', 'show', 'nonsense', code=1)
+    assert "'nonsense'" in p.stderr, p.stderr
+    p = b.run('volume', 'show', f'fast.{tag}.{"0" * 32}', code=1)
+    assert p.stdout == '' and '0' * 32 in p.stderr, p.stderr
+    sentence(b.run('volume', 'show', f'slow.{tag}.{"0" * 32}', code=1), "the configuration has no pool 'slow'")
+    foreign = 'ffffffff' if tag != 'ffffffff' else 'eeeeeeee'
+    assert 'it is another pool' in b.run('volume', 'show', f'fast.{foreign}.{"0" * 32}', code=1).stderr
+
+
+def unreadable_records(b):
+    tag = b.init()
+    good, torn = b.record(tag), b.record(tag, 'torn', text='{"v":1,')
+    newer, copied = b.record(tag, 'newer', v=2), b.record(tag, 'copied', id=good)
+    p = b.run('volume', 'list', code=1)
+    sentence(p, "the records of 3 volumes can't be read")
+    states = {line.split()[0]: line.split()[1] for line in p.stdout.splitlines()[1:]}
+    assert states == {good: 'ready', torn: 'unreadable', newer: 'unreadable', copied: 'unreadable'}, p.stdout
+    rows = {v['id']: v for v in json.loads(b.run('volume', 'list', '--output', 'json', code=1).stdout)}
+    assert all('problem' in rows[v] for v in (torn, newer, copied))
+    for volume in (torn, newer, copied):
+        assert b.run('volume', 'show', volume, code=1).stdout == ''
+
+
+def names_cannot_drive_the_terminal(b):
+    volume = b.record(b.init(), 'pvc\x1b[2J\x9b\u202eüber')
+    out = b.run('volume', 'show', volume).stdout
+    assert re.search(r'^name +pvc\?\[2J\?\?über$', out, re.M), out
+    assert out.replace('\n', '').replace('ü', '').isascii() and '\x1b' not in out
+    j = b.run('volume', 'show', volume, '--output', 'json').stdout
+    assert j.isascii() and '\x1b' not in j and json.loads(j)['name'] == 'pvc\x1b[2J\x9b\u202eüber'
+
+
+def output_that_fails(b):
+    b.init()
+    with open('/dev/full', 'wb') as full:
+        p = subprocess.run([CTL, 'volume', 'list', '--config', b.config], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert p.returncode == 1 and p.stderr == 'cofferctl: write the output: No space left on device\n', p
+
+
+# ---- break-glass ----
+
+def unlock_into_pipe(b):
+    with b.node():
+        p = b.run(*b.unlock('--yes'))
+    assert p.stdout == f'passphrase of {ID}\n', p.stdout
+    sentence(p, f"the passphrase of volume '{ID}' was written to the standard output")
+
+
+def unlock_into_file(b):
+    path = os.path.join(b.root, 'out')
+    with b.node(), open(path, 'wb') as out:
+        p = subprocess.run([CTL, *b.unlock('--yes')], stdout=out, stderr=subprocess.PIPE, text=True, check=False)
+    assert p.returncode == 0, p.stderr
+    with open(path, encoding='ascii') as f:
+        assert f.read() == f'passphrase of {ID}\n'
+
+
+def unlock_failures(b):
+    sentence(b.run(*b.unlock('--yes'), code=1), f"connect to coffer-node at '{b.admin}': No such file or directory")
+    p = b.run('volume', 'unlock-key', '../etc', '--reason', 'x', '--admin-socket', b.admin, '--yes', code=1)
+    assert "'../etc'" in p.stderr, p.stderr
+    with b.node():
+        p = b.run(*b.unlock('--yes', '--reason', 'fail:FAILED_PRECONDITION'), code=1)
+        assert 'failed as asked' in p.stderr and p.stdout == '', p
+        p = b.run(*b.unlock(), code=1)
+        sentence(p, 'there is no terminal to confirm on: use --yes')
+        assert p.stdout == ''
+
+
+def on_terminal(b, typed):
+    """Runs unlock-key on a terminal of its own and types an answer; all it showed, and its exit code."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execv(CTL, [CTL, *b.unlock()])
+    shown, answered = b'', False
+    while True:
+        ready, _, _ = select.select([fd], [], [], 20)
+        try:
+            data = os.read(fd, 4096) if ready else b''
+        except OSError:
+            data = b''
+        if not data:
+            break
+        shown += data
+        if not answered and b'to go on: ' in shown:
+            answered = os.write(fd, typed.encode() + b'\n') > 0
+    _, status = os.waitpid(pid, 0)
+    os.close(fd)
+    return shown.decode(), os.waitstatus_to_exitcode(status)
+
+
+def unlock_on_terminal(b):
+    with b.node():
+        shown, code = on_terminal(b, ID)
+        assert code == 0 and f'passphrase of {ID}\r\n' in shown, (code, shown)
+        for wrong in ('yes', '', ID[:-1], ID + 'x'):
+            shown, code = on_terminal(b, wrong)
+            assert code == 1 and 'passphrase of fast' not in shown, (wrong, shown)
+            assert 'not confirmed: nothing was written' in shown
+
+
+def unlock_from_another_pid_namespace(b):
+    unshare = shutil.which('unshare')
+    enter = [unshare, '--pid', '--fork', '--mount-proc'] + ([] if os.geteuid() == 0 else ['--map-root-user'])
+    if unshare is None or subprocess.run([*enter, 'true'], capture_output=True, check=False).returncode != 0:
+        raise Skip('no pid namespace can be made here')
+    with b.node():
+        p = subprocess.run([*enter, CTL, *b.unlock('--yes')], capture_output=True, text=True, check=False)
+        assert p.returncode == 1 and p.stdout == '' and 'coffer-node is in another pid namespace' in p.stderr, p
+
+
+TESTS = [usage_errors, help_texts, config_good, config_bad, pool_init_once, pool_init_refusals, operand_anywhere, list_empty,
+         list_without_pool, list_and_show, show_absent, unreadable_records, names_cannot_drive_the_terminal, output_that_fails,
+         unlock_into_pipe, unlock_into_file, unlock_failures, unlock_on_terminal, unlock_from_another_pid_namespace]
+
+
+def main():
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    print(f'1..{len(TESTS)}', flush=True)
+    failed = 0
+    for number, test in enumerate(TESTS, 1):
+        name, box = test.__name__.replace('_', ' '), Box()
+        try:
+            test(box)
+            print(f'ok {number} - {name}', flush=True)
+        except Skip as why:
+            print(f'ok {number} - {name} # SKIP {why}', flush=True)
+        except Exception as e:  # a test's failure, whatever it is
+            failed += 1
+            print(f'not ok {number} - {name}\n# {type(e).__name__}: {str(e)[:2000]}', flush=True)
+        finally:
+            shutil.rmtree(box.root)
+    return 1 if failed else 0
+
+
+sys.exit(main())
