@@ -8,10 +8,10 @@
 
 struct pool {
     pthread_mutex_t lock;
-    pthread_cond_t work;
+    pthread_cond_t work, quiet;
     struct pool_job *head, **tail;
     pthread_t *threads;
-    size_t n_threads, max, idle, queued;
+    size_t n_threads, max, idle, queued, running;
     bool closing;
 };
 
@@ -34,9 +34,13 @@ static void *worker(void *arg)
     for (;;) {
         struct pool_job *job = take_job(p);
         if (job != NULL) {
+            p->running++;
             pthread_mutex_unlock(&p->lock);
             job->run(job);
             pthread_mutex_lock(&p->lock);
+            p->running--;
+            if (p->running == 0 && p->queued == 0)
+                pthread_cond_broadcast(&p->quiet);
             continue;
         }
         if (p->closing)
@@ -66,6 +70,7 @@ static int start_thread(struct pool *p)
 
 struct pool *pool_new(unsigned max, struct error *err)
 {
+    pthread_condattr_t attr;
     struct pool *p = calloc(1, sizeof(*p));
     pthread_t *threads = calloc(max, sizeof(*threads));
     if (p == NULL || threads == NULL) {
@@ -76,6 +81,10 @@ struct pool *pool_new(unsigned max, struct error *err)
     }
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->work, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&p->quiet, &attr);
+    pthread_condattr_destroy(&attr);
     p->tail = &p->head;
     p->threads = threads;
     p->max = max;
@@ -100,6 +109,18 @@ int pool_submit(struct pool *p, struct pool_job *job, struct error *err)
     return taken ? 0 : error_errno(err, rc, "start a worker thread");
 }
 
+bool pool_wait(struct pool *p, uint64_t deadline)
+{
+    struct timespec ts = { .tv_sec = (time_t)(deadline / 1000), .tv_nsec = (long)(deadline % 1000) * 1000000 };
+    int rc = 0;
+    pthread_mutex_lock(&p->lock);
+    while (rc == 0 && (p->running > 0 || p->queued > 0))
+        rc = pthread_cond_timedwait(&p->quiet, &p->lock, &ts);
+    bool quiet = p->running == 0 && p->queued == 0;
+    pthread_mutex_unlock(&p->lock);
+    return quiet;
+}
+
 void pool_free(struct pool *p)
 {
     if (p == NULL)
@@ -112,6 +133,7 @@ void pool_free(struct pool *p)
         pthread_join(p->threads[i], NULL);
     pthread_mutex_destroy(&p->lock);
     pthread_cond_destroy(&p->work);
+    pthread_cond_destroy(&p->quiet);
     free(p->threads);
     free(p);
 }

@@ -21,6 +21,8 @@ struct pool_job {
 struct pool *pool_new(unsigned max, struct error *err) MUST_CHECK;
 /* Thread-safe. -1 only when not even one thread exists or can be made: the job was not taken. */
 int pool_submit(struct pool *p, struct pool_job *job, struct error *err) MUST_CHECK;
+/* Waits until no job is queued or running; false when some still are at the deadline. */
+bool pool_wait(struct pool *p, uint64_t deadline) MUST_CHECK;
 /* Runs what is queued to its end, then joins all threads. Nothing may be submitted any more. NULL is fine. */
 void pool_free(struct pool *p);
 

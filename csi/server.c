@@ -209,9 +209,8 @@ int csi_server_start(const struct csi_server_options *o, const struct csi_servic
 
 /* ---- stop ---- */
 
-static bool wait_stopped(struct csi_server *s, uint64_t ms)
+static bool wait_stopped(struct csi_server *s, uint64_t until)
 {
-    uint64_t until = deadline_in(ms);
     struct timespec ts = { .tv_sec = (time_t)(until / 1000), .tv_nsec = (long)(until % 1000) * 1000000 };
     pthread_mutex_lock(&s->lock);
     while (!s->stopped && pthread_cond_timedwait(&s->changed, &s->lock, &ts) == 0)
@@ -239,17 +238,19 @@ static void free_server(struct csi_server *s)
 
 static int end_stop(struct csi_server *s)
 {
-    if (!wait_stopped(s, s->drain_ms)) {
+    if (!wait_stopped(s, deadline_in(s->drain_ms))) {
         log_warn("calls are still running: cancelling them", KV("socket", s->endpoint.path));
         grpc_server_cancel_all_calls(s->grpc);
-        if (!wait_stopped(s, CANCEL_MS)) {
-            log_error("calls did not end: leaving them behind", KV("socket", s->endpoint.path));
-            (void)unlink(s->endpoint.path);
-            return -1; /* their threads still use the server: it can't be freed */
-        }
     }
-    free_server(s);
-    return 0;
+    /* the core is done with a cancelled call before the op is */
+    uint64_t until = deadline_in(CANCEL_MS);
+    if (wait_stopped(s, until) && pool_wait(s->pool, until)) {
+        free_server(s);
+        return 0;
+    }
+    log_error("calls did not end: leaving them behind", KV("socket", s->endpoint.path));
+    (void)unlink(s->endpoint.path);
+    return -1; /* their threads still use the server: it can't be freed */
 }
 
 int csi_server_stop(struct csi_server *s)

@@ -113,6 +113,20 @@ static void threads_come_when_needed(void **state)
     assert_int_equal(threads_now(), before);
 }
 
+static void waits_for_queued_and_running_jobs(void **state)
+{
+    struct counter c = { 0 };
+    struct job jobs[5];
+    struct pool *p = make(2);
+    assert_true(pool_wait(p, clock_ms()));
+    submit(p, jobs, ARRAY_SIZE(jobs), &c);
+    assert_false(pool_wait(p, deadline_in(50)));
+    atomic_store(&c.open, true);
+    assert_true(pool_wait(p, deadline_in(10000)));
+    assert_int_equal(atomic_load(&c.done), ARRAY_SIZE(jobs));
+    pool_free(p);
+}
+
 static void freeing_runs_what_is_queued(void **state)
 {
     struct counter c = { 0 };
@@ -131,6 +145,7 @@ int main(void)
         cmocka_unit_test(runs_all_and_at_most_max_at_once),
         cmocka_unit_test(one_worker_keeps_the_order),
         cmocka_unit_test(threads_come_when_needed),
+        cmocka_unit_test(waits_for_queued_and_running_jobs),
         cmocka_unit_test(freeing_runs_what_is_queued),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,509 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The CSI server as a real process (csi-fake: the real csi/ over ops that pretend): broken bytes, limits, many calls
+at once, deadlines, cancels, the socket's lock and the drain. TAP on stdout; no root, no Go."""
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'support'))
+import h2  # noqa: E402
+
+BIN = os.path.abspath(os.environ.get('COFFER_BIN', 'build/test'))
+FAKE, CALL = os.path.join(BIN, 'csi-fake'), os.path.join(BIN, 'csi-call')
+PROBE, DELETE, CREATE = '/csi.v1.Identity/Probe', '/csi.v1.Controller/DeleteVolume', '/csi.v1.Controller/CreateVolume'
+CAP = {'mount': {}, 'access_mode': {'mode': 1}}
+CODES = {'CANCELLED': 1, 'INVALID_ARGUMENT': 3, 'DEADLINE_EXCEEDED': 4, 'NOT_FOUND': 5, 'ALREADY_EXISTS': 6,
+         'PERMISSION_DENIED': 7, 'RESOURCE_EXHAUSTED': 8, 'FAILED_PRECONDITION': 9, 'ABORTED': 10, 'OUT_OF_RANGE': 11,
+         'UNIMPLEMENTED': 12, 'INTERNAL': 13, 'UNAVAILABLE': 14, 'DATA_LOSS': 15, 'UNAUTHENTICATED': 16}
+
+
+class Server:
+    def __init__(self, drain=5000, workers=0, path=None):
+        self.dir = tempfile.TemporaryDirectory(prefix='csi')
+        self.path = path or os.path.join(self.dir.name, 'csi.sock')
+        self.log = open(os.path.join(self.dir.name, 'log'), 'w+b')
+        self.process = subprocess.Popen([FAKE, 'unix://' + self.path, str(drain), str(workers)], stderr=self.log,
+                                        umask=0)
+        self.wait_ready()
+
+    def wait_ready(self):
+        until = time.monotonic() + 20
+        while self.call('Probe')[0] != 0:
+            assert self.process.poll() is None, self.text()
+            assert time.monotonic() < until, 'the server does not answer'
+            time.sleep(0.02)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.log.close()
+        self.dir.cleanup()
+
+    def start_call(self, method, request=None, timeout=60, more=()):
+        return subprocess.Popen([CALL, self.path, method, '-', '--timeout', str(timeout), *more],
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True), \
+            json.dumps(request or {})
+
+    def call(self, method, request=None, timeout=60, more=()):
+        """(exit code, reply or None, error text)"""
+        p, body = self.start_call(method, request, timeout, more)
+        out, err = p.communicate(body)
+        return p.returncode, json.loads(out) if p.returncode == 0 or more else None, err.strip()
+
+    def background(self, method, request, timeout=60):
+        p, body = self.start_call(method, request, timeout)
+        p.stdin.write(body)
+        p.stdin.close()
+        p.stdin = None
+        return p
+
+    def counts(self):
+        usage = self.call('NodeGetVolumeStats', {'volume_id': 'v', 'volume_path': '/p'})[1]['usage'][0]
+        return int(usage.get('total', 0)), int(usage.get('used', 0))
+
+    def wait_counts(self, began=None, ended=None):
+        until = time.monotonic() + 10
+        while True:
+            b, e = self.counts()
+            if (began is None or b == began) and (ended is None or e == ended):
+                return
+            assert time.monotonic() < until, f'began {b}, ended {e}'
+            time.sleep(0.02)
+
+    def text(self):
+        self.log.flush()
+        with open(self.log.name, errors='replace') as f:
+            return f.read()
+
+    def lives(self):
+        assert self.process.poll() is None, 'the server died:\n' + self.text()[-2000:]
+        assert self.call('Probe')[1] == {'ready': True}
+
+    def descriptors(self):
+        return len(os.listdir(f'/proc/{self.process.pid}/fd'))
+
+    def stop(self, timeout=20):
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout)
+
+
+# ---- the socket
+
+def the_socket_and_its_lock_are_the_owner_s_alone():
+    with Server() as s:  # started with umask 0
+        for path in (s.path, s.path + '.lock'):
+            assert stat.S_IMODE(os.stat(path).st_mode) == 0o600, path
+
+
+def a_second_instance_is_refused_and_the_first_keeps_its_socket():
+    with Server() as s:
+        inode = os.stat(s.path).st_ino
+        p = subprocess.run([FAKE, s.path], stderr=subprocess.PIPE, text=True, timeout=20)
+        assert p.returncode == 1, p
+        assert p.stderr == (f"csi-fake: another process already serves '{s.path}': "
+                            f"it holds the lock '{s.path}.lock'\n"), p.stderr
+        assert os.stat(s.path).st_ino == inode
+        s.lives()
+
+
+def a_killed_instance_leaves_a_socket_that_the_next_one_replaces():
+    with Server() as s:
+        s.process.kill()
+        s.process.wait()
+        assert stat.S_ISSOCK(os.stat(s.path).st_mode)
+        with Server(path=s.path) as t:
+            t.lives()
+
+
+def what_is_not_a_socket_is_not_removed():
+    with tempfile.TemporaryDirectory() as d:
+        path = os.path.join(d, 'csi.sock')
+        with open(path, 'w') as f:
+            f.write('data')
+        p = subprocess.run([FAKE, path], stderr=subprocess.PIPE, text=True, timeout=20)
+        assert p.returncode == 1 and p.stderr == f"csi-fake: '{path}' exists and is not a socket\n", p
+        with open(path) as f:
+            assert f.read() == 'data'
+
+
+def a_wrong_endpoint_is_one_sentence():
+    p = subprocess.run([FAKE, 'tcp://127.0.0.1:1'], stderr=subprocess.PIPE, text=True, timeout=20)
+    assert p.returncode == 1 and p.stderr == (
+        "csi-fake: endpoint 'tcp://127.0.0.1:1' must be unix:///path, unix:/path or an absolute path\n"), p
+
+
+# ---- answers
+
+def every_error_code_arrives_with_its_text():
+    with Server() as s:
+        for name, number in CODES.items():
+            code, _, err = s.call('DeleteVolume', {'volume_id': 'fail:' + name})
+            assert code == number and err.endswith(': failed as asked'), (name, code, err)
+        code, _, err = s.call('DeleteVolume', {'volume_id': 'fail:'})
+        assert code == 10 and err == 'ABORTED: ABORTED', 'the message must not be empty: ' + err
+
+
+def unsupported_and_unknown_methods_are_unimplemented():
+    with Server() as s:
+        for method in ('CreateSnapshot', 'ListSnapshots', 'ControllerPublishVolume', 'ControllerModifyVolume',
+                       'ControllerGetVolume', 'GroupControllerGetCapabilities'):
+            code, _, err = s.call(method)
+            assert code == 12 and 'is not implemented' in err, (method, code, err)
+        with h2.Connection(s.path) as c:
+            assert c.call('/no.such.Service/Method', b'')[0] == 12
+            assert c.call('/' + 'x' * 2000, b'')[0] in (12, None)
+        s.lives()
+
+
+def an_empty_field_is_named_before_anything_runs():
+    with Server() as s:
+        code, _, err = s.call('DeleteVolume')
+        assert code == 3 and err == 'INVALID_ARGUMENT: volume_id is missing', (code, err)
+        assert s.counts() == (0, 0)
+
+
+# ---- bad input
+
+def strings_that_are_not_text_are_refused():
+    with Server() as s, h2.Connection(s.path) as c:
+        for bad, why in ((b'a\0b', 'volume_id contains a NUL byte'), (b'\xff\xfe', 'volume_id is not valid UTF-8'),
+                         (b'\xed\xa0\x80', 'volume_id is not valid UTF-8')):
+            assert c.call(DELETE, h2.field(1, bad)) == (3, why)
+        secret = h2.field(1, b'k') + h2.field(2, b'v\0w')
+        assert c.call(DELETE, h2.field(1, b'v') + h2.field(2, secret)) == (3, 'secrets contains a NUL byte')
+        assert c.call(CREATE, h2.field(1, b'a\x01b')) == (3, 'name contains a control character')
+        assert s.counts() == (0, 0)
+
+
+def oversized_fields_are_refused_by_name():
+    with Server() as s:
+        for request, why in (
+                ({'volume_id': 'x' * 129}, 'volume_id is longer than 128 bytes'),
+                ({'volume_id': 'v', 'secrets': {'k': 'x' * 4096}}, 'secrets holds more than 4096 bytes'),
+                ({'volume_id': 'x' * 3000000}, 'volume_id is longer than 128 bytes')):
+            code, _, err = s.call('DeleteVolume', request)
+            assert code == 3 and err == 'INVALID_ARGUMENT: ' + why, (code, err)
+        assert s.call('DeleteVolume', {'volume_id': 'x' * 128})[0] == 0
+
+
+def a_request_of_ten_mebibytes_is_resource_exhausted():
+    with Server() as s:
+        pid = s.process.pid
+        for _ in range(3):
+            code, _, err = s.call('DeleteVolume', {'volume_id': 'x' * (10 << 20)})
+            assert code == 8, (code, err)
+        s.lives()
+        assert s.process.pid == pid
+        assert s.counts() == (0, 0)
+
+
+def malformed_messages_are_invalid():
+    with Server() as s, h2.Connection(s.path) as c:
+        for body in (b'\x0a', b'\x0a\xff\xff\xff\xff\x0f', b'\x08\x01', b'\x00', b'\x0b\x0c', b'\xff' * 11,
+                     b'\x12\x05\x0a\xff\xff\xff\x0f'):
+            status, why = c.call(DELETE, body)
+            assert status == 3 and 'not a well-formed csi.v1.DeleteVolumeRequest' in why, (body, status, why)
+        s.lives()
+
+
+def a_million_empty_submessages_do_not_grow_the_process():
+    with Server() as s, h2.Connection(s.path) as c:
+        status, why = c.call(CREATE, b'\x1a\x00' * 8000)  # one frame; 16,000 bytes on the wire
+        assert status == 3, (status, why)
+        body = h2.message(b'\x1a\x00' * 1000000)
+        stream = c.open(CREATE)
+        for at in range(0, len(body), 16384):
+            c.send(h2.frame(h2.DATA, h2.END_STREAM if at + 16384 >= len(body) else 0, stream, body[at:at + 16384]))
+        status, why = c.result(stream)
+        assert (status, why) == (3, 'the request has more than 20000 fields'), (status, why)
+        with open(f'/proc/{s.process.pid}/status') as f:
+            peak = int(re.search(r'VmHWM:\s+(\d+)', f.read()).group(1))
+        assert peak < 120000 or 'asan' in BIN, f'{peak} kB'
+
+
+def a_call_without_a_message_ends():
+    with Server() as s, h2.Connection(s.path) as c:
+        stream = c.open(PROBE)
+        c.send(h2.frame(h2.DATA, h2.END_STREAM, stream))
+        status, why = c.result(stream)
+        assert status in (12, 13), (status, why)
+        s.lives()
+
+
+def a_compressed_message_is_not_unpacked():
+    with Server() as s, h2.Connection(s.path) as c:
+        stream = c.open(DELETE, extra=[('grpc-encoding', 'gzip')])
+        c.send(h2.frame(h2.DATA, h2.END_STREAM, stream, h2.message(b'\x1f\x8b' + b'\0' * 30, compressed=1)))
+        status, why = c.result(stream)
+        assert status not in (0, None), (status, why)
+        assert s.counts() == (0, 0)
+
+
+BROKEN = {
+    'no preface': [b'GET / HTTP/1.1\r\nHost: x\r\n\r\n'],
+    'half a preface': [h2.PREFACE[:10]],
+    'nothing': [],
+    'zeros': [b'\0' * 4096],
+    'all ones': [h2.PREFACE + b'\xff' * 4096],
+    'no settings': [h2.PREFACE + h2.frame(h2.PING, 0, 0, b'12345678')],
+    'settings on a stream': [h2.PREFACE + h2.frame(h2.SETTINGS, 0, 1)],
+    'settings of 5 bytes': [h2.PREFACE + h2.frame(h2.SETTINGS, 0, 0, b'12345')],
+    'a frame of 16 MiB': [h2.PREFACE + h2.frame(h2.SETTINGS, 0, 0) + h2.frame(h2.DATA, 0, 1, b'x', length=0xffffff)],
+    'data without headers': [h2.PREFACE + h2.frame(h2.SETTINGS, 0, 0) + h2.frame(h2.DATA, 0, 1, h2.message(b''))],
+    'broken HPACK': [h2.PREFACE + h2.frame(h2.SETTINGS, 0, 0) + h2.frame(h2.HEADERS, 4, 1, b'\xff\xff\xff\xff\xff\x7f')],
+    'HPACK index out of range': [h2.PREFACE + h2.frame(h2.SETTINGS, 0, 0) + h2.frame(h2.HEADERS, 5, 1, b'\xfe')],
+    'headers never end': [h2.PREFACE + h2.frame(h2.SETTINGS, 0, 0) + h2.frame(h2.HEADERS, 0, 1, h2.headers(PROBE))],
+    'a stray continuation': [h2.PREFACE + h2.frame(h2.SETTINGS, 0, 0) + h2.frame(h2.CONTINUATION, 4, 1, b'')],
+    'an even stream': [h2.PREFACE + h2.frame(h2.SETTINGS, 0, 0) + h2.frame(h2.HEADERS, 5, 2, h2.headers(PROBE))],
+    'a push promise': [h2.PREFACE + h2.frame(h2.SETTINGS, 0, 0) + h2.frame(h2.PUSH_PROMISE, 4, 1, b'\0\0\0\2')],
+    'a window of zero': [h2.PREFACE + h2.frame(h2.SETTINGS, 0, 0) + h2.frame(h2.WINDOW_UPDATE, 0, 0, b'\0\0\0\0')],
+    'headers of 64 kB': [h2.PREFACE + h2.frame(h2.SETTINGS, 0, 0) + h2.frame(
+        h2.HEADERS, 4, 1, h2.headers(PROBE, extra=[('x' * 100, b'y' * 16000)])[:16384])],
+    'half a message': [h2.PREFACE + h2.frame(h2.SETTINGS, 0, 0) + h2.frame(h2.HEADERS, 4, 1, h2.headers(DELETE)) +
+                       h2.frame(h2.DATA, 0, 1, h2.message(b'\x0a', length=1000))],
+    'half a message, ended': [h2.PREFACE + h2.frame(h2.SETTINGS, 0, 0) + h2.frame(h2.HEADERS, 4, 1, h2.headers(DELETE)) +
+                              h2.frame(h2.DATA, h2.END_STREAM, 1, h2.message(b'\x0a', length=1000))],
+    'a message of 4 GiB': [h2.PREFACE + h2.frame(h2.SETTINGS, 0, 0) + h2.frame(h2.HEADERS, 4, 1, h2.headers(DELETE)) +
+                           h2.frame(h2.DATA, 0, 1, h2.message(b'\x0a', length=0xffffffff))],
+    'a whole call, no reader': [h2.PREFACE + h2.frame(h2.SETTINGS, 0, 0) + h2.frame(h2.HEADERS, 4, 1, h2.headers(DELETE)) +
+                                h2.frame(h2.DATA, h2.END_STREAM, 1, h2.message(h2.field(1, b'v')))],
+    'without authority': [h2.PREFACE + h2.frame(h2.SETTINGS, 0, 0) +
+                          h2.frame(h2.HEADERS, 5, 1, h2.headers(PROBE, drop=(':authority',)))],
+    'without a path': [h2.PREFACE + h2.frame(h2.SETTINGS, 0, 0) +
+                       h2.frame(h2.HEADERS, 5, 1, h2.headers(PROBE, drop=(':path',)))],
+}
+
+
+def broken_frames_and_cut_streams_end_only_their_connection():
+    with Server() as s, h2.Connection(s.path) as steady:
+        assert steady.call(PROBE, b'')[0] == 0
+        for name, parts in BROKEN.items():
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError), h2.Connection(s.path, preface=False) as c:
+                for part in parts:
+                    c.send(part)
+                c.sock.settimeout(0.05)
+                with contextlib.suppress(socket.timeout):
+                    c.sock.recv(65536)
+            assert steady.call(PROBE, b'')[0] == 0, name
+            assert s.process.poll() is None, name
+        s.lives()
+
+
+def connections_leave_no_descriptor():
+    with Server() as s:
+        s.lives()
+        time.sleep(0.3)
+        before = s.descriptors()
+        for _ in range(50):
+            with h2.Connection(s.path) as c:
+                c.open(DELETE)
+        until = time.monotonic() + 10
+        while s.descriptors() > before:
+            assert time.monotonic() < until, f'{before} descriptors became {s.descriptors()}'
+            time.sleep(0.05)
+
+
+# ---- many calls, slow calls
+
+def two_hundred_calls_at_once_are_all_answered():
+    with Server() as s:
+        start = time.monotonic()
+        code, figures, _ = s.call('DeleteVolume', {'volume_id': 'sleep:100'}, more=('--parallel', '200'))
+        took = time.monotonic() - start
+        assert code == 0 and figures['codes'] == {'OK': 200}, figures
+        assert took > 200 * 0.1 / 32 * 0.9, f'{took:.2f} s: more than 32 workers'
+        assert s.counts() == (200, 200)
+
+
+def a_slow_op_does_not_hold_up_what_does_not_block():
+    with Server(workers=1) as s:
+        p = s.background('DeleteVolume', {'volume_id': 'sleep:1500'})
+        q = s.background('DeleteVolume', {'volume_id': 'sleep:1'})
+        s_began = time.monotonic()
+        for method in ('Probe', 'GetPluginInfo', 'NodeGetInfo', 'NodeGetCapabilities', 'ControllerGetCapabilities'):
+            assert s.call(method)[0] == 0
+        assert s.call('DeleteVolume')[0] == 3  # validation too
+        assert time.monotonic() - s_began < 1.2
+        assert p.poll() is None
+        assert p.wait() == 0 and q.wait() == 0
+
+
+def a_call_whose_deadline_passed_in_the_queue_never_begins():
+    with Server(workers=1) as s:
+        p = s.background('DeleteVolume', {'volume_id': 'sleep:2500'})
+        time.sleep(0.3)
+        start = time.monotonic()
+        assert s.call('DeleteVolume', {'volume_id': 'quick'}, timeout=1)[0] == 4
+        assert time.monotonic() - start < 2
+        assert p.wait() == 0
+        s.wait_counts(ended=1)
+        assert s.counts() == (1, 1)
+        assert 'the deadline passed while the call waited for a worker' in s.text()
+
+
+def a_call_cancelled_in_the_queue_never_begins():
+    with Server(workers=1) as s:
+        p = s.background('DeleteVolume', {'volume_id': 'sleep:1500'})
+        time.sleep(0.3)
+        q = s.background('DeleteVolume', {'volume_id': 'quick'})
+        time.sleep(0.3)
+        q.kill()
+        q.wait()
+        assert p.wait() == 0
+        s.wait_counts(ended=1)
+        assert s.counts() == (1, 1)
+        assert 'the client gave up while the call waited for a worker' in s.text()
+
+
+def an_op_sees_that_its_client_went_away():
+    with Server() as s:
+        p = s.background('DeleteVolume', {'volume_id': 'wait:60000'})
+        s.wait_counts(began=1, ended=0)
+        p.kill()
+        p.wait()
+        s.wait_counts(ended=1)
+        code, _, err = s.call('DeleteVolume', {'volume_id': 'wait:60000'}, timeout=1)
+        assert code == 4, (code, err)
+        s.wait_counts(began=2, ended=2)
+
+
+def work_goes_on_when_the_op_doesn_t_look():
+    with Server() as s:
+        assert s.call('DeleteVolume', {'volume_id': 'sleep:1500'}, timeout=1)[0] == 4
+        assert s.counts() == (1, 0)
+        s.wait_counts(ended=1)
+
+
+# ---- the end
+
+def sigterm_lets_running_calls_finish_and_removes_the_socket():
+    with Server() as s:
+        calls = [s.background('DeleteVolume', {'volume_id': 'sleep:1000'}) for _ in range(4)]
+        s.wait_counts(began=4)
+        s.process.send_signal(signal.SIGTERM)
+        assert [p.wait() for p in calls] == [0, 0, 0, 0]
+        assert s.process.wait(10) == 0
+        assert not os.path.exists(s.path)
+        assert s.call('Probe', timeout=2)[0] == 14
+
+
+def an_idle_server_stops_at_once():
+    with Server() as s:
+        start = time.monotonic()
+        assert s.stop() == 0
+        assert time.monotonic() - start < 2 or 'asan' in BIN
+        assert not os.path.exists(s.path)
+
+
+def after_the_drain_limit_calls_are_cancelled():
+    with Server(drain=300) as s:
+        p = s.background('DeleteVolume', {'volume_id': 'wait:60000'})
+        s.wait_counts(began=1)
+        start = time.monotonic()
+        assert s.stop() == 0
+        assert 0.25 < time.monotonic() - start < 4 or 'asan' in BIN
+        assert p.wait() != 0
+        assert not os.path.exists(s.path)
+
+
+def a_call_that_never_ends_does_not_keep_the_process():
+    with Server(drain=300) as s:
+        p = s.background('DeleteVolume', {'volume_id': 'sleep:60000'})
+        s.wait_counts(began=1)
+        assert s.stop() == 3
+        assert p.wait() != 0
+        assert not os.path.exists(s.path)
+        assert 'calls did not end' in s.text()
+
+
+# ---- what is written
+
+def one_line_per_call_and_no_body():
+    with Server() as s:
+        marker = 'topsecretmarker'
+        s.call('CreateVolume', {'name': 'pvc-1', 'volume_capabilities': [CAP], 'secrets': {'k': marker},
+                                'parameters': {'p': marker}})
+        s.call('NodeStageVolume', {'volume_id': 'fail:ABORTED', 'staging_target_path': '/s', 'volume_capability': CAP,
+                                   'volume_context': {'t': marker}, 'secrets': {'k': marker}})
+        lines = [x for x in s.text().splitlines() if '"call"' in x]
+        assert len(lines) == 2, lines
+        assert re.search(r'method="/csi.v1.Controller/CreateVolume" volume_id="pvc-1" name="pvc-1" code="OK" ms=\d+$',
+                         lines[0]), lines[0]
+        assert re.search(r'method="/csi.v1.Node/NodeStageVolume" volume_id="fail:ABORTED" code="ABORTED" ms=\d+ '
+                         r'error="failed as asked"$', lines[1]), lines[1]
+        assert marker not in s.text()
+
+
+def memory_holds(pid, needle):
+    with open(f'/proc/{pid}/maps') as maps, open(f'/proc/{pid}/mem', 'rb') as mem:
+        for line in maps:
+            span, perms = line.split()[:2]
+            if 'r' not in perms or '[v' in line:
+                continue
+            start, end = (int(x, 16) for x in span.split('-'))
+            with contextlib.suppress(OSError, ValueError, OverflowError):
+                mem.seek(start)
+                if needle in mem.read(end - start):
+                    return line.strip()
+    return None
+
+
+def a_finished_request_leaves_no_secret_in_memory():
+    with Server() as s:
+        try:
+            open(f'/proc/{s.process.pid}/mem', 'rb').close()
+        except PermissionError:
+            raise Skip('this kernel forbids reading the memory of a process of one\'s own') from None
+        small, large = os.urandom(12).hex(), os.urandom(12).hex()
+        p = s.background('NodeStageVolume', {'volume_id': 'sleep:700', 'staging_target_path': '/s',
+                                             'volume_capability': CAP, 'secrets': {'k': small, 'l': large * 100}})
+        s.wait_counts(began=1)
+        assert memory_holds(s.process.pid, small.encode()), 'the test can not see a secret that is there'
+        assert p.wait() == 0
+        time.sleep(0.1)
+        for needle in (small, large):
+            where = memory_holds(s.process.pid, needle.encode())
+            assert where is None, where
+
+
+class Skip(Exception):
+    pass
+
+
+TESTS = [f for f in list(globals().values()) if callable(f) and getattr(f, '__module__', '') == '__main__'
+         and f.__name__ not in ('Server', 'Skip', 'memory_holds')]
+
+
+def main():
+    failed = 0
+    print(f'1..{len(TESTS)}')
+    for n, test in enumerate(TESTS, 1):
+        name = test.__name__.replace('_', ' ')
+        try:
+            test()
+            print(f'ok {n} - {name}', flush=True)
+        except Skip as e:
+            print(f'ok {n} - {name} # SKIP {e}', flush=True)
+        except Exception as e:  # pylint: disable=broad-except
+            failed += 1
+            print(f'not ok {n} - {name}\n# {type(e).__name__}: {str(e)[:1500]}', flush=True)
+            import traceback
+            print('\n'.join('# ' + x for x in traceback.format_exc().splitlines()[-6:]), flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
