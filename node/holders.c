@@ -105,30 +105,36 @@ static bool name_stacked_device(dev_t mapping, char *ret, size_t size)
     return found;
 }
 
-static bool name_process(dev_t mapping, char *ret, size_t size)
+static bool name_use(const char *pid, dev_t mapping, char *ret, size_t size)
 {
     static const char *const links[] = { "cwd", "root", "exe" };
+    bool found = name_open_file(pid, mapping, ret, size);
+
+    for (size_t i = 0; i < ARRAY_SIZE(links) && !found; i++)
+        found = name_link(pid, links[i], mapping, ret, size);
+    return found;
+}
+
+static bool any_process(bool (*name)(const char *, dev_t, char *, size_t), dev_t mapping, char *ret,
+                        size_t size)
+{
     DIR *dir = opendir("/proc");
     struct dirent *e;
     bool found = false;
 
     if (dir == NULL)
         return false;
-    while (!found && (e = readdir(dir)) != NULL) {
-        if (e->d_name[0] < '1' || e->d_name[0] > '9')
-            continue;
-        found = name_open_file(e->d_name, mapping, ret, size);
-        for (size_t i = 0; i < ARRAY_SIZE(links) && !found; i++)
-            found = name_link(e->d_name, links[i], mapping, ret, size);
-        found = found || name_mount(e->d_name, mapping, ret, size);
-    }
+    while (!found && (e = readdir(dir)) != NULL)
+        found = e->d_name[0] >= '1' && e->d_name[0] <= '9' && name(e->d_name, mapping, ret, size);
     (void)closedir(dir);
     return found;
 }
 
 void holders_describe(dev_t mapping, char *ret, size_t size)
 {
-    if (name_stacked_device(mapping, ret, size) || name_process(mapping, ret, size))
+    /* a use says more than a mount: every process of a namespace shows the same mounts */
+    if (name_stacked_device(mapping, ret, size) || any_process(name_use, mapping, ret, size) ||
+        any_process(name_mount, mapping, ret, size))
         return;
     (void)snprintf(ret, size, "its holder isn't visible from this pid namespace");
 }
