@@ -83,6 +83,7 @@ static inline void fixture_release(struct fixture *f)
     pool_set_free(f->set);
     tmpdir_remove(&f->dir);
 }
+#define FIXTURE_INIT { .dir = { .path = "", .fd = -1 }, .set = NULL }
 #define AUTO_FIXTURE __attribute__((cleanup(fixture_release)))
 
 static inline struct volume_id fixture_id(const struct fixture *f, size_t pool, const char *name)

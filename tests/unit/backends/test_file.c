@@ -17,7 +17,7 @@ static void write_text(const char *path, const char *text)
 
 static void test_init_makes_one_id(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     struct error err = ERROR_INIT;
     struct stat st;
     char tag[9] = "unset";
@@ -33,7 +33,7 @@ static void test_init_makes_one_id(void **state UNUSED)
 
 static void test_init_wants_an_empty_directory(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     struct error err = ERROR_INIT;
     char tag[9];
 
@@ -53,7 +53,7 @@ static void test_init_wants_an_empty_directory(void **state UNUSED)
 
 static void test_missing_pool_is_unavailable(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT;
     struct error err = ERROR_INIT;
     struct pool_capacity capacity;
@@ -83,7 +83,7 @@ static void test_missing_pool_is_unavailable(void **state UNUSED)
 
 static void test_other_pool_is_unavailable(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     struct error err = ERROR_INIT;
 
     fixture_make(&f, 1);
@@ -107,7 +107,7 @@ static void test_bad_pool_json(void **state UNUSED)
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
-        AUTO_FIXTURE struct fixture f;
+        AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
         struct error err = ERROR_INIT;
 
         fixture_make(&f, 1);
@@ -123,7 +123,7 @@ static void test_bad_pool_json(void **state UNUSED)
 
 static void test_capacity(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     struct pool_capacity before = { 0, 0 };
     struct error err = ERROR_INIT;
 
@@ -165,7 +165,7 @@ static void make_places(struct fixture *f, unsigned n)
 
 static void test_list_is_ordered_and_pages(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     static struct seen all, page;
     struct error err = ERROR_INIT;
     size_t got = 0;
@@ -194,7 +194,7 @@ static void test_list_is_ordered_and_pages(void **state UNUSED)
 
 static void test_list_ignores_strangers(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     struct seen s = { .n = 0 };
     struct error err = ERROR_INIT;
     struct volume_id id;

@@ -3,9 +3,10 @@
 #include "common/base.h"
 #include "tests/unit/backends/fixture.h"
 
-#include <linux/fs.h>
 #include <linux/loop.h>
+#include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/sysmacros.h>
 
 static bool can_loop(void)
@@ -61,7 +62,7 @@ static uint64_t device_size(int fd)
 
 static void test_attach(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT;
     AUTO_BLOCK_DEVICE struct block_device d = BLOCK_DEVICE_INIT, again = BLOCK_DEVICE_INIT;
     struct error err = ERROR_INIT;
@@ -96,7 +97,7 @@ static void test_attach(void **state UNUSED)
 
 static void test_grow(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT;
     AUTO_BLOCK_DEVICE struct block_device d = BLOCK_DEVICE_INIT, again = BLOCK_DEVICE_INIT;
     struct error err = ERROR_INIT;
@@ -118,7 +119,7 @@ static void test_grow(void **state UNUSED)
 
 static void test_short_image_is_refused(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT;
     AUTO_BLOCK_DEVICE struct block_device d = BLOCK_DEVICE_INIT;
     struct error err = ERROR_INIT;
@@ -166,7 +167,7 @@ static void test_foreign_loops_are_refused(void **state UNUSED)
         uint32_t flags;
         uint64_t offset;
     } cases[] = { { LO_FLAGS_READ_ONLY, 0 }, { 0, 4096 } };
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT;
     AUTO_BLOCK_DEVICE struct block_device d = BLOCK_DEVICE_INIT;
     struct error err = ERROR_INIT;
@@ -185,7 +186,7 @@ static void test_foreign_loops_are_refused(void **state UNUSED)
 
 static void test_two_loops_are_refused(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT;
     AUTO_BLOCK_DEVICE struct block_device d = BLOCK_DEVICE_INIT, again = BLOCK_DEVICE_INIT;
     struct error err = ERROR_INIT;
@@ -204,7 +205,7 @@ static void test_two_loops_are_refused(void **state UNUSED)
 static void test_attach_many_at_once(void **state UNUSED)
 {
     enum { N = 12 };
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     struct volume_id ids[N];
     pid_t children[N];
 
@@ -238,6 +239,53 @@ static void test_attach_many_at_once(void **state UNUSED)
     }
 }
 
+/* In the child: an empty /dev, as in a container. 0 = attached through nodes of our own. */
+static int attach_without_nodes(struct volume *v)
+{
+    struct block_device d = BLOCK_DEVICE_INIT;
+    struct error err = ERROR_INIT;
+    struct stat st;
+
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("none", "/dev", "tmpfs", 0, NULL) < 0)
+        return 77;
+    if (v->pool->ops->attach(v, &d, &err) < 0) {
+        (void)fprintf(stderr, "%s\n", err.msg);
+        return 1;
+    }
+    if (stat(d.path, &st) < 0 || !S_ISBLK(st.st_mode) || (st.st_mode & 07777) != 0600)
+        return 2;
+    block_device_close(&d);
+    /* a node of that name that is another device's */
+    if (unlink("/dev/loop-control") < 0 || mknod("/dev/loop-control", S_IFCHR | 0600, 0x103) < 0)
+        return 3;
+    for (int i = 0; i < 200 && v->pool->ops->attach(v, &d, &err) == 0; i++) {
+        block_device_close(&d); /* not cleared yet: found without loop-control */
+        (void)usleep(10000);
+    }
+    return err.code == ERR_PRECONDITION ? 0 : 4;
+}
+
+static void test_missing_device_nodes(void **state UNUSED)
+{
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
+    AUTO_VOLUME struct volume v = VOLUME_INIT;
+    int status;
+    pid_t child;
+
+    NEEDS_LOOPS();
+    fixture_make(&f, 1);
+    open_volume(&f, "pvc-1", &v);
+    child = fork();
+    if (child == 0)
+        _exit(attach_without_nodes(&v));
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77)
+        skip();
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -247,6 +295,7 @@ int main(void)
         cmocka_unit_test(test_foreign_loops_are_refused),
         cmocka_unit_test(test_two_loops_are_refused),
         cmocka_unit_test(test_attach_many_at_once),
+        cmocka_unit_test(test_missing_device_nodes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,7 +11,7 @@
 
 static void test_open_without_create(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT;
     struct error err = ERROR_INIT;
     struct volume_id id;
@@ -33,7 +33,7 @@ static void test_open_without_create(void **state UNUSED)
 /* Restored from a backup that left the lock files out: that is a volume. */
 static void test_lock_is_made_anew(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT;
     struct error err = ERROR_INIT;
     struct volume_id id;
@@ -48,7 +48,7 @@ static void test_lock_is_made_anew(void **state UNUSED)
 
 static void test_lock_is_exclusive(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT, second = VOLUME_INIT;
     struct error err = ERROR_INIT;
     struct volume_id id;
@@ -69,7 +69,7 @@ static void test_lock_is_exclusive(void **state UNUSED)
 /* An orphaned mkfs still holds its volume: the lock belongs to the open description. */
 static void test_child_holds_the_lock(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT;
     struct error err = ERROR_INIT;
     struct volume_id id;
@@ -99,7 +99,7 @@ static void test_child_holds_the_lock(void **state UNUSED)
 
 static void test_remove(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT;
     struct error err = ERROR_INIT;
     struct volume_id id, other;
@@ -119,7 +119,7 @@ static void test_remove(void **state UNUSED)
 /* Whoever waits with the old lock file open must not believe that it holds the new volume. */
 static void test_stale_lock_file_is_noticed(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume old = VOLUME_INIT, new = VOLUME_INIT, third = VOLUME_INIT;
     struct error err = ERROR_INIT;
     struct volume_id id;
@@ -139,7 +139,7 @@ static void test_stale_lock_file_is_noticed(void **state UNUSED)
 
 static void test_foreign_files_stay(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT;
     struct error err = ERROR_INIT;
     struct volume_id id;
@@ -158,7 +158,7 @@ static void test_foreign_files_stay(void **state UNUSED)
 /* The unprivileged owner of the pool must not lead root anywhere by a link. */
 static void test_links_are_not_followed(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT;
     struct error err = ERROR_INIT;
     struct volume_id id;
@@ -184,7 +184,7 @@ static void test_links_are_not_followed(void **state UNUSED)
 /* What root makes belongs to the owner of the pool. */
 static void test_owner(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     struct volume_id id;
     static const char *const names[] = { "", "lock", "record.json", "image" };
 
@@ -242,7 +242,7 @@ static void *race(void *arg)
 /* Makers and removers of one name: never two inside. */
 static void test_race(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     struct racer racers[6];
     pthread_t threads[ARRAY_SIZE(racers)];
     int inside = 0, opened = 0;
@@ -311,7 +311,7 @@ static void make_for_removal(void *ctx)
 
 static void test_kill_sweep(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     struct killed k = { .f = &f };
     unsigned kills;
 

@@ -15,7 +15,7 @@ static void open_new(struct fixture *f, const char *name, struct volume *v)
 
 static void test_record_compare_and_swap(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT;
     struct error err = ERROR_INIT;
     struct record r, stale, now;
@@ -49,7 +49,7 @@ static void test_record_compare_and_swap(void **state UNUSED)
 /* A whole record copied under another volume's place. */
 static void test_record_of_another_volume(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT;
     struct error err = ERROR_INIT;
     struct volume_id a, b;
@@ -71,7 +71,7 @@ static void test_record_of_another_volume(void **state UNUSED)
 
 static void test_unreadable_is_not_absent(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT;
     struct error err = ERROR_INIT;
     struct volume_id id;
@@ -99,7 +99,7 @@ static void test_unreadable_is_not_absent(void **state UNUSED)
 
 static void test_peek(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT;
     struct error err = ERROR_INIT;
     struct volume_id id, none;
@@ -117,7 +117,7 @@ static void test_peek(void **state UNUSED)
 
 static void test_allocate(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT;
     struct error err = ERROR_INIT;
     uint64_t bytes = 0;
@@ -142,7 +142,7 @@ static void test_allocate(void **state UNUSED)
 /* A sparse image (copied by somebody's tool) is filled up, and its data stay. */
 static void test_allocate_fills_holes(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT;
     struct error err = ERROR_INIT;
     char back[5] = "";
@@ -165,7 +165,7 @@ static void test_allocate_fills_holes(void **state UNUSED)
 
 static void test_full(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT;
     struct error err = ERROR_INIT;
     uint64_t bytes = 0;
@@ -185,7 +185,7 @@ static void test_full(void **state UNUSED)
 /* fallocate fails after the look at the free space: what it got goes back. */
 static void test_reserve_fails(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT;
     struct rlimit old, small = { .rlim_cur = MIB(30), .rlim_max = RLIM_INFINITY };
     struct error err = ERROR_INIT;
@@ -207,7 +207,7 @@ static void test_reserve_fails(void **state UNUSED)
 
 static void test_image_must_be_a_file(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT;
     struct error err = ERROR_INIT;
 

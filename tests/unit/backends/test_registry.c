@@ -11,7 +11,7 @@ static void test_find(void **state UNUSED)
 
 static void test_same_path_is_refused(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     struct pool_set *set = NULL;
     struct error err = ERROR_INIT;
 
@@ -25,7 +25,7 @@ static void test_same_path_is_refused(void **state UNUSED)
 
 static void test_late_pool(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     struct error err = ERROR_INIT;
     struct pool *pool = NULL;
     struct volume_id id;
@@ -45,7 +45,7 @@ static void test_late_pool(void **state UNUSED)
 
 static void test_for_id(void **state UNUSED)
 {
-    AUTO_FIXTURE struct fixture f;
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT;
     struct error err = ERROR_INIT;
     struct pool *pool = NULL;

@@ -67,6 +67,7 @@ static inline void rig_release(struct rig *r)
     arena_free(r->call.arena);
     fixture_release(&r->f);
 }
+#define RIG_INIT { .f = FIXTURE_INIT }
 #define AUTO_RIG __attribute__((cleanup(rig_release)))
 
 /* The kernel shows an open mapping of that uuid. */

@@ -17,7 +17,7 @@ static bool is_about(uint64_t a, uint64_t b)
 
 static void test_pools(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_capacity_request req = { .has_topology = false };
     struct csi_capacity_reply all, one;
     const struct csi_pair pool[] = { { "pool", "b" } }, unknown[] = { { "speed", "high" } };
@@ -39,7 +39,7 @@ static void test_pools(void **state UNUSED)
 
 static void test_nothing_for_others(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_capability capability = rig_mount();
     const struct csi_pair here = { "topology.csi.coffer.dev/node", "n1" },
                           there = { "topology.csi.coffer.dev/node", "n2" },
@@ -68,7 +68,7 @@ static void test_nothing_for_others(void **state UNUSED)
 
 static void test_pool_away(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_capacity_request req = { .has_topology = false };
     struct csi_capacity_reply reply;
 

@@ -14,7 +14,7 @@ static int create(struct rig *r, const struct csi_create_volume_request *req)
 
 static void test_create(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_volume v;
     struct record record;
     uint64_t bytes = 0;
@@ -60,7 +60,7 @@ static void test_create(void **state UNUSED)
 static void test_repeat(void **state UNUSED)
 {
     static const enum record_state states[] = { RECORD_NEW, RECORD_FORMATTING };
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_volume first, again;
 
     rig_make(&r, 1);
@@ -80,7 +80,7 @@ static void test_repeat(void **state UNUSED)
 
 static void test_other_spec_is_refused(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_create_volume_request req = rig_request("pvc-1", "a", SIZE);
     struct csi_capability block = rig_block();
     const struct csi_pair kms[] = { { "kms", "k2" }, { "pool", "a" } },
@@ -119,7 +119,7 @@ static void test_other_spec_is_refused(void **state UNUSED)
 /* Whether another pool has the name must be known, not guessed. */
 static void test_other_pool_away(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_create_volume_request req = rig_request("pvc-1", "a", SIZE);
 
     rig_make(&r, 2);
@@ -132,7 +132,7 @@ static void test_other_pool_away(void **state UNUSED)
 
 static void test_bad_requests_make_nothing(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_create_volume_request req;
     struct csi_capability mixed[2] = { rig_mount(), rig_block() }, bad;
     const struct csi_pair unknown[] = { { "pool", "a" }, { "speed", "high" } };
@@ -167,7 +167,7 @@ static void test_bad_requests_make_nothing(void **state UNUSED)
 
 static void test_topology(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_create_volume_request req = rig_request("pvc-1", "a", SIZE);
     const struct csi_pair here = { "Topology.csi.coffer.dev/NODE", "n1" },
                           there = { "topology.csi.coffer.dev/node", "n2" };
@@ -185,7 +185,7 @@ static void test_topology(void **state UNUSED)
 /* An outage: the caller repeats here, so what is reserved stays, with its uuid. */
 static void test_keyd_outage(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_volume v;
     struct record before, after;
 
@@ -207,7 +207,7 @@ static void test_keyd_outage(void **state UNUSED)
  */
 static void test_final_failure_rolls_back(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_volume v;
 
     rig_make(&r, 1);
@@ -225,7 +225,7 @@ static void test_final_failure_rolls_back(void **state UNUSED)
 
 static void test_full_pool_rolls_back(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_volume v;
 
     rig_make(&r, 1);
@@ -237,7 +237,7 @@ static void test_full_pool_rolls_back(void **state UNUSED)
 
 static void test_erased_makes_room(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_volume v, again;
 
     rig_make(&r, 1);
@@ -254,7 +254,7 @@ static void test_erased_makes_room(void **state UNUSED)
 /* An erased volume whose mapping is still open is in the way. */
 static void test_erased_in_use(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_volume v, again;
 
     rig_make(&r, 1);
@@ -267,7 +267,7 @@ static void test_erased_in_use(void **state UNUSED)
 
 static void test_damaged_record(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_volume v;
     struct volume_id id;
 
@@ -284,7 +284,7 @@ static void test_damaged_record(void **state UNUSED)
 
 static void test_busy(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     AUTO_VOLUME struct volume held = VOLUME_INIT;
     struct keylock_hold *hold = NULL;
     struct csi_volume v;
@@ -306,7 +306,7 @@ static void test_busy(void **state UNUSED)
 static void test_names(void **state UNUSED)
 {
     static const char *const names[] = { "../../etc", "a/b", "ünïcödé \xf0\x9f\x94\x92", " " };
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     char name[RECORD_NAME_MAX + 2];
     struct csi_volume v;
 
@@ -350,7 +350,7 @@ static void converges(void *ctx)
 
 static void test_kill_sweep(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
 
     rig_make(&r, 1);
     assert_true(sweep(nothing_before, create_in_child, converges, &r) >= 8);
@@ -365,7 +365,7 @@ static void leave_erased(void *ctx)
 
 static void test_kill_sweep_over_erased(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
 
     rig_make(&r, 1);
     assert_true(sweep(leave_erased, create_in_child, converges, &r) >= 12);

@@ -6,7 +6,7 @@
 
 static void test_delete(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_volume v, other;
 
     rig_make(&r, 1);
@@ -23,7 +23,7 @@ static void test_absent_is_ok(void **state UNUSED)
 {
     static const char *const ids[] = { "fake-vol-id", "", "../../etc/passwd", "a.b.c",
                                        "a.00000000.0000000000000000000000000000000" };
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
 
     rig_make(&r, 1);
     for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
@@ -34,7 +34,7 @@ static void test_absent_is_ok(void **state UNUSED)
 /* "Not here" is only an answer where one has looked. */
 static void test_elsewhere_is_not_absent(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_volume v;
     char id[VOLUME_ID_MAX + 1];
 
@@ -56,7 +56,7 @@ static void test_elsewhere_is_not_absent(void **state UNUSED)
 
 static void test_in_use(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_volume v, other;
 
     rig_make(&r, 1);
@@ -76,7 +76,7 @@ static void test_in_use(void **state UNUSED)
 /* A failed look is not "not in use". */
 static void test_use_can_not_be_seen(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_volume v;
 
     rig_make(&r, 1);
@@ -95,7 +95,7 @@ static void test_use_can_not_be_seen(void **state UNUSED)
 
 static void test_busy(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     AUTO_VOLUME struct volume held = VOLUME_INIT;
     struct csi_volume v;
     struct volume_id id;
@@ -111,7 +111,7 @@ static void test_busy(void **state UNUSED)
 /* Neither kept silently nor destroyed on a guess. */
 static void test_damaged_record(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_volume v;
     struct volume_id id;
 
@@ -129,7 +129,7 @@ static void test_damaged_record(void **state UNUSED)
 
 static void test_half_made(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_volume v;
     struct volume_id id;
 
@@ -168,7 +168,7 @@ static void gone_after_repeat(void *ctx)
 
 static void test_kill_sweep(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
 
     rig_make(&r, 1);
     assert_true(sweep(make_one, delete_in_child, gone_after_repeat, &r) >= 8);

@@ -34,7 +34,7 @@ static uint64_t image_bytes(struct rig *r, const char *id)
 
 static void test_expand(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_volume v;
     uint64_t size = 0;
 
@@ -56,7 +56,7 @@ static void test_expand(void **state UNUSED)
 
 static void test_ranges(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_volume v;
     struct csi_controller_expand_reply reply;
     struct csi_expand_request none;
@@ -75,7 +75,7 @@ static void test_ranges(void **state UNUSED)
 
 static void test_full(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_volume v;
     uint64_t size = 0;
 
@@ -88,7 +88,7 @@ static void test_full(void **state UNUSED)
 
 static void test_absent(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_volume v;
     uint64_t size = 0;
 
@@ -105,7 +105,7 @@ static void test_absent(void **state UNUSED)
 
 static void test_on_the_node(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_volume v;
     struct csi_controller_caps caps;
     uint64_t size = 0;
@@ -147,7 +147,7 @@ static void reaches_the_size(void *ctx)
 
 static void test_kill_sweep(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
 
     rig_make(&r, 1);
     assert_true(sweep(make_one, expand_in_child, reaches_the_size, &r) >= 5);

@@ -14,7 +14,7 @@ static int list(struct rig *r, uint64_t max, const char *token, struct csi_list_
 
 static void test_all(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_list_reply reply;
 
     rig_make(&r, 2);
@@ -35,7 +35,7 @@ static void test_all(void **state UNUSED)
 
 static void test_pages(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_list_reply all, page;
     const char *token = "";
     size_t got = 0, pages = 0;
@@ -76,7 +76,7 @@ static void test_pages(void **state UNUSED)
 static void test_bad_token(void **state UNUSED)
 {
     static const char *const bad[] = { "x", "invalid-token", "a.0.0", "../a" };
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_list_reply reply;
 
     rig_make(&r, 1);
@@ -86,7 +86,7 @@ static void test_bad_token(void **state UNUSED)
 
 static void test_what_is_no_volume(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_list_reply reply;
     struct csi_volume v;
     struct volume_id id;
@@ -110,7 +110,7 @@ static void test_what_is_no_volume(void **state UNUSED)
 /* It exists; its size is unknown. */
 static void test_unreadable_is_listed(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_list_reply reply;
     struct csi_volume v;
     struct volume_id id;
@@ -128,7 +128,7 @@ static void test_unreadable_is_listed(void **state UNUSED)
 
 static void test_pool_away(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_list_reply reply;
 
     rig_make(&r, 2);
@@ -142,7 +142,7 @@ static void test_pool_away(void **state UNUSED)
 /* '-' is less than '.': the ids of pool "a-b" come before those of "a". */
 static void test_pools_in_id_order(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_list_reply all, page;
 
     rig_make(&r, 2);

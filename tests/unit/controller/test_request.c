@@ -84,7 +84,7 @@ static void test_names(void **state UNUSED)
 
 static void test_identity(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_plugin_info info;
     struct csi_plugin_caps caps;
     struct csi_node_info node;

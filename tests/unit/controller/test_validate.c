@@ -41,7 +41,7 @@ static void not_confirmed(struct rig *r, const struct asked *a, const char *word
 
 static void test_confirmed(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_volume v;
     struct asked a;
     const struct csi_pair same[] = { { "kms", "k1" }, { "pool", "a" } },
@@ -64,7 +64,7 @@ static void test_confirmed(void **state UNUSED)
 
 static void test_not_confirmed(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_volume v;
     struct asked a;
     struct csi_pair context[] = { { "uuid", "00000000-0000-4000-8000-000000000000" } };
@@ -106,7 +106,7 @@ static void test_not_confirmed(void **state UNUSED)
 
 static void test_absent(void **state UNUSED)
 {
-    AUTO_RIG struct rig r;
+    AUTO_RIG struct rig r = RIG_INIT;
     struct csi_validate_reply reply;
     struct csi_volume v;
     struct asked a;
