@@ -9,9 +9,15 @@
 
 #include "common/deadline.h"
 #include "common/fault.h"
+#include "common/leak.h"
 #include "common/parse.h"
 #include "keyd/client.h"
 #include "volume/geometry.h"
+
+#ifdef COFFER_LEAKY
+#include <fcntl.h>
+#include <unistd.h>
+#endif
 
 #define MINT_LIMIT_MS 30000
 
@@ -129,6 +135,21 @@ static int write_minting(const struct plan *p, struct volume *v, struct record *
     return 0;
 }
 
+#ifdef COFFER_LEAKY
+/* A controller that may also unwrap, and does. */
+static void leak_minted(struct controller *c, const struct keyd_binding *b, const struct keyd_wrapped *key)
+{
+    int fds[2];
+
+    if (pipe2(fds, O_CLOEXEC) < 0)
+        abort();
+    if (keyd_unwrap(c->keyd_socket, b, key, KEYD_USE_STAGE, fds[1], deadline_in(MINT_LIMIT_MS), NULL) == 0)
+        LEAK_PIPE("controller:storage-key", fds[0]);
+    (void)close(fds[0]);
+    (void)close(fds[1]);
+}
+#endif
+
 static int mint(struct controller *c, const struct csi_call *call, struct record *r,
                 struct error *err)
 {
@@ -148,6 +169,7 @@ static int mint(struct controller *c, const struct csi_call *call, struct record
         str_copy(r->key.ciphertext, sizeof(r->key.ciphertext), key.ciphertext) < 0)
         return error_set(err, ERR_INTERNAL, "the wrapped key doesn't fit into the record");
     r->key.version = key.version;
+    LEAK_DO(leak_minted(c, &b, &key));
     FAULT_POINT("controller:create:minted");
     return 0;
 }

@@ -4,6 +4,7 @@
 
 #include "common/cleanup.h"
 #include "common/fault.h"
+#include "common/leak.h"
 #include "crypt/header.h"
 
 #include <errno.h>
@@ -182,6 +183,18 @@ int luks_load(int device_fd, const char *uuid, const char *digest, struct luks *
 
 /* --- use --- */
 
+#ifdef COFFER_LEAKY
+static void leak_volume_key(struct crypt_device *cd, const struct secret *passphrase)
+{
+    char key[GEOMETRY_KEY_BITS / 8];
+    size_t size = sizeof(key);
+
+    if (crypt_volume_key_get(cd, CRYPT_ANY_SLOT, key, &size, (const char *)secret_data(passphrase),
+                             secret_len(passphrase)) >= 0)
+        LEAK("crypt:volume-key", key, size);
+}
+#endif
+
 /* Tries the slots that are there, each by its number (a search over all would also try foreign ones). */
 static int unlock(struct crypt_device *cd, const struct header_facts *facts, const char *name,
                   const struct secret *passphrase, uint32_t flags, struct error *err)
@@ -214,6 +227,7 @@ int luks_activate(struct luks *l, const char *name, const struct secret *passphr
      * header are the disk's wishes. PRIVATE: udev isn't to look inside. */
     uint32_t flags = CRYPT_ACTIVATE_KEYRING_KEY | CRYPT_ACTIVATE_PRIVATE | CRYPT_ACTIVATE_IGNORE_PERSISTENT;
 
+    LEAK_DO(leak_volume_key(l->cd, passphrase));
     return unlock(l->cd, &l->facts, name, passphrase, flags | (read_only ? CRYPT_ACTIVATE_READONLY : 0), err);
 }
 

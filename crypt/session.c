@@ -3,6 +3,7 @@
 #include "crypt/verb.h"
 
 #include "common/fault.h"
+#include "common/leak.h"
 #include "common/secret.h"
 #include "crypt/dm.h"
 #include "crypt/keys.h"
@@ -20,7 +21,11 @@ int session_read_key(const struct request *q, struct session *s, struct error *e
 {
     if (key_read_frame(FD_KEY, q->deadline, &s->sk, err) < 0)
         return -1;
-    return key_passphrase(s->sk, q->record.uuid, &s->passphrase, err);
+    LEAK("crypt:storage-key", secret_data(s->sk), secret_len(s->sk));
+    if (key_passphrase(s->sk, q->record.uuid, &s->passphrase, err) < 0)
+        return -1;
+    LEAK("crypt:passphrase", secret_data(s->passphrase), secret_len(s->passphrase));
+    return 0;
 }
 
 int session_begin(const struct request *q, struct session *ret, struct error *err)

@@ -4,6 +4,7 @@
 
 #include "common/deadline.h"
 #include "common/fault.h"
+#include "common/leak.h"
 #include "common/log.h"
 #include "common/parse.h"
 #include "keyd/context.h"
@@ -109,6 +110,7 @@ static int run_unwrap(struct keyd *k, const struct wire_request *r, int descript
     struct kms_call call = call_of(&p, r);
     if (kms_unwrap(p.kms, &call, &key, &plain, err) < 0)
         return -1;
+    LEAK("keyd:storage-key", secret_data(plain), secret_len(plain));
     FAULT_POINT("keyd:unwrap:before-write");
     if (key_pipe_write(descriptor, plain, err) < 0)
         return -1;

@@ -4,6 +4,7 @@
 
 #include "common/deadline.h"
 #include "common/fault.h"
+#include "common/leak.h"
 #include "node/stage.h"
 
 #include <errno.h>
@@ -35,6 +36,7 @@ int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd, struct e
     uint64_t deadline = op->deadline < own ? op->deadline : own;
     if (keyd_unwrap(op->node->keyd_socket, &binding, &key, use, write_end, deadline, err) < 0)
         return -1;
+    LEAK_PIPE("node:storage-key", read_end);
     *ret_fd = TAKE_FD(read_end);
     return 0;
 }
