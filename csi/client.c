@@ -74,8 +74,10 @@ static void unary_init(struct unary *u, struct csi_client *c, const char *path, 
     grpc_metadata_array_init(&u->trailing);
     u->text = grpc_empty_slice();
     u->cq = grpc_completion_queue_create_for_pluck(NULL);
-    u->call = grpc_channel_create_call(c->channel, NULL, GRPC_PROPAGATE_DEFAULTS, u->cq,
-                                       grpc_slice_from_copied_string(path), NULL, deadline, NULL);
+    grpc_slice method = grpc_slice_from_copied_string(path);
+    u->call = grpc_channel_create_call(c->channel, NULL, GRPC_PROPAGATE_DEFAULTS, u->cq, method, NULL, deadline,
+                                       NULL);
+    grpc_slice_unref(method);
     grpc_slice slice = grpc_slice_from_copied_buffer(strbuf_text(body), body->len);
     u->request = grpc_raw_byte_buffer_create(&slice, 1);
     grpc_slice_unref(slice);
