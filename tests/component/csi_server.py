@@ -454,6 +454,8 @@ def memory_holds(pid, needle):
             if 'r' not in perms or '[v' in line:
                 continue
             start, end = (int(x, 16) for x in span.split('-'))
+            if end - start > 1 << 30:
+                continue  # a sanitizer's shadow
             with contextlib.suppress(OSError, ValueError, OverflowError):
                 mem.seek(start)
                 if needle in mem.read(end - start):
