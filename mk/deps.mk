@@ -1,0 +1,14 @@
+# Debian 12's packages: the one place that lists them. `make deps` installs what is missing (root), else prints the line.
+# Recipes that need them call `$(MAKE) deps` first and then make again, because mk/flags.mk looks at what is installed.
+DEPS_BUILD := gcc g++ make pkg-config git protobuf-compiler protobuf-c-compiler libprotobuf-c-dev libgrpc-dev libabsl-dev \
+  libc-ares-dev zlib1g-dev libcryptsetup-dev libdevmapper-dev libblkid-dev libjansson-dev libssl-dev libseccomp-dev \
+  libmd-dev libcmocka-dev
+DEPS_RUN := qemu-system-x86 busybox-static kmod cryptsetup-bin dmsetup e2fsprogs socat cpio zstd xz-utils binutils \
+  strace python3 util-linux mount procps ca-certificates
+DEPS_LINT := clang clang-tidy clang-format libclang-rt-14-dev universal-ctags cppcheck shellcheck
+
+.PHONY: deps
+deps: $(BUILD)/deps.stamp ## install the Debian packages that are missing (root; else the line to type)
+$(BUILD)/deps.stamp: mk/deps.mk tools/deps.sh
+	$(Q)tools/deps.sh $(DEPS_BUILD) $(DEPS_RUN) $(DEPS_LINT)
+	$(Q)mkdir -p $(@D) && touch $@

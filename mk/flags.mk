@@ -1,6 +1,7 @@
 # Compiler, profiles and libraries.
 #   release  optimised, the two gRPC daemons static-pie      test   the same with fault points compiled in
 #   asan     AddressSanitizer + UBSan, everything dynamic    leaky  test + places that leak a key on purpose
+#   fuzz     asan for libFuzzer (clang; make fuzz sets it)
 PROFILE ?= release
 BUILD ?= build
 B := $(BUILD)/$(PROFILE)
@@ -28,6 +29,8 @@ LDFLAGS_release := -Wl,-z,relro,-z,now
 LDFLAGS_test := $(LDFLAGS_release)
 LDFLAGS_leaky := $(LDFLAGS_release)
 LDFLAGS_asan := -fsanitize=address,undefined
+CFLAGS_fuzz := $(CFLAGS_asan) -fsanitize=fuzzer-no-link
+LDFLAGS_fuzz := $(LDFLAGS_asan)
 ALL_CFLAGS := -std=gnu11 $(WARN) $(CFLAGS_$(PROFILE)) $(CFLAGS)
 ALL_LDFLAGS := $(LDFLAGS_$(PROFILE)) $(LDFLAGS)
 
@@ -37,7 +40,7 @@ ABSL := $(patsubst /usr/lib/x86_64-linux-gnu/lib%.a,-l%,$(wildcard /usr/lib/x86_
 LIBS_GRPC_STATIC := -Wl,--no-warnings -lprotobuf-c -Wl,--start-group -lgrpc_unsecure -lgpr -lupb -laddress_sorting -lcares -lz \
   $(ABSL) -Wl,--end-group -lstdc++ -lm
 LIBS_GRPC_SHARED := -lprotobuf-c -lgrpc_unsecure -lgpr
-STATIC := $(if $(filter asan,$(PROFILE)),,1)
+STATIC := $(if $(filter asan fuzz,$(PROFILE)),,1)
 LIBS_GRPC := $(if $(STATIC),$(LIBS_GRPC_STATIC),$(LIBS_GRPC_SHARED))
 LIBS_COMMON := -ljansson -lmd -lpthread
 LIBS_CRYPT := -lcryptsetup -ldevmapper -lblkid -lcrypto -lseccomp

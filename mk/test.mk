@@ -25,3 +25,65 @@ $(foreach f,common volume backends csi keyd crypt controller node cofferctl,$(ev
 .PHONY: unit
 unit: $(UNIT) ## build and run the unit tests
 	$(Q)tests/run.py $(UNIT)
+
+# Fuzz targets: tests/fuzz/fuzz_X.c, seeds in corpus/X/, perhaps a dictionary X.dict. A target may use any folder.
+# $(B)/tests/fuzz/X replays the seeds, $(B)/tests/fuzz/X.libfuzzer looks for new ones (PROFILE=fuzz).
+FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ := $(FUZZ_NAMES:%=$(B)/tests/fuzz/%)
+FUZZ_LIBS := $(call lib,controller node cofferctl csi keyd crypt backends volume common tests/support)
+FUZZ_SYSLIBS = $(LIBS_GRPC) $(LIBS_CRYPT) $(LIBS_COMMON)
+FUZZ_LINK = $(CC) $(ALL_LDFLAGS) -pie $(1) -o $@ $(filter %.o,$^) -Wl,--start-group $(FUZZ_LIBS) -Wl,--end-group \
+  -Wl,--as-needed $(FUZZ_SYSLIBS)
+$(FUZZ): $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/fuzz_%.o $(B)/obj/tests/fuzz/replay.o $(FUZZ_LIBS)
+	@mkdir -p $(@D)
+	$(Q)$(call FUZZ_LINK)
+$(FUZZ:=.libfuzzer): $(B)/tests/fuzz/%.libfuzzer: $(B)/obj/tests/fuzz/fuzz_%.o $(FUZZ_LIBS)
+	@mkdir -p $(@D)
+	$(Q)$(call FUZZ_LINK,-fsanitize=fuzzer)
+
+# make again with the tests' profile (test, unless the command says another) and all processors
+TEST_PROFILE := $(if $(filter file,$(origin PROFILE)),test,$(PROFILE))
+JOBS ?= $(shell nproc)
+AGAIN = +$(Q)$(MAKE) --no-print-directory PROFILE=$(TEST_PROFILE) $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
+
+COMPONENT := $(filter-out %lib.py,$(wildcard tests/component/*.py))
+STORIES := $(shell e2e/run --names)
+CHECK_SUITES := $(COMPONENT) $(UNIT) $(foreach f,$(FUZZ_NAMES),"$(B)/tests/fuzz/$(f) tests/fuzz/corpus/$(f)")
+# the long ones first
+ALL_SUITES := $(STORIES:%="e2e/run %") e2e/vm/selftest.py e2e/sanity/wire.sh $(CHECK_SUITES)
+TEST_BIN := $(BIN) $(addprefix $(B)/,$(TEST_PROGRAMS))
+TEST_ENV = COFFER_BIN=$(abspath $(B)) COFFER_BUILD=$(abspath $(BUILD))
+
+.PHONY: check check-run fuzz fuzz-run test test-run e2e e2e-run
+check: ## unit and component tests, fuzz corpora (no root); PROFILE=asan works
+	$(AGAIN) check-run
+check-run: $(TEST_BIN) $(UNIT) $(FUZZ)
+	$(Q)$(TEST_ENV) tests/run.py --log $(BUILD)/log $(CHECK_SUITES)
+
+fuzz: ## look for new inputs: make fuzz T=name S=60 (T=all: one after the other)
+	$(if $(T),,$(error which one? make fuzz T=NAME S=SECONDS; NAME is one of: all $(FUZZ_NAMES)))
+	+$(Q)$(MAKE) --no-print-directory PROFILE=fuzz CC=clang -j$(JOBS) fuzz-run
+fuzz-run: $(patsubst %,$(B)/tests/fuzz/%.libfuzzer,$(if $(filter all,$(T)),$(FUZZ_NAMES),$(T)))
+	$(Q)tools/fuzz.sh $(BUILD) $(or $(S),60) $(patsubst $(B)/tests/fuzz/%.libfuzzer,%,$^)
+
+test: ## everything CI runs; sweeps are sampled to a quarter
+	$(Q)$(MAKE) --no-print-directory deps
+	$(AGAIN) test-run
+test-run: $(TEST_BIN) $(UNIT) $(FUZZ) leaky-bin
+	$(Q)$(TEST_ENV) COFFER_SAMPLE=$(or $(SAMPLE),4) tests/run.py --log $(BUILD)/log $(ALL_SUITES)
+
+e2e: ## list and run all stories whole, or one: make e2e STORY=name
+	$(Q)$(MAKE) --no-print-directory deps
+	$(AGAIN) e2e-run
+e2e-run: $(TEST_BIN) leaky-bin
+	$(Q)e2e/run --list
+ifdef STORY
+	$(Q)$(TEST_ENV) COFFER_SAMPLE=$(or $(SAMPLE),1) e2e/run $(STORY)
+else
+	$(Q)$(TEST_ENV) COFFER_SAMPLE=$(or $(SAMPLE),1) tests/run.py --timeout 14400 --log $(BUILD)/log $(STORIES:%="e2e/run %")
+endif
+
+# the build that leaks on purpose: its story must catch it
+.PHONY: leaky-bin
+leaky-bin:
+	+$(Q)$(MAKE) --no-print-directory PROFILE=leaky all

@@ -1,85 +1,147 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""tests/run.py [--jobs N] [--timeout S] PROGRAM...: runs test programs that speak TAP (cmocka does, with
-CMOCKA_MESSAGE_OUTPUT=TAP) and adds them up. A program may carry arguments: "path arg arg". Exit 0 when
-nothing failed; with STRICT=1 in the environment a suite that was skipped whole fails too.
-Last line: N passed, N failed, N skipped."""
+"""tests/run.py [--jobs N] [--timeout S] [--log DIR] SUITE...: runs test programs that speak TAP (cmocka does, with
+CMOCKA_MESSAGE_OUTPUT=TAP) and adds them up. A suite may carry arguments: "path arg arg"; start the long ones first.
+Its whole output goes to DIR/NAME.log. Exit 0 when nothing failed; with STRICT=1 in the environment a suite that was
+skipped whole fails too. Last line: N passed, N failed, N skipped."""
+import argparse
 import concurrent.futures
+import dataclasses
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
 
 LINE = re.compile(r'^(not )?ok\b[ \t]*\d*[ \t]*-?[ \t]*(.*)$')
+PLAN = re.compile(r'^1\.\.(\d+)\s*$')
 SKIP = re.compile(r'#\s*SKIP\b\s*(.*)$', re.I)
+SKIPPED_WHOLE = 77
+SLOW_SECONDS = 20
 
 
-def parse(text):
-    """TAP -> (passed, [failed names], [(name, reason)])"""
-    passed, failed, skipped = 0, [], []
-    for line in text.splitlines():
-        m = LINE.match(line)
-        if not m:
-            continue
-        skip = SKIP.search(m.group(2))
-        if skip:
-            skipped.append((m.group(2)[:skip.start()].strip(' -'), skip.group(1)))
-        elif m.group(1):
-            failed.append(m.group(2))
-        else:
-            passed += 1
-    return passed, failed, skipped
+@dataclasses.dataclass
+class Result:
+    suite: str
+    output: str = ''
+    seconds: float = 0
+    passed: int = 0
+    failed: list = dataclasses.field(default_factory=list)  # names
+    skipped: list = dataclasses.field(default_factory=list)  # (name, reason)
+
+    def read(self, text):
+        """Counts TAP lines; returns how many tests the plan promised, or None."""
+        plan = None
+        for line in text.splitlines():
+            if p := PLAN.match(line):
+                plan = (plan or 0) + int(p.group(1))
+            if not (m := LINE.match(line)):
+                continue
+            skip = SKIP.search(m.group(2))
+            if skip:
+                self.skipped.append((m.group(2)[:skip.start()].strip(' -'), skip.group(1)))
+            elif m.group(1):
+                self.failed.append(m.group(2))
+            else:
+                self.passed += 1
+        return plan
+
+    def count(self):
+        return self.passed + len(self.failed) + len(self.skipped)
 
 
-def run(command, timeout):
-    started = time.monotonic()
-    env = dict(os.environ, CMOCKA_MESSAGE_OUTPUT='TAP')
+def start(suite):
+    return subprocess.Popen(shlex.split(suite), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, env=dict(os.environ, CMOCKA_MESSAGE_OUTPUT='TAP'),
+                            start_new_session=True)
+
+
+def finish(process, timeout):
+    """(output, exit code or what happened instead)"""
     try:
-        p = subprocess.run(shlex.split(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                           stderr=subprocess.STDOUT, timeout=timeout, env=env, check=False)
-        out, code = p.stdout.decode(errors='replace'), p.returncode
-    except subprocess.TimeoutExpired as e:
-        out, code = (e.stdout or b'').decode(errors='replace'), f'no end within {timeout} s'
+        out, _ = process.communicate(timeout=timeout)
+        return out, process.returncode
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, _ = process.communicate()
+        return out, f'no end within {timeout} s'
+
+
+def run(suite, timeout):
+    result, started, process = Result(suite), time.monotonic(), None
+    try:
+        process = start(suite)
+        out, code = finish(process, timeout)
     except OSError as e:
-        out, code = str(e), 'it could not be started'
-    passed, failed, skipped = parse(out)
-    if code not in (0, 77) and not failed:
-        failed.append(f'{command}: exit {code}')
-    if not passed and not failed and not skipped:
-        failed.append(f'{command}: ran no test (exit {code})')
-    return command, out, passed, failed, skipped, time.monotonic() - started
+        out, code = b'', f'could not be started: {e}'
+    result.output = out.decode(errors='replace')
+    plan = result.read(result.output)
+    if code not in (0, SKIPPED_WHOLE) and not result.failed:
+        result.failed.append(f'{suite}: exit {code}')
+    if result.count() == 0:
+        result.failed.append(f'{suite}: ran no test (exit {code})')
+    elif plan is not None and plan != result.count() and not result.failed:
+        result.failed.append(f'{suite}: planned {plan} tests, ran {result.count()}')
+    result.seconds = time.monotonic() - started
+    return result
+
+
+def short_name(suite):
+    program, *arguments = shlex.split(suite)
+    path = os.path.relpath(program)
+    return ' '.join([path, *arguments])
+
+
+def keep_log(folder, result):
+    name = re.sub(r'[^A-Za-z0-9._-]+', '_', short_name(result.suite))
+    with open(os.path.join(folder, f'{name}.log'), 'w', encoding='utf-8') as f:
+        f.write(result.output)
+
+
+def show(result):
+    print(f'{"FAIL" if result.failed else "ok":4}  {short_name(result.suite)}: {result.passed} passed, '
+          f'{len(result.failed)} failed, {len(result.skipped)} skipped, {result.seconds:.1f} s')
+    for test, reason in result.skipped:
+        print(f'      skipped {test}: {reason}')
+    if result.failed:
+        print('\n'.join('      failed ' + f for f in result.failed))
+        print('\n'.join('      | ' + line for line in result.output.splitlines()[-60:]))
+    sys.stdout.flush()
+
+
+def options(argv):
+    p = argparse.ArgumentParser(allow_abbrev=False, usage=__doc__)
+    p.add_argument('--jobs', type=int, default=min(4, os.cpu_count() or 1))
+    p.add_argument('--timeout', type=float, default=3000)
+    p.add_argument('--log')
+    p.add_argument('suites', nargs='+')
+    return p.parse_args(argv)
 
 
 def main(argv):
-    jobs, timeout = 2, 3000
-    while argv and argv[0].startswith('--'):
-        name, value = argv[0], int(argv[1])
-        if name == '--jobs':
-            jobs = value
-        elif name == '--timeout':
-            timeout = value
-        else:
-            sys.exit(f'run.py: unknown flag {name}')
-        argv = argv[2:]
+    opts, results, started = options(argv), [], time.monotonic()
     strict = os.environ.get('STRICT') == '1'
-    total = [0, 0, 0]
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        for command, out, passed, failed, skipped, took in pool.map(lambda c: run(c, timeout), argv):
-            if strict and skipped and not passed and not failed:
-                failed.append(f'{command}: the whole suite was skipped and STRICT=1')
-            total = [total[0] + passed, total[1] + len(failed), total[2] + len(skipped)]
-            name = os.path.relpath(command.split()[0]) + command[len(command.split()[0]):]
-            print(f'{"FAIL" if failed else "ok":4}  {name}: {passed} passed, {len(failed)} failed, '
-                  f'{len(skipped)} skipped, {took:.1f} s', flush=True)
-            for test, reason in skipped:
-                print(f'      skipped {test}: {reason}')
-            if failed:
-                print('\n'.join('      failed ' + f for f in failed))
-                print('\n'.join('      | ' + line for line in out.splitlines()[-60:]), flush=True)
-    print('%d passed, %d failed, %d skipped' % tuple(total))
-    return 1 if total[1] else 0
+    if opts.log:
+        os.makedirs(opts.log, exist_ok=True)
+    with concurrent.futures.ThreadPoolExecutor(opts.jobs) as pool:
+        work = [pool.submit(run, suite, opts.timeout) for suite in opts.suites]
+        for done in concurrent.futures.as_completed(work):
+            result = done.result()
+            if strict and len(result.skipped) == result.count():
+                result.failed.append(f'{result.suite}: the whole suite was skipped and STRICT=1')
+            if opts.log:
+                keep_log(opts.log, result)
+            show(result)
+            results.append(result)
+    slow = sorted((r for r in results if r.seconds >= SLOW_SECONDS), key=lambda r: -r.seconds)
+    if slow:
+        print('slow: ' + ', '.join(f'{short_name(r.suite)} {r.seconds:.0f} s' for r in slow[:8]))
+    print(f'{len(results)} suites in {time.monotonic() - started:.0f} s')
+    failed = sum(len(r.failed) for r in results)
+    print(f'{sum(r.passed for r in results)} passed, {failed} failed, {sum(len(r.skipped) for r in results)} skipped')
+    return 1 if failed else 0
 
 
 sys.exit(main(sys.argv[1:]))
