@@ -49,20 +49,32 @@ void dm_names_list_release(struct dm_names_list *l)
     *l = (struct dm_names_list){ .names = NULL, .n = 0 };
 }
 
-/* A task that was told its device and has run. NULL with *err set; ENXIO is ERR_NOT_FOUND. */
-static struct dm_task *run_task(int type, const char *name, int (*prepare)(struct dm_task *), struct error *err)
+static struct dm_task *new_task(int type, const char *name, int (*prepare)(struct dm_task *), struct error *err)
 {
-    AUTO_DM_TASK struct dm_task *task = dm_task_create(type);
-    int e;
+    AUTO_DM_TASK struct dm_task *task = NULL;
 
     last_words[0] = '\0';
     dm_log_with_errno_init(keep_words); /* libcryptsetup installs its own and takes it away again */
-    if (task == NULL || (name != NULL && !dm_task_set_name(task, name)) || !dm_task_secure_data(task) ||
-        (prepare != NULL && !prepare(task))) {
-        (void)error_set(err, ERR_EXHAUSTED, "device-mapper: no task could be made: %s", last_words);
+    task = dm_task_create(type);
+    if (task == NULL) {
+        (void)error_set(err, ERR_UNAVAILABLE, "device-mapper can't be used on this machine: %s", last_words);
         return NULL;
     }
-    if (dm_task_run(task))
+    if ((name != NULL && !dm_task_set_name(task, name)) || !dm_task_secure_data(task) ||
+        (prepare != NULL && !prepare(task))) {
+        (void)error_set(err, ERR_INTERNAL, "device-mapper: a request can't be prepared: %s", last_words);
+        return NULL;
+    }
+    return TAKE_PTR(task);
+}
+
+/* A task that was told its device and has run. NULL with *err set; ENXIO is ERR_NOT_FOUND. */
+static struct dm_task *run_task(int type, const char *name, int (*prepare)(struct dm_task *), struct error *err)
+{
+    AUTO_DM_TASK struct dm_task *task = new_task(type, name, prepare, err);
+    int e;
+
+    if (task == NULL || dm_task_run(task))
         return TAKE_PTR(task);
     e = dm_task_get_errno(task);
     if (e == ENXIO)

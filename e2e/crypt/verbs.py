@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""e2e/crypt/verbs.py: drives coffer-crypt directly, on a loop device and real dm-crypt. Needs root, so run it
-by e2e/vm/vm-or-native; COFFER_BIN names the folder of the (test) build. Speaks TAP."""
-import hashlib
+# story: timeout=900
+"""crypt-verbs: coffer-crypt driven directly, verb by verb, on a loop device and real dm-crypt. `make e2e
+STORY=crypt-verbs` runs it; COFFER_BIN names the folder of the (test) build. Speaks TAP."""
 import json
 import os
 import subprocess
