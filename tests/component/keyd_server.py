@@ -136,7 +136,11 @@ class Keyd:
             time.sleep(0.01)
 
     def __enter__(self):
-        return self.wait_ready()
+        try:
+            return self.wait_ready()
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __exit__(self, *_):
         if self.p.poll() is None:
