@@ -191,3 +191,16 @@ void flags_help(const struct flag *table, size_t n, const char *usage, FILE *to)
         (void)fputc('\n', to);
     }
 }
+
+void flags_answer(const struct flag *table, size_t n, int argc, char **argv, const char *program,
+                  const char *usage)
+{
+    int i = 1;
+
+    while (i < argc && !is_help(argv[i]))
+        i++;
+    if (i < argc && strcmp(argv[i], "--version") == 0)
+        (void)printf("%s %s\n", program, COFFER_VERSION);
+    else
+        flags_help(table, n, usage, stdout);
+}

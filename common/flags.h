@@ -32,6 +32,9 @@ struct flag {
  * --help or --version was asked for (nothing else is then guaranteed). */
 int flags_parse(const struct flag *table, size_t n, int argc, char **argv, int *ret_first,
                 bool *ret_help, struct error *err) MUST_CHECK;
+/* What a daemon does when help was asked for: the first of --help and --version is answered on stdout. */
+void flags_answer(const struct flag *table, size_t n, int argc, char **argv, const char *program,
+                  const char *usage);
 void flags_help(const struct flag *table, size_t n, const char *usage, FILE *to);
 
 #endif

@@ -93,14 +93,6 @@ static int serve(const struct options *o, struct keyd *keyd, struct error *err)
     return 0;
 }
 
-static void print_help(const char *asked)
-{
-    if (strcmp(asked, "--version") == 0)
-        (void)printf("coffer-keyd %s\n", COFFER_VERSION);
-    else
-        flags_help(flags, ARRAY_SIZE(flags), "usage: coffer-keyd --peer UID:GID --allow OPS [flags]", stdout);
-}
-
 static int usage_error(const struct error *err)
 {
     (void)fprintf(stderr, "coffer-keyd: %s\n", err->msg);
@@ -117,7 +109,8 @@ int main(int argc, char **argv)
         flags_parse(flags, ARRAY_SIZE(flags), argc, argv, &first, &help, &err) < 0)
         return usage_error(&err);
     if (help) {
-        print_help(argv[argc - 1]);
+        flags_answer(flags, ARRAY_SIZE(flags), argc, argv, "coffer-keyd",
+                     "usage: coffer-keyd --peer UID:GID --allow OPS [flags]");
         return 0;
     }
     if (first < argc) {

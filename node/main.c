@@ -19,7 +19,7 @@
 struct options {
     const char *endpoint, *admin_endpoint, *config, *keyd_socket, *crypt_helper, *device_dir;
     const char *driver_name, *node_id, *expand, *log_level, *log_format;
-    bool host_network, version;
+    bool host_network;
 };
 
 static int usage_error(const struct error *err)
@@ -52,7 +52,6 @@ static int parse_options(struct options *o, int argc, char **argv, bool *ret_don
         { "log-level", NULL, FLAG_STRING, &o->log_level, "info", "least important line",
           "error|warn|info|debug" },
         { "log-format", NULL, FLAG_STRING, &o->log_format, "text", "shape of a line", "text|json" },
-        { "version", NULL, FLAG_BOOL, &o->version, "false", "print the version and exit", NULL },
     };
     int first = 0;
     bool help = false;
@@ -60,10 +59,8 @@ static int parse_options(struct options *o, int argc, char **argv, bool *ret_don
     if (flags_parse(flags, ARRAY_SIZE(flags), argc, argv, &first, &help, err) < 0)
         return -1;
     if (help)
-        flags_help(flags, ARRAY_SIZE(flags), "usage: coffer-node [flags]", stdout);
-    if (o->version && !help)
-        printf("coffer-node %s\n", COFFER_VERSION);
-    *ret_done = help || o->version;
+        flags_answer(flags, ARRAY_SIZE(flags), argc, argv, "coffer-node", "usage: coffer-node [flags]");
+    *ret_done = help;
     if (!*ret_done && first < argc)
         return error_set(err, ERR_INVALID, "unexpected argument '%s'", argv[first]);
     return 0;
