@@ -86,6 +86,14 @@ static bool wanted(unsigned part, unsigned parts)
     return part == ANY || (part & parts) != 0;
 }
 
+/* Allows the call when its argument number `arg` is exactly that. */
+static int allow_equal(scmp_filter_ctx f, int nr, unsigned int arg, scmp_datum_t value)
+{
+    const struct scmp_arg_cmp only = { .arg = arg, .op = SCMP_CMP_EQ, .datum_a = value };
+
+    return seccomp_rule_add_array(f, SCMP_ACT_ALLOW, nr, 1, &only);
+}
+
 static int allow_calls(scmp_filter_ctx f, unsigned parts)
 {
     int r = 0;
@@ -96,12 +104,11 @@ static int allow_calls(scmp_filter_ctx f, unsigned parts)
     }
     for (size_t i = 0; i < ARRAY_SIZE(ioctls) && r == 0; i++) {
         if (wanted(ioctls[i].part, parts))
-            r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_EQ, ioctls[i].request));
+            r = allow_equal(f, SCMP_SYS(ioctl), 1, ioctls[i].request);
     }
     for (size_t i = 0; i < ARRAY_SIZE(keyctls) && r == 0; i++) {
         if (wanted(KEYED, parts))
-            r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(keyctl), 1,
-                                 SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)keyctls[i]));
+            r = allow_equal(f, SCMP_SYS(keyctl), 0, (scmp_datum_t)keyctls[i]);
     }
     return r;
 }
