@@ -200,6 +200,7 @@ static enum step try_open(int root, const char *place, bool create, struct volum
     step = open_lock(root, place, dir, create, &lock, err);
     if (step != STEP_DONE)
         return step;
+    FAULT_POINT("file:open:lock");
     if (fs_flock(lock, "the volume's lock", err) < 0)
         return STEP_FAILED;
     step = still_there(dir, lock, err);

@@ -81,6 +81,7 @@ static inline void fixture_make(struct fixture *f, size_t n_pools)
 static inline void fixture_release(struct fixture *f)
 {
     pool_set_free(f->set);
+    f->set = NULL;
     tmpdir_remove(&f->dir);
 }
 #define FIXTURE_INIT { .dir = { .path = "", .fd = -1 }, .set = NULL }
@@ -154,22 +155,40 @@ static inline bool exists(const char *path)
 }
 
 #ifdef COFFER_FAULT
-static inline int sweep_child(const char *faults, unsigned n, int (*step)(void *ctx), void *ctx)
+static inline const char *fault_path(const char *faults, const char *ending)
 {
-    char path[4096];
+    static _Thread_local char path[4096];
+
+    (void)snprintf(path, sizeof(path), "%s/%s.%s", faults, program_invocation_short_name, ending);
+    return path;
+}
+
+/* Arms the fault points of this process (and of children that it makes now). */
+static inline bool fault_arm(const char *faults, const char *text)
+{
+    FILE *f;
+
+    (void)unlink(fault_path(faults, "trace"));
+    f = fopen(fault_path(faults, "arm"), "we");
+    return f != NULL && fprintf(f, "%s\n", text) > 0 && fclose(f) == 0 &&
+           setenv("COFFER_FAULT_DIR", faults, 1) == 0;
+}
+
+static inline void fault_disarm(const char *faults)
+{
+    (void)unlink(fault_path(faults, "arm"));
+    (void)unsetenv("COFFER_FAULT_DIR");
+}
+
+/* Runs `step` in an armed child; its wait status. */
+static inline int fault_child(const char *faults, const char *arm, int (*step)(void *ctx), void *ctx)
+{
     int status = 0;
     pid_t child = fork();
 
     assert_true(child >= 0);
     if (child == 0) {
-        FILE *f;
-
-        (void)snprintf(path, sizeof(path), "%s/%s.trace", faults, program_invocation_short_name);
-        (void)unlink(path);
-        (void)snprintf(path, sizeof(path), "%s/%s.arm", faults, program_invocation_short_name);
-        f = fopen(path, "we");
-        if (f == NULL || fprintf(f, "kill %u\n", n) < 0 || fclose(f) != 0 ||
-            setenv("COFFER_FAULT_DIR", faults, 1) < 0)
+        if (!fault_arm(faults, arm))
             _exit(99);
         _exit(step(ctx) < 0 ? 1 : 0);
     }
@@ -185,10 +204,12 @@ static inline unsigned sweep(void (*before)(void *ctx), int (*step)(void *ctx),
     AUTO_TMPDIR struct tmpdir faults = tmpdir_make();
 
     for (unsigned n = 1;; n++) {
+        char arm[32];
         int status;
 
+        (void)snprintf(arm, sizeof(arm), "kill %u", n);
         before(ctx);
-        status = sweep_child(faults.path, n, step, ctx);
+        status = fault_child(faults.path, arm, step, ctx);
         if (!WIFSIGNALED(status) && (!WIFEXITED(status) || WEXITSTATUS(status) != 0))
             fail_msg("kill %u: the child failed (status %x)", n, (unsigned)status);
         after(ctx);

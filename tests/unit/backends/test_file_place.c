@@ -172,7 +172,14 @@ static void test_links_are_not_followed(void **state UNUSED)
     assert_int_equal(volume_open(f.set->pools[0], &id, false, &v, &err), -1);
     assert_int_not_equal(err.code, ERR_NOT_FOUND);
     assert_int_equal(unlink(shard), 0);
-    assert_int_equal(rename(tmpdir_path(&f.dir, "moved"), shard), 0);
+    /* inside the pool too */
+    assert_int_equal(rename(tmpdir_path(&f.dir, "moved"), tmpdir_path(&f.dir, "a/volumes/moved")),
+                     0);
+    assert_int_equal(symlink("moved", shard), 0);
+    assert_int_equal(volume_open(f.set->pools[0], &id, false, &v, &err), -1);
+    assert_int_not_equal(err.code, ERR_NOT_FOUND);
+    assert_int_equal(unlink(shard), 0);
+    assert_int_equal(rename(tmpdir_path(&f.dir, "a/volumes/moved"), shard), 0);
     assert_int_equal(unlink(place_path(&f, &id, "lock")), 0);
     assert_int_equal(symlink("record.json", place_path(&f, &id, "lock")), 0);
     assert_fails(volume_open(f.set->pools[0], &id, false, &v, &err), err, ERR_DATA_LOSS);
@@ -265,6 +272,104 @@ static void test_race(void **state UNUSED)
 }
 
 #ifdef COFFER_FAULT
+static void make_place(struct fixture *f, const struct volume_id *id)
+{
+    AUTO_VOLUME struct volume v = VOLUME_INIT;
+    struct error err = ERROR_INIT;
+
+    assert_ok(volume_open(f->set->pools[0], id, true, &v, &err), err);
+}
+
+/* ---- the lock file changes between open and flock ---- */
+
+struct opener {
+    struct fixture *f;
+    struct volume_id id;
+    struct volume v;
+    struct error err;
+    int result;
+};
+
+static void *open_paused(void *arg)
+{
+    struct opener *o = arg;
+
+    o->result = volume_open(o->f->set->pools[0], &o->id, false, &o->v, &o->err);
+    return NULL;
+}
+
+static void put_lock(const struct fixture *f, const struct volume_id *id)
+{
+    int fd = open(place_path(f, id, "lock"), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+    assert_true(fd >= 0);
+    (void)close(fd);
+}
+
+static void replace_lock(const struct fixture *f, const struct volume_id *id)
+{
+    assert_int_equal(unlink(place_path(f, id, "lock")), 0);
+    put_lock(f, id);
+}
+
+static void replace_place(const struct fixture *f, const struct volume_id *id)
+{
+    assert_int_equal(unlink(place_path(f, id, "lock")), 0);
+    assert_int_equal(rmdir(place_path(f, id, "")), 0);
+    assert_int_equal(mkdir(place_path(f, id, ""), 0700), 0);
+    put_lock(f, id);
+}
+
+static void remove_all(const struct fixture *f, const struct volume_id *id)
+{
+    assert_int_equal(unlink(place_path(f, id, "lock")), 0);
+    assert_int_equal(rmdir(place_path(f, id, "")), 0);
+}
+
+static void open_while(struct opener *o,
+                       void (*change)(const struct fixture *, const struct volume_id *))
+{
+    AUTO_TMPDIR struct tmpdir faults = tmpdir_make();
+    pthread_t thread;
+
+    make_place(o->f, &o->id);
+    o->v = (struct volume)VOLUME_INIT;
+    o->err = (struct error)ERROR_INIT;
+    assert_true(fault_arm(faults.path, "pause file:open:lock"));
+    assert_int_equal(pthread_create(&thread, NULL, open_paused, o), 0);
+    for (int i = 0; i < 1000 && !exists(fault_path(faults.path, "paused")); i++)
+        (void)usleep(10000);
+    assert_true(exists(fault_path(faults.path, "paused")));
+    change(o->f, &o->id);
+    (void)unlink(fault_path(faults.path, "arm"));
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    fault_disarm(faults.path);
+}
+
+static void test_lock_changes_before_flock(void **state UNUSED)
+{
+    static void (*const changes[])(const struct fixture *,
+                                   const struct volume_id *) = { replace_lock, replace_place };
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
+    struct opener o = { .f = &f };
+
+    fixture_make(&f, 1);
+    o.id = fixture_id(&f, 0, "pvc-1");
+    for (size_t i = 0; i < ARRAY_SIZE(changes); i++) {
+        struct stat held, there;
+
+        open_while(&o, changes[i]);
+        assert_ok(o.result, o.err);
+        assert_int_equal(fstat(o.v.lock_fd, &held), 0);
+        assert_int_equal(stat(place_path(&f, &o.id, "lock"), &there), 0);
+        assert_true(held.st_ino == there.st_ino && held.st_nlink == 1);
+        volume_close(&o.v);
+    }
+    open_while(&o, remove_all);
+    assert_int_equal(o.result, -1);
+    assert_int_equal(o.err.code, ERR_NOT_FOUND);
+}
+
 struct killed {
     struct fixture *f;
     struct volume_id id;
@@ -338,6 +443,7 @@ int main(void)
         cmocka_unit_test(test_owner),
         cmocka_unit_test(test_race),
 #ifdef COFFER_FAULT
+        cmocka_unit_test(test_lock_changes_before_flock),
         cmocka_unit_test(test_kill_sweep),
 #endif
     };

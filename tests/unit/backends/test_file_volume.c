@@ -2,8 +2,12 @@
 #include "common/base.h"
 #include "tests/unit/backends/fixture.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/statvfs.h>
 
 static void open_new(struct fixture *f, const char *name, struct volume *v)
 {
@@ -12,6 +16,23 @@ static void open_new(struct fixture *f, const char *name, struct volume *v)
 
     assert_ok(volume_open(f->set->pools[0], &id, true, v, &err), err);
 }
+
+#ifdef COFFER_FAULT
+static int run_shell(const char *directory, const char *command)
+{
+    int status = -1;
+    pid_t child = fork();
+
+    if (child == 0) {
+        if (chdir(directory) == 0)
+            (void)execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+        _exit(127);
+    }
+    if (waitpid(child, &status, 0) != child)
+        return -1;
+    return status;
+}
+#endif
 
 static void test_record_compare_and_swap(void **state UNUSED)
 {
@@ -182,6 +203,106 @@ static void test_full(void **state UNUSED)
     assert_int_equal(bytes, MIB(20));
 }
 
+#ifdef COFFER_FAULT
+/* A hopeless request doesn't fill the file system before it fails. */
+static void test_hopeless_request_takes_nothing(void **state UNUSED)
+{
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
+    AUTO_TMPDIR struct tmpdir faults = tmpdir_make();
+    AUTO_VOLUME struct volume v = VOLUME_INIT;
+    AUTO_FREE char *trace = NULL;
+    struct error err = ERROR_INIT;
+
+    fixture_make(&f, 1);
+    open_new(&f, "pvc-1", &v);
+    assert_true(fault_arm(faults.path, "record"));
+    assert_fails(v.pool->ops->allocate(&v, GIB(1024) * 64, &err), err, ERR_EXHAUSTED);
+    fault_disarm(faults.path);
+    trace = tmpdir_read(&faults, "test_file_volume.trace");
+    assert_non_null(trace);
+    assert_non_null(strstr(trace, "file:allocate:made"));
+    assert_null(strstr(trace, "file:allocate:reserve"));
+}
+
+/* ---- somebody else takes the space between the look and fallocate ---- */
+
+static void *allocate_paused(void *arg)
+{
+    struct volume *v = arg;
+    static struct error err;
+
+    err = (struct error)ERROR_INIT;
+    (void)!v->pool->ops->allocate(v, MIB(70), &err);
+    return &err;
+}
+
+static uint64_t free_bytes(const char *path)
+{
+    struct statvfs st;
+
+    return statvfs(path, &st) < 0 ? 0 : (uint64_t)st.f_bavail * st.f_frsize;
+}
+
+/* Runs in a child: 0, 77 (can't be shown here), or the number of what was wrong. */
+static int lose_the_race(const char *mkfs)
+{
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
+    AUTO_TMPDIR struct tmpdir faults = tmpdir_make(), mount_dir = tmpdir_make();
+    AUTO_VOLUME struct volume v = VOLUME_INIT;
+    struct error *err = NULL;
+    uint64_t before, bytes = 0;
+    pthread_t thread;
+    char command[4096];
+    int fd;
+
+    (void)snprintf(command, sizeof(command), "%s && mount -o loop %s/disk %s", mkfs, faults.path,
+                   mount_dir.path);
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        run_shell(faults.path, command) != 0 || setenv("TMPDIR", mount_dir.path, 1) < 0)
+        return 77;
+    fixture_make(&f, 1);
+    open_new(&f, "pvc-1", &v);
+    if (v.pool->ops->allocate(&v, MIB(20), &(struct error)ERROR_INIT) < 0)
+        return 1;
+    before = free_bytes(mount_dir.path);
+    if (before < MIB(60) || !fault_arm(faults.path, "pause file:allocate:reserve") ||
+        pthread_create(&thread, NULL, allocate_paused, &v) != 0)
+        return 2;
+    for (int i = 0; i < 1000 && !exists(fault_path(faults.path, "paused")); i++)
+        (void)usleep(10000);
+    fd = open(tmpdir_path(&mount_dir, "other"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || fallocate(fd, 0, 0, (off_t)(before - MIB(30))) < 0)
+        return 3;
+    fault_disarm(faults.path);
+    if (pthread_join(thread, (void **)&err) != 0 || err->code != ERR_EXHAUSTED)
+        return 4;
+    if (v.pool->ops->allocated(&v, &bytes, err) < 0 || bytes != MIB(20))
+        return 5;
+    if (free_bytes(mount_dir.path) < MIB(29))
+        return 6;
+    (void)close(fd);
+    (void)unlink(tmpdir_path(&mount_dir, "other"));
+    volume_close(&v);
+    fixture_release(&f);
+    (void)umount2(mount_dir.path, MNT_DETACH);
+    return 0;
+}
+
+static void test_space_is_taken_meanwhile(void **state UNUSED)
+{
+    int status;
+    pid_t child = fork();
+
+    if (child == 0)
+        _exit(lose_the_race("truncate -s 128M disk && mkfs.ext4 -q -m 0 disk"));
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77)
+        skip();
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+#endif
+
 /* fallocate fails after the look at the free space: what it got goes back. */
 static void test_reserve_fails(void **state UNUSED)
 {
@@ -235,6 +356,10 @@ int main(void)
         cmocka_unit_test(test_allocate),
         cmocka_unit_test(test_allocate_fills_holes),
         cmocka_unit_test(test_full),
+#ifdef COFFER_FAULT
+        cmocka_unit_test(test_hopeless_request_takes_nothing),
+        cmocka_unit_test(test_space_is_taken_meanwhile),
+#endif
         cmocka_unit_test(test_reserve_fails),
         cmocka_unit_test(test_image_must_be_a_file),
     };

@@ -166,6 +166,24 @@ static void gone_after_repeat(void *ctx)
     assert_true(rig_is_gone(ctx, rig_id(ctx, 0, "pvc-1")));
 }
 
+/* From the first irrevocable step on nobody may use the volume, whenever the rest follows. */
+static void test_says_erased_first(void **state UNUSED)
+{
+    AUTO_RIG struct rig r = RIG_INIT;
+    AUTO_TMPDIR struct tmpdir faults = tmpdir_make();
+    struct volume_id id;
+    int status;
+
+    rig_make(&r, 1);
+    make_one(&r);
+    id = fixture_id(&r.f, 0, "pvc-1");
+    status = fault_child(faults.path, "kill controller:delete:erased", delete_in_child, &r);
+    assert_true(WIFSIGNALED(status));
+    assert_true(exists(place_path(&r.f, &id, "image")));
+    assert_int_equal(rig_record(&r, rig_id(&r, 0, "pvc-1")).state, RECORD_ERASED);
+    gone_after_repeat(&r);
+}
+
 static void test_kill_sweep(void **state UNUSED)
 {
     AUTO_RIG struct rig r = RIG_INIT;
@@ -187,6 +205,7 @@ int main(void)
         cmocka_unit_test(test_damaged_record),
         cmocka_unit_test(test_half_made),
 #ifdef COFFER_FAULT
+        cmocka_unit_test(test_says_erased_first),
         cmocka_unit_test(test_kill_sweep),
 #endif
     };
