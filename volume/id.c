@@ -51,22 +51,27 @@ static void copy_part(char *dst, const char *src, size_t len)
     dst[len] = '\0';
 }
 
-/* The text may be anything a client sends: only a printable one is repeated. */
+static bool printable(const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (text[i] < 0x20 || text[i] > 0x7e)
+            return false;
+    return true;
+}
+
+/* The text may be anything a client sends: only a short, printable one is repeated. */
 static int not_ours(const char *text, struct error *err)
 {
     size_t len = strnlen(text, VOLUME_ID_MAX + 1);
 
-    for (size_t i = 0; i < len; i++)
-        if (text[i] < 0x20 || text[i] > 0x7e)
-            len = VOLUME_ID_MAX + 1;
-    if (len > VOLUME_ID_MAX)
+    if (len > VOLUME_ID_MAX || !printable(text, len))
         return error_set(err, ERR_NOT_FOUND, "the volume id is not one of this driver");
     return error_set(err, ERR_NOT_FOUND, "volume id '%s' is not one of this driver", text);
 }
 
 int volume_id_parse(const char *text, struct volume_id *ret, struct error *err)
 {
-    struct volume_id id;
+    struct volume_id id = { .pool = "" };
     const char *tag, *hash;
     size_t len = strcspn(text, ".");
 
@@ -95,15 +100,17 @@ void volume_id_format(const struct volume_id *id, char ret[VOLUME_ID_MAX + 1])
 void volume_id_from_name(const char *pool, const char *pool_tag, const char *csi_name,
                          struct volume_id *ret)
 {
+    struct volume_id id = { .pool = "" };
     uint8_t digest[SHA256_DIGEST_LENGTH];
     SHA2_CTX ctx;
 
     SHA256Init(&ctx);
     SHA256Update(&ctx, (const uint8_t *)csi_name, strlen(csi_name));
     SHA256Final(digest, &ctx);
-    (void)snprintf(ret->pool, sizeof(ret->pool), "%s", pool);
-    (void)snprintf(ret->pool_tag, sizeof(ret->pool_tag), "%s", pool_tag);
-    hex_encode(ret->hash, digest, HASH_DIGITS / 2);
+    (void)snprintf(id.pool, sizeof(id.pool), "%s", pool);
+    (void)snprintf(id.pool_tag, sizeof(id.pool_tag), "%s", pool_tag);
+    hex_encode(id.hash, digest, HASH_DIGITS / 2);
+    *ret = id;
 }
 
 void volume_id_dm_name(const struct volume_id *id, char ret[DM_NAME_LEN + 1])

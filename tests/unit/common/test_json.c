@@ -2,6 +2,7 @@
 #include "common/base.h"
 #include "common/json.h"
 
+#include "tests/support/nomem.h"
 #include "tests/support/unit.h"
 
 static json_t *parse(const char *text)
@@ -195,12 +196,35 @@ static void test_too_many(void **state UNUSED)
     assert_fails(json_reader_done(&r, &err), ERR_INVALID, "thing: too many fields are asked for");
 }
 
+/* A failed allocation never makes a text shorter. */
+static void test_no_memory(void **state UNUSED)
+{
+    static const char text[] = "{\"k\":\"0123456789abcdef0123456789abcdef0123456789abcdef\"}";
+
+    if (!nomem_works())
+        skip();
+    for (unsigned int n = 1;; n++) {
+        AUTO_JSON json_t *obj = NULL;
+        struct error err = ERROR_INIT;
+        int rc;
+
+        nomem_arm(n);
+        rc = json_parse(text, sizeof(text) - 1, "x", &obj, &err);
+        if (!nomem_disarm())
+            break;
+        assert_int_equal(rc, -1);
+        assert_string_equal(err.msg, "out of memory");
+        assert_int_equal(err.code, ERR_EXHAUSTED);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refused),  cmocka_unit_test(test_depth),
         cmocka_unit_test(test_reader),   cmocka_unit_test(test_problems),
         cmocka_unit_test(test_too_many), cmocka_unit_test(test_absent_object),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The configuration file: whatever is accepted keeps the promises of volume/config.h. */
+#include "common/base.h"
+#include "volume/config.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void must(bool ok)
+{
+    if (!ok)
+        abort();
+}
+
+static void check(const struct config *c)
+{
+    must(c->n_pools > 0);
+    for (size_t i = 0; i < c->n_pools; i++) {
+        const struct pool_config *p = &c->pools[i];
+
+        must(pool_name_valid(p->name) && config_pool(c, p->name) == p);
+        must(p->path[0] == '/' && strstr(p->path, "/../") == NULL);
+        must(p->n_kms >= 1 && p->n_kms <= CONFIG_KMS_PER_POOL);
+        for (size_t k = 0; k < p->n_kms; k++)
+            must(config_kms(c, p->kms[k]) != NULL);
+    }
+    for (size_t i = 0; i < c->n_kms; i++)
+        must(strncmp(c->kms[i].uri, "file:///", 8) == 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    AUTO_CONFIG struct config *c = NULL;
+    struct error err = ERROR_INIT;
+
+    if (config_decode((const char *)data, size, &c, &err) == 0)
+        check(c);
+    else
+        must(c == NULL && err.code == ERR_INVALID && err.msg[0] != '\0');
+    return 0;
+}

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "volume/params.h"
+
+#include "tests/support/unit.h"
+
+#define PVC_NAMESPACE "csi.storage.k8s.io/pvc/namespace"
+
+static struct pool_config pools[] = {
+    { .name = "fast", .backend = "file", .path = "/f", .kms = { "lab", "second" }, .n_kms = 2,
+      .allocate = "full" },
+    { .name = "default", .backend = "file", .path = "/d", .kms = { "second" }, .n_kms = 1,
+      .allocate = "full" },
+};
+static struct kms_config kms[] = { { .name = "lab", .uri = "file:///a" },
+                                   { .name = "second", .uri = "file:///b" },
+                                   { .name = "third", .uri = "file:///c" } };
+static const struct config two = { .pools = pools, .n_pools = 2, .kms = kms, .n_kms = 3,
+                                   .default_tenant = "lab-tenant" };
+static const struct config one = { .pools = pools, .n_pools = 1, .kms = kms, .n_kms = 3 };
+
+#define DECODE(c, ...)                                                        \
+    volume_params_decode((c), (const struct param[]){ __VA_ARGS__ },          \
+                         ARRAY_SIZE(((const struct param[]){ __VA_ARGS__ })), &p, &err)
+
+static void test_gaps(void **state UNUSED)
+{
+    struct volume_params p;
+
+    assert_works(volume_params_decode(&two, NULL, 0, &p, &err));
+    assert_string_equal(p.pool->name, "default");
+    assert_string_equal(p.kms, "second");
+    assert_string_equal(p.key_source, "vault");
+    assert_string_equal(p.tenant, "lab-tenant");
+    assert_false(p.discard);
+    assert_works(DECODE(&one, { "tenant", "t" }));
+    assert_string_equal(p.pool->name, "fast"); /* the only one */
+    assert_string_equal(p.kms, "lab");         /* its first */
+}
+
+static void test_given(void **state UNUSED)
+{
+    struct volume_params p;
+
+    assert_works(DECODE(&two, { "pool", "fast" }, { "kms", "second" }, { "keySource", "vault" },
+                        { "discard", "false" }, { "integrity", "none" }, { "tenant", "team-a" },
+                        { "csi.storage.k8s.io/pvc/name", "claim" }, { PVC_NAMESPACE, "ns" },
+                        { "csi.storage.k8s.io/pv/name", "pvc-1" }));
+    assert_ptr_equal(p.pool, &pools[0]);
+    assert_string_equal(p.kms, "second");
+    assert_string_equal(p.tenant, "team-a");
+    assert_works(DECODE(&two, { PVC_NAMESPACE, "ns" }));
+    assert_string_equal(p.tenant, "ns"); /* before the default */
+}
+
+static void test_refused(void **state UNUSED)
+{
+    struct volume_params p = { .kms = "old" };
+
+    assert_fails(DECODE(&two, { "Pool", "fast" }), ERR_INVALID, "unknown parameter 'Pool'");
+    assert_fails(DECODE(&two, { "csi.storage.k8s.io/fstype", "ext4" }), ERR_INVALID,
+                 "unknown parameter 'csi.storage.k8s.io/fstype'");
+    assert_fails(DECODE(&two, { "", "" }), ERR_INVALID, "unknown parameter ''");
+    assert_fails(DECODE(&two, { "pool", "fast" }, { "pool", "fast" }), ERR_INVALID,
+                 "parameter 'pool' comes twice");
+    assert_fails(DECODE(&two, { "pool", "slow" }), ERR_INVALID,
+                 "parameter 'pool': there is no pool 'slow'");
+    assert_fails(DECODE(&one, { "pool", "" }, { "tenant", "t" }), ERR_INVALID,
+                 "parameter 'pool': there is no pool ''");
+    assert_fails(DECODE(&two, { "kms", "lab" }), ERR_INVALID,
+                 "parameter 'kms': pool 'default' does not allow the kms 'lab'");
+    assert_fails(DECODE(&two, { "pool", "fast" }, { "kms", "third" }), ERR_INVALID,
+                 "parameter 'kms': pool 'fast' does not allow the kms 'third'");
+    assert_fails(DECODE(&two, { "keySource", "client" }), ERR_INVALID,
+                 "parameter 'keySource': this version of Coffer has no client-made keys");
+    assert_fails(DECODE(&two, { "keySource", "" }), ERR_INVALID,
+                 "parameter 'keySource' must be vault, not ''");
+    assert_fails(DECODE(&two, { "discard", "yes" }), ERR_INVALID,
+                 "parameter 'discard' must be true or false, not 'yes'");
+    assert_fails(DECODE(&two, { "discard", "true" }), ERR_INVALID,
+                 "parameter 'discard' can't be true: pool 'default' allocates its volumes in full");
+    assert_fails(DECODE(&two, { "integrity", "hmac-sha256" }), ERR_INVALID,
+                 "parameter 'integrity' must be none, not 'hmac-sha256'");
+    assert_string_equal(p.kms, "old");
+}
+
+static void test_tenant_refused(void **state UNUSED)
+{
+    struct volume_params p;
+
+    assert_fails(DECODE(&two, { "tenant", "Team" }), ERR_INVALID,
+                 "parameter 'tenant' must be 1 to 63 of a-z, 0-9 and '-', not 'Team'");
+    assert_fails(DECODE(&two, { "tenant", "" }), ERR_INVALID, /* not "the default, then" */
+                 "parameter 'tenant' must be 1 to 63 of a-z, 0-9 and '-', not ''");
+    assert_fails(DECODE(&two, { PVC_NAMESPACE, "a.b" }), ERR_INVALID,
+                 "parameter '" PVC_NAMESPACE "' must be 1 to 63 of a-z, 0-9 and '-', not 'a.b'");
+    assert_fails(volume_params_decode(&one, NULL, 0, &p, &err), ERR_INVALID,
+                 "no tenant: neither parameter 'tenant' nor the claim's namespace is given, and the "
+                 "configuration has no 'default_tenant'");
+}
+
+static void test_no_default_pool(void **state UNUSED)
+{
+    struct pool_config renamed[2] = { pools[0], pools[1] };
+    const struct config c = { .pools = renamed, .n_pools = 2, .kms = kms, .n_kms = 3 };
+    struct volume_params p;
+
+    (void)snprintf(renamed[1].name, sizeof(renamed[1].name), "slow");
+    assert_fails(DECODE(&c, { "tenant", "t" }), ERR_INVALID,
+                 "parameter 'pool' is missing, and no pool has the name 'default'");
+}
+
+static void test_context(void **state UNUSED)
+{
+    static const struct param items[] = {
+        { "storage.kubernetes.io/csiProvisionerIdentity", "x" },
+        { CONTEXT_UUID, "u" },
+        { "csi.storage.k8s.io/pod.name", "pod" },
+        { CONTEXT_KEY_SOURCE, "vault" },
+        { CONTEXT_TENANT, "t" },
+        { CONTEXT_KMS, "k" },
+        { "id", "not taken from here" },
+    };
+    struct record_claim c = { .id = "left over" };
+
+    volume_context_decode(items, ARRAY_SIZE(items), &c);
+    assert_null(c.id);
+    assert_string_equal(c.uuid, "u");
+    assert_string_equal(c.tenant, "t");
+    assert_string_equal(c.kms, "k");
+    assert_string_equal(c.key_source, "vault");
+    volume_context_decode(NULL, 0, &c);
+    assert_null(c.uuid);
+    assert_null(c.tenant);
+    assert_null(c.kms);
+    assert_null(c.key_source);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_gaps),           cmocka_unit_test(test_given),
+        cmocka_unit_test(test_refused),        cmocka_unit_test(test_tenant_refused),
+        cmocka_unit_test(test_no_default_pool), cmocka_unit_test(test_context),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

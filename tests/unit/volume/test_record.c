@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "volume/record.h"
+
+#include "common/cleanup.h"
+#include "tests/support/nomem.h"
+#include "tests/support/unit.h"
+#include "volume/geometry.h"
+
+#define HASH  "0123456789abcdef0123456789abcdef"
+#define HEX64 HASH HASH
+#define ID    "fast.3f0c12ab." HASH
+#define UUID  "123e4567-e89b-42d3-a456-426614174000"
+
+/* What a `ready` volume's record is on disk, byte by byte: the format may not change under old volumes. */
+static const char ready_text[] =
+    "{\"v\":1,\"gen\":3,\"id\":\"" ID "\",\"name\":\"pvc-1\",\"uuid\":\"" UUID "\",\"tenant\":\"team-a\","
+    "\"size\":1073741824,\"state\":\"ready\",\"crypt\":{\"cipher\":\"aes-xts-plain64\",\"key_bits\":512,"
+    "\"sector\":4096,\"data_offset\":4194304},\"fs\":\"ext4\",\"kms\":\"lab\",\"keySource\":\"vault\","
+    "\"key\":{\"kind\":\"file\",\"ciphertext\":\"file:v1:abc\",\"key_version\":1},\"digest\":\"" HEX64 "\","
+    "\"mac\":\"" HEX64 "\",\"sealed\":false,\"recipients\":[],\"source\":null,"
+    "\"created\":\"2026-11-22T01:02:03Z\"}\n";
+
+static struct record ready_record(void)
+{
+    return (struct record){
+        .gen = 3,
+        .id = ID,
+        .name = "pvc-1",
+        .uuid = UUID,
+        .tenant = "team-a",
+        .size = GIB(1),
+        .state = RECORD_READY,
+        .fs = "ext4",
+        .kms = "lab",
+        .key_source = "vault",
+        .key = { .kind = "file", .ciphertext = "file:v1:abc", .version = 1 },
+        .digest = HEX64,
+        .mac = HEX64,
+        .created = "2026-11-22T01:02:03Z",
+    };
+}
+
+static void without_proof(struct record *r, enum record_state state)
+{
+    r->state = state;
+    memset(r->digest, 0, sizeof(r->digest));
+    memset(r->mac, 0, sizeof(r->mac));
+}
+
+/* By their fields: structs have padding. */
+static void assert_same_record(const struct record *a, const struct record *b)
+{
+    AUTO_JSON json_t *x = record_to_json(a);
+    AUTO_JSON json_t *y = record_to_json(b);
+
+    assert_non_null(x);
+    assert_true(json_equal(x, y));
+}
+
+static void test_format(void **state UNUSED)
+{
+    struct record r = ready_record(), back;
+    AUTO_STRBUF struct strbuf sb = STRBUF_INIT(RECORD_MAX);
+
+    assert_works(record_encode(&r, &sb, &err));
+    assert_string_equal(strbuf_text(&sb), ready_text);
+    assert_works(record_decode(ready_text, sizeof(ready_text) - 1, &back, &err));
+    assert_same_record(&back, &r);
+}
+
+static void test_states(void **state UNUSED)
+{
+    static const char *const names[] = { "minting",  "new",      "formatting", "ready",
+                                         "cloning",  "rekeying", "revoked",    "erased" };
+    enum record_state s = RECORD_READY;
+
+    for (unsigned int i = 0; i < ARRAY_SIZE(names); i++) {
+        assert_string_equal(record_state_name((enum record_state)i), names[i]);
+        assert_int_equal(record_state_parse(names[i], &s), 0);
+        assert_int_equal(s, i);
+    }
+    assert_int_equal(record_state_parse("Ready", &s), -1);
+    assert_int_equal(record_state_parse("", &s), -1);
+    assert_int_equal(s, RECORD_ERASED);
+    assert_string_equal(record_state_name((enum record_state)99), "unknown");
+}
+
+/* Each state's record survives a round trip, with what the state allows. */
+static void test_round_trip(void **state UNUSED)
+{
+    struct record rows[5], back;
+
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+        rows[i] = ready_record();
+    without_proof(&rows[0], RECORD_MINTING);
+    memset(&rows[0].key, 0, sizeof(rows[0].key));
+    without_proof(&rows[1], RECORD_NEW);
+    without_proof(&rows[2], RECORD_FORMATTING);
+    memcpy(rows[2].name, "\xe2\x82\xac \"q\" \\ \x01", 11);
+    memcpy(rows[2].fs, "none", 5);
+    rows[3].state = RECORD_ERASED;
+    without_proof(&rows[4], RECORD_ERASED);
+    memset(&rows[4].key, 0, sizeof(rows[4].key));
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        AUTO_STRBUF struct strbuf sb = STRBUF_INIT(RECORD_MAX);
+
+        assert_works(record_encode(&rows[i], &sb, &err));
+        memset(&back, 0xff, sizeof(back));
+        assert_works(record_decode(strbuf_text(&sb), sb.len, &back, &err));
+        assert_string_equal(back.name, rows[i].name);
+        assert_same_record(&back, &rows[i]);
+    }
+}
+
+/* Biggest fields all at once still fit into the 8 KiB. */
+static void test_biggest(void **state UNUSED)
+{
+    struct record r = ready_record(), back;
+    AUTO_STRBUF struct strbuf sb = STRBUF_INIT(RECORD_MAX);
+
+    r.gen = INT64_MAX;
+    memset(r.name, 1, RECORD_NAME_MAX); /* "\u0001" each */
+    memset(r.tenant, 't', 63);
+    memset(r.kms, 'k', KMS_NAME_MAX);
+    memset(r.key.ciphertext, '"', WRAPPED_KEY_MAX); /* "\"" each */
+    r.key.version = INT64_MAX;
+    r.size = GEOMETRY_SIZE_MAX;
+    r.sealed = false;
+    assert_works(record_encode(&r, &sb, &err));
+    assert_works(record_decode(strbuf_text(&sb), sb.len, &back, &err));
+    assert_same_record(&back, &r);
+    r.gen = UINT64_MAX;
+    assert_int_equal(record_encode(&r, &sb, NULL), -1);
+}
+
+/* ready_text with the first `from` replaced. */
+static char *changed(const char *from, const char *to)
+{
+    const char *at = strstr(ready_text, from);
+    char *text = NULL;
+
+    assert_non_null(at);
+    assert_true(asprintf(&text, "%.*s%s%s", (int)(at - ready_text), ready_text, to, at + strlen(from)) > 0);
+    return text;
+}
+
+static void test_refused(void **state UNUSED)
+{
+    static const struct {
+        const char *from, *to, *sentence;
+    } rows[] = {
+        { "\"v\":1", "\"v\":2", "its version is 2, this program knows records up to version 1" },
+        { "\"v\":1", "\"v\":2,\"later\":{}", "its version is 2, this program knows records up to version 1" },
+        { "\"v\":1", "\"v\":0", "field 'v' must be 1 or more" },
+        { "\"v\":1", "\"v\":\"1\"", "field 'v' must be a number" },
+        { "\"v\":1,", "", "field 'v' is missing" },
+        { "\"gen\":3", "\"gen\":-3", "field 'gen' must not be negative" },
+        { ID, "fast.3f0c12ab", "field 'id' must be a volume's id" },
+        { "\"pvc-1\"", "\"\"", "field 'name' must not be empty" },
+        { "\"pvc-1\"", "7", "field 'name' must be a text" },
+        { UUID, "123E4567-e89b-42d3-a456-426614174000", "field 'uuid' must be a lower-case uuid" },
+        { "team-a", "Team", "field 'tenant' must be 1 to 63 of a-z, 0-9 and '-'" },
+        { "1073741824", "1073741825", "field 'size' must be a multiple of 1 MiB from 16 MiB to 64 TiB" },
+        { "1073741824", "0", "field 'size' must be a multiple of 1 MiB from 16 MiB to 64 TiB" },
+        { "1073741824", "15728640", "field 'size' must be a multiple of 1 MiB from 16 MiB to 64 TiB" },
+        { "1073741824", "70368745226240", "field 'size' must be a multiple of 1 MiB from 16 MiB to 64 TiB" },
+        { "1073741824", "1e9", "field 'size' must be a number" },
+        { "\"ready\"", "\"blank\"", "field 'state' must be the name of a state" },
+        { "\"ready\"", "\"rekeying\"", "its state is 'rekeying', which this version of Coffer can't work with" },
+        { "\"ready\"", "\"cloning\"", "its state is 'cloning', which this version of Coffer can't work with" },
+        { "\"ready\"", "\"revoked\"", "its state is 'revoked', which this version of Coffer can't work with" },
+        { "\"ready\"", "\"new\"", "field 'digest' must not be set in state 'new'" },
+        { "\"ready\"", "\"formatting\"", "field 'digest' must not be set in state 'formatting'" },
+        { "\"ready\"", "\"minting\"", "field 'key' must not be set in state 'minting'" },
+        { "aes-xts-plain64", "cipher_null-ecb", "field 'crypt': field 'cipher' must be 'aes-xts-plain64'" },
+        { "\"key_bits\":512", "\"key_bits\":256", "field 'crypt': field 'key_bits' must be 512" },
+        { "\"sector\":4096", "\"sector\":512", "field 'crypt': field 'sector' must be 4096" },
+        { "4194304", "16777216", "field 'crypt': field 'data_offset' must be 4194304" },
+        { "4194304", "4194304,\"iv\":1", "field 'crypt': unknown field 'iv'" },
+        { "\"ext4\"", "\"ext3\"", "field 'fs' must be ext4 or none" },
+        { "\"lab\"", "\"LAB\"", "field 'kms' must be 1 to 63 of a-z, 0-9 and '-'" },
+        { "\"vault\"", "\"client\"", "field 'keySource' must be vault" },
+        { "\"file\"", "\"none\"", "field 'key': field 'kind' must be transit, kv or file" },
+        { "file:v1:abc", "", "field 'key': field 'ciphertext' must be printable ASCII, not empty" },
+        { "file:v1:abc", "a b", "field 'key': field 'ciphertext' must be printable ASCII, not empty" },
+        { ",\"key_version\":1", "", "field 'key': field 'key_version' is missing" },
+        { "{\"kind\":\"file\",\"ciphertext\":\"file:v1:abc\",\"key_version\":1}", "null",
+          "field 'key' must be set in state 'ready'" },
+        { "\"key\":{\"kind\":\"file\",\"ciphertext\":\"file:v1:abc\",\"key_version\":1},", "",
+          "field 'key' is missing" },
+        { "\"digest\":\"" HEX64 "\"", "\"digest\":\"\"", "field 'digest' must be set in state 'ready'" },
+        { "\"mac\":\"" HEX64 "\"", "\"mac\":\"\"", "field 'mac' must be set in state 'ready'" },
+        { "\"mac\":\"" HEX64 "\"", "\"mac\":null", "field 'mac' must be a text" },
+        { "\"digest\":\"0", "\"digest\":\"g", "field 'digest' must be empty or 64 lower-case hex digits" },
+        { "\"digest\":\"0", "\"digest\":\"", "field 'digest' must be empty or 64 lower-case hex digits" },
+        { "\"digest\":\"0", "\"digest\":\"00", "field 'digest' is longer than 64 bytes" },
+        { "false", "true", "field 'sealed' is true, which this version of Coffer can't work with" },
+        { "[]", "[{}]", "field 'recipients' must be empty in this version of Coffer" },
+        { "[]", "{}", "field 'recipients' must be an array" },
+        { ":null", ":\"x\"", "field 'source' must be null in this version of Coffer" },
+        { "\"source\":null,", "", "field 'source' is missing" },
+        { "01:02:03Z", "01:02:03+", "field 'created' must be like 2026-11-22T01:02:03Z" },
+        { "2026-11", "2026-1x", "field 'created' must be like 2026-11-22T01:02:03Z" },
+        { "\"v\":1", "\"v\":1,\"extra\":1", "unknown field 'extra'" },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        AUTO_FREE char *text = changed(rows[i].from, rows[i].to);
+        char sentence[300];
+        struct record r = { .gen = 77 };
+
+        (void)snprintf(sentence, sizeof(sentence), "record: %s", rows[i].sentence);
+        assert_fails(record_decode(text, strlen(text), &r, &err), ERR_DATA_LOSS, sentence);
+        assert_int_equal(r.gen, 77);
+    }
+}
+
+static void test_not_json(void **state UNUSED)
+{
+    static char big[RECORD_MAX + 2];
+    struct record r;
+
+    assert_fails(record_decode("", 0, &r, &err), ERR_DATA_LOSS,
+                 "record is not valid JSON: it ends too early (line 1, column 0)");
+    assert_fails(record_decode("[]", 2, &r, &err), ERR_DATA_LOSS, "record: it must be an object");
+    assert_fails(record_decode(ready_text, sizeof(ready_text), &r, &err), ERR_DATA_LOSS,
+                 "record is not valid JSON: text follows its end (line 2, column 1)"); /* the NUL */
+    memset(big, ' ', sizeof(big));
+    memcpy(big, ready_text, sizeof(ready_text) - 1);
+    assert_works(record_decode(big, RECORD_MAX, &r, &err));
+    assert_fails(record_decode(big, RECORD_MAX + 1, &r, &err), ERR_DATA_LOSS,
+                 "record is longer than 8192 bytes");
+    for (size_t len = 0; len < sizeof(ready_text) - 2; len++)
+        assert_int_equal(record_decode(ready_text, len, &r, NULL), -1); /* cut anywhere */
+}
+
+/* coffer-crypt gets a record as it will be: it has no digest and mac yet, and that is no lie on a disk. */
+static void test_from_json_before_proof(void **state UNUSED)
+{
+    struct record r = ready_record(), back;
+
+    without_proof(&r, RECORD_READY);
+    AUTO_JSON json_t *obj = record_to_json(&r);
+
+    assert_works(record_from_json(obj, &back, &err));
+    assert_same_record(&back, &r);
+    assert_fails(record_from_json(NULL, &back, &err), ERR_DATA_LOSS, "record: it must be an object");
+}
+
+static void test_encode_refuses(void **state UNUSED)
+{
+    struct record r = ready_record();
+    AUTO_STRBUF struct strbuf sb = STRBUF_INIT(RECORD_MAX);
+
+    r.mac[0] = '\0';
+    assert_fails(record_encode(&r, &sb, &err), ERR_INTERNAL,
+                 "a record was to be written that could not be read: record: field 'mac' must be set in "
+                 "state 'ready'");
+    r = ready_record();
+    memcpy(r.name, "\xff\xfe", 3);
+    assert_fails(record_encode(&r, &sb, &err), ERR_INTERNAL, "a record holds text that is not UTF-8");
+    r = ready_record();
+    r.size += 1;
+    assert_int_equal(record_encode(&r, &sb, NULL), -1);
+    assert_int_equal(sb.len, 0);
+}
+
+static void test_mac_input(void **state UNUSED)
+{
+    static const char wanted[] =
+        "{\"created\":\"2026-11-22T01:02:03Z\",\"crypt\":{\"cipher\":\"aes-xts-plain64\","
+        "\"data_offset\":4194304,\"key_bits\":512,\"sector\":4096},\"digest\":\"" HEX64 "\",\"fs\":\"ext4\","
+        "\"id\":\"" ID "\",\"keySource\":\"vault\",\"kms\":\"lab\",\"name\":\"pvc-1\",\"recipients\":[],"
+        "\"sealed\":false,\"source\":null,\"tenant\":\"team-a\",\"uuid\":\"" UUID "\",\"v\":1}";
+    struct record r = ready_record();
+    AUTO_STRBUF struct strbuf a = STRBUF_INIT(RECORD_MAX), b = STRBUF_INIT(RECORD_MAX);
+
+    assert_works(record_mac_input(&r, &a, &err));
+    assert_string_equal(strbuf_text(&a), wanted);
+    /* what changes over a volume's life is outside */
+    r.gen = 99;
+    r.size = GIB(2);
+    r.state = RECORD_ERASED;
+    memset(r.mac, 'f', 64);
+    r.key.version = 5;
+    memcpy(r.key.ciphertext, "other", 6);
+    assert_works(record_mac_input(&r, &b, &err));
+    assert_string_equal(strbuf_text(&b), wanted);
+}
+
+/* Each field under the MAC, changed alone, changes its input. */
+static void test_mac_covers(void **state UNUSED)
+{
+    struct record r = ready_record();
+    char *const fields[] = { r.id, r.name, r.uuid, r.tenant, r.fs, r.kms, r.key_source, r.digest, r.created };
+    AUTO_STRBUF struct strbuf before = STRBUF_INIT(RECORD_MAX), after = STRBUF_INIT(RECORD_MAX);
+
+    assert_works(record_mac_input(&r, &before, &err));
+    for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
+        fields[i][0]++;
+        strbuf_clear(&after);
+        assert_works(record_mac_input(&r, &after, &err));
+        assert_string_not_equal(strbuf_text(&before), strbuf_text(&after));
+        fields[i][0]--;
+    }
+    r.sealed = true;
+    strbuf_clear(&after);
+    assert_works(record_mac_input(&r, &after, &err));
+    assert_string_not_equal(strbuf_text(&before), strbuf_text(&after));
+}
+
+static void test_matches(void **state UNUSED)
+{
+    const struct record r = ready_record();
+    const struct record_claim right = {
+        .id = ID, .tenant = "team-a", .uuid = UUID, .kms = "lab", .key_source = "vault"
+    };
+    struct record_claim c = { .id = NULL };
+
+    assert_works(record_matches(&r, &c, &err));
+    assert_works(record_matches(&r, &right, &err));
+    c = right;
+    c.id = "fast.3f0c12ac." HASH;
+    c.tenant = "x";
+    assert_fails(record_matches(&r, &c, &err), ERR_DATA_LOSS,
+                 "record: field 'id' is '" ID "', which is not what the request says");
+    c = right;
+    c.tenant = "team-b";
+    assert_fails(record_matches(&r, &c, &err), ERR_DATA_LOSS,
+                 "record: field 'tenant' is 'team-a', which is not what the request says");
+    c = right;
+    c.uuid = "";
+    assert_fails(record_matches(&r, &c, &err), ERR_DATA_LOSS,
+                 "record: field 'uuid' is '" UUID "', which is not what the request says");
+    c = right;
+    c.kms = "la";
+    assert_fails(record_matches(&r, &c, &err), ERR_DATA_LOSS,
+                 "record: field 'kms' is 'lab', which is not what the request says");
+    c = right;
+    c.key_source = "client";
+    assert_fails(record_matches(&r, &c, &err), ERR_DATA_LOSS,
+                 "record: field 'keySource' is 'vault', which is not what the request says");
+}
+
+static void test_now(void **state UNUSED)
+{
+    struct record r = ready_record();
+    AUTO_STRBUF struct strbuf sb = STRBUF_INIT(RECORD_MAX);
+
+    record_now(r.created);
+    assert_int_equal(strlen(r.created), 20);
+    assert_works(record_encode(&r, &sb, &err));
+}
+
+/* Out of memory anywhere: an error, nothing half done, nothing leaked (the loop ends when nothing failed). */
+static void test_no_memory(void **state UNUSED)
+{
+    if (!nomem_works())
+        skip();
+    for (unsigned int n = 1;; n++) {
+        struct record r = ready_record(), back = { .gen = 77 };
+        AUTO_STRBUF struct strbuf text = STRBUF_INIT(RECORD_MAX), mac = STRBUF_INIT(RECORD_MAX);
+        int encoded, decoded, maced;
+
+        nomem_arm(n);
+        encoded = record_encode(&r, &text, NULL);
+        maced = record_mac_input(&r, &mac, NULL);
+        decoded = record_decode(ready_text, sizeof(ready_text) - 1, &back, NULL);
+        bool happened = nomem_disarm();
+
+        assert_int_equal(encoded + maced + decoded, happened ? -1 : 0);
+        if (encoded == 0)
+            assert_string_equal(strbuf_text(&text), ready_text);
+        else
+            assert_int_equal(text.len, 0);
+        assert_int_equal(back.gen, decoded == 0 ? 3 : 77);
+        if (!happened)
+            break;
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_format),    cmocka_unit_test(test_states),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_biggest),
+        cmocka_unit_test(test_refused),   cmocka_unit_test(test_not_json),
+        cmocka_unit_test(test_from_json_before_proof), cmocka_unit_test(test_encode_refuses),
+        cmocka_unit_test(test_mac_input), cmocka_unit_test(test_mac_covers),
+        cmocka_unit_test(test_matches),   cmocka_unit_test(test_now),
+        cmocka_unit_test(test_no_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
