@@ -110,11 +110,10 @@ static int tear_down(const char *name, struct error *err)
 {
     struct error local = ERROR_INIT;
 
-    (void)error_prefix(err, "the new mapping was taken down again");
     (void)error_recode(err, ERR_DATA_LOSS);
-    if (dm_remove(name, false, &local) < 0)
-        (void)error_prefix(err, "(it could not be removed: %s)", local.msg);
-    return -1;
+    if (dm_remove(name, false, &local) == 0)
+        return error_prefix(err, "the new mapping was taken down again");
+    return error_prefix(err, "the new mapping must not be used and could not be removed (%s)", local.msg);
 }
 
 static int read_back(const struct request *q, struct mapping *ret, struct error *err)
