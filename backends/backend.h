@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * backend.h: where volumes live. One backend is one file with one `struct backend_ops` and one row in
- * registry.c. A backend keeps each volume's record beside its bytes, gives the volume's flock, and turns
- * a volume into a block device. It knows nothing of keys, CSI or dm-crypt.
+ * backend.h: where volumes live. One backend is one file with one `struct backend_ops` and one row
+ * in registry.c. A backend keeps each volume's record beside its bytes, gives the volume's flock,
+ * and turns a volume into a block device. It knows nothing of keys, CSI or dm-crypt.
  *
- * Threads: a `struct pool` is shared by all threads (immutable once pool_ready has answered 0; `tag` and
- * `priv` may be read only after that); a `struct volume` is one thread's.
- * Every call checks pool.json first: missing, unreadable or with another id -> ERR_UNAVAILABLE (an
- * unmounted directory looks empty, and empty must never mean "no such volume").
+ * Threads: a `struct pool` is shared by all threads (immutable once pool_ready has answered 0;
+ * `tag` and `priv` may be read only after that); a `struct volume` is one thread's. Every call
+ * checks pool.json first: missing, unreadable or with another id -> ERR_UNAVAILABLE (an unmounted
+ * directory looks empty, and empty must never mean "no such volume").
  */
 #ifndef COFFER_BACKENDS_BACKEND_H
 #define COFFER_BACKENDS_BACKEND_H
@@ -23,52 +23,60 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
-struct pool;   /* opaque; backend-private part behind it */
+struct pool; /* opaque; backend-private part behind it */
 
-/* One volume, locked: its flock is held by lock_fd until volume_close, and by every child that inherits
- * lock_fd. */
+/* One volume, locked: its flock is held by lock_fd until volume_close, and by every child that
+ * inherits lock_fd. */
 struct volume {
-    struct pool *pool;      /* borrowed */
+    struct pool *pool; /* borrowed */
     struct volume_id id;
-    int dir_fd;             /* backend-private handle of the volume's place */
+    int dir_fd; /* backend-private handle of the volume's place */
     int lock_fd;
 };
 
 struct block_device {
-    int fd;                 /* open on the device; closing it may detach the device (autoclear) */
+    int fd; /* open on the device; closing it may detach the device (autoclear) */
     dev_t dev;
-    char path[64];          /* /dev/loop7; for logs and child arguments under our own fd only */
-    bool attached_now;      /* this call made it */
+    char path[64];     /* /dev/loop7; for logs and child arguments under our own fd only */
+    bool attached_now; /* this call made it */
 };
 
-struct pool_capacity { uint64_t total, available; }; /* bytes for user data */
+/* Bytes for user data. */
+struct pool_capacity {
+    uint64_t total, available;
+};
 
 struct backend_ops {
-    const char *name;       /* "file" */
+    const char *name; /* "file" */
     bool node_local;
     int (*pool_init)(const struct pool_config *cfg, char ret_tag[9], struct error *err);
-    int (*pool_open)(struct pool *pool, struct error *err);  /* reads pool.json, sets tag and priv */
+    int (*pool_open)(struct pool *pool, struct error *err); /* reads pool.json, sets tag and priv */
     void (*pool_close)(struct pool *pool);
     int (*pool_check)(struct pool *pool, struct error *err);
     int (*capacity)(struct pool *pool, struct pool_capacity *ret, struct error *err);
-    /* create: makes the volume's place if absent (the create-if-absent is the name's lock). Without it an
-     * absent volume is ERR_NOT_FOUND. Busy: ERR_ABORTED. */
-    int (*open)(struct pool *pool, const struct volume_id *id, bool create, struct volume *ret, struct error *err);
-    int (*read_record)(struct volume *v, struct record *ret, struct error *err); /* ERR_NOT_FOUND: none yet */
-    /* Writes r->gen + 1 only over a record of r->gen (0: only when there is none); updates r->gen. */
+    /* create: makes the volume's place if absent (the create-if-absent is the name's lock). Without
+     * it an absent volume is ERR_NOT_FOUND. Busy: ERR_ABORTED. */
+    int (*open)(struct pool *pool, const struct volume_id *id, bool create, struct volume *ret,
+                struct error *err);
+    /* ERR_NOT_FOUND: none yet. ERR_DATA_LOSS: there is one that can't be read, or ought to be. */
+    int (*read_record)(struct volume *v, struct record *ret, struct error *err);
+    /* Writes r->gen + 1, only over a record of r->gen (0: only when there is none); updates it. */
     int (*write_record)(struct volume *v, struct record *r, struct error *err);
-    int (*allocate)(struct volume *v, uint64_t device_bytes, struct error *err); /* grows, never shrinks; idempotent */
+    /* Grows, never shrinks; idempotent. No space: ERR_EXHAUSTED, nothing changed. */
+    int (*allocate)(struct volume *v, uint64_t device_bytes, struct error *err);
     int (*allocated)(struct volume *v, uint64_t *ret_bytes, struct error *err);
-    int (*remove)(struct volume *v, struct error *err);      /* data, record, lock, place; idempotent */
+    int (*remove)(struct volume *v, struct error *err); /* data, record, lock, place; idempotent */
     /* Attaches (or finds the attachment of) the volume's bytes. */
     int (*attach)(struct volume *v, struct block_device *ret, struct error *err);
     /* After allocate: makes the attached device show the new size. */
     int (*refresh)(struct volume *v, struct block_device *dev, struct error *err);
     /* Calls cb for each volume id in ascending order of the id text, starting after `after` (""
      * = all). cb returns false to stop. */
-    int (*list)(struct pool *pool, const char *after, bool (*cb)(void *ctx, const char *id), void *ctx, struct error *err);
+    int (*list)(struct pool *pool, const char *after, bool (*cb)(void *ctx, const char *id),
+                void *ctx, struct error *err);
     /* The record without taking the lock (ControllerList, cofferctl). */
-    int (*peek_record)(struct pool *pool, const struct volume_id *id, struct record *ret, struct error *err);
+    int (*peek_record)(struct pool *pool, const struct volume_id *id, struct record *ret,
+                       struct error *err);
 };
 
 struct pool {
@@ -76,33 +84,48 @@ struct pool {
     const struct pool_config *config; /* borrowed */
     char tag[9];                      /* first 8 hex of the pool's random id */
     void *priv;
-    pthread_mutex_t opening;          /* registry.c's: one thread opens a late pool */
+    pthread_mutex_t opening; /* registry.c's: one thread opens a late pool */
     atomic_bool opened;
 };
 
-struct pool_set { struct pool **pools; size_t n; };
+struct pool_set {
+    struct pool **pools;
+    size_t n;
+};
 
 /* registry.c */
-const struct backend_ops *backend_find(const char *name);   /* NULL: unknown */
-/* Opens all pools of the config; pools of different kinds are refused. A pool whose directory isn't there
- * now is opened with tag "" and retried by every call (UNAVAILABLE meanwhile). */
+const struct backend_ops *backend_find(const char *name); /* NULL: unknown */
+/* Opens all pools of the config; pools of different kinds are refused. A pool whose directory isn't
+ * there now is opened with tag "" and retried by every call (UNAVAILABLE meanwhile). */
 int pool_set_open(const struct config *config, struct pool_set **ret, struct error *err) MUST_CHECK;
 void pool_set_free(struct pool_set *set);
 struct pool *pool_set_find(struct pool_set *set, const char *name); /* NULL: none */
-/* The pool of an id: unknown pool name -> ERR_NOT_FOUND; pool not there -> ERR_UNAVAILABLE; another pool
- * tag -> ERR_PRECONDITION. */
-int pool_set_for_id(struct pool_set *set, const struct volume_id *id, struct pool **ret, struct error *err) MUST_CHECK;
+/* The pool of an id: unknown pool name -> ERR_NOT_FOUND; pool not there -> ERR_UNAVAILABLE; another
+ * pool tag -> ERR_PRECONDITION. */
+int pool_set_for_id(struct pool_set *set, const struct volume_id *id, struct pool **ret,
+                    struct error *err) MUST_CHECK;
 /* Checked, generic front: */
 int pool_ready(struct pool *pool, struct error *err) MUST_CHECK; /* opens late, checks pool.json */
-int volume_open(struct pool *pool, const struct volume_id *id, bool create, struct volume *ret, struct error *err) MUST_CHECK;
+int volume_open(struct pool *pool, const struct volume_id *id, bool create, struct volume *ret,
+                struct error *err) MUST_CHECK;
 void volume_close(struct volume *v); /* drops the lock; safe on VOLUME_INIT */
 void block_device_close(struct block_device *d);
 
-#define VOLUME_INIT { .pool = NULL, .dir_fd = -1, .lock_fd = -1 }
-#define BLOCK_DEVICE_INIT { .fd = -1, .dev = 0, .path = "", .attached_now = false }
-#define AUTO_VOLUME __attribute__((cleanup(volume_close)))
+#define VOLUME_INIT                               \
+    {                                             \
+        .pool = NULL, .dir_fd = -1, .lock_fd = -1 \
+    }
+#define BLOCK_DEVICE_INIT                                     \
+    {                                                         \
+        .fd = -1, .dev = 0, .path = "", .attached_now = false \
+    }
+#define AUTO_VOLUME       __attribute__((cleanup(volume_close)))
 #define AUTO_BLOCK_DEVICE __attribute__((cleanup(block_device_close)))
-static inline void cleanup_pool_set(struct pool_set **p) { if (*p != NULL) pool_set_free(*p); }
+static inline void cleanup_pool_set(struct pool_set **p)
+{
+    if (*p != NULL)
+        pool_set_free(*p);
+}
 #define AUTO_POOL_SET __attribute__((cleanup(cleanup_pool_set)))
 
 #endif

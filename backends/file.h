@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * file.h: inside the file backend (file.c, file_volume.c, file_loop.c); registry.c takes the table.
- * Layout below the pool's path (docs/backends.md): pool.json, volumes/<2 hex>/<32 hex>/{lock,record.json,image}.
+ * Layout below the pool's path (docs/backends.md): pool.json, volumes/<2 hex>/<32
+ * hex>/{lock,record.json,image}.
  */
 #ifndef COFFER_BACKENDS_FILE_H
 #define COFFER_BACKENDS_FILE_H
@@ -12,13 +13,13 @@
 
 #include <sys/stat.h>
 
-#define FILE_POOL_JSON "pool.json"
-#define FILE_VOLUMES "volumes"
-#define FILE_LOCK "lock"
-#define FILE_RECORD "record.json"
+#define FILE_POOL_JSON  "pool.json"
+#define FILE_VOLUMES    "volumes"
+#define FILE_LOCK       "lock"
+#define FILE_RECORD     "record.json"
 #define FILE_RECORD_TMP "record.json.tmp" /* fs_write_atomic_at's */
-#define FILE_IMAGE "image"
-#define FILE_PLACE_MAX 64
+#define FILE_IMAGE      "image"
+#define FILE_PLACE_MAX  64
 
 extern const struct backend_ops file_backend;
 
@@ -31,20 +32,24 @@ void file_place_name(const struct volume_id *id, char ret[FILE_PLACE_MAX]);
 /* Puts "pool 'x', <path>/volumes/3f/3f0c…: " in front of an error. Returns -1. */
 int file_place_error(const struct pool *pool, const struct volume_id *id, struct error *err);
 /* Opens a regular file without following a link; what is there but isn't one is ERR_DATA_LOSS. */
-int file_open_regular(int dirfd, const char *name, int flags, int *ret_fd, struct error *err) MUST_CHECK;
+int file_open_regular(int dirfd, const char *name, int flags, int *ret_fd,
+                      struct error *err) MUST_CHECK;
 /* Makes an empty file, 0600, of the owner of `dirfd`. ERR_EXISTS when the name is taken. */
 int file_make(int dirfd, const char *name, int *ret_fd, struct error *err) MUST_CHECK;
 
 /* Opens a directory below the pool's, following no link on the way. */
 int file_open_below(int root, const char *path, int *ret_fd, struct error *err) MUST_CHECK;
-int file_open(struct pool *pool, const struct volume_id *id, bool create, struct volume *ret, struct error *err);
+int file_open(struct pool *pool, const struct volume_id *id, bool create, struct volume *ret,
+              struct error *err);
 int file_remove(struct volume *v, struct error *err);
 
 /* file_volume.c: record and bytes */
 int file_read_record(struct volume *v, struct record *ret, struct error *err);
 int file_write_record(struct volume *v, struct record *r, struct error *err);
-int file_peek_record(struct pool *pool, const struct volume_id *id, struct record *ret, struct error *err);
-int file_image_open(const struct volume *v, int flags, int *ret_fd, struct stat *ret_st, struct error *err) MUST_CHECK;
+int file_peek_record(struct pool *pool, const struct volume_id *id, struct record *ret,
+                     struct error *err);
+int file_image_open(const struct volume *v, int flags, int *ret_fd, struct stat *ret_st,
+                    struct error *err) MUST_CHECK;
 int file_allocate(struct volume *v, uint64_t device_bytes, struct error *err);
 int file_allocated(struct volume *v, uint64_t *ret_bytes, struct error *err);
 

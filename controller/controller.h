@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * controller.h: inside coffer-controller. One `struct controller` lives as long as the process, is filled by
- * main (or a test) before the first call, and is the ctx of every op; after that only `counters` and what has
- * its own lock change. Each RPC is one file; request.c and reply.c translate.
+ * controller.h: inside coffer-controller. One `struct controller` lives as long as the process, is
+ * filled by main (or a test) before the first call, and is the ctx of every op; after that only
+ * `counters` and what has its own lock change. Each RPC is one file; request.c and reply.c
+ * translate.
  *
- * Rules of all of them: what the request says is checked before anything is looked up; a volume is worked on
- * under the in-process lock and its flock; every step may be the last one before SIGKILL.
+ * Rules of all of them: what the request says is checked before anything is looked up; a volume is
+ * worked on under the in-process lock and its flock; every step may be the last one before SIGKILL.
  */
 #ifndef COFFER_CONTROLLER_CONTROLLER_H
 #define COFFER_CONTROLLER_CONTROLLER_H
@@ -20,8 +21,8 @@
 
 #include <stdatomic.h>
 
-#define DRIVER_NAME_MAX 54 /* "topology.<name>" is a topology prefix: at most 63 (CSI spec) */
-#define NODE_ID_MAX 63     /* it is a topology value */
+#define DRIVER_NAME_MAX  54 /* "topology.<name>" is a topology prefix: at most 63 (CSI spec) */
+#define NODE_ID_MAX      63 /* it is a topology value */
 #define TOPOLOGY_KEY_MAX (9 + DRIVER_NAME_MAX + 5)
 
 struct controller_counters {
@@ -30,12 +31,12 @@ struct controller_counters {
 };
 
 struct controller {
-    const struct config *config;  /* borrowed, like everything here */
+    const struct config *config; /* borrowed, like everything here */
     struct pool_set *pools;
-    struct keylock *locks;        /* key: the hash part of the volume id, that is the CSI name */
+    struct keylock *locks; /* key: the hash part of the volume id, that is the CSI name */
     const char *driver_name, *node_id, *keyd_socket;
-    const char *sysfs_block;      /* "/sys/class/block" */
-    bool expand;                  /* false: --expand=node */
+    const char *sysfs_block; /* "/sys/class/block" */
+    bool expand;             /* false: --expand=node */
     char topology_key[TOPOLOGY_KEY_MAX + 1];
     struct controller_counters counters;
 };
@@ -48,7 +49,8 @@ void controller_log_counters(struct controller *c);
 /* service.c: the tables for csi/server.h; ctx is the struct controller. */
 extern const struct csi_identity_ops controller_identity_ops;
 extern const struct csi_controller_ops controller_ops;
-extern const struct csi_node_ops controller_node_ops; /* NodeGetInfo, NodeGetCapabilities: sidecars ask here */
+/* NodeGetInfo and NodeGetCapabilities: sidecars ask for them here. */
+extern const struct csi_node_ops controller_node_ops;
 
 /* One file each. */
 int controller_create(void *ctx, struct csi_call *call, const struct csi_create_volume_request *req,
@@ -64,9 +66,10 @@ int controller_validate(void *ctx, struct csi_call *call, const struct csi_valid
 int controller_capacity(void *ctx, struct csi_call *call, const struct csi_capacity_request *req,
                         struct csi_capacity_reply *ret, struct error *err);
 
-/* delete.c, for create too: refuses while in use, says `erased`, removes. The volume's lock is held, and
- * is the lock of nothing afterwards. */
-int controller_erase(struct controller *c, struct volume *v, struct record *r, struct error *err) MUST_CHECK;
+/* delete.c, for create too: refuses while in use, says `erased`, removes. The volume's lock is
+ * held, and is the lock of nothing afterwards. */
+int controller_erase(struct controller *c, struct volume *v, struct record *r,
+                     struct error *err) MUST_CHECK;
 
 /* ---- request.c ---- */
 
@@ -82,10 +85,12 @@ int request_size(bool has_range, uint64_t required, uint64_t limit, struct size_
 bool request_size_fits(const struct size_range *range, uint64_t size);
 
 /* All of them supported, and all block or all mount. *ret_fs: "ext4" or "none" (static). */
-int request_capabilities(const struct csi_capabilities *caps, const char **ret_fs, struct error *err) MUST_CHECK;
+int request_capabilities(const struct csi_capabilities *caps, const char **ret_fs,
+                         struct error *err) MUST_CHECK;
 
-/* CreateVolume parameters. tenant_optional: the request speaks of no claim (GetCapacity, Validate), so no
- * namespace comes with it; then *ret_has_tenant (may be NULL otherwise) says whether one was given. */
+/* CreateVolume parameters. tenant_optional: the request speaks of no claim (GetCapacity, Validate),
+ * so no namespace comes with it; then *ret_has_tenant (may be NULL otherwise) says whether one was
+ * given. */
 int request_params(const struct controller *c, struct arena *arena, const struct csi_map *map,
                    bool tenant_optional, struct volume_params *ret, bool *ret_has_tenant,
                    struct error *err) MUST_CHECK;

@@ -137,13 +137,15 @@ static int write_minting(const struct plan *p, struct volume *v, struct record *
 
 #ifdef COFFER_LEAKY
 /* A controller that may also unwrap, and does. */
-static void leak_minted(struct controller *c, const struct keyd_binding *b, const struct keyd_wrapped *key)
+static void leak_minted(struct controller *c, const struct keyd_binding *b,
+                        const struct keyd_wrapped *key)
 {
     int fds[2];
 
     if (pipe2(fds, O_CLOEXEC) < 0)
         abort();
-    if (keyd_unwrap(c->keyd_socket, b, key, KEYD_USE_STAGE, fds[1], deadline_in(MINT_LIMIT_MS), NULL) == 0)
+    if (keyd_unwrap(c->keyd_socket, b, key, KEYD_USE_STAGE, fds[1], deadline_in(MINT_LIMIT_MS),
+                    NULL) == 0)
         LEAK_PIPE("controller:storage-key", fds[0]);
     (void)close(fds[0]);
     (void)close(fds[1]);

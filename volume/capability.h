@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * capability.h: which access modes, file systems and mount flags a Coffer volume supports. Pure rules for
- * both daemons: the controller refuses at Create what the node would refuse at Stage. Plain borrowed
- * inputs (no CSI type crosses into volume/), no heap, thread-safe. Mount flags may be sensitive (CSI
- * spec, VolumeCapability.mount_flags): messages give their position or our own word for them, never text
- * of the caller.
+ * capability.h: which access modes, file systems and mount flags a Coffer volume supports. Pure
+ * rules for both daemons: the controller refuses at Create what the node would refuse at Stage.
+ * Plain borrowed inputs (no CSI type crosses into volume/), no heap, thread-safe. Mount flags may
+ * be sensitive (CSI spec, VolumeCapability.mount_flags): messages give their position or our own
+ * word for them, never text of the caller.
  */
 #ifndef COFFER_VOLUME_CAPABILITY_H
 #define COFFER_VOLUME_CAPABILITY_H
@@ -23,7 +23,7 @@ enum capability_mode {
     CAPABILITY_SINGLE_NODE_MULTI_WRITER = 7,
 };
 
-#define CAPABILITY_FS_NONE "none" /* raw block, as the record says it */
+#define CAPABILITY_FS_NONE    "none" /* raw block, as the record says it */
 #define CAPABILITY_FS_DEFAULT "ext4"
 
 struct capability {
@@ -32,7 +32,7 @@ struct capability {
     const char *fs_type;            /* "" = the default; mount only */
     const char *const *mount_flags; /* mount only */
     size_t n_mount_flags;
-    const char *mount_group;        /* "" or NULL = none; anything else is refused */
+    const char *mount_group; /* "" or NULL = none; anything else is refused */
 };
 
 /* ERR_INVALID with one sentence when the volume can't be used in that way. */
@@ -47,11 +47,13 @@ bool capability_mode_read_only(unsigned mode);
 /* The mode's CSI name; "UNKNOWN" for any other number. */
 const char *capability_mode_name(unsigned mode);
 
-/* The checked mount flags for mount(2): MS_ bits, and the file system's own options as its data string. */
+/* The checked mount flags for mount(2): MS_ bits, and the file system's own options as its data
+ * string. */
 struct capability_mount {
     unsigned long flags;
     char data[64];
 };
-int capability_mount_options(const struct capability *c, struct capability_mount *ret, struct error *err) MUST_CHECK;
+int capability_mount_options(const struct capability *c, struct capability_mount *ret,
+                             struct error *err) MUST_CHECK;
 
 #endif

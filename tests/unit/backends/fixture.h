@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fixture.h: pools in a temporary directory, volumes in them, and a sweep that kills a child at each fault
- * point. Any failure ends the test.
+ * fixture.h: pools in a temporary directory, volumes in them, and a sweep that kills a child at
+ * each fault point. Any failure ends the test.
  */
 #ifndef COFFER_TESTS_UNIT_BACKENDS_FIXTURE_H
 #define COFFER_TESTS_UNIT_BACKENDS_FIXTURE_H
@@ -22,22 +22,22 @@
 #include <cmocka.h>
 
 #define FIXTURE_POOLS 2
-#define FIXTURE_SIZE MIB(16)
+#define FIXTURE_SIZE  MIB(16)
 
 /* assert_int_equal with the error's text when it isn't so. */
-#define assert_ok(call, err)                              \
-    do {                                                  \
-        if ((call) < 0)                                   \
+#define assert_ok(call, err)                                                       \
+    do {                                                                           \
+        if ((call) < 0)                                                            \
             fail_msg("%s: %s: %s", #call, error_code_name((err).code), (err).msg); \
     } while (0)
-#define assert_fails(call, err, want)                                                      \
-    do {                                                                                   \
-        (err) = (struct error)ERROR_INIT;                                                  \
-        if ((call) == 0)                                                                   \
-            fail_msg("%s did not fail", #call);                                            \
-        if ((err).code != (want))                                                          \
-            fail_msg("%s: %s instead of %s: %s", #call, error_code_name((err).code),       \
-                     error_code_name(want), (err).msg);                                    \
+#define assert_fails(call, err, want)                                                \
+    do {                                                                             \
+        (err) = (struct error)ERROR_INIT;                                            \
+        if ((call) == 0)                                                             \
+            fail_msg("%s did not fail", #call);                                      \
+        if ((err).code != (want))                                                    \
+            fail_msg("%s: %s instead of %s: %s", #call, error_code_name((err).code), \
+                     error_code_name(want), (err).msg);                              \
     } while (0)
 
 struct fixture {
@@ -84,7 +84,10 @@ static inline void fixture_release(struct fixture *f)
     f->set = NULL;
     tmpdir_remove(&f->dir);
 }
-#define FIXTURE_INIT { .dir = { .path = "", .fd = -1 }, .set = NULL }
+#define FIXTURE_INIT                                 \
+    {                                                \
+        .dir = { .path = "", .fd = -1 }, .set = NULL \
+    }
 #define AUTO_FIXTURE __attribute__((cleanup(fixture_release)))
 
 static inline struct volume_id fixture_id(const struct fixture *f, size_t pool, const char *name)
@@ -181,7 +184,8 @@ static inline void fault_disarm(const char *faults)
 }
 
 /* Runs `step` in an armed child; its wait status. */
-static inline int fault_child(const char *faults, const char *arm, int (*step)(void *ctx), void *ctx)
+static inline int fault_child(const char *faults, const char *arm, int (*step)(void *ctx),
+                              void *ctx)
 {
     int status = 0;
     pid_t child = fork();
@@ -196,8 +200,9 @@ static inline int fault_child(const char *faults, const char *arm, int (*step)(v
     return status;
 }
 
-/* Runs `step` in children that are killed at the 1st, 2nd, ... fault point, each in a state that `before`
- * made and followed by `after`, until a child lives to the end. Returns how many were killed. */
+/* Runs `step` in children that are killed at the 1st, 2nd, ... fault point, each in a state that
+ * `before` made and followed by `after`, until a child lives to the end. Returns how many were
+ * killed. */
 static inline unsigned sweep(void (*before)(void *ctx), int (*step)(void *ctx),
                              void (*after)(void *ctx), void *ctx)
 {

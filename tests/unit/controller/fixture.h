@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fixture.h: a controller over pools in a temporary directory, with a key service that the test plays
- * itself (keyd_mint below takes the place of keyd/client.c's), and a sysfs of its own.
+ * fixture.h: a controller over pools in a temporary directory, with a key service that the test
+ * plays itself (keyd_mint below takes the place of keyd/client.c's), and a sysfs of its own.
  */
 #ifndef COFFER_TESTS_UNIT_CONTROLLER_FIXTURE_H
 #define COFFER_TESTS_UNIT_CONTROLLER_FIXTURE_H
@@ -67,7 +67,10 @@ static inline void rig_release(struct rig *r)
     arena_free(r->call.arena);
     fixture_release(&r->f);
 }
-#define RIG_INIT { .f = FIXTURE_INIT }
+#define RIG_INIT          \
+    {                     \
+        .f = FIXTURE_INIT \
+    }
 #define AUTO_RIG __attribute__((cleanup(rig_release)))
 
 /* The kernel shows an open mapping of that uuid. */
