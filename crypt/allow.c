@@ -9,12 +9,12 @@
 
 #include <openssl/evp.h>
 
-#define SALT_BYTES 32u   /* LUKS_SALTSIZE; and the length of a SHA-256 digest */
-#define DIGESTS_MAX 2    /* digest ids 0 and 1: re-encryption counts up */
-#define SLOTS_AT (2u * GEOMETRY_METADATA_SIZE)
+#define SALT_BYTES  32u /* LUKS_SALTSIZE; and the length of a SHA-256 digest */
+#define DIGESTS_MAX 2   /* digest ids 0 and 1: re-encryption counts up */
+#define SLOTS_AT    (2u * GEOMETRY_METADATA_SIZE)
 
-static const char argon_advice[] =
-    "only pbkdf2 is allowed; a slot that a stock luksAddKey made must be made again with --pbkdf pbkdf2";
+static const char argon_advice[] = "only pbkdf2 is allowed; a slot that a stock luksAddKey made "
+                                   "must be made again with --pbkdf pbkdf2";
 
 /* --- small readers; the first problem sticks in r --- */
 
@@ -70,7 +70,8 @@ static void want_bytes(struct json_reader *r, const char *key)
 /* "0" .. "9" -> number; anything else is beyond every limit we have */
 static unsigned small_id(const char *text)
 {
-    return text[0] >= '0' && text[0] <= '9' && text[1] == '\0' ? (unsigned)(text[0] - '0') : UINT32_MAX;
+    return text[0] >= '0' && text[0] <= '9' && text[1] == '\0' ? (unsigned)(text[0] - '0')
+                                                               : UINT32_MAX;
 }
 
 static int refuse(struct error *err, const char *what)
@@ -155,7 +156,8 @@ static int check_keyslots(json_t *keyslots, bool present[GEOMETRY_SLOTS], struct
         unsigned slot = small_id(id);
 
         if (slot >= GEOMETRY_SLOTS)
-            return error_set(err, ERR_DATA_LOSS, "LUKS2 header: keyslot '%.16s' isn't one of 0, 1 and 2", id);
+            return error_set(err, ERR_DATA_LOSS,
+                             "LUKS2 header: keyslot '%.16s' isn't one of 0, 1 and 2", id);
         if (check_keyslot(obj, slot, err) < 0)
             return -1;
         present[slot] = true;
@@ -184,14 +186,16 @@ static int check_segments(json_t *segments, struct error *err)
 
 /* --- the digest --- */
 
-/* The record pins what decides about the volume key; the lists of keyslots and segments may change. */
+/* The record pins what decides about the volume key; the lists of keyslots and segments may change.
+ */
 static int digest_hash(json_t *obj, char ret[65], struct error *err)
 {
-    AUTO_JSON json_t *pinned = json_pack(
-        "{sO sO sO sO sO}", "type", json_object_get(obj, "type"), "hash", json_object_get(obj, "hash"),
-        "iterations", json_object_get(obj, "iterations"), "salt", json_object_get(obj, "salt"), "digest",
-        json_object_get(obj, "digest"));
-    AUTO_FREE char *text = pinned != NULL ? json_dumps(pinned, JSON_SORT_KEYS | JSON_COMPACT) : NULL;
+    AUTO_JSON json_t *pinned =
+        json_pack("{sO sO sO sO sO}", "type", json_object_get(obj, "type"), "hash",
+                  json_object_get(obj, "hash"), "iterations", json_object_get(obj, "iterations"),
+                  "salt", json_object_get(obj, "salt"), "digest", json_object_get(obj, "digest"));
+    AUTO_FREE char *text =
+        pinned != NULL ? json_dumps(pinned, JSON_SORT_KEYS | JSON_COMPACT) : NULL;
     unsigned char sum[32];
 
     if (text == NULL)
@@ -202,8 +206,8 @@ static int digest_hash(json_t *obj, char ret[65], struct error *err)
     return 0;
 }
 
-static int check_digest_slots(json_t *array, const bool present[GEOMETRY_SLOTS], struct header_facts *facts,
-                              struct error *err)
+static int check_digest_slots(json_t *array, const bool present[GEOMETRY_SLOTS],
+                              struct header_facts *facts, struct error *err)
 {
     for (size_t i = 0; i < json_array_size(array); i++) {
         const char *id = json_string_value(json_array_get(array, i));
@@ -215,7 +219,8 @@ static int check_digest_slots(json_t *array, const bool present[GEOMETRY_SLOTS],
     }
     for (unsigned slot = 0; slot < GEOMETRY_SLOTS; slot++) {
         if (present[slot] && !facts->slot[slot])
-            return error_set(err, ERR_DATA_LOSS, "LUKS2 header: keyslot %u belongs to no digest", slot);
+            return error_set(err, ERR_DATA_LOSS, "LUKS2 header: keyslot %u belongs to no digest",
+                             slot);
     }
     return 0;
 }
@@ -247,8 +252,8 @@ static int check_digest(json_t *obj, const bool present[GEOMETRY_SLOTS], struct 
     return digest_hash(obj, facts->digest, err);
 }
 
-static int check_digests(json_t *digests, const bool present[GEOMETRY_SLOTS], struct header_facts *facts,
-                         struct error *err)
+static int check_digests(json_t *digests, const bool present[GEOMETRY_SLOTS],
+                         struct header_facts *facts, struct error *err)
 {
     const char *id;
     json_t *obj;
@@ -279,7 +284,8 @@ static int check_config(json_t *obj, struct error *err)
     if (flags != NULL && (!json_is_array(flags) || json_array_size(flags) != 0))
         json_problem(&r, "persistent flags aren't allowed");
     if (requirements != NULL)
-        json_problem(&r, "requirements (an unfinished re-encryption, or a newer format) aren't allowed");
+        json_problem(
+            &r, "requirements (an unfinished re-encryption, or a newer format) aren't allowed");
     return done(&r, err);
 }
 
@@ -302,7 +308,8 @@ int allow_metadata(const char *json, size_t len, struct header_facts *ret, struc
     if (json_object_size(tokens) != 0)
         json_problem(&r, "tokens aren't allowed");
     if (done(&r, err) < 0 || check_segments(segments, err) < 0 || check_config(config, err) < 0 ||
-        check_keyslots(keyslots, present, err) < 0 || check_digests(digests, present, &facts, err) < 0)
+        check_keyslots(keyslots, present, err) < 0 ||
+        check_digests(digests, present, &facts, err) < 0)
         return -1;
     *ret = facts;
     return 0;

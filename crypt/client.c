@@ -16,12 +16,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#define REQUEST_MAX 32768u
-#define REPLY_MAX MIB(4)      /* a list of some thousand mappings */
-#define SLOTS_MAX 16
+#define REQUEST_MAX   32768u
+#define REPLY_MAX     MIB(4) /* a list of some thousand mappings */
+#define SLOTS_MAX     16
 #define LOOK_LIMIT_MS 60000u  /* after that a keyless helper is killed */
 #define WORK_LIMIT_MS 120000u /* and one that reads or writes the disk */
-#define WAIT_MAX_MS 60000u    /* how long the helper itself may wait for its key or for a busy mapping */
+#define WAIT_MAX_MS \
+    60000u /* how long the helper itself may wait for its key or for a busy mapping */
 
 enum { FD_KEY = 3, FD_DEVICE = 4, FD_LOCK = 5, FD_OUT = 6 };
 
@@ -29,9 +30,9 @@ enum { FD_KEY = 3, FD_DEVICE = 4, FD_LOCK = 5, FD_OUT = 6 };
 struct call {
     const struct crypt_client *client;
     const char *verb;
-    uint64_t limit_ms;   /* this kind of child's own limit */
+    uint64_t limit_ms; /* this kind of child's own limit */
     uint64_t deadline;
-    json_t *request;     /* borrowed */
+    json_t *request; /* borrowed */
     int key_fd, device_fd, lock_fd, out_fd;
 };
 
@@ -80,7 +81,8 @@ static int slot_take(uint64_t deadline, struct error *err)
         slots.used++;
     (void)pthread_mutex_unlock(&slots.lock);
     return r == 0 ? 0
-                  : error_set(err, ERR_DEADLINE, "%ld encryption helpers are at work; none was free in time", limit);
+                  : error_set(err, ERR_DEADLINE,
+                              "%ld encryption helpers are at work; none was free in time", limit);
 }
 
 static void slot_give(void)
@@ -98,11 +100,14 @@ static void log_line(void *ctx, const char *line)
     log_warn("coffer-crypt wrote", KV("verb", (const char *)ctx), KV("line", line));
 }
 
-static int run_helper(const struct call *c, const char *request, struct proc_result *ret, struct error *err)
+static int run_helper(const struct call *c, const char *request, struct proc_result *ret,
+                      struct error *err)
 {
     const char *const argv[] = { c->client->helper, c->verb, NULL };
-    const struct proc_fd all[] = { { c->key_fd, FD_KEY }, { c->device_fd, FD_DEVICE },
-                                   { c->lock_fd, FD_LOCK }, { c->out_fd, FD_OUT } };
+    const struct proc_fd all[] = { { c->key_fd, FD_KEY },
+                                   { c->device_fd, FD_DEVICE },
+                                   { c->lock_fd, FD_LOCK },
+                                   { c->out_fd, FD_OUT } };
     struct proc_fd fds[ARRAY_SIZE(all)];
     size_t n = 0;
     char fault[4096 + 32];
@@ -116,8 +121,15 @@ static int run_helper(const struct call *c, const char *request, struct proc_res
     }
     (void)snprintf(fault, sizeof(fault), "COFFER_FAULT_DIR=%s", dir != NULL ? dir : "");
     const struct proc_spec spec = {
-        .argv = argv, .env = env, .input = request, .input_len = strlen(request), .fds = fds, .n_fds = n,
-        .max_output = REPLY_MAX, .limit_ms = c->limit_ms, .on_line = log_line,
+        .argv = argv,
+        .env = env,
+        .input = request,
+        .input_len = strlen(request),
+        .fds = fds,
+        .n_fds = n,
+        .max_output = REPLY_MAX,
+        .limit_ms = c->limit_ms,
+        .on_line = log_line,
         .ctx = (void *)(uintptr_t)c->verb,
     };
     if (slot_take(c->deadline, err) < 0)
@@ -139,14 +151,17 @@ static int refused(json_t *reply, const char *verb, struct error *err)
     return error_set(err, error_code_from_name(code), "%s", message);
 }
 
-static int read_reply(const struct call *c, const struct proc_result *r, json_t **ret, struct error *err)
+static int read_reply(const struct call *c, const struct proc_result *r, json_t **ret,
+                      struct error *err)
 {
     AUTO_JSON json_t *reply = NULL;
 
     if (r->signal != 0)
-        return error_set(err, ERR_INTERNAL, "coffer-crypt %s was ended by signal %d%s", c->verb, r->signal,
+        return error_set(err, ERR_INTERNAL, "coffer-crypt %s was ended by signal %d%s", c->verb,
+                         r->signal,
                          r->signal == SIGSYS ? " (its sandbox refused a system call)" : "");
-    if (json_parse(strbuf_text(&r->output), r->output.len, "coffer-crypt's reply", &reply, err) < 0) {
+    if (json_parse(strbuf_text(&r->output), r->output.len, "coffer-crypt's reply", &reply, err) <
+        0) {
         (void)error_prefix(err, "coffer-crypt %s, exit code %d", c->verb, r->exit_code);
         return error_recode(err, ERR_INTERNAL);
     }
@@ -158,17 +173,20 @@ static int read_reply(const struct call *c, const struct proc_result *r, json_t 
 
 static int run_verb(const struct call *c, json_t **ret, struct error *err)
 {
-    AUTO_PROC_RESULT struct proc_result result = { .exit_code = -1, .output = STRBUF_INIT(REPLY_MAX) };
+    AUTO_PROC_RESULT struct proc_result result = { .exit_code = -1,
+                                                   .output = STRBUF_INIT(REPLY_MAX) };
     AUTO_FREE char *text = NULL;
     uint64_t left = deadline_left(c->deadline);
 
     if (left == 0)
         return error_set(err, ERR_DEADLINE, "no time was left to start coffer-crypt %s", c->verb);
     if (json_object_set_new(c->request, "wait_ms",
-                            json_integer((json_int_t)(left < WAIT_MAX_MS ? left : WAIT_MAX_MS))) == 0)
+                            json_integer((json_int_t)(left < WAIT_MAX_MS ? left : WAIT_MAX_MS))) ==
+        0)
         text = json_dumps(c->request, JSON_COMPACT);
     if (text == NULL || strlen(text) > REQUEST_MAX)
-        return error_set(err, ERR_INTERNAL, "no request for coffer-crypt %s could be made", c->verb);
+        return error_set(err, ERR_INTERNAL, "no request for coffer-crypt %s could be made",
+                         c->verb);
     if (run_helper(c, text, &result, err) < 0)
         return error_prefix(err, "coffer-crypt %s", c->verb);
     return read_reply(c, &result, ret, err);
@@ -181,23 +199,37 @@ static json_t *volume_request(const struct crypt_volume *v)
     char device[DEV_TEXT_MAX];
 
     dev_text(v->device, device);
-    return json_pack("{ss so ss}", "name", v->dm_name, "record", record_to_json(v->record), "device", device);
+    return json_pack("{ss so ss}", "name", v->dm_name, "record", record_to_json(v->record),
+                     "device", device);
 }
 
 /* A keyed call: the volume's device, its key and its lock go along. */
-static struct call keyed(const struct crypt_client *c, const struct crypt_volume *v, const char *verb,
-                         uint64_t deadline, int key_fd, json_t *request)
+static struct call keyed(const struct crypt_client *c, const struct crypt_volume *v,
+                         const char *verb, uint64_t deadline, int key_fd, json_t *request)
 {
-    return (struct call){ .client = c, .verb = verb, .limit_ms = WORK_LIMIT_MS, .deadline = deadline,
-                          .request = request, .key_fd = key_fd, .device_fd = v->device_fd,
-                          .lock_fd = v->lock_fd, .out_fd = -1 };
+    return (struct call){ .client = c,
+                          .verb = verb,
+                          .limit_ms = WORK_LIMIT_MS,
+                          .deadline = deadline,
+                          .request = request,
+                          .key_fd = key_fd,
+                          .device_fd = v->device_fd,
+                          .lock_fd = v->lock_fd,
+                          .out_fd = -1 };
 }
 
-static struct call keyless(const struct crypt_client *c, const char *verb, uint64_t deadline, int lock_fd,
-                           json_t *request)
+static struct call keyless(const struct crypt_client *c, const char *verb, uint64_t deadline,
+                           int lock_fd, json_t *request)
 {
-    return (struct call){ .client = c, .verb = verb, .limit_ms = LOOK_LIMIT_MS, .deadline = deadline,
-                          .request = request, .key_fd = -1, .device_fd = -1, .lock_fd = lock_fd, .out_fd = -1 };
+    return (struct call){ .client = c,
+                          .verb = verb,
+                          .limit_ms = LOOK_LIMIT_MS,
+                          .deadline = deadline,
+                          .request = request,
+                          .key_fd = -1,
+                          .device_fd = -1,
+                          .lock_fd = lock_fd,
+                          .out_fd = -1 };
 }
 
 static int take_mapping(json_t *reply, struct mapping *ret, struct error *err)
@@ -218,7 +250,8 @@ static int take_hex(json_t *reply, const char *key, char ret[65], struct error *
     return 0;
 }
 
-int crypt_list(const struct crypt_client *c, uint64_t deadline, struct mapping_list *ret, struct error *err)
+int crypt_list(const struct crypt_client *c, uint64_t deadline, struct mapping_list *ret,
+               struct error *err)
 {
     AUTO_JSON json_t *request = json_object();
     AUTO_JSON json_t *reply = NULL;
@@ -245,9 +278,9 @@ int crypt_blank(const struct crypt_client *c, const struct crypt_volume *v, uint
     return run_verb(&k, &reply, err);
 }
 
-int crypt_format(const struct crypt_client *c, const struct crypt_volume *v, enum record_state stored_state,
-                 int key_fd, uint64_t deadline, char ret_digest[65], char ret_mac[65], struct mapping *ret,
-                 struct error *err)
+int crypt_format(const struct crypt_client *c, const struct crypt_volume *v,
+                 enum record_state stored_state, int key_fd, uint64_t deadline, char ret_digest[65],
+                 char ret_mac[65], struct mapping *ret, struct error *err)
 {
     AUTO_JSON json_t *request = volume_request(v);
     AUTO_JSON json_t *reply = NULL;
@@ -256,7 +289,8 @@ int crypt_format(const struct crypt_client *c, const struct crypt_volume *v, enu
     struct mapping m;
 
     (void)json_object_set_new(request, "read_only", json_boolean(v->read_only));
-    (void)json_object_set_new(request, "stored_state", json_string(record_state_name(stored_state)));
+    (void)json_object_set_new(request, "stored_state",
+                              json_string(record_state_name(stored_state)));
     if (run_verb(&k, &reply, err) < 0 || take_hex(reply, "digest", digest, err) < 0 ||
         take_hex(reply, "mac", mac, err) < 0 || take_mapping(reply, &m, err) < 0)
         return -1;
@@ -266,8 +300,8 @@ int crypt_format(const struct crypt_client *c, const struct crypt_volume *v, enu
     return 0;
 }
 
-int crypt_open(const struct crypt_client *c, const struct crypt_volume *v, int key_fd, uint64_t deadline,
-               struct mapping *ret, struct error *err)
+int crypt_open(const struct crypt_client *c, const struct crypt_volume *v, int key_fd,
+               uint64_t deadline, struct mapping *ret, struct error *err)
 {
     AUTO_JSON json_t *request = volume_request(v);
     AUTO_JSON json_t *reply = NULL;
@@ -287,8 +321,8 @@ int crypt_check(const struct crypt_client *c, const struct crypt_volume *v, uint
     return run_verb(&k, &reply, err) < 0 ? -1 : take_mapping(reply, ret, err);
 }
 
-int crypt_resize(const struct crypt_client *c, const struct crypt_volume *v, int key_fd, uint64_t deadline,
-                 struct mapping *ret, struct error *err)
+int crypt_resize(const struct crypt_client *c, const struct crypt_volume *v, int key_fd,
+                 uint64_t deadline, struct mapping *ret, struct error *err)
 {
     AUTO_JSON json_t *request = volume_request(v);
     AUTO_JSON json_t *reply = NULL;
@@ -307,8 +341,8 @@ int crypt_close(const struct crypt_client *c, const char *dm_name, const char *d
     return run_verb(&k, &reply, err);
 }
 
-int crypt_passphrase(const struct crypt_client *c, const struct crypt_volume *v, int key_fd, int out_fd,
-                     uint64_t deadline, struct error *err)
+int crypt_passphrase(const struct crypt_client *c, const struct crypt_volume *v, int key_fd,
+                     int out_fd, uint64_t deadline, struct error *err)
 {
     AUTO_JSON json_t *request = volume_request(v);
     AUTO_JSON json_t *reply = NULL;

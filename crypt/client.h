@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * crypt/client.h: runs the one-shot helper coffer-crypt, one verb a process. The caller passes
- * descriptors, never keys. Wire: argv[1] = verb, request JSON on stdin, reply JSON on stdout, log lines on
- * stderr, fd 3 = pipe with the key frame (keyed verbs), fd 4 = the backing block device, fd 5 = the volume's
- * lock (only inherited: an orphan keeps the volume locked), fd 6 = where `passphrase` writes.
- * Thread-safe; at most min(16, 2 * CPUs) helpers run at once, others wait within their deadline.
+ * descriptors, never keys. Wire: argv[1] = verb, request JSON on stdin, reply JSON on stdout, log
+ * lines on stderr, fd 3 = pipe with the key frame (keyed verbs), fd 4 = the backing block device,
+ * fd 5 = the volume's lock (only inherited: an orphan keeps the volume locked), fd 6 = where
+ * `passphrase` writes. Thread-safe; at most min(16, 2 * CPUs) helpers run at once, others wait
+ * within their deadline.
  */
 #ifndef COFFER_CRYPT_CLIENT_H
 #define COFFER_CRYPT_CLIENT_H
@@ -17,77 +18,88 @@
 #include <sys/types.h>
 
 enum mapping_state {
-    MAPPING_OK,        /* one live crypt target over a present device */
-    MAPPING_ZOMBIE,    /* backing device gone, no live table, or deferred remove */
-    MAPPING_WRONG,     /* live, but the table is not what Coffer makes */
+    MAPPING_OK,     /* one live crypt target over a present device */
+    MAPPING_ZOMBIE, /* backing device gone, no live table, or deferred remove */
+    MAPPING_WRONG,  /* live, but the table is not what Coffer makes */
 };
 
 struct mapping {
     char name[DM_NAME_LEN + 1];
     char dm_uuid[DM_UUID_MAX + 1];
-    dev_t dev;             /* the mapping */
-    dev_t backing;         /* the device below; 0 unknown */
-    uint64_t size;         /* bytes */
+    dev_t dev;     /* the mapping */
+    dev_t backing; /* the device below; 0 unknown */
+    uint64_t size; /* bytes */
     int open_count;
     bool read_only;
     enum mapping_state state;
-    char why[128];         /* for states other than OK */
+    char why[128]; /* for states other than OK */
 };
 
-struct mapping_list { struct mapping *items; size_t n; };
+struct mapping_list {
+    struct mapping *items;
+    size_t n;
+};
 
-/* libcryptsetup exports these two names as well. Symbols of their own keep a program that links both from
- * calling the wrong one, and keep the link-time proof (nm of the daemons against the library's exports) exact. */
+/* libcryptsetup exports these two names as well. Symbols of their own keep a program that links
+ * both from calling the wrong one, and keep the link-time proof (nm of the daemons against the
+ * library's exports) exact. */
 #define crypt_format coffer_crypt_format
 #define crypt_resize coffer_crypt_resize
 
-struct crypt_client { const char *helper; /* absolute path of coffer-crypt */ };
+struct crypt_client {
+    const char *helper; /* absolute path of coffer-crypt */
+};
 
-struct crypt_volume {       /* what a verb works on; all borrowed */
+struct crypt_volume { /* what a verb works on; all borrowed */
     const char *dm_name;
     const struct record *record;
-    int device_fd;          /* backing device, or -1 where the verb doesn't need it */
+    int device_fd; /* backing device, or -1 where the verb doesn't need it */
     dev_t device;
     int lock_fd;
-    bool read_only;         /* open: make the mapping read-only */
+    bool read_only; /* open: make the mapping read-only */
 };
 
 /* All mappings named coffer-*: by ioctl, so devices without a table show too. */
-int crypt_list(const struct crypt_client *c, uint64_t deadline, struct mapping_list *ret, struct error *err) MUST_CHECK;
+int crypt_list(const struct crypt_client *c, uint64_t deadline, struct mapping_list *ret,
+               struct error *err) MUST_CHECK;
 void mapping_list_release(struct mapping_list *l);
 #define AUTO_MAPPING_LIST __attribute__((cleanup(mapping_list_release)))
 /* NULL: none by that dm name. */
 const struct mapping *mapping_find(const struct mapping_list *l, const char *dm_name);
 
-/* Keyless: the header area of the device reads as zeros, whole. ERR_DATA_LOSS naming what is there otherwise;
- * a read error is an error, never "blank". The node asks before it writes `formatting` over `new`. */
+/* Keyless: the header area of the device reads as zeros, whole. ERR_DATA_LOSS naming what is there
+ * otherwise; a read error is an error, never "blank". The node asks before it writes `formatting`
+ * over `new`. */
 int crypt_blank(const struct crypt_client *c, const struct crypt_volume *v, uint64_t deadline,
                 struct error *err) MUST_CHECK;
-/* Formats LUKS2 on the device, then opens it. v->record: the record as it will read at `ready`, digest and
- * mac still empty; they come back. Refuses (ERR_DATA_LOSS) when state in the *stored* record is `new` and
- * the header area isn't zero, or `formatting` and a header of another uuid is there: stored_state says so. */
-int crypt_format(const struct crypt_client *c, const struct crypt_volume *v, enum record_state stored_state,
-                 int key_fd, uint64_t deadline, char ret_digest[65], char ret_mac[65],
-                 struct mapping *ret, struct error *err) MUST_CHECK;
-/* Validates a sealed copy of the header, verifies record MAC and digest, activates, reads the live table
- * back. An existing right mapping is an answer, not an error; zombies of this name are reaped first. */
-int crypt_open(const struct crypt_client *c, const struct crypt_volume *v, int key_fd, uint64_t deadline,
-               struct mapping *ret, struct error *err) MUST_CHECK;
+/* Formats LUKS2 on the device, then opens it. v->record: the record as it will read at `ready`,
+ * digest and mac still empty; they come back. Refuses (ERR_DATA_LOSS) when state in the *stored*
+ * record is `new` and the header area isn't zero, or `formatting` and a header of another uuid is
+ * there: stored_state says so. */
+int crypt_format(const struct crypt_client *c, const struct crypt_volume *v,
+                 enum record_state stored_state, int key_fd, uint64_t deadline, char ret_digest[65],
+                 char ret_mac[65], struct mapping *ret, struct error *err) MUST_CHECK;
+/* Validates a sealed copy of the header, verifies record MAC and digest, activates, reads the live
+ * table back. An existing right mapping is an answer, not an error; zombies of this name are reaped
+ * first. */
+int crypt_open(const struct crypt_client *c, const struct crypt_volume *v, int key_fd,
+               uint64_t deadline, struct mapping *ret, struct error *err) MUST_CHECK;
 /* Keyless: the live mapping is what it must be (same check as open's last step; v->device 0 and
  * v->read_only aren't compared, see ret->backing and ret->read_only). ERR_NOT_FOUND: no mapping;
  * ERR_UNAVAILABLE: a zombie, which crypt_open reaps; ERR_PRECONDITION: not our table. */
 int crypt_check(const struct crypt_client *c, const struct crypt_volume *v, uint64_t deadline,
                 struct mapping *ret, struct error *err) MUST_CHECK;
 /* Grows the live mapping to the device's size. */
-int crypt_resize(const struct crypt_client *c, const struct crypt_volume *v, int key_fd, uint64_t deadline,
-                 struct mapping *ret, struct error *err) MUST_CHECK;
-/* By dm name and (when not NULL) uuid, never reading the disk. No mapping: 0. Open: ERR_ABORTED after
- * bounded retries. Zombies are removed; one that is still held is marked to go with its last opener, and
- * that is ERR_ABORTED too: 0 always means that the mapping is gone. */
+int crypt_resize(const struct crypt_client *c, const struct crypt_volume *v, int key_fd,
+                 uint64_t deadline, struct mapping *ret, struct error *err) MUST_CHECK;
+/* By dm name and (when not NULL) uuid, never reading the disk. No mapping: 0. Open: ERR_ABORTED
+ * after bounded retries. Zombies are removed; one that is still held is marked to go with its last
+ * opener, and that is ERR_ABORTED too: 0 always means that the mapping is gone. */
 int crypt_close(const struct crypt_client *c, const char *dm_name, const char *dm_uuid, int lock_fd,
                 uint64_t deadline, struct error *err) MUST_CHECK;
-/* Break-glass: the LUKS passphrase (64 hex digits and a newline) to out_fd, after the same checks as open. */
-int crypt_passphrase(const struct crypt_client *c, const struct crypt_volume *v, int key_fd, int out_fd,
-                     uint64_t deadline, struct error *err) MUST_CHECK;
+/* Break-glass: the LUKS passphrase (64 hex digits and a newline) to out_fd, after the same checks
+ * as open. */
+int crypt_passphrase(const struct crypt_client *c, const struct crypt_volume *v, int key_fd,
+                     int out_fd, uint64_t deadline, struct error *err) MUST_CHECK;
 
 #endif

@@ -16,8 +16,7 @@ static void cleanup_probe(blkid_probe *p)
 
 static bool prepare(blkid_probe p, int fd)
 {
-    return blkid_probe_set_device(p, fd, 0, 0) == 0 &&
-           blkid_probe_enable_superblocks(p, 1) == 0 &&
+    return blkid_probe_set_device(p, fd, 0, 0) == 0 && blkid_probe_enable_superblocks(p, 1) == 0 &&
            blkid_probe_set_superblocks_flags(p, BLKID_SUBLKS_TYPE | BLKID_SUBLKS_BADCSUM) == 0 &&
            blkid_probe_enable_partitions(p, 1) == 0;
 }
@@ -43,7 +42,8 @@ int content_name(const void *area, size_t len, bool except_luks, char ret[64], s
     char kind[64] = "";
     int r = 0;
 
-    /* libblkid wants a file: give it the copy, so that it sees what was judged and not a second read */
+    /* libblkid wants a file: give it the copy, so that it sees what was judged and not a second
+     * read */
     if (header_memfd(area, len, &fd, err) < 0)
         return -1;
     if (p == NULL || !prepare(p, fd))
@@ -52,7 +52,8 @@ int content_name(const void *area, size_t len, bool except_luks, char ret[64], s
     while (kind[0] == '\0' && (r = blkid_do_probe(p)) == 0)
         describe(p, except_luks, kind);
     if (r < 0)
-        return error_errno(err, errno != 0 ? errno : EIO, "look for known content in the volume's header area");
+        return error_errno(err, errno != 0 ? errno : EIO,
+                           "look for known content in the volume's header area");
     memcpy(ret, kind, sizeof(kind));
     return 0;
 }

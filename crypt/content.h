@@ -9,8 +9,9 @@
 #include "common/base.h"
 #include "common/error.h"
 
-/* The first signature within a copy of the area ("ext4", "LVM2_member", "gpt partition table"), "" when
- * none is known. except_luks: LUKS signatures don't count. */
-int content_name(const void *area, size_t len, bool except_luks, char ret[64], struct error *err) MUST_CHECK;
+/* The first signature within a copy of the area ("ext4", "LVM2_member", "gpt partition table"), ""
+ * when none is known. except_luks: LUKS signatures don't count. */
+int content_name(const void *area, size_t len, bool except_luks, char ret[64],
+                 struct error *err) MUST_CHECK;
 
 #endif

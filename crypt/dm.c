@@ -49,7 +49,8 @@ void dm_names_list_release(struct dm_names_list *l)
     *l = (struct dm_names_list){ .names = NULL, .n = 0 };
 }
 
-static struct dm_task *new_task(int type, const char *name, int (*prepare)(struct dm_task *), struct error *err)
+static struct dm_task *new_task(int type, const char *name, int (*prepare)(struct dm_task *),
+                                struct error *err)
 {
     AUTO_DM_TASK struct dm_task *task = NULL;
 
@@ -57,19 +58,22 @@ static struct dm_task *new_task(int type, const char *name, int (*prepare)(struc
     dm_log_with_errno_init(keep_words); /* libcryptsetup installs its own and takes it away again */
     task = dm_task_create(type);
     if (task == NULL) {
-        (void)error_set(err, ERR_UNAVAILABLE, "device-mapper can't be used on this machine: %s", last_words);
+        (void)error_set(err, ERR_UNAVAILABLE, "device-mapper can't be used on this machine: %s",
+                        last_words);
         return NULL;
     }
     if ((name != NULL && !dm_task_set_name(task, name)) || !dm_task_secure_data(task) ||
         (prepare != NULL && !prepare(task))) {
-        (void)error_set(err, ERR_INTERNAL, "device-mapper: a request can't be prepared: %s", last_words);
+        (void)error_set(err, ERR_INTERNAL, "device-mapper: a request can't be prepared: %s",
+                        last_words);
         return NULL;
     }
     return TAKE_PTR(task);
 }
 
 /* A task that was told its device and has run. NULL with *err set; ENXIO is ERR_NOT_FOUND. */
-static struct dm_task *run_task(int type, const char *name, int (*prepare)(struct dm_task *), struct error *err)
+static struct dm_task *run_task(int type, const char *name, int (*prepare)(struct dm_task *),
+                                struct error *err)
 {
     AUTO_DM_TASK struct dm_task *task = new_task(type, name, prepare, err);
     int e;
@@ -80,8 +84,8 @@ static struct dm_task *run_task(int type, const char *name, int (*prepare)(struc
     if (e == ENXIO)
         (void)error_set(err, ERR_NOT_FOUND, "no mapping '%s'", name != NULL ? name : "");
     else
-        (void)error_errno(err, e != 0 ? e : EIO, "device-mapper, '%s': %s", name != NULL ? name : "",
-                          last_words);
+        (void)error_errno(err, e != 0 ? e : EIO, "device-mapper, '%s': %s",
+                          name != NULL ? name : "", last_words);
     return NULL;
 }
 
@@ -99,7 +103,8 @@ static bool name_is_ours(const char *name)
 }
 
 /* Calls cb for every device's name until it returns non-zero; that is the result. */
-static int each_name(int (*cb)(void *ctx, const char *name, struct error *err), void *ctx, struct error *err)
+static int each_name(int (*cb)(void *ctx, const char *name, struct error *err), void *ctx,
+                     struct error *err)
 {
     AUTO_DM_TASK struct dm_task *task = run_task(DM_DEVICE_LIST, NULL, NULL, err);
     const struct dm_names *names;
@@ -109,7 +114,8 @@ static int each_name(int (*cb)(void *ctx, const char *name, struct error *err), 
         return -1;
     names = dm_task_get_names(task);
     if (names == NULL)
-        return error_set(err, ERR_INTERNAL, "device-mapper gave no list of devices: %s", last_words);
+        return error_set(err, ERR_INTERNAL, "device-mapper gave no list of devices: %s",
+                         last_words);
     if (names->dev == 0)
         return 0;
     for (;;) {
@@ -265,7 +271,9 @@ int dm_inspect(const char *name, struct mapping *ret, bool *ret_inactive, struct
     return 0;
 }
 
-struct other { const char *name, *prefix; };
+struct other {
+    const char *name, *prefix;
+};
 
 static int refuse_other(void *ctx, const char *name, struct error *err)
 {
@@ -285,7 +293,8 @@ static int refuse_other(void *ctx, const char *name, struct error *err)
     uuid = dm_task_get_uuid(task);
     if (uuid == NULL || strncmp(uuid, o->prefix, strlen(o->prefix)) != 0)
         return 0;
-    return error_set(err, ERR_PRECONDITION, "the volume is already mapped under another name, '%.128s'", name);
+    return error_set(err, ERR_PRECONDITION,
+                     "the volume is already mapped under another name, '%.128s'", name);
 }
 
 int dm_refuse_other_names(const char *name, const char *uuid, struct error *err)

@@ -36,8 +36,8 @@ int header_read_direct(int fd, void *to, size_t len, struct error *err)
         if (n < 0)
             return error_errno(err, errno, "read the volume's header area at byte %zu", have);
         if (n == 0)
-            return error_set(err, ERR_DATA_LOSS, "the volume's device ends after %zu bytes, inside the header",
-                             have);
+            return error_set(err, ERR_DATA_LOSS,
+                             "the volume's device ends after %zu bytes, inside the header", have);
         have += (size_t)n;
     }
     return 0;
@@ -107,10 +107,12 @@ static int refuse_content(const void *area, size_t at, struct error *err)
     if (content_name(area, GEOMETRY_DATA_OFFSET, false, kind, err) < 0)
         return -1;
     if (kind[0] != '\0')
-        return error_set(err, ERR_DATA_LOSS,
-                         "the volume is new, but its device already holds data (%s): it is not formatted", kind);
-    return error_set(err, ERR_DATA_LOSS,
-                     "the volume is new, but its device isn't blank at byte %zu: it is not formatted", at);
+        return error_set(
+            err, ERR_DATA_LOSS,
+            "the volume is new, but its device already holds data (%s): it is not formatted", kind);
+    return error_set(
+        err, ERR_DATA_LOSS,
+        "the volume is new, but its device isn't blank at byte %zu: it is not formatted", at);
 }
 
 /* A LUKS header's fixed part (LUKS2 on-disk format §2.1): magic, version (big-endian), … uuid. */
@@ -126,7 +128,8 @@ static bool is_luks(const struct luks_binary *h)
     return memcmp(h->magic, "LUKS\xba\xbe", 6) == 0 || memcmp(h->magic, "SKUL\xba\xbe", 6) == 0;
 }
 
-/* Every place where libcryptsetup would look for a header: 0, and the secondary's offsets 16 KiB .. 4 MiB. */
+/* Every place where libcryptsetup would look for a header: 0, and the secondary's offsets 16 KiB ..
+ * 4 MiB. */
 static int refuse_other_uuid(const unsigned char *area, const char *uuid, struct error *err)
 {
     for (size_t at = 0; at < GEOMETRY_DATA_OFFSET; at = at == 0 ? GEOMETRY_METADATA_SIZE : 2 * at) {
@@ -136,21 +139,24 @@ static int refuse_other_uuid(const unsigned char *area, const char *uuid, struct
 
         if (!is_luks(h) || (version_2 && n == strlen(uuid) && memcmp(h->uuid, uuid, n) == 0))
             continue;
-        return error_set(err, ERR_DATA_LOSS,
-                         "the device holds a LUKS%s header of another volume at byte %zu: it is not formatted",
-                         version_2 ? "2" : "", at);
+        return error_set(
+            err, ERR_DATA_LOSS,
+            "the device holds a LUKS%s header of another volume at byte %zu: it is not formatted",
+            version_2 ? "2" : "", at);
     }
     return 0;
 }
 
-int header_may_format(int device_fd, const char *uuid, enum record_state stored_state, struct error *err)
+int header_may_format(int device_fd, const char *uuid, enum record_state stored_state,
+                      struct error *err)
 {
     AUTO_FREE unsigned char *area = aligned(GEOMETRY_DATA_OFFSET, err);
     char kind[64];
     size_t at;
 
     if (stored_state != RECORD_NEW && stored_state != RECORD_FORMATTING)
-        return error_set(err, ERR_PRECONDITION, "a volume whose record says '%s' is never formatted",
+        return error_set(err, ERR_PRECONDITION,
+                         "a volume whose record says '%s' is never formatted",
                          record_state_name(stored_state));
     if (area == NULL || header_read_direct(device_fd, area, GEOMETRY_DATA_OFFSET, err) < 0)
         return -1;
@@ -163,6 +169,7 @@ int header_may_format(int device_fd, const char *uuid, enum record_state stored_
         content_name(area, GEOMETRY_DATA_OFFSET, true, kind, err) < 0)
         return -1;
     if (kind[0] != '\0')
-        return error_set(err, ERR_DATA_LOSS, "the device holds foreign data (%s): it is not formatted", kind);
+        return error_set(err, ERR_DATA_LOSS,
+                         "the device holds foreign data (%s): it is not formatted", kind);
     return 0;
 }

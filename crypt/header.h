@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * header.h: the disk's header, read once. What was checked is what is used: the copy lives in a sealed
- * memfd, and the disk's own header isn't read again by any keyed verb.
+ * header.h: the disk's header, read once. What was checked is what is used: the copy lives in a
+ * sealed memfd, and the disk's own header isn't read again by any keyed verb.
  */
 #ifndef COFFER_CRYPT_HEADER_H
 #define COFFER_CRYPT_HEADER_H
@@ -14,21 +14,23 @@
 
 void fd_path(int fd, char ret[FD_PATH_MAX]); /* "/proc/self/fd/N" */
 
-/* Reads `len` bytes (a multiple of 4096) from the start of the device or file behind fd, by O_DIRECT
- * through a description of its own; `to` is 4096-aligned. Short: ERR_DATA_LOSS; a read error is an error. */
+/* Reads `len` bytes (a multiple of 4096) from the start of the device or file behind fd, by
+ * O_DIRECT through a description of its own; `to` is 4096-aligned. Short: ERR_DATA_LOSS; a read
+ * error is an error. */
 int header_read_direct(int fd, void *to, size_t len, struct error *err) MUST_CHECK;
 
 /* A sealed memfd of 4 MiB that starts with a copy of the area; the rest is a hole. */
 int header_memfd(const void *area, size_t len, int *ret, struct error *err) MUST_CHECK;
 
-/* Copies both metadata areas and the three keyslot areas (806,912 bytes) into a sparse memfd of 4 MiB and
- * seals it against every change. */
+/* Copies both metadata areas and the three keyslot areas (806,912 bytes) into a sparse memfd of 4
+ * MiB and seals it against every change. */
 int header_seal(int device_fd, int *ret_memfd, struct error *err) MUST_CHECK;
 
-/* May this device be formatted as `uuid`? stored_state RECORD_NEW: only when the first 4 MiB read as zero.
- * RECORD_FORMATTING: zero, or what a killed format of the same uuid leaves (half a header, random
- * keyslots); a LUKS header of another uuid or content of another kind is refused. ERR_DATA_LOSS says what
- * is there. */
-int header_may_format(int device_fd, const char *uuid, enum record_state stored_state, struct error *err) MUST_CHECK;
+/* May this device be formatted as `uuid`? stored_state RECORD_NEW: only when the first 4 MiB read
+ * as zero. RECORD_FORMATTING: zero, or what a killed format of the same uuid leaves (half a header,
+ * random keyslots); a LUKS header of another uuid or content of another kind is refused.
+ * ERR_DATA_LOSS says what is there. */
+int header_may_format(int device_fd, const char *uuid, enum record_state stored_state,
+                      struct error *err) MUST_CHECK;
 
 #endif

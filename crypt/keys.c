@@ -20,8 +20,8 @@
 #include <unistd.h>
 
 #define INFO_PASSPHRASE "coffer/v1 luks2 keyslot"
-#define INFO_RECORD "coffer/v1 record"
-#define DERIVED_BYTES 32u
+#define INFO_RECORD     "coffer/v1 record"
+#define DERIVED_BYTES   32u
 
 /* --- the frame --- */
 
@@ -52,8 +52,8 @@ static int read_whole(int fd, uint64_t deadline, struct secret *to, struct error
             continue;
         n = read(fd, secret_bytes(to) + have, want - have);
         if (n == 0)
-            return error_set(err, ERR_UNAVAILABLE, "the storage key's pipe ended after %zu of %zu bytes", have,
-                             want);
+            return error_set(err, ERR_UNAVAILABLE,
+                             "the storage key's pipe ended after %zu of %zu bytes", have, want);
         if (n < 0 && errno != EINTR && errno != EAGAIN)
             return error_errno(err, errno, "read the storage key");
         have += n > 0 ? (size_t)n : 0;
@@ -77,8 +77,8 @@ int key_read_frame(int fd, uint64_t deadline, struct secret **ret, struct error 
         return error_set(err, ERR_UNAVAILABLE, "the key pipe brought status %u instead of a key",
                          le32toh(f->status));
     if (le32toh(f->length) != KEY_BYTES)
-        return error_set(err, ERR_INVALID, "the key frame holds %u bytes instead of %u", le32toh(f->length),
-                         KEY_BYTES);
+        return error_set(err, ERR_INVALID, "the key frame holds %u bytes instead of %u",
+                         le32toh(f->length), KEY_BYTES);
     key = secret_new(KEY_BYTES, err);
     if (key == NULL)
         return -1;
@@ -102,17 +102,21 @@ static int uuid_bytes(const char *uuid, unsigned char ret[16], struct error *err
             hex[n++] = *p;
     }
     hex[n] = '\0';
-    return hex_decode(ret, hex, 16) < 0 ? error_set(err, ERR_INVALID, "'%s' is not a uuid", uuid) : 0;
+    return hex_decode(ret, hex, 16) < 0 ? error_set(err, ERR_INVALID, "'%s' is not a uuid", uuid)
+                                        : 0;
 }
 
-static int hkdf(const struct secret *sk, const unsigned char salt[16], const char *info, unsigned char *out)
+static int hkdf(const struct secret *sk, const unsigned char salt[16], const char *info,
+                unsigned char *out)
 {
     /* OSSL_PARAM isn't const-correct: the library doesn't write through these */
     OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)(uintptr_t)"SHA256", 0),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)(uintptr_t)secret_data(sk), secret_len(sk)),
+        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)(uintptr_t) "SHA256", 0),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)(uintptr_t)secret_data(sk),
+                                          secret_len(sk)),
         OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, (void *)(uintptr_t)salt, 16),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, (void *)(uintptr_t)info, strlen(info)),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, (void *)(uintptr_t)info,
+                                          strlen(info)),
         OSSL_PARAM_construct_end(),
     };
     EVP_KDF *kdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
@@ -131,7 +135,8 @@ static int derive(const struct secret *sk, const char *uuid, const char *info, s
     unsigned char salt[16];
 
     if (secret_len(sk) != KEY_BYTES)
-        return error_set(err, ERR_INVALID, "a storage key has %u bytes, not %zu", KEY_BYTES, secret_len(sk));
+        return error_set(err, ERR_INVALID, "a storage key has %u bytes, not %zu", KEY_BYTES,
+                         secret_len(sk));
     if (uuid_bytes(uuid, salt, err) < 0)
         return -1;
     out = secret_new(DERIVED_BYTES, err);
@@ -144,7 +149,8 @@ static int derive(const struct secret *sk, const char *uuid, const char *info, s
     return 0;
 }
 
-int key_passphrase(const struct secret *sk, const char *uuid, struct secret **ret, struct error *err)
+int key_passphrase(const struct secret *sk, const char *uuid, struct secret **ret,
+                   struct error *err)
 {
     AUTO_SECRET struct secret *raw = NULL;
     AUTO_SECRET struct secret *hex = NULL;
@@ -158,7 +164,8 @@ int key_passphrase(const struct secret *sk, const char *uuid, struct secret **re
     return 0;
 }
 
-static int record_mac(const struct secret *sk, const struct record *r, unsigned char ret[32], struct error *err)
+static int record_mac(const struct secret *sk, const struct record *r, unsigned char ret[32],
+                      struct error *err)
 {
     AUTO_SECRET struct secret *key = NULL;
     AUTO_STRBUF struct strbuf text = STRBUF_INIT(RECORD_MAX);
@@ -166,8 +173,8 @@ static int record_mac(const struct secret *sk, const struct record *r, unsigned 
 
     if (derive(sk, r->uuid, INFO_RECORD, &key, err) < 0 || record_mac_input(r, &text, err) < 0)
         return -1;
-    if (HMAC(EVP_sha256(), secret_data(key), (int)secret_len(key), (const unsigned char *)text.buf, text.len,
-             ret, &len) == NULL ||
+    if (HMAC(EVP_sha256(), secret_data(key), (int)secret_len(key), (const unsigned char *)text.buf,
+             text.len, ret, &len) == NULL ||
         len != 32)
         return error_set(err, ERR_INTERNAL, "libcrypto can't compute HMAC-SHA256");
     return 0;
@@ -192,7 +199,8 @@ int key_verify_record(const struct secret *sk, const struct record *r, struct er
     if (record_mac(sk, r, mac, err) < 0)
         return -1;
     if (CRYPTO_memcmp(mac, claimed, sizeof(mac)) != 0)
-        return error_set(err, ERR_DATA_LOSS,
-                         "the record of volume '%s' was changed: its MAC doesn't fit the storage key", r->id);
+        return error_set(
+            err, ERR_DATA_LOSS,
+            "the record of volume '%s' was changed: its MAC doesn't fit the storage key", r->id);
     return 0;
 }

@@ -11,8 +11,9 @@
 #include <libcryptsetup.h>
 #include <sys/stat.h>
 
-#define LOCK_DIR "/run/cryptsetup" /* shared with the host's cryptsetup: its metadata locks live there */
-#define SECTOR 512u                /* libcryptsetup counts offsets in these */
+#define LOCK_DIR \
+    "/run/cryptsetup" /* shared with the host's cryptsetup: its metadata locks live there */
+#define SECTOR 512u   /* libcryptsetup counts offsets in these */
 
 static char last_words[256]; /* of libcryptsetup, for the next error */
 
@@ -84,7 +85,8 @@ static int write_header(struct crypt_device *cd, const char *uuid, struct error 
     int r;
 
     last_words[0] = '\0';
-    r = crypt_format(cd, CRYPT_LUKS2, "aes", "xts-plain64", uuid, NULL, GEOMETRY_KEY_BITS / 8, &params);
+    r = crypt_format(cd, CRYPT_LUKS2, "aes", "xts-plain64", uuid, NULL, GEOMETRY_KEY_BITS / 8,
+                     &params);
     return r < 0 ? luks_error(err, r, "format LUKS2") : 0;
 }
 
@@ -99,7 +101,8 @@ static int add_keyslot(struct crypt_device *cd, const struct secret *passphrase,
     return r < 0 ? luks_error(err, r, "add keyslot 0") : 0;
 }
 
-int luks_format(const char *path, const char *uuid, const struct secret *passphrase, struct error *err)
+int luks_format(const char *path, const char *uuid, const struct secret *passphrase,
+                struct error *err)
 {
     AUTO_DEVICE struct crypt_device *cd = NULL;
     int r;
@@ -123,12 +126,12 @@ static int check_sizes(struct crypt_device *cd, struct error *err)
 {
     uint64_t metadata = 0, keyslots = 0;
 
-    if (crypt_get_metadata_size(cd, &metadata, &keyslots) < 0 || metadata != GEOMETRY_METADATA_SIZE ||
-        keyslots != GEOMETRY_KEYSLOTS_SIZE)
+    if (crypt_get_metadata_size(cd, &metadata, &keyslots) < 0 ||
+        metadata != GEOMETRY_METADATA_SIZE || keyslots != GEOMETRY_KEYSLOTS_SIZE)
         return error_set(err, ERR_DATA_LOSS,
                          "LUKS2 header: its areas have %llu and %llu bytes instead of %u and %u",
-                         (unsigned long long)metadata, (unsigned long long)keyslots, GEOMETRY_METADATA_SIZE,
-                         GEOMETRY_KEYSLOTS_SIZE);
+                         (unsigned long long)metadata, (unsigned long long)keyslots,
+                         GEOMETRY_METADATA_SIZE, GEOMETRY_KEYSLOTS_SIZE);
     return 0;
 }
 
@@ -142,7 +145,8 @@ static int check_identity(struct crypt_device *cd, const char *uuid, struct erro
     return check_sizes(cd, err);
 }
 
-static int check_allowed(struct crypt_device *cd, const char *digest, struct header_facts *ret, struct error *err)
+static int check_allowed(struct crypt_device *cd, const char *digest, struct header_facts *ret,
+                         struct error *err)
 {
     const char *json = NULL;
 
@@ -152,11 +156,13 @@ static int check_allowed(struct crypt_device *cd, const char *digest, struct hea
         return -1;
     if (digest != NULL && strcmp(ret->digest, digest) != 0)
         return error_set(err, ERR_DATA_LOSS,
-                         "LUKS2 header: its digest isn't the one in the record: another volume key was put there");
+                         "LUKS2 header: its digest isn't the one in the record: another volume key "
+                         "was put there");
     return 0;
 }
 
-int luks_load(int device_fd, const char *uuid, const char *digest, struct luks *ret, struct error *err)
+int luks_load(int device_fd, const char *uuid, const char *digest, struct luks *ret,
+              struct error *err)
 {
     AUTO_LUKS struct luks l = LUKS_INIT;
     char header[FD_PATH_MAX], data[FD_PATH_MAX];
@@ -170,7 +176,8 @@ int luks_load(int device_fd, const char *uuid, const char *digest, struct luks *
     r = crypt_init_data_device(&l.cd, header, data);
     if (r < 0)
         return luks_error(err, r, "look at the header's copy");
-    r = crypt_load(l.cd, CRYPT_LUKS2, NULL); /* never NULL as type: that tries every parser there is */
+    r = crypt_load(l.cd, CRYPT_LUKS2,
+                   NULL); /* never NULL as type: that tries every parser there is */
     if (r < 0)
         return error_set(err, ERR_DATA_LOSS, "the device holds no usable LUKS2 header%s%s",
                          last_words[0] != '\0' ? ": " : "", last_words);
@@ -195,7 +202,8 @@ static void leak_volume_key(struct crypt_device *cd, const struct secret *passph
 }
 #endif
 
-/* Tries the slots that are there, each by its number (a search over all would also try foreign ones). */
+/* Tries the slots that are there, each by its number (a search over all would also try foreign
+ * ones). */
 static int unlock(struct crypt_device *cd, const struct header_facts *facts, const char *name,
                   const struct secret *passphrase, uint32_t flags, struct error *err)
 {
@@ -223,15 +231,18 @@ int luks_verify(struct luks *l, const struct secret *passphrase, struct error *e
 int luks_activate(struct luks *l, const char *name, const struct secret *passphrase, bool read_only,
                   struct error *err)
 {
-    /* KEYRING_KEY: no kernel keyring is an error, not a key in the table. IGNORE_PERSISTENT: flags in the
-     * header are the disk's wishes. PRIVATE: udev isn't to look inside. */
-    uint32_t flags = CRYPT_ACTIVATE_KEYRING_KEY | CRYPT_ACTIVATE_PRIVATE | CRYPT_ACTIVATE_IGNORE_PERSISTENT;
+    /* KEYRING_KEY: no kernel keyring is an error, not a key in the table. IGNORE_PERSISTENT: flags
+     * in the header are the disk's wishes. PRIVATE: udev isn't to look inside. */
+    uint32_t flags =
+        CRYPT_ACTIVATE_KEYRING_KEY | CRYPT_ACTIVATE_PRIVATE | CRYPT_ACTIVATE_IGNORE_PERSISTENT;
 
     LEAK_DO(leak_volume_key(l->cd, passphrase));
-    return unlock(l->cd, &l->facts, name, passphrase, flags | (read_only ? CRYPT_ACTIVATE_READONLY : 0), err);
+    return unlock(l->cd, &l->facts, name, passphrase,
+                  flags | (read_only ? CRYPT_ACTIVATE_READONLY : 0), err);
 }
 
-int luks_resize(struct luks *l, const char *name, const struct secret *passphrase, struct error *err)
+int luks_resize(struct luks *l, const char *name, const struct secret *passphrase,
+                struct error *err)
 {
     AUTO_DEVICE struct crypt_device *cd = NULL;
     char header[FD_PATH_MAX];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* coffer-crypt VERB: one verb on one volume, then exit. See crypt/client.h for descriptors and wire. */
+/* coffer-crypt VERB: one verb on one volume, then exit. See crypt/client.h for descriptors and
+ * wire. */
 #include "common/base.h"
 
 #include "common/cleanup.h"
@@ -17,11 +18,12 @@
 #include <unistd.h>
 
 #define REQUEST_MAX 65536u
-#define FD_LAST FD_OUT
+#define FD_LAST     FD_OUT
 
 enum { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_USAGE = 2 };
 
-/* A number that wasn't passed must not become some library's file: descriptor 4 has a meaning here. */
+/* A number that wasn't passed must not become some library's file: descriptor 4 has a meaning here.
+ */
 static int fill_gaps(struct error *err)
 {
     for (int fd = 0; fd <= FD_LAST; fd++) {
@@ -66,7 +68,8 @@ static int check_descriptors(const struct verb *verb, struct error *err)
     int flags = fcntl(FD_OUT, F_GETFL);
 
     if ((verb->takes & TAKES_KEY) != 0 && (fstat(FD_KEY, &st) < 0 || !S_ISFIFO(st.st_mode)))
-        return error_set(err, ERR_INVALID, "descriptor %d must be the pipe that brings the key", FD_KEY);
+        return error_set(err, ERR_INVALID, "descriptor %d must be the pipe that brings the key",
+                         FD_KEY);
     if ((verb->takes & TAKES_OUT) != 0 && (flags < 0 || (flags & O_ACCMODE) == O_RDONLY))
         return error_set(err, ERR_INVALID, "descriptor %d must be writable", FD_OUT);
     return 0;
@@ -74,12 +77,16 @@ static int check_descriptors(const struct verb *verb, struct error *err)
 
 static unsigned sandbox_parts(const struct verb *verb)
 {
-    static const struct { unsigned takes, parts; } rows[] = {
+    static const struct {
+        unsigned takes, parts;
+    } rows[] = {
         { TAKES_DM_UUID, SANDBOX_DM_WRITE },
         { TAKES_DEVICE_FD, SANDBOX_DISK },
         { TAKES_KEY, SANDBOX_KEYED | SANDBOX_DM_WRITE },
     };
-    unsigned parts = (verb->takes & TAKES_KEY) != 0 && (verb->takes & TAKES_STORED_STATE) != 0 ? SANDBOX_FORMAT : 0;
+    unsigned parts = (verb->takes & TAKES_KEY) != 0 && (verb->takes & TAKES_STORED_STATE) != 0
+                         ? SANDBOX_FORMAT
+                         : 0;
 
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
         if ((verb->takes & rows[i].takes) != 0)
@@ -93,7 +100,8 @@ static int run(const struct verb *verb, json_t *reply, struct error *err)
     AUTO_STRBUF struct strbuf text = STRBUF_INIT(REQUEST_MAX);
     struct request q;
 
-    if (check_descriptors(verb, err) < 0 || fs_read_fd(STDIN_FILENO, "request", REQUEST_MAX, &text, err) < 0)
+    if (check_descriptors(verb, err) < 0 ||
+        fs_read_fd(STDIN_FILENO, "request", REQUEST_MAX, &text, err) < 0)
         return -1;
     dm_setup();
     if ((verb->takes & TAKES_DEVICE_FD) != 0 && luks_setup(err) < 0)
@@ -116,7 +124,8 @@ static int answer(json_t *reply)
     return EXIT_DONE;
 }
 
-/* Messages quote what a disk says, which may be no text at all: JSON wants UTF-8, a log wants one line. */
+/* Messages quote what a disk says, which may be no text at all: JSON wants UTF-8, a log wants one
+ * line. */
 static void make_plain(char *text)
 {
     for (; *text != '\0'; text++) {
@@ -130,18 +139,20 @@ static int answer_error(struct error *err)
     AUTO_JSON json_t *reply = NULL;
 
     make_plain(err->msg);
-    reply = json_pack("{s{ss ss}}", "error", "code", error_code_name(err->code), "message", err->msg);
+    reply =
+        json_pack("{s{ss ss}}", "error", "code", error_code_name(err->code), "message", err->msg);
     (void)answer(reply);
     return EXIT_REFUSED;
 }
 
 static int usage(FILE *to, int code)
 {
-    (void)fprintf(to,
-                  "usage: coffer-crypt VERB\n"
-                  "Runs one operation on one encrypted volume; started by coffer-node, not by hand.\n"
-                  "Request as JSON on stdin, answer on stdout; verbs: %s.\n",
-                  verb_names());
+    (void)fprintf(
+        to,
+        "usage: coffer-crypt VERB\n"
+        "Runs one operation on one encrypted volume; started by coffer-node, not by hand.\n"
+        "Request as JSON on stdin, answer on stdout; verbs: %s.\n",
+        verb_names());
     return code;
 }
 

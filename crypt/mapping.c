@@ -57,9 +57,10 @@ json_t *mapping_to_json(const struct mapping *m)
 
     dev_text(m->dev, dev);
     dev_text(m->backing, backing);
-    return json_pack("{ss ss ss ss sI si sb ss ss}", "name", m->name, "uuid", m->dm_uuid, "dev", dev,
-                     "backing", backing, "size", (json_int_t)m->size, "open", m->open_count,
-                     "read_only", m->read_only, "state", mapping_state_name(m->state), "why", m->why);
+    return json_pack("{ss ss ss ss sI si sb ss ss}", "name", m->name, "uuid", m->dm_uuid, "dev",
+                     dev, "backing", backing, "size", (json_int_t)m->size, "open", m->open_count,
+                     "read_only", m->read_only, "state", mapping_state_name(m->state), "why",
+                     m->why);
 }
 
 static void get_dev(struct json_reader *r, const char *key, dev_t *ret)

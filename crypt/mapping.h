@@ -16,7 +16,7 @@ void dev_text(dev_t dev, char ret[DEV_TEXT_MAX]);
 int dev_parse(const char *text, dev_t *ret) MUST_CHECK; /* strict "major:minor"; -1 */
 
 const char *mapping_state_name(enum mapping_state state); /* "ok", "zombie", "wrong" */
-json_t *mapping_to_json(const struct mapping *m);         /* new reference, or NULL: out of memory */
+json_t *mapping_to_json(const struct mapping *m); /* new reference, or NULL: out of memory */
 int mapping_from_json(json_t *obj, struct mapping *ret, struct error *err) MUST_CHECK;
 /* Array of the above. */
 int mapping_list_from_json(json_t *array, struct mapping_list *ret, struct error *err) MUST_CHECK;

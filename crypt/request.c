@@ -95,8 +95,8 @@ static int check_name(const struct request *q, struct error *err)
         return -1;
     volume_id_dm_name(&id, name);
     if (strcmp(name, q->name) != 0)
-        return error_set(err, ERR_INVALID, "request: '%s' isn't the mapping's name of volume '%s'", q->name,
-                         q->record.id);
+        return error_set(err, ERR_INVALID, "request: '%s' isn't the mapping's name of volume '%s'",
+                         q->name, q->record.id);
     return 0;
 }
 
@@ -112,18 +112,21 @@ static int check_device(struct request *q, struct error *err)
     if (st.st_rdev != q->device) {
         dev_text(st.st_rdev, found);
         dev_text(q->device, wanted);
-        return error_set(err, ERR_INVALID, "the device that was passed is %s, the request says %s", found, wanted);
+        return error_set(err, ERR_INVALID, "the device that was passed is %s, the request says %s",
+                         found, wanted);
     }
     if (ioctl(FD_DEVICE, BLKGETSIZE64, &q->device_size) < 0)
         return error_errno(err, errno, "read the size of the volume's device");
     if (q->device_size <= GEOMETRY_DATA_OFFSET || q->device_size % GEOMETRY_SECTOR != 0)
-        return error_set(err, ERR_DATA_LOSS,
-                         "the volume's device has %llu bytes: too small for the header, or no multiple of %u",
-                         (unsigned long long)q->device_size, GEOMETRY_SECTOR);
+        return error_set(
+            err, ERR_DATA_LOSS,
+            "the volume's device has %llu bytes: too small for the header, or no multiple of %u",
+            (unsigned long long)q->device_size, GEOMETRY_SECTOR);
     return 0;
 }
 
-int request_decode(const struct verb *verb, const char *text, size_t len, struct request *ret, struct error *err)
+int request_decode(const struct verb *verb, const char *text, size_t len, struct request *ret,
+                   struct error *err)
 {
     AUTO_JSON json_t *obj = NULL;
     struct request q = { .name = "" };

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sandbox.h: the system calls that are left to coffer-crypt once it starts to look at a disk. No socket,
- * no exec, no ptrace, no mount, no new process, no writable and executable memory; ioctl only by number.
+ * sandbox.h: the system calls that are left to coffer-crypt once it starts to look at a disk. No
+ * socket, no exec, no ptrace, no mount, no new process, no writable and executable memory; ioctl
+ * only by number.
  *
- * Anything else ends the process (SIGSYS). An error number instead would let a library take a refused
- * check for "no"; and a kill is what every verb must survive on any line anyway.
+ * Anything else ends the process (SIGSYS). An error number instead would let a library take a
+ * refused check for "no"; and a kill is what every verb must survive on any line anyway.
  */
 #ifndef COFFER_CRYPT_SANDBOX_H
 #define COFFER_CRYPT_SANDBOX_H
@@ -19,7 +20,8 @@ enum sandbox_part {
     SANDBOX_FORMAT = 1 << 3,   /* write a header */
 };
 
-/* Looking at mappings is always allowed. Irrevocable. Not in an AddressSanitizer build, whose runtime needs more. */
+/* Looking at mappings is always allowed. Irrevocable. Not in an AddressSanitizer build, whose
+ * runtime needs more. */
 int sandbox_enter(unsigned parts, struct error *err) MUST_CHECK;
 
 #endif

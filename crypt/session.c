@@ -33,7 +33,8 @@ int session_begin(const struct request *q, struct session *ret, struct error *er
     AUTO_SESSION struct session s = SESSION_INIT;
 
     if (q->record.state != RECORD_READY)
-        return error_set(err, ERR_PRECONDITION, "volume '%s' can't be opened: its record says '%s', not 'ready'",
+        return error_set(err, ERR_PRECONDITION,
+                         "volume '%s' can't be opened: its record says '%s', not 'ready'",
                          q->record.id, record_state_name(q->record.state));
     if (luks_load(FD_DEVICE, q->record.uuid, q->record.digest, &s.luks, err) < 0)
         return -1;
@@ -56,16 +57,17 @@ int mapping_must_fit(const struct mapping *m, const struct request *q, struct er
         return error_set(err, ERR_UNAVAILABLE, "mapping '%s' is dead: %s", m->name, m->why);
     volume_dm_uuid(q->record.uuid, m->name, uuid);
     if (strcmp(m->dm_uuid, uuid) != 0)
-        return error_set(err, ERR_PRECONDITION, "mapping '%s' has the dm uuid '%s' instead of '%s'", m->name,
-                         m->dm_uuid, uuid);
+        return error_set(err, ERR_PRECONDITION, "mapping '%s' has the dm uuid '%s' instead of '%s'",
+                         m->name, m->dm_uuid, uuid);
     if (m->state != MAPPING_OK)
-        return error_set(err, ERR_PRECONDITION, "mapping '%s' isn't what Coffer makes: %s", m->name, m->why);
+        return error_set(err, ERR_PRECONDITION, "mapping '%s' isn't what Coffer makes: %s", m->name,
+                         m->why);
     if (q->device == 0 || m->backing == q->device)
         return 0;
     dev_text(m->backing, below);
     dev_text(q->device, wanted);
-    return error_set(err, ERR_PRECONDITION, "mapping '%s' lies over device %s instead of %s", m->name, below,
-                     wanted);
+    return error_set(err, ERR_PRECONDITION, "mapping '%s' lies over device %s instead of %s",
+                     m->name, below, wanted);
 }
 
 static int must_fit_mode(const struct mapping *m, const struct request *q, struct error *err)
@@ -74,19 +76,21 @@ static int must_fit_mode(const struct mapping *m, const struct request *q, struc
         return -1;
     if (m->read_only != q->read_only)
         return error_set(err, ERR_PRECONDITION, "mapping '%s' is there %s, wanted is %s", m->name,
-                         m->read_only ? "read-only" : "writable", q->read_only ? "read-only" : "writable");
+                         m->read_only ? "read-only" : "writable",
+                         q->read_only ? "read-only" : "writable");
     return 0;
 }
 
 static int reap(const struct mapping *m, struct error *err)
 {
     if (m->open_count > 0)
-        return error_set(err, ERR_ABORTED, "mapping '%s' is dead (%s), but still open (%d)", m->name, m->why,
-                         m->open_count);
+        return error_set(err, ERR_ABORTED, "mapping '%s' is dead (%s), but still open (%d)",
+                         m->name, m->why, m->open_count);
     return dm_remove(m->name, false, err);
 }
 
-/* The mapping that exists already: 1 the right one (*ret), 0 none (or a zombie that is gone now), -1. */
+/* The mapping that exists already: 1 the right one (*ret), 0 none (or a zombie that is gone now),
+ * -1. */
 static int find_existing(const struct request *q, struct mapping *ret, struct error *err)
 {
     struct error local = ERROR_INIT;
@@ -113,7 +117,8 @@ static int tear_down(const char *name, struct error *err)
     (void)error_recode(err, ERR_DATA_LOSS);
     if (dm_remove(name, false, &local) == 0)
         return error_prefix(err, "the new mapping was taken down again");
-    return error_prefix(err, "the new mapping must not be used and could not be removed (%s)", local.msg);
+    return error_prefix(err, "the new mapping must not be used and could not be removed (%s)",
+                        local.msg);
 }
 
 static int read_back(const struct request *q, struct mapping *ret, struct error *err)
@@ -129,7 +134,8 @@ static int read_back(const struct request *q, struct mapping *ret, struct error 
     return 0;
 }
 
-int session_activate(const struct request *q, struct session *s, struct mapping *ret, struct error *err)
+int session_activate(const struct request *q, struct session *s, struct mapping *ret,
+                     struct error *err)
 {
     int found = find_existing(q, ret, err);
 

@@ -10,15 +10,17 @@ enum { CIPHER, KEY, IV_OFFSET, DEVICE, OFFSET, N_OPTIONS, OPTION, N_WORDS };
 
 /* 8192 sectors of 512 bytes = GEOMETRY_DATA_OFFSET */
 static const char *const wanted[N_WORDS] = {
-    [CIPHER] = GEOMETRY_CIPHER, [IV_OFFSET] = "0", [OFFSET] = "8192", [N_OPTIONS] = "1",
+    [CIPHER] = GEOMETRY_CIPHER,    [IV_OFFSET] = "0", [OFFSET] = "8192", [N_OPTIONS] = "1",
     [OPTION] = "sector_size:4096",
 };
 static const char *const word_names[N_WORDS] = {
-    [CIPHER] = "cipher", [IV_OFFSET] = "IV offset", [OFFSET] = "data offset",
-    [N_OPTIONS] = "number of options", [OPTION] = "option",
+    [CIPHER] = "cipher",      [IV_OFFSET] = "IV offset",
+    [OFFSET] = "data offset", [N_OPTIONS] = "number of options",
+    [OPTION] = "option",
 };
 _Static_assert(GEOMETRY_DATA_OFFSET == 8192 * 512, "the table's data offset");
-_Static_assert(GEOMETRY_SECTOR == 4096 && GEOMETRY_KEY_BITS == 8 * 64, "the table's sector and key size");
+_Static_assert(GEOMETRY_SECTOR == 4096 && GEOMETRY_KEY_BITS == 8 * 64,
+               "the table's sector and key size");
 
 /* Cuts text into words in place; the count may exceed N_WORDS, what is beyond isn't stored. */
 static size_t split(char *text, char *words[N_WORDS])
@@ -49,7 +51,8 @@ static bool words_are_ours(char *const words[N_WORDS], const char *uuid, char wh
 {
     for (size_t i = 0; i < N_WORDS; i++) {
         if (wanted[i] != NULL && strcmp(words[i], wanted[i]) != 0) {
-            (void)snprintf(why, 128, "its %s is '%.40s' instead of '%s'", word_names[i], words[i], wanted[i]);
+            (void)snprintf(why, 128, "its %s is '%.40s' instead of '%s'", word_names[i], words[i],
+                           wanted[i]);
             return false;
         }
     }

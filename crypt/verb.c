@@ -6,7 +6,8 @@
 
 static const struct verb verbs[] = {
     { "list", 0, verb_list },
-    { "blank", TAKES_NAME | TAKES_RECORD | TAKES_DEVICE | TAKES_DEVICE_FD | TAKES_STORED_STATE, verb_blank },
+    { "blank", TAKES_NAME | TAKES_RECORD | TAKES_DEVICE | TAKES_DEVICE_FD | TAKES_STORED_STATE,
+      verb_blank },
     { "format", KEYED | TAKES_STORED_STATE | TAKES_READ_ONLY, verb_format },
     { "open", KEYED | TAKES_READ_ONLY, verb_open },
     { "check", TAKES_NAME | TAKES_RECORD | TAKES_DEVICE, verb_check },
@@ -30,6 +31,7 @@ const char *verb_names(void)
     size_t at = 0;
 
     for (size_t i = 0; i < ARRAY_SIZE(verbs) && at < sizeof(names); i++)
-        at += (size_t)snprintf(names + at, sizeof(names) - at, "%s%s", i > 0 ? ", " : "", verbs[i].name);
+        at += (size_t)snprintf(names + at, sizeof(names) - at, "%s%s", i > 0 ? ", " : "",
+                               verbs[i].name);
     return names;
 }

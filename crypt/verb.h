@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * verb.h: coffer-crypt's verbs. A new verb is one row in verb.c and one file verb_<name>.c. One process
- * runs one verb; descriptors have fixed numbers (crypt/client.h).
+ * verb.h: coffer-crypt's verbs. A new verb is one row in verb.c and one file verb_<name>.c. One
+ * process runs one verb; descriptors have fixed numbers (crypt/client.h).
  */
 #ifndef COFFER_CRYPT_VERB_H
 #define COFFER_CRYPT_VERB_H
@@ -18,14 +18,15 @@ enum { FD_KEY = 3, FD_DEVICE = 4, FD_LOCK = 5, FD_OUT = 6 };
 /* What a verb takes: request fields and descriptors. A field that isn't taken is refused. */
 enum verb_takes {
     TAKES_NAME = 1 << 0,
-    TAKES_DM_UUID = 1 << 1,   /* optional */
-    TAKES_RECORD = 1 << 2,    /* and its id must give the name */
-    TAKES_DEVICE = 1 << 3,    /* a number to compare with; 0:0 = none */
-    TAKES_DEVICE_FD = 1 << 4, /* FD_DEVICE is that block device, of a size that can be one of ours */
+    TAKES_DM_UUID = 1 << 1, /* optional */
+    TAKES_RECORD = 1 << 2,  /* and its id must give the name */
+    TAKES_DEVICE = 1 << 3,  /* a number to compare with; 0:0 = none */
+    TAKES_DEVICE_FD =
+        1 << 4, /* FD_DEVICE is that block device, of a size that can be one of ours */
     TAKES_READ_ONLY = 1 << 5,
     TAKES_STORED_STATE = 1 << 6,
-    TAKES_KEY = 1 << 7,       /* FD_KEY */
-    TAKES_OUT = 1 << 8,       /* FD_OUT */
+    TAKES_KEY = 1 << 7, /* FD_KEY */
+    TAKES_OUT = 1 << 8, /* FD_OUT */
 };
 
 struct request {
@@ -33,10 +34,10 @@ struct request {
     char dm_uuid[DM_UUID_MAX + 1]; /* "" when absent */
     struct record record;
     dev_t device;
-    uint64_t device_size;          /* bytes; by TAKES_DEVICE_FD */
+    uint64_t device_size; /* bytes; by TAKES_DEVICE_FD */
     bool read_only;
     enum record_state stored_state;
-    uint64_t deadline;             /* clock_ms: for waiting (key, busy mapping); work isn't cut short */
+    uint64_t deadline; /* clock_ms: for waiting (key, busy mapping); work isn't cut short */
 };
 
 struct verb {
@@ -69,19 +70,24 @@ struct session {
     struct luks luks;
     struct secret *sk, *passphrase;
 };
-#define SESSION_INIT { .luks = LUKS_INIT, .sk = NULL, .passphrase = NULL }
+#define SESSION_INIT                                      \
+    {                                                     \
+        .luks = LUKS_INIT, .sk = NULL, .passphrase = NULL \
+    }
 void session_release(struct session *s);
 #define AUTO_SESSION __attribute__((cleanup(session_release)))
 
-/* Steps 1 and 2 of an open (header, allowlist, digest), then the key and the record's MAC: all before any
- * device-mapper call. */
+/* Steps 1 and 2 of an open (header, allowlist, digest), then the key and the record's MAC: all
+ * before any device-mapper call. */
 int session_begin(const struct request *q, struct session *ret, struct error *err) MUST_CHECK;
 /* Reads the key frame and derives the passphrase. */
 int session_read_key(const struct request *q, struct session *s, struct error *err) MUST_CHECK;
 /* Steps 3 and 4: activates (or finds the right mapping), reads the live table back. */
-int session_activate(const struct request *q, struct session *s, struct mapping *ret, struct error *err) MUST_CHECK;
+int session_activate(const struct request *q, struct session *s, struct mapping *ret,
+                     struct error *err) MUST_CHECK;
 /* The live mapping is the one that record and device ask for. ERR_UNAVAILABLE for a zombie, else
  * ERR_PRECONDITION with what differs. */
-int mapping_must_fit(const struct mapping *m, const struct request *q, struct error *err) MUST_CHECK;
+int mapping_must_fit(const struct mapping *m, const struct request *q,
+                     struct error *err) MUST_CHECK;
 
 #endif

@@ -6,24 +6,27 @@
 #include "common/fault.h"
 #include "crypt/dm.h"
 
-#define TRIES 10        /* udev and blkid on a host open new and closing devices for a moment */
+#define TRIES    10 /* udev and blkid on a host open new and closing devices for a moment */
 #define PAUSE_MS 200u
 
 static int refuse_other(const struct mapping *m, const struct request *q, struct error *err)
 {
-    /* a create that was killed may have left a device without uuid: nothing that anybody could use */
+    /* a create that was killed may have left a device without uuid: nothing that anybody could use
+     */
     if (q->dm_uuid[0] == '\0' || strcmp(m->dm_uuid, q->dm_uuid) == 0 ||
         (m->state == MAPPING_ZOMBIE && m->dm_uuid[0] == '\0'))
         return 0;
-    return error_set(err, ERR_PRECONDITION, "mapping '%s' has the dm uuid '%s' instead of '%s': it is not closed",
-                     m->name, m->dm_uuid, q->dm_uuid);
+    return error_set(err, ERR_PRECONDITION,
+                     "mapping '%s' has the dm uuid '%s' instead of '%s': it is not closed", m->name,
+                     m->dm_uuid, q->dm_uuid);
 }
 
 static int defer_zombie(const struct mapping *m, struct error *err)
 {
     if (dm_remove(m->name, true, err) < 0)
         return -1;
-    return error_set(err, ERR_ABORTED, "mapping '%s' is dead (%s) and still open (%d): it goes with its last opener",
+    return error_set(err, ERR_ABORTED,
+                     "mapping '%s' is dead (%s) and still open (%d): it goes with its last opener",
                      m->name, m->why, m->open_count);
 }
 

@@ -24,10 +24,11 @@ static int drop_mapping(const struct request *q, struct error *err)
     if (m.state == MAPPING_OK && mapping_must_fit(&m, q, err) < 0)
         return -1;
     if (m.state == MAPPING_WRONG)
-        return error_set(err, ERR_PRECONDITION, "mapping '%s' isn't what Coffer makes: %s", m.name, m.why);
+        return error_set(err, ERR_PRECONDITION, "mapping '%s' isn't what Coffer makes: %s", m.name,
+                         m.why);
     if (m.open_count > 0)
-        return error_set(err, ERR_ABORTED, "mapping '%s' is open (%d): its volume is not formatted", m.name,
-                         m.open_count);
+        return error_set(err, ERR_ABORTED, "mapping '%s' is open (%d): its volume is not formatted",
+                         m.name, m.open_count);
     return dm_remove(q->name, false, err);
 }
 
@@ -62,7 +63,8 @@ int verb_format(struct request *q, json_t *reply, struct error *err)
     AUTO_SESSION struct session s = SESSION_INIT;
     struct mapping m;
 
-    if (drop_mapping(q, err) < 0 || header_may_format(FD_DEVICE, q->record.uuid, q->stored_state, err) < 0 ||
+    if (drop_mapping(q, err) < 0 ||
+        header_may_format(FD_DEVICE, q->record.uuid, q->stored_state, err) < 0 ||
         write_luks(q, &s, err) < 0 || prove(q, &s, err) < 0 || session_activate(q, &s, &m, err) < 0)
         return -1;
     if (json_object_set_new(reply, "digest", json_string(q->record.digest)) < 0 ||

@@ -18,8 +18,10 @@ int verb_resize(struct request *q, json_t *reply, struct error *err)
     if (dm_inspect(q->name, &m, &inactive, err) < 0 || mapping_must_fit(&m, q, err) < 0)
         return -1;
     if (m.size > wanted)
-        return error_set(err, ERR_OUT_OF_RANGE, "mapping '%s' has %llu bytes, its device has room for %llu: "
-                         "volumes never shrink", q->name, (unsigned long long)m.size, (unsigned long long)wanted);
+        return error_set(err, ERR_OUT_OF_RANGE,
+                         "mapping '%s' has %llu bytes, its device has room for %llu: "
+                         "volumes never shrink",
+                         q->name, (unsigned long long)m.size, (unsigned long long)wanted);
     if (inactive && dm_clear_inactive(q->name, err) < 0) /* what a killed resize left */
         return -1;
     if (m.size == wanted)
@@ -30,7 +32,8 @@ int verb_resize(struct request *q, json_t *reply, struct error *err)
     if (dm_inspect(q->name, &m, NULL, err) < 0 || mapping_must_fit(&m, q, err) < 0)
         return -1;
     if (m.size != wanted)
-        return error_set(err, ERR_INTERNAL, "mapping '%s' has %llu bytes after its resize instead of %llu", q->name,
+        return error_set(err, ERR_INTERNAL,
+                         "mapping '%s' has %llu bytes after its resize instead of %llu", q->name,
                          (unsigned long long)m.size, (unsigned long long)wanted);
     dm_drop_node(q->name);
     return reply_mapping(reply, &m, err);

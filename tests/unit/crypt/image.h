@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * image.h: a small LUKS2 volume in a memfd, and the storage administrator's tools against it: the JSON of
- * both header copies is changed and their checksums are made right again.
+ * image.h: a small LUKS2 volume in a memfd, and the storage administrator's tools against it: the
+ * JSON of both header copies is changed and their checksums are made right again.
  */
 #ifndef COFFER_TESTS_CRYPT_IMAGE_H
 #define COFFER_TESTS_CRYPT_IMAGE_H
@@ -19,10 +19,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define IMAGE_UUID "0a1b2c3d-4e5f-4607-8899-aabbccddeeff"
-#define IMAGE_SIZE (GEOMETRY_DATA_OFFSET + MIB(1))
-#define IMAGE_CSUM_AT 448  /* LUKS2 on-disk format, section 2.1 */
-#define IMAGE_JSON_AT 4096
+#define IMAGE_UUID      "0a1b2c3d-4e5f-4607-8899-aabbccddeeff"
+#define IMAGE_SIZE      (GEOMETRY_DATA_OFFSET + MIB(1))
+#define IMAGE_CSUM_AT   448 /* LUKS2 on-disk format, section 2.1 */
+#define IMAGE_JSON_AT   4096
 #define IMAGE_JSON_SIZE (GEOMETRY_METADATA_SIZE - IMAGE_JSON_AT)
 
 static UNUSED int image_blank(void)

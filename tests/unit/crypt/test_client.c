@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The caller's half against a played helper: a script that shows what it got and answers as it is told. */
+/* The caller's half against a played helper: a script that shows what it got and answers as it is
+ * told. */
 #include "common/base.h"
 #include "crypt/client.h"
 
@@ -15,8 +16,9 @@
 #include <unistd.h>
 
 #define NAME "coffer-0123456789abcdef0123456789abcdef-01234567"
-#define MAPPING(state)                                                                                       \
-    "{\"name\":\"" NAME "\",\"uuid\":\"u\",\"dev\":\"254:1\",\"backing\":\"7:0\",\"size\":1048576,\"open\":0," \
+#define MAPPING(state)                                                                     \
+    "{\"name\":\"" NAME                                                                    \
+    "\",\"uuid\":\"u\",\"dev\":\"254:1\",\"backing\":\"7:0\",\"size\":1048576,\"open\":0," \
     "\"read_only\":false,\"state\":\"" state "\",\"why\":\"\"}"
 #define HEX64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
@@ -46,7 +48,8 @@ static void play(struct stage *s, const char *script)
 {
     char text[2048];
 
-    assert_true(snprintf(text, sizeof(text), "#!/bin/sh\nD='%s'\n%s\n", s->dir.path, script) < (int)sizeof(text));
+    assert_true(snprintf(text, sizeof(text), "#!/bin/sh\nD='%s'\n%s\n", s->dir.path, script) <
+                (int)sizeof(text));
     tmpdir_write(&s->dir, "helper", text, strlen(text));
     assert_int_equal(chmod(s->helper, 0700), 0);
 }
@@ -60,8 +63,11 @@ static int stage_make(void **state)
     (void)snprintf(s->helper, sizeof(s->helper), "%s/helper", s->dir.path);
     s->fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     s->client = (struct crypt_client){ .helper = s->helper };
-    s->volume = (struct crypt_volume){ .dm_name = NAME, .record = &record, .device_fd = s->fd,
-                                       .device = makedev(7, 0), .lock_fd = s->fd };
+    s->volume = (struct crypt_volume){ .dm_name = NAME,
+                                       .record = &record,
+                                       .device_fd = s->fd,
+                                       .device = makedev(7, 0),
+                                       .lock_fd = s->fd };
     *state = s;
     return 0;
 }
@@ -89,7 +95,8 @@ static void open_passes_descriptors_and_request(void **state)
     struct stage *s = *state;
     struct mapping m = { .name = "" };
 
-    play(s, "cat >$D/request; echo \"$0 $*\" >$D/argv; env >$D/env; for n in 0 3 4 5 6 7; do [ -e /proc/self/fd/$n ]"
+    play(s, "cat >$D/request; echo \"$0 $*\" >$D/argv; env >$D/env; for n in 0 3 4 5 6 7; do [ -e "
+            "/proc/self/fd/$n ]"
             " && echo fd$n; done >$D/fds; echo '{\"mapping\":" MAPPING("ok") "}'");
     s->volume.read_only = true;
     assert_int_equal(crypt_open(&s->client, &s->volume, s->fd, deadline_in(20000), &m, NULL), 0);
@@ -110,8 +117,9 @@ static void keyless_verbs_pass_only_the_lock(void **state)
     struct stage *s = *state;
     struct mapping m;
 
-    play(s, "cat >$D/request; for n in 3 4 5 6; do [ -e /proc/self/fd/$n ] && echo fd$n; done >$D/fds;"
-            "[ $1 = close ] && echo '{}' || echo '{\"mapping\":" MAPPING("ok") "}'");
+    play(s,
+         "cat >$D/request; for n in 3 4 5 6; do [ -e /proc/self/fd/$n ] && echo fd$n; done >$D/fds;"
+         "[ $1 = close ] && echo '{}' || echo '{\"mapping\":" MAPPING("ok") "}'");
     assert_int_equal(crypt_check(&s->client, &s->volume, deadline_in(20000), &m, NULL), 0);
     expect_text(s, "fds", "fd5\n", true);
     expect_text(s, "fds", "fd4", false);
@@ -127,15 +135,18 @@ static void format_returns_the_proof(void **state)
     struct mapping m;
     char digest[65] = "", mac[65] = "";
 
-    play(s, "cat >$D/request; echo '{\"digest\":\"" HEX64 "\",\"mac\":\"" HEX64 "\",\"mapping\":" MAPPING("ok") "}'");
-    assert_int_equal(crypt_format(&s->client, &s->volume, RECORD_NEW, s->fd, deadline_in(20000), digest, mac, &m, NULL),
+    play(s, "cat >$D/request; echo '{\"digest\":\"" HEX64 "\",\"mac\":\"" HEX64
+            "\",\"mapping\":" MAPPING("ok") "}'");
+    assert_int_equal(crypt_format(&s->client, &s->volume, RECORD_NEW, s->fd, deadline_in(20000),
+                                  digest, mac, &m, NULL),
                      0);
     assert_string_equal(digest, HEX64);
     assert_string_equal(mac, HEX64);
     expect_text(s, "request", "\"stored_state\":\"new\"", true);
     play(s, "echo '{\"digest\":\"short\",\"mac\":\"" HEX64 "\",\"mapping\":" MAPPING("ok") "}'");
     digest[0] = 'x';
-    assert_int_equal(crypt_format(&s->client, &s->volume, RECORD_NEW, s->fd, deadline_in(20000), digest, mac, &m, NULL),
+    assert_int_equal(crypt_format(&s->client, &s->volume, RECORD_NEW, s->fd, deadline_in(20000),
+                                  digest, mac, &m, NULL),
                      -1);
     assert_int_equal(digest[0], 'x');
 }
@@ -159,16 +170,21 @@ static void passphrase_gets_its_descriptor(void **state)
 
     assert_int_equal(pipe2(p, O_CLOEXEC), 0);
     play(s, "cat >$D/request; echo secret >&6; echo '{}'");
-    assert_int_equal(crypt_passphrase(&s->client, &s->volume, s->fd, p[1], deadline_in(20000), NULL), 0);
+    assert_int_equal(
+        crypt_passphrase(&s->client, &s->volume, s->fd, p[1], deadline_in(20000), NULL), 0);
     assert_int_equal(read(p[0], text, sizeof(text)), 7);
     assert_int_equal(close(p[0]) + close(p[1]), 0);
 }
 
 static void bad_answers_are_errors(void **state)
 {
-    static const struct { const char *script; enum error_code code; const char *says; } rows[] = {
-        { "echo '{\"error\":{\"code\":\"DATA_LOSS\",\"message\":\"the header is bad\"}}'; exit 1", ERR_DATA_LOSS,
-          "the header is bad" },
+    static const struct {
+        const char *script;
+        enum error_code code;
+        const char *says;
+    } rows[] = {
+        { "echo '{\"error\":{\"code\":\"DATA_LOSS\",\"message\":\"the header is bad\"}}'; exit 1",
+          ERR_DATA_LOSS, "the header is bad" },
         { "echo '{\"error\":{\"code\":\"ABORTED\",\"message\":\"busy\"}}'", ERR_ABORTED, "busy" },
         { "echo '{\"error\":{\"code\":\"WHAT\",\"message\":\"x\"}}'; exit 1", ERR_INTERNAL, "x" },
         { "echo '{\"error\":7}'; exit 1", ERR_INTERNAL, "without saying why" },
@@ -188,7 +204,8 @@ static void bad_answers_are_errors(void **state)
         struct error err = ERROR_INIT;
 
         play(s, rows[i].script);
-        assert_int_equal(crypt_open(&s->client, &s->volume, s->fd, deadline_in(20000), &m, &err), -1);
+        assert_int_equal(crypt_open(&s->client, &s->volume, s->fd, deadline_in(20000), &m, &err),
+                         -1);
         assert_int_equal(m.size, 7);
         if (err.code != rows[i].code || strstr(err.msg, rows[i].says) == NULL)
             fail_msg("%s: %s", rows[i].script, err.msg);
@@ -226,7 +243,8 @@ static void helpers_are_bounded(void **state)
     AUTO_FREE char *counts = NULL;
     long most = 0;
 
-    play(s, "mkdir $D/run 2>/dev/null; echo >$D/run/$$; ls $D/run | wc -l >>$D/counts; sleep 0.05; rm $D/run/$$;"
+    play(s, "mkdir $D/run 2>/dev/null; echo >$D/run/$$; ls $D/run | wc -l >>$D/counts; sleep 0.05; "
+            "rm $D/run/$$;"
             " echo '{\"mappings\":[]}'");
     for (size_t i = 0; i < CALLS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, one_list, s), 0);

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #define OTHER_UUID "ffffffff-4e5f-4607-8899-aabbccddeeff"
-#define UUID_AT 168
+#define UUID_AT    168
 
 static void put(int fd, off_t at, const void *data, size_t len)
 {
@@ -24,7 +24,9 @@ static void expect_refused(int fd, enum record_state state, const char *says)
 
     if (header_may_format(fd, IMAGE_UUID, state, &err) == 0)
         fail_msg("allowed: %s", says);
-    assert_int_equal(err.code, state == RECORD_NEW || state == RECORD_FORMATTING ? ERR_DATA_LOSS : ERR_PRECONDITION);
+    assert_int_equal(err.code, state == RECORD_NEW || state == RECORD_FORMATTING
+                                   ? ERR_DATA_LOSS
+                                   : ERR_PRECONDITION);
     if (strstr(err.msg, says) == NULL)
         fail_msg("'%s' isn't in '%s'", says, err.msg);
 }
@@ -33,7 +35,9 @@ static void expect_refused(int fd, enum record_state state, const char *says)
 
 static void new_wants_zeros(void **state)
 {
-    static const off_t places[] = { 0, 1, 4095, 4096, 32768, 806912, (off_t)GEOMETRY_DATA_OFFSET - 1 };
+    static const off_t places[] = {
+        0, 1, 4095, 4096, 32768, 806912, (off_t)GEOMETRY_DATA_OFFSET - 1
+    };
 
     for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
         AUTO_CLOSE int fd = image_blank();
@@ -93,7 +97,8 @@ static void formatting_again_over_our_own(void **state)
 
 static void formatting_refuses_another_volume(void **state)
 {
-    AUTO_CLOSE int primary = image_format(OTHER_UUID, 'a'), secondary = image_format(OTHER_UUID, 'a');
+    AUTO_CLOSE int primary = image_format(OTHER_UUID, 'a'),
+                   secondary = image_format(OTHER_UUID, 'a');
     AUTO_CLOSE int longer = image_format(IMAGE_UUID, 'a'), luks1 = image_format(IMAGE_UUID, 'a');
     char zeros[4096] = { 0 };
 
@@ -134,8 +139,8 @@ static void formatting_refuses_foreign_content(void **state)
 
 static void other_states_never(void **state)
 {
-    static const enum record_state states[] = { RECORD_MINTING, RECORD_READY, RECORD_CLONING, RECORD_REKEYING,
-                                                RECORD_REVOKED, RECORD_ERASED };
+    static const enum record_state states[] = { RECORD_MINTING,  RECORD_READY,   RECORD_CLONING,
+                                                RECORD_REKEYING, RECORD_REVOKED, RECORD_ERASED };
     AUTO_CLOSE int fd = image_blank();
 
     for (size_t i = 0; i < ARRAY_SIZE(states); i++)
@@ -158,7 +163,8 @@ static void seals_a_copy(void **state)
     assert_int_equal(byte, 'a');
     assert_int_equal(pread(copy, &byte, 1, GEOMETRY_HEADER_READ), 1);
     assert_int_equal(byte, 0); /* beyond our slots nothing is copied */
-    assert_int_equal(fcntl(copy, F_GET_SEALS), F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE);
+    assert_int_equal(fcntl(copy, F_GET_SEALS),
+                     F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE);
 }
 
 int main(void)

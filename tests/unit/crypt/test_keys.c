@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The expected values were computed apart from this code, by Python's hmac (RFC 5869 with one block):
- *   prk = hmac(uuid.UUID(u).bytes, bytes(range(32))); okm = hmac(prk, info + b'\x01')
- *   mac = hmac(okm of "coffer/v1 record", json.dumps(fields, sort_keys=True, separators=(',', ':'),
+ * The expected values were computed apart from this code, by Python's hmac (RFC 5869 with one
+ * block): prk = hmac(uuid.UUID(u).bytes, bytes(range(32))); okm = hmac(prk, info + b'\x01') mac =
+ * hmac(okm of "coffer/v1 record", json.dumps(fields, sort_keys=True, separators=(',', ':'),
  *              ensure_ascii=False)), fields = the record without gen, key, size, state and mac
  */
 #include "common/base.h"
@@ -17,9 +17,9 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
-#define UUID "0a1b2c3d-4e5f-4607-8899-aabbccddeeff"
+#define UUID       "0a1b2c3d-4e5f-4607-8899-aabbccddeeff"
 #define PASSPHRASE "eadcb600f7e298e2971e908cb54bb8e1e9c75370fa1775cbaf239f882904e871"
-#define MAC "91021fd1cdd91cb54ddf5d6b10ab6d64b2181d5bd1e13fcc21423ab5b5cf4b84"
+#define MAC        "91021fd1cdd91cb54ddf5d6b10ab6d64b2181d5bd1e13fcc21423ab5b5cf4b84"
 
 static struct secret *storage_key(void)
 {
@@ -120,9 +120,11 @@ static void notices_every_change(void **state)
     AUTO_SECRET struct secret *sk = storage_key();
     struct record good = sample();
     const size_t fields[] = {
-        offsetof(struct record, id),     offsetof(struct record, name),       offsetof(struct record, tenant),
-        offsetof(struct record, fs),     offsetof(struct record, kms),        offsetof(struct record, key_source),
-        offsetof(struct record, digest), offsetof(struct record, created),    offsetof(struct record, mac),
+        offsetof(struct record, id),     offsetof(struct record, name),
+        offsetof(struct record, tenant), offsetof(struct record, fs),
+        offsetof(struct record, kms),    offsetof(struct record, key_source),
+        offsetof(struct record, digest), offsetof(struct record, created),
+        offsetof(struct record, mac),
     };
 
     assert_int_equal(str_copy(good.mac, sizeof(good.mac), MAC), 0);
@@ -149,7 +151,8 @@ static struct key_frame frame(void)
     return f;
 }
 
-static int read_from(const void *data, size_t len, bool close_writer, struct secret **ret, struct error *err)
+static int read_from(const void *data, size_t len, bool close_writer, struct secret **ret,
+                     struct error *err)
 {
     int p[2], r;
 
@@ -179,12 +182,22 @@ static void reads_a_frame(void **state)
 
 static void refuses_bad_frames(void **state)
 {
-    struct key_frame magic = frame(), status = frame(), length = frame(), reserved = frame(), good = frame();
-    const struct { const void *data; size_t len; bool closed; enum error_code code; } rows[] = {
-        { &magic, sizeof(magic), true, ERR_INVALID },    { &status, sizeof(status), true, ERR_UNAVAILABLE },
-        { &length, sizeof(length), true, ERR_INVALID },  { &reserved, sizeof(reserved), true, ERR_INVALID },
-        { &good, 0, true, ERR_UNAVAILABLE },             { &good, sizeof(good) - 1, true, ERR_UNAVAILABLE },
-        { &good, 0, false, ERR_DEADLINE },               { &good, sizeof(good) - 1, false, ERR_DEADLINE },
+    struct key_frame magic = frame(), status = frame(), length = frame(), reserved = frame(),
+                     good = frame();
+    const struct {
+        const void *data;
+        size_t len;
+        bool closed;
+        enum error_code code;
+    } rows[] = {
+        { &magic, sizeof(magic), true, ERR_INVALID },
+        { &status, sizeof(status), true, ERR_UNAVAILABLE },
+        { &length, sizeof(length), true, ERR_INVALID },
+        { &reserved, sizeof(reserved), true, ERR_INVALID },
+        { &good, 0, true, ERR_UNAVAILABLE },
+        { &good, sizeof(good) - 1, true, ERR_UNAVAILABLE },
+        { &good, 0, false, ERR_DEADLINE },
+        { &good, sizeof(good) - 1, false, ERR_DEADLINE },
     };
 
     magic.magic ^= 1;

@@ -37,7 +37,8 @@ static void copy_is_sealed(void **state)
     assert_int_equal(luks_load(fd, IMAGE_UUID, NULL, &l, NULL), 0);
     assert_int_equal(pwrite(l.memfd, "x", 1, 0), -1);
     assert_int_equal(errno, EPERM);
-    for (off_t at = 0; at < (off_t)GEOMETRY_HEADER_READ; at += 4096) /* the disk's header goes away … */
+    for (off_t at = 0; at < (off_t)GEOMETRY_HEADER_READ;
+         at += 4096) /* the disk's header goes away … */
         assert_int_equal(pwrite(fd, zeros, sizeof(zeros), at), sizeof(zeros));
     assert_int_equal(luks_verify(&l, pass, NULL), 0); /* … and isn't missed */
 }
@@ -79,9 +80,11 @@ static void digest_ignores_lists_of_slots(void **state)
     assert_int_equal(luks_load(fd, IMAGE_UUID, NULL, &l, NULL), 0);
     json_edit(root, "keyslots.2", "{}");
     assert_int_equal(json_object_update(json_object_get(json_object_get(root, "keyslots"), "2"),
-                                        json_object_get(json_object_get(root, "keyslots"), "0")), 0);
-    json_edit(root, "keyslots.2.area", "{\"type\":\"raw\",\"offset\":\"548864\",\"size\":\"258048\","
-                                       "\"encryption\":\"aes-xts-plain64\",\"key_size\":64}");
+                                        json_object_get(json_object_get(root, "keyslots"), "0")),
+                     0);
+    json_edit(root, "keyslots.2.area",
+              "{\"type\":\"raw\",\"offset\":\"548864\",\"size\":\"258048\","
+              "\"encryption\":\"aes-xts-plain64\",\"key_size\":64}");
     json_edit(root, "digests.0.keyslots", "[\"0\",\"2\"]");
     image_put_json(fd, root);
     json_decref(root);
@@ -135,7 +138,8 @@ static void refuses_short_device(void **state)
     assert_non_null(strstr(err.msg, "ends after 65536 bytes"));
 }
 
-/* The control: the same tools, nothing changed. Without it the attacks below could fail for their checksums. */
+/* The control: the same tools, nothing changed. Without it the attacks below could fail for their
+ * checksums. */
 static void rewriting_alone_is_harmless(void **state)
 {
     AUTO_CLOSE int fd = image_format(IMAGE_UUID, 'a');
@@ -170,7 +174,8 @@ static void refuses_every_attack(void **state)
         past_the_library += strstr(err.msg, attacks[i].says) != NULL;
     }
     json_decref(good);
-    /* libcryptsetup itself refuses the rest; if it refused all, this test would say nothing about us */
+    /* libcryptsetup itself refuses the rest; if it refused all, this test would say nothing about
+     * us */
     assert_true(past_the_library > 20);
 }
 
@@ -182,11 +187,16 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(formats_what_it_accepts), cmocka_unit_test(copy_is_sealed),
-        cmocka_unit_test(survives_one_lost_copy), cmocka_unit_test(digest_is_compared),
-        cmocka_unit_test(digest_ignores_lists_of_slots), cmocka_unit_test(refuses_uuid),
-        cmocka_unit_test(refuses_no_header), cmocka_unit_test(refuses_bad_checksums),
-        cmocka_unit_test(refuses_short_device), cmocka_unit_test(rewriting_alone_is_harmless),
+        cmocka_unit_test(formats_what_it_accepts),
+        cmocka_unit_test(copy_is_sealed),
+        cmocka_unit_test(survives_one_lost_copy),
+        cmocka_unit_test(digest_is_compared),
+        cmocka_unit_test(digest_ignores_lists_of_slots),
+        cmocka_unit_test(refuses_uuid),
+        cmocka_unit_test(refuses_no_header),
+        cmocka_unit_test(refuses_bad_checksums),
+        cmocka_unit_test(refuses_short_device),
+        cmocka_unit_test(rewriting_alone_is_harmless),
         cmocka_unit_test(refuses_every_attack),
     };
 

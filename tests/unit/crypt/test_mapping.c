@@ -38,10 +38,21 @@ static void survives_the_wire(void **state)
 
 static void refuses_bad_fields(void **state)
 {
-    static const struct { const char *key, *value; } rows[] = {
-        { "dev", "\"254\"" },   { "dev", "\"254:\"" },    { "dev", "\"-1:3\"" },       { "dev", "\"99999:0\"" },
-        { "dev", "7" },         { "size", "-1" },         { "size", "\"1\"" },         { "open", "4294967296" },
-        { "state", "\"good\"" }, { "read_only", "0" },    { "name", "null" },          { "extra", "1" },
+    static const struct {
+        const char *key, *value;
+    } rows[] = {
+        { "dev", "\"254\"" },
+        { "dev", "\"254:\"" },
+        { "dev", "\"-1:3\"" },
+        { "dev", "\"99999:0\"" },
+        { "dev", "7" },
+        { "size", "-1" },
+        { "size", "\"1\"" },
+        { "open", "4294967296" },
+        { "state", "\"good\"" },
+        { "read_only", "0" },
+        { "name", "null" },
+        { "extra", "1" },
         { "name", "\"" NAME "-too-long\"" },
     };
 
@@ -50,7 +61,9 @@ static void refuses_bad_fields(void **state)
         struct mapping back = sample;
         struct error err = ERROR_INIT;
 
-        assert_int_equal(json_object_set_new(obj, rows[i].key, json_loads(rows[i].value, JSON_DECODE_ANY, NULL)), 0);
+        assert_int_equal(
+            json_object_set_new(obj, rows[i].key, json_loads(rows[i].value, JSON_DECODE_ANY, NULL)),
+            0);
         assert_int_equal(mapping_from_json(obj, &back, &err), -1);
         assert_memory_equal(&back, &sample, sizeof(back));
         assert_non_null(strstr(err.msg, rows[i].key));

@@ -133,8 +133,9 @@ static void read_a_file(void)
 static void every_verb_is_denied(void **state)
 {
     static void (*const acts[])(void) = {
-        make_socket, make_alg_socket, make_child, start_program, trace, take_it_back, remove_all, discard,
-        set_keyring_permissions, map_writable_code, make_code_writable,
+        make_socket,        make_alg_socket, make_child, start_program,           trace,
+        take_it_back,       remove_all,      discard,    set_keyring_permissions, map_writable_code,
+        make_code_writable,
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(acts); i++)
@@ -151,7 +152,10 @@ static void every_verb_may(void **state)
 
 static void some_verbs_may(void **state)
 {
-    static const struct { void (*act)(void); unsigned part; } rows[] = {
+    static const struct {
+        void (*act)(void);
+        unsigned part;
+    } rows[] = {
         { remove_one, SANDBOX_DM_WRITE },
         { add_a_key, SANDBOX_KEYED },
     };

@@ -7,9 +7,9 @@
 #include <sys/sysmacros.h>
 #include <cmocka.h>
 
-#define UUID "0a1b2c3d-4e5f-4607-8899-aabbccddeeff"
-#define KEY ":64:logon:cryptsetup:" UUID "-d"
-#define ZEROS "00000000000000000000000000000000"
+#define UUID    "0a1b2c3d-4e5f-4607-8899-aabbccddeeff"
+#define KEY     ":64:logon:cryptsetup:" UUID "-d"
+#define ZEROS   "00000000000000000000000000000000"
 #define RAW_KEY ZEROS ZEROS ZEROS ZEROS
 
 static void accepts_ours(void **state)
@@ -17,15 +17,19 @@ static void accepts_ours(void **state)
     char why[128] = "";
     dev_t backing = 0;
 
-    assert_true(table_is_ours("aes-xts-plain64 " KEY "0 0 7:3 8192 1 sector_size:4096", UUID, &backing, why));
+    assert_true(table_is_ours("aes-xts-plain64 " KEY "0 0 7:3 8192 1 sector_size:4096", UUID,
+                              &backing, why));
     assert_int_equal(backing, makedev(7, 3));
-    assert_true(table_is_ours("aes-xts-plain64 " KEY "1 0 259:1048575 8192 1 sector_size:4096", UUID, &backing, why));
+    assert_true(table_is_ours("aes-xts-plain64 " KEY "1 0 259:1048575 8192 1 sector_size:4096",
+                              UUID, &backing, why));
     assert_int_equal(backing, makedev(259, 1048575));
 }
 
 static void refuses_the_rest(void **state)
 {
-    static const struct { const char *params, *says; } rows[] = {
+    static const struct {
+        const char *params, *says;
+    } rows[] = {
         { "", "0 words" },
         { "aes-xts-plain64 " KEY "0 0 7:3 8192", "5 words" },
         { "aes-xts-plain64 " KEY "0 0 7:3 8192 2 sector_size:4096 allow_discards", "8 words" },
@@ -38,9 +42,12 @@ static void refuses_the_rest(void **state)
         { "aes-xts-plain64 " KEY "2 0 7:3 8192 1 sector_size:4096", "keyring" },
         { "aes-xts-plain64 " KEY "00 0 7:3 8192 1 sector_size:4096", "keyring" },
         { "aes-xts-plain64 " KEY " 0 7:3 8192 1 sector_size:4096", "keyring" },
-        { "aes-xts-plain64 :32:logon:cryptsetup:" UUID "-d0 0 7:3 8192 1 sector_size:4096", "keyring" },
-        { "aes-xts-plain64 :64:user:cryptsetup:" UUID "-d0 0 7:3 8192 1 sector_size:4096", "keyring" },
-        { "aes-xts-plain64 :64:logon:cryptsetup:ffffffff-4e5f-4607-8899-aabbccddeeff-d0 0 7:3 8192 1 sector_size:4096",
+        { "aes-xts-plain64 :32:logon:cryptsetup:" UUID "-d0 0 7:3 8192 1 sector_size:4096",
+          "keyring" },
+        { "aes-xts-plain64 :64:user:cryptsetup:" UUID "-d0 0 7:3 8192 1 sector_size:4096",
+          "keyring" },
+        { "aes-xts-plain64 :64:logon:cryptsetup:ffffffff-4e5f-4607-8899-aabbccddeeff-d0 0 7:3 8192 "
+          "1 sector_size:4096",
           "keyring" },
         { "aes-xts-plain64 " RAW_KEY " 0 7:3 8192 1 sector_size:4096", "keyring" },
     };
@@ -64,9 +71,11 @@ static void reports_the_backing_device(void **state)
 
     assert_false(table_is_ours("aes-cbc-plain64 " RAW_KEY " 0 7:9 8192", UUID, &backing, why));
     assert_int_equal(backing, makedev(7, 9));
-    assert_false(table_is_ours("aes-xts-plain64 " KEY "0 0 (null) 8192 1 sector_size:4096", "x", &backing, why));
+    assert_false(table_is_ours("aes-xts-plain64 " KEY "0 0 (null) 8192 1 sector_size:4096", "x",
+                               &backing, why));
     assert_int_equal(backing, 0);
-    assert_false(table_is_ours("aes-xts-plain64 " KEY "0 0 7:-3 8192 1 sector_size:4096", "x", &backing, why));
+    assert_false(table_is_ours("aes-xts-plain64 " KEY "0 0 7:-3 8192 1 sector_size:4096", "x",
+                               &backing, why));
     assert_int_equal(backing, 0);
 }
 
