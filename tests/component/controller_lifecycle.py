@@ -5,6 +5,7 @@ every refusal, outages, many calls at once, and SIGKILL at every fault point. TA
 the two daemons run as two unprivileged users all the same."""
 import concurrent.futures
 import contextlib
+import functools
 import json
 import os
 import re
@@ -90,7 +91,8 @@ class Rig:
             with open(os.open(master, os.O_WRONLY | os.O_CREAT, 0o600), 'wb') as f:
                 f.write(os.urandom(32))
             own(master, KEYD_UID)
-        pools = {n: {'backend': 'file', 'path': self.path(n), 'kms': ['dev', 'other'], 'allocate': 'full'} for n in self.tags}
+        pool = {'backend': 'file', 'kms': ['dev', 'other'], 'allocate': 'full'}
+        pools = {name: dict(pool, path=self.path(name)) for name in self.tags}
         config = {'pools': pools, 'default_tenant': 'lab',
                   'kms': {'dev': {'uri': 'file://' + master}, 'other': {'uri': 'file://' + master}}}
         config.update(change)
@@ -102,8 +104,8 @@ class Rig:
 
     def start_keyd(self):
         log = open(self.path('keyd.log'), 'ab')
-        argv = [os.path.join(self.bin, 'coffer-keyd'), '--config', self.config, '--socket', self.keyd_socket, '--allow', 'MINT',
-                '--insecure-file-kms', '--peer', f'{CONTROLLER_UID}:{GID}']
+        argv = [os.path.join(self.bin, 'coffer-keyd'), '--config', self.config, '--socket', self.keyd_socket,
+                '--allow', 'MINT', '--insecure-file-kms', '--peer', f'{CONTROLLER_UID}:{GID}']
         self.keyd = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **as_user(KEYD_UID))
         wait(lambda: os.path.exists(self.keyd_socket), 'keyd socket', self.keyd)
 
@@ -113,8 +115,8 @@ class Rig:
             os.unlink(self.keyd_socket)
 
     def argv(self, *more):
-        return [os.path.join(self.bin, 'coffer-controller'), '--endpoint', 'unix://' + self.csi, '--config', self.config,
-                '--keyd-socket', self.keyd_socket, '--node-id', 'n1', *more]
+        return [os.path.join(self.bin, 'coffer-controller'), '--endpoint', 'unix://' + self.csi,
+                '--config', self.config, '--keyd-socket', self.keyd_socket, '--node-id', 'n1', *more]
 
     def start(self, *more):
         self.log_path = self.path('controller.log')
@@ -199,7 +201,8 @@ class Rig:
             os.unlink(os.path.join(self.fault, 'coffer-controller.arm'))
 
     def places(self):
-        return sorted(os.path.join(d, n) for p in self.tags for d, names, _ in os.walk(self.path(p)) for n in names if len(n) == 32)
+        folders = [(d, name) for pool in self.tags for d, names, _ in os.walk(self.path(pool)) for name in names]
+        return sorted(os.path.join(d, name) for d, name in folders if len(name) == 32)
 
 
 def wait(condition, what, process=None, seconds=60):
@@ -235,7 +238,8 @@ def test_command_line(rig):
 
     def run(*argv, **env):
         environment = {k: v for k, v in os.environ.items() if k not in ('CSI_ENDPOINT', 'NODE_ID')}
-        p = subprocess.run([binary, *argv], capture_output=True, text=True, env=dict(environment, **env), timeout=60, check=False)
+        p = subprocess.run([binary, *argv], capture_output=True, text=True, env=dict(environment, **env),
+                           timeout=60, check=False)
         return p.returncode, p.stdout, p.stderr.strip()
 
     def wrong(word, *argv):
@@ -255,7 +259,8 @@ def test_command_line(rig):
     wrong('--log-level', *full, '--log-level', 'loud')
     wrong('none.json', *full, '--config', '/none.json')
     with open(rig.path('bad.json'), 'w', encoding='utf-8') as f:
-        json.dump({'pools': {'x': {'backend': 'tape', 'path': '/x', 'kms': ['k']}}, 'kms': {'k': {'uri': 'file:///k'}}}, f)
+        json.dump({'pools': {'x': {'backend': 'tape', 'path': '/x', 'kms': ['k']}},
+                   'kms': {'k': {'uri': 'file:///k'}}}, f)
     wrong('tape', *full, '--config', f.name)
 
 
@@ -264,7 +269,8 @@ def test_identity(rig):
     assert info['name'] == 'csi.coffer.dev' and info['vendor_version'], info
     assert 'CONTROLLER_SERVICE' in json.dumps(rig.call('GetPluginCapabilities'))
     caps = {c['rpc']['type'] for c in rig.call('ControllerGetCapabilities')['capabilities']}
-    assert caps == {'CREATE_DELETE_VOLUME', 'LIST_VOLUMES', 'GET_CAPACITY', 'EXPAND_VOLUME', 'SINGLE_NODE_MULTI_WRITER'}, caps
+    assert caps == {'CREATE_DELETE_VOLUME', 'LIST_VOLUMES', 'GET_CAPACITY', 'EXPAND_VOLUME',
+                    'SINGLE_NODE_MULTI_WRITER'}, caps
     node = rig.call('NodeGetInfo')
     assert node['node_id'] == 'n1' and node['accessible_topology']['segments'] == {TOPOLOGY: 'n1'}, node
     with refused('UNIMPLEMENTED'):
@@ -277,7 +283,8 @@ def test_life(rig):
     assert v['capacity_bytes'] == 20 * MIB
     assert v['accessible_topology'] == [{'segments': {TOPOLOGY: 'n1'}}], v
     assert re.fullmatch(r'fast\.[0-9a-f]{8}\.[0-9a-f]{32}', vid) and vid.split('.')[1] == rig.tags['fast']
-    assert set(context) == {'tenant', 'uuid', 'kms', 'keySource'} and context['tenant'] == 'lab' and context['kms'] == 'dev'
+    assert set(context) == {'tenant', 'uuid', 'kms', 'keySource'}
+    assert context['tenant'] == 'lab' and context['kms'] == 'dev'
     record = rig.record(vid)
     assert record['state'] == 'new' and record['uuid'] == context['uuid'] and record['key']['kind'] == 'file'
     image = os.stat(os.path.join(rig.place(vid), 'image'))
@@ -285,8 +292,9 @@ def test_life(rig):
     assert rig.create('pvc-life', 20 * MIB) == v
     assert rig.record(vid) == record, 'a repeated create changed the record'
     assert vid in rig.ids()
-    assert rig.call('ValidateVolumeCapabilities', volume_id=vid, volume_context=context, volume_capabilities=[MOUNT])['confirmed']
-    no = rig.call('ValidateVolumeCapabilities', volume_id=vid, volume_capabilities=[BLOCK])
+    validate = functools.partial(rig.call, 'ValidateVolumeCapabilities', volume_id=vid)
+    assert validate(volume_context=context, volume_capabilities=[MOUNT])['confirmed']
+    no = validate(volume_capabilities=[BLOCK])
     assert not no.get('confirmed') and no['message'], no
     grown = rig.expand(vid, 40 * MIB)
     assert grown == {'capacity_bytes': 40 * MIB, 'node_expansion_required': True}, grown
@@ -396,9 +404,10 @@ def test_pool_away(rig):
     v = rig.create('pvc-p')
     os.rename(rig.path('fast'), rig.path('away'))
     rig.dir('fast', CONTROLLER_UID)
-    for method, request in (('DeleteVolume', {'volume_id': v['volume_id']}), ('ListVolumes', {}), ('GetCapacity', {}),
-                            ('ValidateVolumeCapabilities', {'volume_id': v['volume_id'], 'volume_capabilities': [MOUNT]}),
-                            ('ControllerExpandVolume', {'volume_id': v['volume_id'], 'capacity_range': {'required_bytes': GIB}})):
+    it = {'volume_id': v['volume_id']}
+    for method, request in (('DeleteVolume', it), ('ListVolumes', {}), ('GetCapacity', {}),
+                            ('ValidateVolumeCapabilities', dict(it, volume_capabilities=[MOUNT])),
+                            ('ControllerExpandVolume', dict(it, capacity_range={'required_bytes': GIB}))):
         with refused('UNAVAILABLE', 'fast'):
             rig.call(method, **request)
     with refused('UNAVAILABLE'):
@@ -490,7 +499,8 @@ def test_kill_sweep(rig):
     def created(_, step):
         v = step(None)
         record = rig.record(v['volume_id'])
-        assert record['state'] == 'new' and record['key']['ciphertext'] and record['uuid'] == v['volume_context']['uuid']
+        assert record['state'] == 'new' and record['key']['ciphertext']
+        assert record['uuid'] == v['volume_context']['uuid']
         rig.delete(v['volume_id'])
         assert rig.places() == []
 
@@ -526,9 +536,9 @@ def test_no_key_in_the_log(rig):
     rig.restart()
 
 
-TESTS = [test_command_line, test_identity, test_life, test_defaults, test_refusals, test_list_and_capacity, test_keyd_away,
-         test_pool_away, test_many_at_once, test_second_instance, test_signals, test_expand_on_node, test_kill_sweep,
-         test_no_key_in_the_log]
+TESTS = [test_command_line, test_identity, test_life, test_defaults, test_refusals, test_list_and_capacity,
+         test_keyd_away, test_pool_away, test_many_at_once, test_second_instance, test_signals, test_expand_on_node,
+         test_kill_sweep, test_no_key_in_the_log]
 
 
 def main():
