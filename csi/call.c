@@ -12,7 +12,7 @@
 #include <grpc/slice.h>
 #include <stdatomic.h>
 
-#define SPARE_MAX 32u          /* slots kept for the next calls */
+#define SPARE_MAX          32u /* slots kept for the next calls */
 #define WAITING_PER_METHOD 2u
 
 struct call_slot {
@@ -47,7 +47,8 @@ static bool is_cancelled(const struct csi_call *call)
     return atomic_load(&s->cancelled);
 }
 
-/* Request bytes may be secrets: they are overwritten in the core's buffer before it is given back. */
+/* Request bytes may be secrets: they are overwritten in the core's buffer before it is given back.
+ */
 static void wipe_payload(grpc_byte_buffer *payload)
 {
     grpc_byte_buffer_reader reader;
@@ -180,12 +181,15 @@ static void run_op(struct call_slot *s)
 /* On a worker: a call that nobody waits for any more isn't begun. */
 static void run_job(struct pool_job *job)
 {
-    struct call_slot *s = (struct call_slot *)(void *)((char *)job - offsetof(struct call_slot, job));
+    struct call_slot *s =
+        (struct call_slot *)(void *)((char *)job - offsetof(struct call_slot, job));
     struct error err = ERROR_INIT;
     if (deadline_left(s->call.deadline) == 0)
-        (void)error_set(&err, ERR_DEADLINE, "the deadline passed while the call waited for a worker");
+        (void)error_set(&err, ERR_DEADLINE,
+                        "the deadline passed while the call waited for a worker");
     else if (atomic_load(&s->cancelled))
-        (void)error_set(&err, ERR_CANCELED, "the client gave up while the call waited for a worker");
+        (void)error_set(&err, ERR_CANCELED,
+                        "the client gave up while the call waited for a worker");
     if (err.code != ERR_OK)
         finish(s, NULL, &err);
     else
@@ -342,7 +346,8 @@ static struct call_slot *take_slot(struct calls *c, struct call_source *source)
     }
     struct arena *arena = s->call.arena;
     memset(s, 0, sizeof(*s));
-    s->call = (struct csi_call){ .arena = arena, .deadline = DEADLINE_NEVER, .cancelled = is_cancelled };
+    s->call =
+        (struct csi_call){ .arena = arena, .deadline = DEADLINE_NEVER, .cancelled = is_cancelled };
     s->calls = c;
     s->source = source;
     s->arrived = (struct cq_tag){ on_arrived, s };
@@ -365,11 +370,12 @@ static void request_call(struct calls *c, struct call_source *source)
     }
     grpc_call_error failed;
     if (source->method != NULL)
-        failed = grpc_server_request_registered_call(c->server, source->handle, &s->grpc, &s->deadline,
-                                                     &s->metadata, &s->payload, c->cq, c->cq, &s->arrived);
+        failed = grpc_server_request_registered_call(c->server, source->handle, &s->grpc,
+                                                     &s->deadline, &s->metadata, &s->payload, c->cq,
+                                                     c->cq, &s->arrived);
     else
-        failed = grpc_server_request_call(c->server, &s->grpc, &s->details, &s->metadata, c->cq, c->cq,
-                                          &s->arrived);
+        failed = grpc_server_request_call(c->server, &s->grpc, &s->details, &s->metadata, c->cq,
+                                          c->cq, &s->arrived);
     if (failed == GRPC_CALL_OK) {
         source->waiting++;
         return;
@@ -381,8 +387,8 @@ static void request_call(struct calls *c, struct call_source *source)
     log_error("gRPC refused a request for calls", KV("text", grpc_call_error_to_string(failed)));
 }
 
-void calls_init(struct calls *c, grpc_server *server, grpc_completion_queue *cq, const struct csi_service *service,
-                struct pool *pool)
+void calls_init(struct calls *c, grpc_server *server, grpc_completion_queue *cq,
+                const struct csi_service *service, struct pool *pool)
 {
     memset(c, 0, sizeof(*c));
     c->server = server;

@@ -27,8 +27,8 @@ struct csi_client {
 /* ---- methods ---- */
 
 static const ProtobufCServiceDescriptor *const services[] = {
-    &csi__v1__identity__descriptor,         &csi__v1__controller__descriptor,
-    &csi__v1__node__descriptor,             &csi__v1__group_controller__descriptor,
+    &csi__v1__identity__descriptor,      &csi__v1__controller__descriptor,
+    &csi__v1__node__descriptor,          &csi__v1__group_controller__descriptor,
     &coffer__v1__node_admin__descriptor,
 };
 
@@ -39,7 +39,8 @@ static const ProtobufCMethodDescriptor *find_method(const char *name, struct str
     size_t service_len = slash != NULL ? (size_t)(slash - name) : 0;
     for (size_t i = 0; i < ARRAY_SIZE(services); i++) {
         const ProtobufCServiceDescriptor *s = services[i];
-        if (slash != NULL && (strlen(s->name) != service_len || strncmp(s->name, name, service_len) != 0))
+        if (slash != NULL &&
+            (strlen(s->name) != service_len || strncmp(s->name, name, service_len) != 0))
             continue;
         const ProtobufCMethodDescriptor *m =
             protobuf_c_service_descriptor_get_method_by_name(s, slash != NULL ? slash + 1 : name);
@@ -62,8 +63,8 @@ struct unary {
     grpc_slice text;
 };
 
-static void unary_init(struct unary *u, struct csi_client *c, const char *path, const struct strbuf *body,
-                       uint64_t timeout_ms)
+static void unary_init(struct unary *u, struct csi_client *c, const char *path,
+                       const struct strbuf *body, uint64_t timeout_ms)
 {
     gpr_timespec deadline = gpr_inf_future(GPR_CLOCK_MONOTONIC);
     if (timeout_ms > 0)
@@ -75,8 +76,8 @@ static void unary_init(struct unary *u, struct csi_client *c, const char *path, 
     u->text = grpc_empty_slice();
     u->cq = grpc_completion_queue_create_for_pluck(NULL);
     grpc_slice method = grpc_slice_from_copied_string(path);
-    u->call = grpc_channel_create_call(c->channel, NULL, GRPC_PROPAGATE_DEFAULTS, u->cq, method, NULL, deadline,
-                                       NULL);
+    u->call = grpc_channel_create_call(c->channel, NULL, GRPC_PROPAGATE_DEFAULTS, u->cq, method,
+                                       NULL, deadline, NULL);
     grpc_slice_unref(method);
     grpc_slice slice = grpc_slice_from_copied_buffer(strbuf_text(body), body->len);
     u->request = grpc_raw_byte_buffer_create(&slice, 1);
@@ -114,7 +115,8 @@ static int unary_run(struct unary *u, struct error *err)
     ops[5].data.recv_status_on_client.status_details = &u->text;
     grpc_call_error failed = grpc_call_start_batch(u->call, ops, ARRAY_SIZE(ops), u, NULL);
     if (failed != GRPC_CALL_OK)
-        return error_set(err, ERR_INTERNAL, "gRPC refused the call: %s", grpc_call_error_to_string(failed));
+        return error_set(err, ERR_INTERNAL, "gRPC refused the call: %s",
+                         grpc_call_error_to_string(failed));
     (void)grpc_completion_queue_pluck(u->cq, u, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
     if (u->status == GRPC_STATUS_OK)
         return 0;
@@ -160,8 +162,8 @@ int csi_client_open(const char *endpoint, struct csi_client **ret, struct error 
 }
 
 /* The method, its path and the request's bytes. */
-static int encode(const char *method, json_t *request, const ProtobufCMethodDescriptor **ret, struct strbuf *path,
-                  struct strbuf *body, struct error *err)
+static int encode(const char *method, json_t *request, const ProtobufCMethodDescriptor **ret,
+                  struct strbuf *path, struct strbuf *body, struct error *err)
 {
     const ProtobufCMethodDescriptor *m = find_method(method, path);
     if (m == NULL)
@@ -180,8 +182,8 @@ int csi_client_check(const char *method, json_t *request, struct error *err)
     return encode(method, request, &m, &path, &body, err);
 }
 
-int csi_client_request(struct csi_client *c, const char *method, json_t *request, uint64_t timeout_ms,
-                       json_t **ret, struct error *err)
+int csi_client_request(struct csi_client *c, const char *method, json_t *request,
+                       uint64_t timeout_ms, json_t **ret, struct error *err)
 {
     AUTO_STRBUF struct strbuf path = STRBUF_INIT(256);
     AUTO_STRBUF struct strbuf body = STRBUF_INIT(MESSAGE_MAX);

@@ -9,8 +9,9 @@
 #include "csi/wire.h"
 
 #include <errno.h>
+#include <inttypes.h>
 
-#define DEPTH_MAX 16u
+#define DEPTH_MAX   16u
 #define MESSAGE_MAX MIB(16)
 
 static bool is_wrapper(const ProtobufCMessageDescriptor *desc)
@@ -34,7 +35,8 @@ static bool is_camel_of(const char *camel, const char *name)
     return *camel == '\0';
 }
 
-static const ProtobufCFieldDescriptor *find_field(const ProtobufCMessageDescriptor *desc, const char *key)
+static const ProtobufCFieldDescriptor *find_field(const ProtobufCMessageDescriptor *desc,
+                                                  const char *key)
 {
     for (unsigned i = 0; i < desc->n_fields; i++)
         if (strcmp(desc->fields[i].name, key) == 0 || is_camel_of(key, desc->fields[i].name))
@@ -59,7 +61,8 @@ static int parse_i64(const char *text, int64_t *ret)
 }
 
 /* The 64 bits that go on the wire: signed numbers in two's complement. */
-static int number_bits(const ProtobufCFieldDescriptor *f, json_t *v, uint64_t *ret, struct error *err)
+static int number_bits(const ProtobufCFieldDescriptor *f, json_t *v, uint64_t *ret,
+                       struct error *err)
 {
     bool is_unsigned = f->type == PROTOBUF_C_TYPE_UINT64 || f->type == PROTOBUF_C_TYPE_UINT32;
     int64_t value;
@@ -83,20 +86,22 @@ static int enum_bits(const ProtobufCFieldDescriptor *f, json_t *v, uint64_t *ret
     }
     if (!json_is_string(v))
         return wrong_type(f, "a name or a number", err);
-    const ProtobufCEnumValue *e = protobuf_c_enum_descriptor_get_value_by_name(f->descriptor, json_string_value(v));
+    const ProtobufCEnumValue *e =
+        protobuf_c_enum_descriptor_get_value_by_name(f->descriptor, json_string_value(v));
     if (e == NULL)
-        return error_set(err, ERR_INVALID, "field '%s': '%s' is not one of its names", f->name, json_string_value(v));
+        return error_set(err, ERR_INVALID, "field '%s': '%s' is not one of its names", f->name,
+                         json_string_value(v));
     *ret = (uint64_t)(int64_t)e->value;
     return 0;
 }
 
-static int put_object(const ProtobufCMessageDescriptor *desc, json_t *obj, unsigned depth, struct strbuf *sb,
-                      struct error *err);
-static int put_value(const ProtobufCFieldDescriptor *f, json_t *v, unsigned depth, struct strbuf *sb,
-                     struct error *err);
+static int put_object(const ProtobufCMessageDescriptor *desc, json_t *obj, unsigned depth,
+                      struct strbuf *sb, struct error *err);
+static int put_value(const ProtobufCFieldDescriptor *f, json_t *v, unsigned depth,
+                     struct strbuf *sb, struct error *err);
 
-static int put_message(const ProtobufCFieldDescriptor *f, json_t *v, unsigned depth, struct strbuf *sb,
-                       struct error *err)
+static int put_message(const ProtobufCFieldDescriptor *f, json_t *v, unsigned depth,
+                       struct strbuf *sb, struct error *err)
 {
     AUTO_STRBUF struct strbuf inner = STRBUF_INIT(MESSAGE_MAX);
     const ProtobufCMessageDescriptor *desc = f->descriptor;
@@ -114,8 +119,8 @@ static int put_message(const ProtobufCFieldDescriptor *f, json_t *v, unsigned de
     return 0;
 }
 
-static int put_value(const ProtobufCFieldDescriptor *f, json_t *v, unsigned depth, struct strbuf *sb,
-                     struct error *err)
+static int put_value(const ProtobufCFieldDescriptor *f, json_t *v, unsigned depth,
+                     struct strbuf *sb, struct error *err)
 {
     uint64_t bits = 0;
     switch (f->type) {
@@ -143,20 +148,24 @@ static int put_value(const ProtobufCFieldDescriptor *f, json_t *v, unsigned dept
             return -1;
         break;
     default:
-        return error_set(err, ERR_UNIMPLEMENTED, "field '%s' has a type that CSI doesn't use", f->name);
+        return error_set(err, ERR_UNIMPLEMENTED, "field '%s' has a type that CSI doesn't use",
+                         f->name);
     }
     wire_put_varint(sb, f->id, bits);
     return 0;
 }
 
-static int put_map(const ProtobufCFieldDescriptor *f, json_t *obj, struct strbuf *sb, struct error *err)
+static int put_map(const ProtobufCFieldDescriptor *f, json_t *obj, struct strbuf *sb,
+                   struct error *err)
 {
     const char *key;
     json_t *value;
-    json_object_foreach(obj, key, value) {
+    json_object_foreach(obj, key, value)
+    {
         AUTO_STRBUF struct strbuf entry = STRBUF_INIT(MESSAGE_MAX);
         if (!json_is_string(value))
-            return error_set(err, ERR_INVALID, "field '%s': the value of '%s' must be a string", f->name, key);
+            return error_set(err, ERR_INVALID, "field '%s': the value of '%s' must be a string",
+                             f->name, key);
         wire_put_bytes(&entry, 1, key, strlen(key));
         wire_put_bytes(&entry, 2, json_string_value(value), json_string_length(value));
         if (strbuf_check(&entry, f->name, err) < 0)
@@ -166,19 +175,17 @@ static int put_map(const ProtobufCFieldDescriptor *f, json_t *obj, struct strbuf
     return 0;
 }
 
-static int put_list(const ProtobufCFieldDescriptor *f, json_t *list, unsigned depth, struct strbuf *sb,
-                    struct error *err)
+static int put_list(const ProtobufCFieldDescriptor *f, json_t *list, unsigned depth,
+                    struct strbuf *sb, struct error *err)
 {
     size_t i;
     json_t *value;
-    json_array_foreach(list, i, value)
-        if (put_value(f, value, depth, sb, err) < 0)
-            return -1;
+    json_array_foreach(list, i, value) if (put_value(f, value, depth, sb, err) < 0) return -1;
     return 0;
 }
 
-static int put_field(const ProtobufCFieldDescriptor *f, json_t *v, unsigned depth, struct strbuf *sb,
-                     struct error *err)
+static int put_field(const ProtobufCFieldDescriptor *f, json_t *v, unsigned depth,
+                     struct strbuf *sb, struct error *err)
 {
     if (json_is_null(v))
         return 0;
@@ -194,14 +201,15 @@ static int put_field(const ProtobufCFieldDescriptor *f, json_t *v, unsigned dept
     return put_list(f, v, depth, sb, err);
 }
 
-static int put_object(const ProtobufCMessageDescriptor *desc, json_t *obj, unsigned depth, struct strbuf *sb,
-                      struct error *err)
+static int put_object(const ProtobufCMessageDescriptor *desc, json_t *obj, unsigned depth,
+                      struct strbuf *sb, struct error *err)
 {
     const char *key;
     json_t *value;
     if (depth > DEPTH_MAX)
         return error_set(err, ERR_INVALID, "%s is nested too deeply", desc->name);
-    json_object_foreach(obj, key, value) {
+    json_object_foreach(obj, key, value)
+    {
         const ProtobufCFieldDescriptor *f = find_field(desc, key);
         if (f == NULL)
             return error_set(err, ERR_INVALID, "%s has no field '%s'", desc->name, key);
@@ -211,7 +219,8 @@ static int put_object(const ProtobufCMessageDescriptor *desc, json_t *obj, unsig
     return 0;
 }
 
-int json_to_wire(const ProtobufCMessageDescriptor *desc, json_t *obj, struct strbuf *sb, struct error *err)
+int json_to_wire(const ProtobufCMessageDescriptor *desc, json_t *obj, struct strbuf *sb,
+                 struct error *err)
 {
     if (!json_is_object(obj))
         return error_set(err, ERR_INVALID, "the request must be a JSON object");
@@ -222,7 +231,8 @@ int json_to_wire(const ProtobufCMessageDescriptor *desc, json_t *obj, struct str
 
 /* ---- bytes to JSON ---- */
 
-static json_t *get_message(const ProtobufCMessageDescriptor *desc, const void *data, size_t len, unsigned depth);
+static json_t *get_message(const ProtobufCMessageDescriptor *desc, const void *data, size_t len,
+                           unsigned depth);
 
 static json_t *enum_name(const ProtobufCEnumDescriptor *desc, int value)
 {
@@ -245,7 +255,8 @@ static json_t *get_wrapper(const ProtobufCMessageDescriptor *desc, const struct 
     return json_integer((json_int_t)last.value);
 }
 
-static json_t *get_value(const ProtobufCFieldDescriptor *f, const struct wire_field *w, unsigned depth)
+static json_t *get_value(const ProtobufCFieldDescriptor *f, const struct wire_field *w,
+                         unsigned depth)
 {
     bool bytes = f->type == PROTOBUF_C_TYPE_STRING || f->type == PROTOBUF_C_TYPE_MESSAGE;
     if (w->type != (bytes ? WIRE_BYTES : WIRE_VARINT))
@@ -263,6 +274,10 @@ static json_t *get_value(const ProtobufCFieldDescriptor *f, const struct wire_fi
         return enum_name(f->descriptor, (int)w->value);
     case PROTOBUF_C_TYPE_INT32:
         return json_integer((int32_t)w->value);
+    case PROTOBUF_C_TYPE_UINT64:
+        if (w->value > INT64_MAX) /* beyond what the JSON library holds as a number */
+            return json_sprintf("%" PRIu64, w->value);
+        return json_integer((json_int_t)w->value);
     default:
         return json_integer((json_int_t)w->value);
     }
@@ -271,7 +286,8 @@ static json_t *get_value(const ProtobufCFieldDescriptor *f, const struct wire_fi
 static int get_map_entry(json_t *obj, const char *name, const struct wire_field *w)
 {
     struct wire_reader r = wire_reader_of(w->bytes, w->len);
-    struct wire_field part, key = { .bytes = (const uint8_t *)"" }, value = { .bytes = (const uint8_t *)"" };
+    struct wire_field part, key = { .bytes = (const uint8_t *)"" },
+                            value = { .bytes = (const uint8_t *)"" };
     int more;
     while ((more = wire_next(&r, &part)) > 0) {
         if (part.number == 1 && part.type == WIRE_BYTES)
@@ -286,7 +302,8 @@ static int get_map_entry(json_t *obj, const char *name, const struct wire_field 
                                 json_stringn((const char *)value.bytes, value.len));
 }
 
-static int get_field(json_t *obj, const ProtobufCFieldDescriptor *f, const struct wire_field *w, unsigned depth)
+static int get_field(json_t *obj, const ProtobufCFieldDescriptor *f, const struct wire_field *w,
+                     unsigned depth)
 {
     bool repeated = f->label == PROTOBUF_C_LABEL_REPEATED;
     if (repeated && f->type == PROTOBUF_C_TYPE_MESSAGE && descriptor_is_map_entry(f->descriptor))
@@ -302,7 +319,8 @@ static int get_field(json_t *obj, const ProtobufCFieldDescriptor *f, const struc
     return json_array_append(list, value);
 }
 
-static json_t *get_message(const ProtobufCMessageDescriptor *desc, const void *data, size_t len, unsigned depth)
+static json_t *get_message(const ProtobufCMessageDescriptor *desc, const void *data, size_t len,
+                           unsigned depth)
 {
     AUTO_JSON json_t *obj = json_object();
     struct wire_reader r = wire_reader_of(data, len);

@@ -10,8 +10,10 @@ struct map_entry {
     char *key, *value;
 };
 static_assert(sizeof(struct map_entry) == sizeof(Csi__V1__Topology__SegmentsEntry) &&
-                  offsetof(struct map_entry, key) == offsetof(Csi__V1__Topology__SegmentsEntry, key) &&
-                  offsetof(struct map_entry, value) == offsetof(Csi__V1__Topology__SegmentsEntry, value),
+                  offsetof(struct map_entry, key) ==
+                      offsetof(Csi__V1__Topology__SegmentsEntry, key) &&
+                  offsetof(struct map_entry, value) ==
+                      offsetof(Csi__V1__Topology__SegmentsEntry, value),
               "every map entry has this layout");
 
 static int no_room(struct error *err)
@@ -58,7 +60,10 @@ char *codec_string(const char *text)
     return u.out;
 }
 
-struct indexed { const char *key, *value; size_t at; };
+struct indexed {
+    const char *key, *value;
+    size_t at;
+};
 
 static int compare_indexed(const void *a, const void *b)
 {
@@ -69,7 +74,8 @@ static int compare_indexed(const void *a, const void *b)
     return x->at < y->at ? -1 : x->at > y->at;
 }
 
-int decode_map(struct arena *a, const void *entries, size_t n, struct csi_map *ret, struct error *err)
+int decode_map(struct arena *a, const void *entries, size_t n, struct csi_map *ret,
+               struct error *err)
 {
     const struct map_entry *const *in = entries;
     struct indexed *sorted = codec_alloc(a, n, sizeof(*sorted), err);
@@ -89,23 +95,24 @@ int decode_map(struct arena *a, const void *entries, size_t n, struct csi_map *r
     return 0;
 }
 
-int decode_range(const Csi__V1__CapacityRange *range, bool *ret_has, uint64_t *ret_required, uint64_t *ret_limit,
-                 struct error *err)
+int decode_range(const Csi__V1__CapacityRange *range, bool *ret_has, uint64_t *ret_required,
+                 uint64_t *ret_limit, struct error *err)
 {
     if (range == NULL)
         return 0;
     if (range->required_bytes < 0 || range->limit_bytes < 0)
         return error_set(err, ERR_INVALID, "capacity_range is negative");
     if (range->limit_bytes > 0 && range->limit_bytes < range->required_bytes)
-        return error_set(err, ERR_INVALID, "capacity_range.limit_bytes is less than required_bytes");
+        return error_set(err, ERR_INVALID,
+                         "capacity_range.limit_bytes is less than required_bytes");
     *ret_has = true;
     *ret_required = (uint64_t)range->required_bytes;
     *ret_limit = (uint64_t)range->limit_bytes;
     return 0;
 }
 
-static int decode_mode(const Csi__V1__VolumeCapability *m, const char *field, enum csi_access_mode *ret,
-                       struct error *err)
+static int decode_mode(const Csi__V1__VolumeCapability *m, const char *field,
+                       enum csi_access_mode *ret, struct error *err)
 {
     if (m->access_mode == NULL || m->access_mode->mode == 0)
         return error_set(err, ERR_INVALID, "%s.access_mode is missing", field);
@@ -116,8 +123,8 @@ static int decode_mode(const Csi__V1__VolumeCapability *m, const char *field, en
     return 0;
 }
 
-int decode_capability(const Csi__V1__VolumeCapability *m, const char *field, struct csi_capability *ret,
-                      struct error *err)
+int decode_capability(const Csi__V1__VolumeCapability *m, const char *field,
+                      struct csi_capability *ret, struct error *err)
 {
     if (m == NULL)
         return error_set(err, ERR_INVALID, "%s is missing", field);
@@ -137,8 +144,8 @@ int decode_capability(const Csi__V1__VolumeCapability *m, const char *field, str
     return 0;
 }
 
-int decode_capabilities(struct arena *a, Csi__V1__VolumeCapability *const *m, size_t n, struct csi_capabilities *ret,
-                        struct error *err)
+int decode_capabilities(struct arena *a, Csi__V1__VolumeCapability *const *m, size_t n,
+                        struct csi_capabilities *ret, struct error *err)
 {
     struct csi_capability *items = codec_alloc(a, n, sizeof(*items), err);
     if (items == NULL)
@@ -153,13 +160,14 @@ int decode_capabilities(struct arena *a, Csi__V1__VolumeCapability *const *m, si
     return 0;
 }
 
-int decode_topology(struct arena *a, const Csi__V1__Topology *m, struct csi_topology *ret, struct error *err)
+int decode_topology(struct arena *a, const Csi__V1__Topology *m, struct csi_topology *ret,
+                    struct error *err)
 {
     return decode_map(a, m->segments, m->n_segments, &ret->segments, err);
 }
 
-int decode_topologies(struct arena *a, Csi__V1__Topology *const *m, size_t n, struct csi_topologies *ret,
-                      struct error *err)
+int decode_topologies(struct arena *a, Csi__V1__Topology *const *m, size_t n,
+                      struct csi_topologies *ret, struct error *err)
 {
     struct csi_topology *items = codec_alloc(a, n, sizeof(*items), err);
     if (items == NULL)
@@ -171,8 +179,8 @@ int decode_topologies(struct arena *a, Csi__V1__Topology *const *m, size_t n, st
     return 0;
 }
 
-int encode_map(struct arena *a, const ProtobufCMessageDescriptor *entry, const struct csi_map *map, size_t *ret_n,
-               void **ret, struct error *err)
+int encode_map(struct arena *a, const ProtobufCMessageDescriptor *entry, const struct csi_map *map,
+               size_t *ret_n, void **ret, struct error *err)
 {
     struct map_entry **items = codec_alloc(a, map->n, sizeof(*items), err);
     if (items == NULL)
@@ -189,24 +197,26 @@ int encode_map(struct arena *a, const ProtobufCMessageDescriptor *entry, const s
     return 0;
 }
 
-int encode_topology(struct arena *a, const struct csi_topology *t, Csi__V1__Topology **ret, struct error *err)
+int encode_topology(struct arena *a, const struct csi_topology *t, Csi__V1__Topology **ret,
+                    struct error *err)
 {
     Csi__V1__Topology *m = codec_new(a, &csi__v1__topology__descriptor, err);
     void *segments;
-    if (m == NULL || encode_map(a, &csi__v1__topology__segments_entry__descriptor, &t->segments, &m->n_segments,
-                                &segments, err) < 0)
+    if (m == NULL || encode_map(a, &csi__v1__topology__segments_entry__descriptor, &t->segments,
+                                &m->n_segments, &segments, err) < 0)
         return -1;
     m->segments = segments;
     *ret = m;
     return 0;
 }
 
-int encode_volume(struct arena *a, const struct csi_volume *v, Csi__V1__Volume **ret, struct error *err)
+int encode_volume(struct arena *a, const struct csi_volume *v, Csi__V1__Volume **ret,
+                  struct error *err)
 {
     Csi__V1__Volume *m = codec_new(a, &csi__v1__volume__descriptor, err);
     void *context;
-    if (m == NULL || encode_map(a, &csi__v1__volume__volume_context_entry__descriptor, &v->volume_context,
-                                &m->n_volume_context, &context, err) < 0)
+    if (m == NULL || encode_map(a, &csi__v1__volume__volume_context_entry__descriptor,
+                                &v->volume_context, &m->n_volume_context, &context, err) < 0)
         return -1;
     m->volume_context = context;
     m->capacity_bytes = codec_int64(v->capacity_bytes);
@@ -216,7 +226,8 @@ int encode_volume(struct arena *a, const struct csi_volume *v, Csi__V1__Volume *
     if (m->accessible_topology == NULL)
         return -1;
     for (size_t i = 0; i < n; i++)
-        if (encode_topology(a, &v->accessible_topology.items[i], &m->accessible_topology[i], err) < 0)
+        if (encode_topology(a, &v->accessible_topology.items[i], &m->accessible_topology[i], err) <
+            0)
             return -1;
     m->n_accessible_topology = n;
     *ret = m;
@@ -230,8 +241,10 @@ static Csi__V1__VolumeCapability *encode_capability(struct arena *a, const struc
     Csi__V1__VolumeCapability__AccessMode *mode =
         codec_new(a, &csi__v1__volume_capability__access_mode__descriptor, err);
     bool mount = c->type == CSI_ACCESS_MOUNT;
-    void *type = codec_new(a, mount ? &csi__v1__volume_capability__mount_volume__descriptor
-                                    : &csi__v1__volume_capability__block_volume__descriptor, err);
+    void *type = codec_new(a,
+                           mount ? &csi__v1__volume_capability__mount_volume__descriptor
+                                 : &csi__v1__volume_capability__block_volume__descriptor,
+                           err);
     if (m == NULL || mode == NULL || type == NULL)
         return NULL;
     mode->mode = (Csi__V1__VolumeCapability__AccessMode__Mode)c->mode;

@@ -4,7 +4,8 @@
 
 #include "coffer_admin.pb-c.h"
 
-int decode_unlock_key(struct arena *a, const ProtobufCMessage *msg, const void **ret, struct error *err)
+int decode_unlock_key(struct arena *a, const ProtobufCMessage *msg, const void **ret,
+                      struct error *err)
 {
     const Coffer__V1__UnlockKeyRequest *m = (const Coffer__V1__UnlockKeyRequest *)msg;
     struct csi_unlock_key_request *r = codec_alloc(a, 1, sizeof(*r), err);
@@ -21,8 +22,8 @@ int decode_unlock_key(struct arena *a, const ProtobufCMessage *msg, const void *
     return 0;
 }
 
-int run_unlock_key(const struct csi_service *s, struct csi_call *call, const void *request, ProtobufCMessage **ret,
-                   struct error *err)
+int run_unlock_key(const struct csi_service *s, struct csi_call *call, const void *request,
+                   ProtobufCMessage **ret, struct error *err)
 {
     if (s->admin->unlock_key(s->ctx, call, request, err) < 0)
         return -1;

@@ -13,7 +13,8 @@ static int decode_requirement(struct arena *a, const Csi__V1__TopologyRequiremen
     return decode_topologies(a, m->preferred, m->n_preferred, &r->preferred, err);
 }
 
-int decode_create_volume(struct arena *a, const ProtobufCMessage *msg, const void **ret, struct error *err)
+int decode_create_volume(struct arena *a, const ProtobufCMessage *msg, const void **ret,
+                         struct error *err)
 {
     const Csi__V1__CreateVolumeRequest *m = (const Csi__V1__CreateVolumeRequest *)msg;
     struct csi_create_volume_request *r = codec_alloc(a, 1, sizeof(*r), err);
@@ -23,11 +24,14 @@ int decode_create_volume(struct arena *a, const ProtobufCMessage *msg, const voi
         return error_set(err, ERR_INVALID, "volume_capabilities is missing");
     r->name = m->name;
     r->has_source = m->volume_content_source != NULL;
-    if (decode_capabilities(a, m->volume_capabilities, m->n_volume_capabilities, &r->capabilities, err) < 0 ||
-        decode_range(m->capacity_range, &r->has_range, &r->required_bytes, &r->limit_bytes, err) < 0 ||
+    if (decode_capabilities(a, m->volume_capabilities, m->n_volume_capabilities, &r->capabilities,
+                            err) < 0 ||
+        decode_range(m->capacity_range, &r->has_range, &r->required_bytes, &r->limit_bytes, err) <
+            0 ||
         decode_map(a, m->parameters, m->n_parameters, &r->parameters, err) < 0 ||
         decode_map(a, m->secrets, m->n_secrets, &r->secrets, err) < 0 ||
-        decode_map(a, m->mutable_parameters, m->n_mutable_parameters, &r->mutable_parameters, err) < 0 ||
+        decode_map(a, m->mutable_parameters, m->n_mutable_parameters, &r->mutable_parameters, err) <
+            0 ||
         decode_requirement(a, m->accessibility_requirements, r, err) < 0)
         return -1;
     *ret = r;
@@ -40,14 +44,16 @@ int run_create_volume(const struct csi_service *s, struct csi_call *call, const 
     struct csi_volume volume = { .volume_id = "" };
     if (s->controller->create_volume(s->ctx, call, request, &volume, err) < 0)
         return -1;
-    Csi__V1__CreateVolumeResponse *m = codec_new(call->arena, &csi__v1__create_volume_response__descriptor, err);
+    Csi__V1__CreateVolumeResponse *m =
+        codec_new(call->arena, &csi__v1__create_volume_response__descriptor, err);
     if (m == NULL || encode_volume(call->arena, &volume, &m->volume, err) < 0)
         return -1;
     *ret = &m->base;
     return 0;
 }
 
-int decode_delete_volume(struct arena *a, const ProtobufCMessage *msg, const void **ret, struct error *err)
+int decode_delete_volume(struct arena *a, const ProtobufCMessage *msg, const void **ret,
+                         struct error *err)
 {
     const Csi__V1__DeleteVolumeRequest *m = (const Csi__V1__DeleteVolumeRequest *)msg;
     struct csi_delete_volume_request *r = codec_alloc(a, 1, sizeof(*r), err);
@@ -68,19 +74,23 @@ int run_delete_volume(const struct csi_service *s, struct csi_call *call, const 
     return *ret == NULL ? -1 : 0;
 }
 
-int decode_validate(struct arena *a, const ProtobufCMessage *msg, const void **ret, struct error *err)
+int decode_validate(struct arena *a, const ProtobufCMessage *msg, const void **ret,
+                    struct error *err)
 {
-    const Csi__V1__ValidateVolumeCapabilitiesRequest *m = (const Csi__V1__ValidateVolumeCapabilitiesRequest *)msg;
+    const Csi__V1__ValidateVolumeCapabilitiesRequest *m =
+        (const Csi__V1__ValidateVolumeCapabilitiesRequest *)msg;
     struct csi_validate_request *r = codec_alloc(a, 1, sizeof(*r), err);
     if (r == NULL || codec_require("volume_id", m->volume_id, err) < 0)
         return -1;
     if (m->n_volume_capabilities == 0)
         return error_set(err, ERR_INVALID, "volume_capabilities is missing");
     r->volume_id = m->volume_id;
-    if (decode_capabilities(a, m->volume_capabilities, m->n_volume_capabilities, &r->capabilities, err) < 0 ||
+    if (decode_capabilities(a, m->volume_capabilities, m->n_volume_capabilities, &r->capabilities,
+                            err) < 0 ||
         decode_map(a, m->volume_context, m->n_volume_context, &r->volume_context, err) < 0 ||
         decode_map(a, m->parameters, m->n_parameters, &r->parameters, err) < 0 ||
-        decode_map(a, m->mutable_parameters, m->n_mutable_parameters, &r->mutable_parameters, err) < 0 ||
+        decode_map(a, m->mutable_parameters, m->n_mutable_parameters, &r->mutable_parameters, err) <
+            0 ||
         decode_map(a, m->secrets, m->n_secrets, &r->secrets, err) < 0)
         return -1;
     *ret = r;
@@ -88,20 +98,21 @@ int decode_validate(struct arena *a, const ProtobufCMessage *msg, const void **r
 }
 
 typedef Csi__V1__ValidateVolumeCapabilitiesResponse__Confirmed confirmed_message;
+#define CONFIRMED(x) (&csi__v1__validate_volume_capabilities_response__confirmed__##x##descriptor)
 
 /* "Confirmed" repeats what was asked: the CO compares it. */
-static int encode_confirmed(struct arena *a, const struct csi_validate_request *r, confirmed_message **ret,
-                            struct error *err)
+static int encode_confirmed(struct arena *a, const struct csi_validate_request *r,
+                            confirmed_message **ret, struct error *err)
 {
-    confirmed_message *m = codec_new(a, &csi__v1__validate_volume_capabilities_response__confirmed__descriptor, err);
+    confirmed_message *m = codec_new(a, CONFIRMED(), err);
     void *context, *parameters;
     if (m == NULL ||
-        encode_map(
-            a, &csi__v1__validate_volume_capabilities_response__confirmed__volume_context_entry__descriptor,
-            &r->volume_context, &m->n_volume_context, &context, err) < 0 ||
-        encode_map(a, &csi__v1__validate_volume_capabilities_response__confirmed__parameters_entry__descriptor,
-                   &r->parameters, &m->n_parameters, &parameters, err) < 0 ||
-        encode_capabilities(a, &r->capabilities, &m->n_volume_capabilities, &m->volume_capabilities, err) < 0)
+        encode_map(a, CONFIRMED(volume_context_entry__), &r->volume_context, &m->n_volume_context,
+                   &context, err) < 0 ||
+        encode_map(a, CONFIRMED(parameters_entry__), &r->parameters, &m->n_parameters, &parameters,
+                   err) < 0 ||
+        encode_capabilities(a, &r->capabilities, &m->n_volume_capabilities, &m->volume_capabilities,
+                            err) < 0)
         return -1;
     m->volume_context = context;
     m->parameters = parameters;
@@ -109,8 +120,8 @@ static int encode_confirmed(struct arena *a, const struct csi_validate_request *
     return 0;
 }
 
-int run_validate(const struct csi_service *s, struct csi_call *call, const void *request, ProtobufCMessage **ret,
-                 struct error *err)
+int run_validate(const struct csi_service *s, struct csi_call *call, const void *request,
+                 ProtobufCMessage **ret, struct error *err)
 {
     const struct csi_validate_request *r = request;
     struct csi_validate_reply reply = { .confirmed = false, .message = "" };
@@ -127,7 +138,8 @@ int run_validate(const struct csi_service *s, struct csi_call *call, const void 
     return 0;
 }
 
-int decode_list_volumes(struct arena *a, const ProtobufCMessage *msg, const void **ret, struct error *err)
+int decode_list_volumes(struct arena *a, const ProtobufCMessage *msg, const void **ret,
+                        struct error *err)
 {
     const Csi__V1__ListVolumesRequest *m = (const Csi__V1__ListVolumesRequest *)msg;
     struct csi_list_request *r = codec_alloc(a, 1, sizeof(*r), err);
@@ -148,7 +160,8 @@ int run_list_volumes(const struct csi_service *s, struct csi_call *call, const v
     if (s->controller->list_volumes(s->ctx, call, request, &list, err) < 0)
         return -1;
     struct arena *a = call->arena;
-    Csi__V1__ListVolumesResponse *m = codec_new(a, &csi__v1__list_volumes_response__descriptor, err);
+    Csi__V1__ListVolumesResponse *m =
+        codec_new(a, &csi__v1__list_volumes_response__descriptor, err);
     Csi__V1__ListVolumesResponse__Entry **entries = codec_alloc(a, list.n, sizeof(*entries), err);
     if (m == NULL || entries == NULL)
         return -1;
@@ -164,12 +177,14 @@ int run_list_volumes(const struct csi_service *s, struct csi_call *call, const v
     return 0;
 }
 
-int decode_get_capacity(struct arena *a, const ProtobufCMessage *msg, const void **ret, struct error *err)
+int decode_get_capacity(struct arena *a, const ProtobufCMessage *msg, const void **ret,
+                        struct error *err)
 {
     const Csi__V1__GetCapacityRequest *m = (const Csi__V1__GetCapacityRequest *)msg;
     struct csi_capacity_request *r = codec_alloc(a, 1, sizeof(*r), err);
     if (r == NULL ||
-        decode_capabilities(a, m->volume_capabilities, m->n_volume_capabilities, &r->capabilities, err) < 0 ||
+        decode_capabilities(a, m->volume_capabilities, m->n_volume_capabilities, &r->capabilities,
+                            err) < 0 ||
         decode_map(a, m->parameters, m->n_parameters, &r->parameters, err) < 0)
         return -1;
     r->has_topology = m->accessible_topology != NULL;
@@ -180,7 +195,8 @@ int decode_get_capacity(struct arena *a, const ProtobufCMessage *msg, const void
 }
 
 /* 0 = unset: *ret stays NULL. */
-static int encode_optional(struct arena *a, uint64_t value, Google__Protobuf__Int64Value **ret, struct error *err)
+static int encode_optional(struct arena *a, uint64_t value, Google__Protobuf__Int64Value **ret,
+                           struct error *err)
 {
     if (value == 0)
         return 0;
@@ -199,8 +215,10 @@ int run_get_capacity(const struct csi_service *s, struct csi_call *call, const v
     if (s->controller->get_capacity(s->ctx, call, request, &reply, err) < 0)
         return -1;
     struct arena *a = call->arena;
-    Csi__V1__GetCapacityResponse *m = codec_new(a, &csi__v1__get_capacity_response__descriptor, err);
-    if (m == NULL || encode_optional(a, reply.minimum_volume_size, &m->minimum_volume_size, err) < 0 ||
+    Csi__V1__GetCapacityResponse *m =
+        codec_new(a, &csi__v1__get_capacity_response__descriptor, err);
+    if (m == NULL ||
+        encode_optional(a, reply.minimum_volume_size, &m->minimum_volume_size, err) < 0 ||
         encode_optional(a, reply.maximum_volume_size, &m->maximum_volume_size, err) < 0)
         return -1;
     m->available_capacity = codec_int64(reply.available);
@@ -208,9 +226,8 @@ int run_get_capacity(const struct csi_service *s, struct csi_call *call, const v
     return 0;
 }
 
-static Csi__V1__ControllerServiceCapability *rpc_cap(struct arena *a,
-                                                     Csi__V1__ControllerServiceCapability__RPC__Type type,
-                                                     struct error *err)
+static Csi__V1__ControllerServiceCapability *
+rpc_cap(struct arena *a, Csi__V1__ControllerServiceCapability__RPC__Type type, struct error *err)
 {
     Csi__V1__ControllerServiceCapability *m =
         codec_new(a, &csi__v1__controller_service_capability__descriptor, err);
@@ -226,13 +243,16 @@ static Csi__V1__ControllerServiceCapability *rpc_cap(struct arena *a,
 
 #define CONTROLLER_CAP(name) CSI__V1__CONTROLLER_SERVICE_CAPABILITY__RPC__TYPE__##name
 
-int run_controller_get_capabilities(const struct csi_service *s, struct csi_call *call, const void *request,
-                                    ProtobufCMessage **ret, struct error *err)
+int run_controller_get_capabilities(const struct csi_service *s, struct csi_call *call,
+                                    const void *request, ProtobufCMessage **ret, struct error *err)
 {
     struct csi_controller_caps caps = { .create_delete = false };
     if (s->controller->get_capabilities(s->ctx, call, &caps, err) < 0)
         return -1;
-    const struct { bool on; Csi__V1__ControllerServiceCapability__RPC__Type type; } all[] = {
+    const struct {
+        bool on;
+        Csi__V1__ControllerServiceCapability__RPC__Type type;
+    } all[] = {
         { caps.create_delete, CONTROLLER_CAP(CREATE_DELETE_VOLUME) },
         { caps.list_volumes, CONTROLLER_CAP(LIST_VOLUMES) },
         { caps.get_capacity, CONTROLLER_CAP(GET_CAPACITY) },
@@ -242,7 +262,8 @@ int run_controller_get_capabilities(const struct csi_service *s, struct csi_call
     struct arena *a = call->arena;
     Csi__V1__ControllerGetCapabilitiesResponse *m =
         codec_new(a, &csi__v1__controller_get_capabilities_response__descriptor, err);
-    Csi__V1__ControllerServiceCapability **items = codec_alloc(a, ARRAY_SIZE(all), sizeof(*items), err);
+    Csi__V1__ControllerServiceCapability **items =
+        codec_alloc(a, ARRAY_SIZE(all), sizeof(*items), err);
     if (m == NULL || items == NULL)
         return -1;
     size_t n = 0;
@@ -255,9 +276,11 @@ int run_controller_get_capabilities(const struct csi_service *s, struct csi_call
     return 0;
 }
 
-int decode_controller_expand(struct arena *a, const ProtobufCMessage *msg, const void **ret, struct error *err)
+int decode_controller_expand(struct arena *a, const ProtobufCMessage *msg, const void **ret,
+                             struct error *err)
 {
-    const Csi__V1__ControllerExpandVolumeRequest *m = (const Csi__V1__ControllerExpandVolumeRequest *)msg;
+    const Csi__V1__ControllerExpandVolumeRequest *m =
+        (const Csi__V1__ControllerExpandVolumeRequest *)msg;
     struct csi_expand_request *r = codec_alloc(a, 1, sizeof(*r), err);
     if (r == NULL || codec_require("volume_id", m->volume_id, err) < 0)
         return -1;
@@ -266,10 +289,12 @@ int decode_controller_expand(struct arena *a, const ProtobufCMessage *msg, const
     r->volume_id = m->volume_id;
     r->volume_path = r->staging_target_path = "";
     r->has_capability = m->volume_capability != NULL;
-    if (decode_range(m->capacity_range, &r->has_range, &r->required_bytes, &r->limit_bytes, err) < 0 ||
+    if (decode_range(m->capacity_range, &r->has_range, &r->required_bytes, &r->limit_bytes, err) <
+            0 ||
         decode_map(a, m->secrets, m->n_secrets, &r->secrets, err) < 0)
         return -1;
-    if (r->has_capability && decode_capability(m->volume_capability, "volume_capability", &r->capability, err) < 0)
+    if (r->has_capability &&
+        decode_capability(m->volume_capability, "volume_capability", &r->capability, err) < 0)
         return -1;
     *ret = r;
     return 0;

@@ -8,7 +8,8 @@ int run_get_plugin_info(const struct csi_service *s, struct csi_call *call, cons
     struct csi_plugin_info info = { .name = "", .vendor_version = "" };
     if (s->identity->get_plugin_info(s->ctx, call, &info, err) < 0)
         return -1;
-    Csi__V1__GetPluginInfoResponse *m = codec_new(call->arena, &csi__v1__get_plugin_info_response__descriptor, err);
+    Csi__V1__GetPluginInfoResponse *m =
+        codec_new(call->arena, &csi__v1__get_plugin_info_response__descriptor, err);
     if (m == NULL)
         return -1;
     m->name = codec_string(info.name);
@@ -17,11 +18,12 @@ int run_get_plugin_info(const struct csi_service *s, struct csi_call *call, cons
     return 0;
 }
 
-static Csi__V1__PluginCapability *service_cap(struct arena *a, Csi__V1__PluginCapability__Service__Type type,
-                                              struct error *err)
+static Csi__V1__PluginCapability *
+service_cap(struct arena *a, Csi__V1__PluginCapability__Service__Type type, struct error *err)
 {
     Csi__V1__PluginCapability *m = codec_new(a, &csi__v1__plugin_capability__descriptor, err);
-    Csi__V1__PluginCapability__Service *s = codec_new(a, &csi__v1__plugin_capability__service__descriptor, err);
+    Csi__V1__PluginCapability__Service *s =
+        codec_new(a, &csi__v1__plugin_capability__service__descriptor, err);
     if (m == NULL || s == NULL)
         return NULL;
     s->type = type;
@@ -43,8 +45,8 @@ static Csi__V1__PluginCapability *expansion_cap(struct arena *a, struct error *e
     return m;
 }
 
-int run_get_plugin_capabilities(const struct csi_service *s, struct csi_call *call, const void *request,
-                                ProtobufCMessage **ret, struct error *err)
+int run_get_plugin_capabilities(const struct csi_service *s, struct csi_call *call,
+                                const void *request, ProtobufCMessage **ret, struct error *err)
 {
     struct csi_plugin_caps caps = { .controller_service = false };
     if (s->identity->get_plugin_capabilities(s->ctx, call, &caps, err) < 0)
@@ -57,10 +59,11 @@ int run_get_plugin_capabilities(const struct csi_service *s, struct csi_call *ca
         return -1;
     size_t n = 0;
     if (caps.controller_service)
-        items[n++] = service_cap(a, CSI__V1__PLUGIN_CAPABILITY__SERVICE__TYPE__CONTROLLER_SERVICE, err);
-    if (caps.accessibility_constraints)
         items[n++] =
-            service_cap(a, CSI__V1__PLUGIN_CAPABILITY__SERVICE__TYPE__VOLUME_ACCESSIBILITY_CONSTRAINTS, err);
+            service_cap(a, CSI__V1__PLUGIN_CAPABILITY__SERVICE__TYPE__CONTROLLER_SERVICE, err);
+    if (caps.accessibility_constraints)
+        items[n++] = service_cap(
+            a, CSI__V1__PLUGIN_CAPABILITY__SERVICE__TYPE__VOLUME_ACCESSIBILITY_CONSTRAINTS, err);
     if (caps.online_expansion)
         items[n++] = expansion_cap(a, err);
     for (size_t i = 0; i < n; i++)
@@ -72,8 +75,8 @@ int run_get_plugin_capabilities(const struct csi_service *s, struct csi_call *ca
     return 0;
 }
 
-int run_probe(const struct csi_service *s, struct csi_call *call, const void *request, ProtobufCMessage **ret,
-              struct error *err)
+int run_probe(const struct csi_service *s, struct csi_call *call, const void *request,
+              ProtobufCMessage **ret, struct error *err)
 {
     bool ready = false;
     if (s->identity->probe(s->ctx, call, &ready, err) < 0)

@@ -19,8 +19,8 @@ int decode_stage(struct arena *a, const ProtobufCMessage *msg, const void **ret,
     return 0;
 }
 
-int run_stage(const struct csi_service *s, struct csi_call *call, const void *request, ProtobufCMessage **ret,
-              struct error *err)
+int run_stage(const struct csi_service *s, struct csi_call *call, const void *request,
+              ProtobufCMessage **ret, struct error *err)
 {
     if (s->node->stage_volume(s->ctx, call, request, err) < 0)
         return -1;
@@ -28,20 +28,22 @@ int run_stage(const struct csi_service *s, struct csi_call *call, const void *re
     return *ret == NULL ? -1 : 0;
 }
 
-int decode_unstage(struct arena *a, const ProtobufCMessage *msg, const void **ret, struct error *err)
+int decode_unstage(struct arena *a, const ProtobufCMessage *msg, const void **ret,
+                   struct error *err)
 {
     const Csi__V1__NodeUnstageVolumeRequest *m = (const Csi__V1__NodeUnstageVolumeRequest *)msg;
     struct csi_unstage_request *r = codec_alloc(a, 1, sizeof(*r), err);
     if (r == NULL || codec_require("volume_id", m->volume_id, err) < 0 ||
         codec_require("staging_target_path", m->staging_target_path, err) < 0)
         return -1;
-    *r = (struct csi_unstage_request){ .volume_id = m->volume_id, .staging_target_path = m->staging_target_path };
+    *r = (struct csi_unstage_request){ .volume_id = m->volume_id,
+                                       .staging_target_path = m->staging_target_path };
     *ret = r;
     return 0;
 }
 
-int run_unstage(const struct csi_service *s, struct csi_call *call, const void *request, ProtobufCMessage **ret,
-                struct error *err)
+int run_unstage(const struct csi_service *s, struct csi_call *call, const void *request,
+                ProtobufCMessage **ret, struct error *err)
 {
     if (s->node->unstage_volume(s->ctx, call, request, err) < 0)
         return -1;
@@ -49,8 +51,10 @@ int run_unstage(const struct csi_service *s, struct csi_call *call, const void *
     return *ret == NULL ? -1 : 0;
 }
 
-/* staging_target_path may be empty here: the spec has FAILED_PRECONDITION for that, which is the op's to say. */
-int decode_publish(struct arena *a, const ProtobufCMessage *msg, const void **ret, struct error *err)
+/* staging_target_path may be empty here: the spec has FAILED_PRECONDITION for that, which is the
+ * op's to say. */
+int decode_publish(struct arena *a, const ProtobufCMessage *msg, const void **ret,
+                   struct error *err)
 {
     const Csi__V1__NodePublishVolumeRequest *m = (const Csi__V1__NodePublishVolumeRequest *)msg;
     struct csi_publish_request *r = codec_alloc(a, 1, sizeof(*r), err);
@@ -69,8 +73,8 @@ int decode_publish(struct arena *a, const ProtobufCMessage *msg, const void **re
     return 0;
 }
 
-int run_publish(const struct csi_service *s, struct csi_call *call, const void *request, ProtobufCMessage **ret,
-                struct error *err)
+int run_publish(const struct csi_service *s, struct csi_call *call, const void *request,
+                ProtobufCMessage **ret, struct error *err)
 {
     if (s->node->publish_volume(s->ctx, call, request, err) < 0)
         return -1;
@@ -78,7 +82,8 @@ int run_publish(const struct csi_service *s, struct csi_call *call, const void *
     return *ret == NULL ? -1 : 0;
 }
 
-int decode_unpublish(struct arena *a, const ProtobufCMessage *msg, const void **ret, struct error *err)
+int decode_unpublish(struct arena *a, const ProtobufCMessage *msg, const void **ret,
+                     struct error *err)
 {
     const Csi__V1__NodeUnpublishVolumeRequest *m = (const Csi__V1__NodeUnpublishVolumeRequest *)msg;
     struct csi_unpublish_request *r = codec_alloc(a, 1, sizeof(*r), err);
@@ -90,8 +95,8 @@ int decode_unpublish(struct arena *a, const ProtobufCMessage *msg, const void **
     return 0;
 }
 
-int run_unpublish(const struct csi_service *s, struct csi_call *call, const void *request, ProtobufCMessage **ret,
-                  struct error *err)
+int run_unpublish(const struct csi_service *s, struct csi_call *call, const void *request,
+                  ProtobufCMessage **ret, struct error *err)
 {
     if (s->node->unpublish_volume(s->ctx, call, request, err) < 0)
         return -1;
@@ -113,14 +118,15 @@ int decode_stats(struct arena *a, const ProtobufCMessage *msg, const void **ret,
     return 0;
 }
 
-int run_stats(const struct csi_service *s, struct csi_call *call, const void *request, ProtobufCMessage **ret,
-              struct error *err)
+int run_stats(const struct csi_service *s, struct csi_call *call, const void *request,
+              ProtobufCMessage **ret, struct error *err)
 {
     struct csi_stats_reply stats = { .n = 0 };
     if (s->node->get_volume_stats(s->ctx, call, request, &stats, err) < 0)
         return -1;
     struct arena *a = call->arena;
-    Csi__V1__NodeGetVolumeStatsResponse *m = codec_new(a, &csi__v1__node_get_volume_stats_response__descriptor, err);
+    Csi__V1__NodeGetVolumeStatsResponse *m =
+        codec_new(a, &csi__v1__node_get_volume_stats_response__descriptor, err);
     Csi__V1__VolumeUsage **usage = codec_alloc(a, ARRAY_SIZE(stats.usage), sizeof(*usage), err);
     if (m == NULL || usage == NULL)
         return -1;
@@ -139,20 +145,23 @@ int run_stats(const struct csi_service *s, struct csi_call *call, const void *re
     return 0;
 }
 
-int decode_node_expand(struct arena *a, const ProtobufCMessage *msg, const void **ret, struct error *err)
+int decode_node_expand(struct arena *a, const ProtobufCMessage *msg, const void **ret,
+                       struct error *err)
 {
     const Csi__V1__NodeExpandVolumeRequest *m = (const Csi__V1__NodeExpandVolumeRequest *)msg;
     struct csi_expand_request *r = codec_alloc(a, 1, sizeof(*r), err);
     if (r == NULL || codec_require("volume_id", m->volume_id, err) < 0 ||
         codec_require("volume_path", m->volume_path, err) < 0 ||
-        decode_range(m->capacity_range, &r->has_range, &r->required_bytes, &r->limit_bytes, err) < 0 ||
+        decode_range(m->capacity_range, &r->has_range, &r->required_bytes, &r->limit_bytes, err) <
+            0 ||
         decode_map(a, m->secrets, m->n_secrets, &r->secrets, err) < 0)
         return -1;
     r->volume_id = m->volume_id;
     r->volume_path = m->volume_path;
     r->staging_target_path = m->staging_target_path;
     r->has_capability = m->volume_capability != NULL;
-    if (r->has_capability && decode_capability(m->volume_capability, "volume_capability", &r->capability, err) < 0)
+    if (r->has_capability &&
+        decode_capability(m->volume_capability, "volume_capability", &r->capability, err) < 0)
         return -1;
     *ret = r;
     return 0;
@@ -173,10 +182,11 @@ int run_node_expand(const struct csi_service *s, struct csi_call *call, const vo
     return 0;
 }
 
-static Csi__V1__NodeServiceCapability *rpc_cap(struct arena *a, Csi__V1__NodeServiceCapability__RPC__Type type,
-                                               struct error *err)
+static Csi__V1__NodeServiceCapability *
+rpc_cap(struct arena *a, Csi__V1__NodeServiceCapability__RPC__Type type, struct error *err)
 {
-    Csi__V1__NodeServiceCapability *m = codec_new(a, &csi__v1__node_service_capability__descriptor, err);
+    Csi__V1__NodeServiceCapability *m =
+        codec_new(a, &csi__v1__node_service_capability__descriptor, err);
     Csi__V1__NodeServiceCapability__RPC *rpc =
         codec_new(a, &csi__v1__node_service_capability__rpc__descriptor, err);
     if (m == NULL || rpc == NULL)
@@ -189,13 +199,16 @@ static Csi__V1__NodeServiceCapability *rpc_cap(struct arena *a, Csi__V1__NodeSer
 
 #define NODE_CAP(name) CSI__V1__NODE_SERVICE_CAPABILITY__RPC__TYPE__##name
 
-int run_node_get_capabilities(const struct csi_service *s, struct csi_call *call, const void *request,
-                              ProtobufCMessage **ret, struct error *err)
+int run_node_get_capabilities(const struct csi_service *s, struct csi_call *call,
+                              const void *request, ProtobufCMessage **ret, struct error *err)
 {
     struct csi_node_caps caps = { .stage_unstage = false };
     if (s->node->get_capabilities(s->ctx, call, &caps, err) < 0)
         return -1;
-    const struct { bool on; Csi__V1__NodeServiceCapability__RPC__Type type; } all[] = {
+    const struct {
+        bool on;
+        Csi__V1__NodeServiceCapability__RPC__Type type;
+    } all[] = {
         { caps.stage_unstage, NODE_CAP(STAGE_UNSTAGE_VOLUME) },
         { caps.get_volume_stats, NODE_CAP(GET_VOLUME_STATS) },
         { caps.expand, NODE_CAP(EXPAND_VOLUME) },
@@ -223,7 +236,8 @@ int run_node_get_info(const struct csi_service *s, struct csi_call *call, const 
     struct csi_node_info info = { .node_id = "" };
     if (s->node->get_info(s->ctx, call, &info, err) < 0)
         return -1;
-    Csi__V1__NodeGetInfoResponse *m = codec_new(call->arena, &csi__v1__node_get_info_response__descriptor, err);
+    Csi__V1__NodeGetInfoResponse *m =
+        codec_new(call->arena, &csi__v1__node_get_info_response__descriptor, err);
     if (m == NULL ||
         (info.topology.segments.n > 0 &&
          encode_topology(call->arena, &info.topology, &m->accessible_topology, err) < 0))

@@ -41,7 +41,9 @@ static int unpack(const struct method *m, struct arena *a, const void *data, siz
                   const ProtobufCMessage **ret, struct error *err)
 {
     struct unpack_arena u = { .arena = a, .full = false };
-    ProtobufCAllocator allocator = { .alloc = unpack_alloc, .free = unpack_free, .allocator_data = &u };
+    ProtobufCAllocator allocator = { .alloc = unpack_alloc,
+                                     .free = unpack_free,
+                                     .allocator_data = &u };
     const ProtobufCMessage *msg = protobuf_c_message_unpack(m->request, &allocator, len, data);
     if (msg == NULL && u.full)
         return error_set(err, ERR_EXHAUSTED, "the request needs more memory than one call may use");
@@ -54,7 +56,8 @@ static int unpack(const struct method *m, struct arena *a, const void *data, siz
 /* A string field by its name; NULL when the message has no such field or it is empty. */
 static const char *string_field(const ProtobufCMessage *msg, const char *name)
 {
-    const ProtobufCFieldDescriptor *f = protobuf_c_message_descriptor_get_field_by_name(msg->descriptor, name);
+    const ProtobufCFieldDescriptor *f =
+        protobuf_c_message_descriptor_get_field_by_name(msg->descriptor, name);
     if (f == NULL || f->type != PROTOBUF_C_TYPE_STRING || f->label == PROTOBUF_C_LABEL_REPEATED)
         return NULL;
     const char *text;
@@ -62,11 +65,12 @@ static const char *string_field(const ProtobufCMessage *msg, const char *name)
     return text != NULL && text[0] != '\0' ? text : NULL;
 }
 
-int dispatch_decode(const struct method *m, struct arena *a, const void *data, size_t len, struct request *ret,
-                    struct error *err)
+int dispatch_decode(const struct method *m, struct arena *a, const void *data, size_t len,
+                    struct request *ret, struct error *err)
 {
     struct request r = { .message = NULL };
-    if (validate_wire(m->request, data, len, err) < 0 || unpack(m, a, data, len, &r.message, err) < 0)
+    if (validate_wire(m->request, data, len, err) < 0 ||
+        unpack(m, a, data, len, &r.message, err) < 0)
         return -1;
     r.volume_id = string_field(r.message, "volume_id");
     r.name = string_field(r.message, "name");
@@ -111,33 +115,38 @@ void dispatch_log(const char *path, const struct request *r, const ProtobufCMess
 
 /* ---- the table: one row per RPC of the services in csi.proto and coffer_admin.proto ---- */
 
-#define OPS(kind, member) offsetof(struct csi_service, kind), offsetof(struct csi_##kind##_ops, member)
+#define OPS(kind, member) \
+    offsetof(struct csi_service, kind), offsetof(struct csi_##kind##_ops, member)
 #define NOT_SUPPORTED .table = 0, .op = 0, .on_poller = true, .decode = NULL, .run = NULL
-#define POLLER true
-#define POOL false
+#define POLLER        true
+#define POOL          false
 
 const struct method csi_methods[] = {
     { "/csi.v1.Identity/GetPluginInfo", &csi__v1__get_plugin_info_request__descriptor,
       OPS(identity, get_plugin_info), POLLER, NULL, run_get_plugin_info },
-    { "/csi.v1.Identity/GetPluginCapabilities", &csi__v1__get_plugin_capabilities_request__descriptor,
-      OPS(identity, get_plugin_capabilities), POLLER, NULL, run_get_plugin_capabilities },
-    { "/csi.v1.Identity/Probe", &csi__v1__probe_request__descriptor, OPS(identity, probe), POLLER, NULL,
-      run_probe },
+    { "/csi.v1.Identity/GetPluginCapabilities",
+      &csi__v1__get_plugin_capabilities_request__descriptor, OPS(identity, get_plugin_capabilities),
+      POLLER, NULL, run_get_plugin_capabilities },
+    { "/csi.v1.Identity/Probe", &csi__v1__probe_request__descriptor, OPS(identity, probe), POLLER,
+      NULL, run_probe },
 
     { "/csi.v1.Controller/CreateVolume", &csi__v1__create_volume_request__descriptor,
       OPS(controller, create_volume), POOL, decode_create_volume, run_create_volume },
     { "/csi.v1.Controller/DeleteVolume", &csi__v1__delete_volume_request__descriptor,
       OPS(controller, delete_volume), POOL, decode_delete_volume, run_delete_volume },
-    { "/csi.v1.Controller/ValidateVolumeCapabilities", &csi__v1__validate_volume_capabilities_request__descriptor,
+    { "/csi.v1.Controller/ValidateVolumeCapabilities",
+      &csi__v1__validate_volume_capabilities_request__descriptor,
       OPS(controller, validate_capabilities), POOL, decode_validate, run_validate },
     { "/csi.v1.Controller/ListVolumes", &csi__v1__list_volumes_request__descriptor,
       OPS(controller, list_volumes), POOL, decode_list_volumes, run_list_volumes },
     { "/csi.v1.Controller/GetCapacity", &csi__v1__get_capacity_request__descriptor,
       OPS(controller, get_capacity), POOL, decode_get_capacity, run_get_capacity },
-    { "/csi.v1.Controller/ControllerGetCapabilities", &csi__v1__controller_get_capabilities_request__descriptor,
-      OPS(controller, get_capabilities), POLLER, NULL, run_controller_get_capabilities },
-    { "/csi.v1.Controller/ControllerExpandVolume", &csi__v1__controller_expand_volume_request__descriptor,
-      OPS(controller, expand_volume), POOL, decode_controller_expand, run_controller_expand },
+    { "/csi.v1.Controller/ControllerGetCapabilities",
+      &csi__v1__controller_get_capabilities_request__descriptor, OPS(controller, get_capabilities),
+      POLLER, NULL, run_controller_get_capabilities },
+    { "/csi.v1.Controller/ControllerExpandVolume",
+      &csi__v1__controller_expand_volume_request__descriptor, OPS(controller, expand_volume), POOL,
+      decode_controller_expand, run_controller_expand },
     { "/csi.v1.Controller/ControllerPublishVolume", NULL, NOT_SUPPORTED },
     { "/csi.v1.Controller/ControllerUnpublishVolume", NULL, NOT_SUPPORTED },
     { "/csi.v1.Controller/CreateSnapshot", NULL, NOT_SUPPORTED },
@@ -147,8 +156,8 @@ const struct method csi_methods[] = {
     { "/csi.v1.Controller/ControllerGetVolume", NULL, NOT_SUPPORTED },
     { "/csi.v1.Controller/ControllerModifyVolume", NULL, NOT_SUPPORTED },
 
-    { "/csi.v1.Node/NodeStageVolume", &csi__v1__node_stage_volume_request__descriptor, OPS(node, stage_volume),
-      POOL, decode_stage, run_stage },
+    { "/csi.v1.Node/NodeStageVolume", &csi__v1__node_stage_volume_request__descriptor,
+      OPS(node, stage_volume), POOL, decode_stage, run_stage },
     { "/csi.v1.Node/NodeUnstageVolume", &csi__v1__node_unstage_volume_request__descriptor,
       OPS(node, unstage_volume), POOL, decode_unstage, run_unstage },
     { "/csi.v1.Node/NodePublishVolume", &csi__v1__node_publish_volume_request__descriptor,
@@ -161,11 +170,11 @@ const struct method csi_methods[] = {
       OPS(node, expand_volume), POOL, decode_node_expand, run_node_expand },
     { "/csi.v1.Node/NodeGetCapabilities", &csi__v1__node_get_capabilities_request__descriptor,
       OPS(node, get_capabilities), POLLER, NULL, run_node_get_capabilities },
-    { "/csi.v1.Node/NodeGetInfo", &csi__v1__node_get_info_request__descriptor, OPS(node, get_info), POLLER, NULL,
-      run_node_get_info },
+    { "/csi.v1.Node/NodeGetInfo", &csi__v1__node_get_info_request__descriptor, OPS(node, get_info),
+      POLLER, NULL, run_node_get_info },
 
-    { "/coffer.v1.NodeAdmin/UnlockKey", &coffer__v1__unlock_key_request__descriptor, OPS(admin, unlock_key), POOL,
-      decode_unlock_key, run_unlock_key },
+    { "/coffer.v1.NodeAdmin/UnlockKey", &coffer__v1__unlock_key_request__descriptor,
+      OPS(admin, unlock_key), POOL, decode_unlock_key, run_unlock_key },
 };
 const size_t csi_methods_len = ARRAY_SIZE(csi_methods);
 _Static_assert(ARRAY_SIZE(csi_methods) <= METHODS_MAX, "METHODS_MAX is too small");

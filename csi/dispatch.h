@@ -14,13 +14,13 @@
 #include "csi/codec.h"
 
 struct method {
-    const char *path;                           /* "/csi.v1.Controller/CreateVolume" */
-    const ProtobufCMessageDescriptor *request;  /* NULL: a method that no service of ours has */
-    size_t table;                               /* offset of the ops table's pointer in struct csi_service */
-    size_t op;                                  /* offset of the op in that table */
-    bool on_poller;                             /* doesn't block: answered by the poller itself */
-    codec_decode *decode;                       /* NULL: the request carries nothing */
-    codec_run *run;                             /* NULL: not supported by this version */
+    const char *path;                          /* "/csi.v1.Controller/CreateVolume" */
+    const ProtobufCMessageDescriptor *request; /* NULL: a method that no service of ours has */
+    size_t table;         /* offset of the ops table's pointer in struct csi_service */
+    size_t op;            /* offset of the op in that table */
+    bool on_poller;       /* doesn't block: answered by the poller itself */
+    codec_decode *decode; /* NULL: the request carries nothing */
+    codec_run *run;       /* NULL: not supported by this version */
 };
 
 #define METHODS_MAX 40
@@ -37,8 +37,8 @@ struct request {
 };
 
 /* Validates the bytes, unpacks and decodes them. `data` must live as long as the request. */
-int dispatch_decode(const struct method *m, struct arena *a, const void *data, size_t len, struct request *ret,
-                    struct error *err) MUST_CHECK;
+int dispatch_decode(const struct method *m, struct arena *a, const void *data, size_t len,
+                    struct request *ret, struct error *err) MUST_CHECK;
 
 /* One line for one call. reply may be NULL. */
 void dispatch_log(const char *path, const struct request *r, const ProtobufCMessage *reply,

@@ -45,10 +45,12 @@ int endpoint_parse(const char *text, struct endpoint *ret, struct error *err)
     }
     if (path[0] != '/')
         return error_set(err, ERR_INVALID,
-                         "endpoint '%s' must be unix:///path, unix:/path or an absolute path", text);
+                         "endpoint '%s' must be unix:///path, unix:/path or an absolute path",
+                         text);
     size_t len = strlen(path);
     if (len > ENDPOINT_PATH_MAX)
-        return error_set(err, ERR_INVALID, "endpoint '%s' is longer than the %d bytes of a socket path", text,
+        return error_set(err, ERR_INVALID,
+                         "endpoint '%s' is longer than the %d bytes of a socket path", text,
                          ENDPOINT_PATH_MAX);
     if (path[len - 1] == '/')
         return error_set(err, ERR_INVALID, "endpoint '%s' names a directory", text);
@@ -70,8 +72,8 @@ static int take_lock(const char *path, int *ret_fd, struct error *err)
     }
     if (errno != EWOULDBLOCK)
         return error_errno(err, errno, "lock '%s'", lock);
-    return error_set(err, ERR_PRECONDITION, "another process already serves '%s': it holds the lock '%s'", path,
-                     lock);
+    return error_set(err, ERR_PRECONDITION,
+                     "another process already serves '%s': it holds the lock '%s'", path, lock);
 }
 
 /* 1: somebody accepts connections there; 0: nobody; -1: can't tell. */
@@ -100,8 +102,8 @@ static int remove_stale(const char *path, struct error *err)
     if (live < 0)
         return -1;
     if (live > 0)
-        return error_set(err, ERR_PRECONDITION, "another process already serves '%s', without its lock file",
-                         path);
+        return error_set(err, ERR_PRECONDITION,
+                         "another process already serves '%s', without its lock file", path);
     if (unlink(path) < 0 && errno != ENOENT)
         return error_errno(err, errno, "remove the stale socket '%s'", path);
     return 0;

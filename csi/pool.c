@@ -111,7 +111,8 @@ int pool_submit(struct pool *p, struct pool_job *job, struct error *err)
 
 bool pool_wait(struct pool *p, uint64_t deadline)
 {
-    struct timespec ts = { .tv_sec = (time_t)(deadline / 1000), .tv_nsec = (long)(deadline % 1000) * 1000000 };
+    struct timespec ts = { .tv_sec = (time_t)(deadline / 1000),
+                           .tv_nsec = (long)(deadline % 1000) * 1000000 };
     int rc = 0;
     pthread_mutex_lock(&p->lock);
     while (rc == 0 && (p->running > 0 || p->queued > 0))

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pool.h: at most `max` threads that run jobs in the order they came. A thread is started when a job waits
- * and none is idle; it then lives until pool_free (a child with PR_SET_PDEATHSIG must not outlive its
- * thread's work, so threads don't come and go). The queue has no limit of its own: the server bounds the
- * number of calls. Jobs are the caller's memory and may be reused once `run` was entered.
+ * pool.h: at most `max` threads that run jobs in the order they came. A thread is started when a
+ * job waits and none is idle; it then lives until pool_free (a child with PR_SET_PDEATHSIG must not
+ * outlive its thread's work, so threads don't come and go). The queue has no limit of its own: the
+ * server bounds the number of calls. Jobs are the caller's memory and may be reused once `run` was
+ * entered.
  */
 #ifndef COFFER_CSI_POOL_H
 #define COFFER_CSI_POOL_H
@@ -23,7 +24,8 @@ struct pool *pool_new(unsigned max, struct error *err) MUST_CHECK;
 int pool_submit(struct pool *p, struct pool_job *job, struct error *err) MUST_CHECK;
 /* Waits until no job is queued or running; false when some still are at the deadline. */
 bool pool_wait(struct pool *p, uint64_t deadline) MUST_CHECK;
-/* Runs what is queued to its end, then joins all threads. Nothing may be submitted any more. NULL is fine. */
+/* Runs what is queued to its end, then joins all threads. Nothing may be submitted any more. NULL
+ * is fine. */
 void pool_free(struct pool *p);
 
 #endif

@@ -16,12 +16,12 @@
 #include <signal.h>
 #include <sys/stat.h>
 
-#define WORKERS_MAX 32u
-#define DRAIN_MS 20000u
-#define CANCEL_MS 5000u           /* how long cancelled calls may take to notice it */
-#define RECEIVE_MAX (4 << 20)
-#define STREAMS_MAX 512
-#define IDENTITY_ONLY 1           /* bit set of compression algorithms: none */
+#define WORKERS_MAX   32u
+#define DRAIN_MS      20000u
+#define CANCEL_MS     5000u /* how long cancelled calls may take to notice it */
+#define RECEIVE_MAX   (4 << 20)
+#define STREAMS_MAX   512
+#define IDENTITY_ONLY 1 /* bit set of compression algorithms: none */
 
 struct csi_server {
     struct endpoint endpoint;
@@ -42,7 +42,8 @@ struct csi_server {
 
 static void grpc_to_log(gpr_log_func_args *args)
 {
-    enum log_level level = args->severity == GPR_LOG_SEVERITY_ERROR ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG;
+    enum log_level level =
+        args->severity == GPR_LOG_SEVERITY_ERROR ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG;
     if (!log_enabled(level))
         return;
     const struct log_kv kv = log_kv_str("text", args->message);
@@ -189,7 +190,8 @@ int csi_server_start(const struct csi_server_options *o, const struct csi_servic
     s->drain_ms = o->drain_ms > 0 ? o->drain_ms : DRAIN_MS;
     init_state(s);
     s->pool = pool_new(o->workers > 0 && o->workers < WORKERS_MAX ? o->workers : WORKERS_MAX, err);
-    if (s->pool == NULL || endpoint_parse(o->endpoint, &s->endpoint, err) < 0 || listen_on(s, err) < 0) {
+    if (s->pool == NULL || endpoint_parse(o->endpoint, &s->endpoint, err) < 0 ||
+        listen_on(s, err) < 0) {
         undo_start(s);
         return -1;
     }
@@ -211,7 +213,8 @@ int csi_server_start(const struct csi_server_options *o, const struct csi_servic
 
 static bool wait_stopped(struct csi_server *s, uint64_t until)
 {
-    struct timespec ts = { .tv_sec = (time_t)(until / 1000), .tv_nsec = (long)(until % 1000) * 1000000 };
+    struct timespec ts = { .tv_sec = (time_t)(until / 1000),
+                           .tv_nsec = (long)(until % 1000) * 1000000 };
     pthread_mutex_lock(&s->lock);
     while (!s->stopped && pthread_cond_timedwait(&s->changed, &s->lock, &ts) == 0)
         ;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * csi/server.h: one gRPC server on one unix socket. A lock file beside the socket (<path>.lock) keeps a
- * second instance from stealing it; the socket is 0600. One poller thread answers what doesn't block,
- * a pool of at most `workers` threads runs the rest. csi_server_init blocks SIGTERM, SIGINT and SIGUSR1 in
- * all threads and ignores SIGPIPE: call it before anything makes a thread.
+ * csi/server.h: one gRPC server on one unix socket. A lock file beside the socket (<path>.lock)
+ * keeps a second instance from stealing it; the socket is 0600. One poller thread answers what
+ * doesn't block, a pool of at most `workers` threads runs the rest. csi_server_init blocks SIGTERM,
+ * SIGINT and SIGUSR1 in all threads and ignores SIGPIPE: call it before anything makes a thread.
  */
 #ifndef COFFER_CSI_SERVER_H
 #define COFFER_CSI_SERVER_H
@@ -15,20 +15,23 @@
 struct csi_server;
 
 struct csi_server_options {
-    const char *endpoint;   /* "unix:///path", "unix:/path" or an absolute path */
-    unsigned workers;       /* 0 = 32 */
-    uint64_t drain_ms;      /* how long SIGTERM waits for running calls; 0 = 20000 */
+    const char *endpoint; /* "unix:///path", "unix:/path" or an absolute path */
+    unsigned workers;     /* 0 = 32 */
+    uint64_t drain_ms;    /* how long SIGTERM waits for running calls; 0 = 20000 */
 };
 
 void csi_server_init(void); /* grpc_init and signals; once */
 int csi_server_start(const struct csi_server_options *o, const struct csi_service *service,
                      struct csi_server **ret, struct error *err) MUST_CHECK;
 /* Blocks until SIGTERM/SIGINT, drains all given servers, frees them. -1 when a
- * call did not end (its server is left as it is: exit). on_usr1 (may be NULL) is called on SIGUSR1. */
+ * call did not end (its server is left as it is: exit). on_usr1 (may be NULL) is called on SIGUSR1.
+ */
 int csi_server_run(struct csi_server **servers, size_t n, void (*on_usr1)(void *ctx), void *ctx);
-/* The same for one server, at once. -1: calls didn't end even when cancelled; the server is then left as it is. */
+/* The same for one server, at once. -1: calls didn't end even when cancelled; the server is then
+ * left as it is. */
 int csi_server_stop(struct csi_server *server);
-/* Fast way out after run: flushes and _exit()s (grpc_shutdown can hang 10 s); in sanitizer builds shuts down fully. */
+/* Fast way out after run: flushes and _exit()s (grpc_shutdown can hang 10 s); in sanitizer builds
+ * shuts down fully. */
 void csi_server_exit(int code) __attribute__((noreturn));
 
 #endif

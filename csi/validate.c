@@ -7,12 +7,13 @@
 
 struct limit {
     const char *field;
-    size_t each;        /* most bytes of one value */
-    bool total;         /* all values of one message together: VALIDATE_TOTAL_MAX */
-    bool name;          /* no control characters but tab, line feed and carriage return */
+    size_t each; /* most bytes of one value */
+    bool total;  /* all values of one message together: VALIDATE_TOTAL_MAX */
+    bool name;   /* no control characters but tab, line feed and carriage return */
 };
 
-/* Exceptions from "a string has at most 128 bytes", by field name: CSI uses a name for one thing only. */
+/* Exceptions from "a string has at most 128 bytes", by field name: CSI uses a name for one thing
+ * only. */
 static const struct limit limits[] = {
     { "name", VALIDATE_STRING_MAX, false, true },
     { "staging_target_path", VALIDATE_PATH_MAX, false, false },
@@ -50,7 +51,8 @@ bool descriptor_is_map_entry(const ProtobufCMessageDescriptor *desc)
            value->type == PROTOBUF_C_TYPE_STRING;
 }
 
-/* U+0000..0008, 000B, 000C, 000E..001F and 007F..009F (in UTF-8: C2 80..9F); the text is valid UTF-8. */
+/* U+0000..0008, 000B, 000C, 000E..001F and 007F..009F (in UTF-8: C2 80..9F); the text is valid
+ * UTF-8. */
 static bool has_control(const uint8_t *s, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
@@ -103,19 +105,25 @@ static bool type_fits(const ProtobufCFieldDescriptor *field, enum wire_type type
 
 #define TOTALS 8
 
-/* Bytes used so far by a message's maps and mount_flags: no CSI message has more than four of them. */
+/* Bytes used so far by a message's maps and mount_flags: no CSI message has more than four of them.
+ */
 struct totals {
-    struct { uint32_t number; size_t used; } items[TOTALS];
+    struct {
+        uint32_t number;
+        size_t used;
+    } items[TOTALS];
     size_t n;
 };
 
-static int add_total(struct totals *t, const ProtobufCFieldDescriptor *field, size_t len, struct error *err)
+static int add_total(struct totals *t, const ProtobufCFieldDescriptor *field, size_t len,
+                     struct error *err)
 {
     size_t i = 0;
     while (i < t->n && t->items[i].number != field->id)
         i++;
     if (i == TOTALS)
-        return error_set(err, ERR_INTERNAL, "%s: too many limited fields in one message", field->name);
+        return error_set(err, ERR_INTERNAL, "%s: too many limited fields in one message",
+                         field->name);
     if (i == t->n) {
         t->items[i].number = field->id;
         t->items[i].used = 0;
@@ -123,7 +131,8 @@ static int add_total(struct totals *t, const ProtobufCFieldDescriptor *field, si
     }
     t->items[i].used += len;
     if (t->items[i].used > VALIDATE_TOTAL_MAX)
-        return error_set(err, ERR_INVALID, "%s holds more than %u bytes", field->name, VALIDATE_TOTAL_MAX);
+        return error_set(err, ERR_INVALID, "%s holds more than %u bytes", field->name,
+                         VALIDATE_TOTAL_MAX);
     return 0;
 }
 
@@ -148,8 +157,8 @@ static int walk_message(struct walk *w, const ProtobufCMessageDescriptor *desc, 
                         size_t len, unsigned depth, const char *map_name);
 
 static int walk_field(struct walk *w, const ProtobufCMessageDescriptor *desc,
-                      const ProtobufCFieldDescriptor *field, const struct wire_field *f, unsigned depth,
-                      const char *map_name, struct totals *totals)
+                      const ProtobufCFieldDescriptor *field, const struct wire_field *f,
+                      unsigned depth, const char *map_name, struct totals *totals)
 {
     if (!type_fits(field, f->type))
         return malformed(desc, w->err);
@@ -183,8 +192,10 @@ static int walk_message(struct walk *w, const ProtobufCMessageDescriptor *desc, 
     int more;
     while ((more = wire_next(&r, &f)) > 0) {
         if (++w->fields > VALIDATE_FIELDS_MAX)
-            return error_set(w->err, ERR_INVALID, "the request has more than %u fields", VALIDATE_FIELDS_MAX);
-        const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field(desc, f.number);
+            return error_set(w->err, ERR_INVALID, "the request has more than %u fields",
+                             VALIDATE_FIELDS_MAX);
+        const ProtobufCFieldDescriptor *field =
+            protobuf_c_message_descriptor_get_field(desc, f.number);
         if (field == NULL) { /* a newer client's: dropped */
             if (++w->unknown > VALIDATE_UNKNOWN_MAX)
                 return error_set(w->err, ERR_INVALID, "the request has more than %u unknown fields",
@@ -197,7 +208,8 @@ static int walk_message(struct walk *w, const ProtobufCMessageDescriptor *desc, 
     return more < 0 ? malformed(desc, w->err) : 0;
 }
 
-int validate_wire(const ProtobufCMessageDescriptor *desc, const void *data, size_t len, struct error *err)
+int validate_wire(const ProtobufCMessageDescriptor *desc, const void *data, size_t len,
+                  struct error *err)
 {
     struct walk w = { .fields = 0, .unknown = 0, .err = err };
     return walk_message(&w, desc, data, len, 0, NULL);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * csi-call: one CSI call, JSON in and out; the client of the demo, the stories and the load figures.
- *   csi-call ENDPOINT METHOD [JSON|-] [--timeout S] [--repeat N] [--parallel N]
- * Prints the reply's JSON. A gRPC error: "CODE: message" on stderr and the code's number as exit status.
- * A call that can't be made (usage, bad JSON) exits 64. With --repeat it prints one line of figures instead.
+ * csi-call: one CSI call, JSON in and out; the client of the demo, the stories and the load
+ * figures. csi-call ENDPOINT METHOD [JSON|-] [--timeout S] [--repeat N] [--parallel N] Prints the
+ * reply's JSON. A gRPC error: "CODE: message" on stderr and the code's number as exit status. A
+ * call that can't be made (usage, bad JSON) exits 64. With --repeat it prints one line of figures
+ * instead.
  */
 #include "common/base.h"
 
@@ -19,8 +20,8 @@
 #include <stdatomic.h>
 #include <time.h>
 
-#define EXIT_USAGE 64
-#define INPUT_MAX MIB(16)
+#define EXIT_USAGE   64
+#define INPUT_MAX    MIB(16)
 #define PARALLEL_MAX 1000u
 
 struct plan {
@@ -39,8 +40,11 @@ struct load {
 
 static int usage(const char *problem)
 {
-    (void)fprintf(stderr, "csi-call: %s\n"
-                  "usage: csi-call ENDPOINT METHOD [JSON|-] [--timeout S] [--repeat N] [--parallel N]\n", problem);
+    (void)fprintf(
+        stderr,
+        "csi-call: %s\n"
+        "usage: csi-call ENDPOINT METHOD [JSON|-] [--timeout S] [--repeat N] [--parallel N]\n",
+        problem);
     return EXIT_USAGE;
 }
 
@@ -56,7 +60,10 @@ static int parse_args(int argc, char **argv, struct plan *ret)
     struct plan p = { .json = "{}", .repeat = 0, .parallel = 1 };
     int opt;
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        uint64_t *to = opt == 't' ? &seconds : opt == 'r' ? &p.repeat : opt == 'p' ? &p.parallel : NULL;
+        uint64_t *to = opt == 't'   ? &seconds
+                       : opt == 'r' ? &p.repeat
+                       : opt == 'p' ? &p.parallel
+                                    : NULL;
         if (to == NULL || parse_u64(optarg, to) < 0)
             return -1;
     }
@@ -133,7 +140,8 @@ static void *load_thread(void *arg)
         struct error err = ERROR_INIT;
         AUTO_JSON json_t *reply = NULL;
         uint64_t start = now_ns();
-        int rc = csi_client_request(l->client, l->plan->method, l->request, l->plan->timeout_ms, &reply, &err);
+        int rc = csi_client_request(l->client, l->plan->method, l->request, l->plan->timeout_ms,
+                                    &reply, &err);
         l->took_ns[i] = now_ns() - start;
         atomic_fetch_add(&l->by_code[rc == 0 ? ERR_OK : err.code], 1);
     }
@@ -184,7 +192,8 @@ static int call_many(const struct plan *p, struct csi_client *client, json_t *re
         n++;
     for (uint64_t i = 0; i < n; i++)
         pthread_join(threads[i], NULL);
-    int code = n == p->parallel ? print_load(&l, started) : usage("--parallel: a thread can't be started");
+    int code =
+        n == p->parallel ? print_load(&l, started) : usage("--parallel: a thread can't be started");
     free(l.took_ns);
     return code;
 }

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * csi-fake: the CSI server of csi/ over ops that only pretend, for the component tests, csi-sanity's Identity
- * cases and load figures. A volume id says what its call does:
- *   fail:CODE       fails with that code          fail:      fails with an empty message
- *   sleep:MS        takes that long whatever happens
- *   wait:MS         takes that long, or ends as CANCELED when the client goes away
- *   anything else   works
- * UnlockKey takes the outcome from the reason (same words) and writes "passphrase of <id>" to the output.
- * NodeGetVolumeStats reports how many ops began (total) and ended (used) so far.
- *   csi-fake ENDPOINT [drain ms [workers]]
+ * csi-fake: the CSI server of csi/ over ops that only pretend, for the component tests,
+ * csi-sanity's Identity cases and load figures. A volume id says what its call does: fail:CODE
+ * fails with that code          fail:      fails with an empty message sleep:MS        takes that
+ * long whatever happens wait:MS         takes that long, or ends as CANCELED when the client goes
+ * away anything else   works UnlockKey takes the outcome from the reason (same words) and writes
+ * "passphrase of <id>" to the output. NodeGetVolumeStats reports how many ops began (total) and
+ * ended (used) so far. csi-fake ENDPOINT [drain ms [workers]]
  */
 #include "common/base.h"
 
@@ -51,13 +49,16 @@ static int counted(const struct csi_call *call, const char *id, struct error *er
 
 /* ---- Identity ---- */
 
-static int plugin_info(void *ctx, struct csi_call *call, struct csi_plugin_info *ret, struct error *err)
+static int plugin_info(void *ctx, struct csi_call *call, struct csi_plugin_info *ret,
+                       struct error *err)
 {
-    *ret = (struct csi_plugin_info){ .name = "fake.csi.coffer.dev", .vendor_version = COFFER_VERSION };
+    *ret =
+        (struct csi_plugin_info){ .name = "fake.csi.coffer.dev", .vendor_version = COFFER_VERSION };
     return 0;
 }
 
-static int plugin_caps(void *ctx, struct csi_call *call, struct csi_plugin_caps *ret, struct error *err)
+static int plugin_caps(void *ctx, struct csi_call *call, struct csi_plugin_caps *ret,
+                       struct error *err)
 {
     *ret = (struct csi_plugin_caps){ true, true, true };
     return 0;
@@ -85,7 +86,8 @@ static int create(void *ctx, struct csi_call *call, const struct csi_create_volu
     return 0;
 }
 
-static int delete(void *ctx, struct csi_call *call, const struct csi_delete_volume_request *r, struct error *err)
+static int delete (void *ctx, struct csi_call *call, const struct csi_delete_volume_request *r,
+                   struct error *err)
 {
     return counted(call, r->volume_id, err);
 }
@@ -100,8 +102,8 @@ static int validate(void *ctx, struct csi_call *call, const struct csi_validate_
     return 0;
 }
 
-static int list(void *ctx, struct csi_call *call, const struct csi_list_request *r, struct csi_list_reply *ret,
-                struct error *err)
+static int list(void *ctx, struct csi_call *call, const struct csi_list_request *r,
+                struct csi_list_reply *ret, struct error *err)
 {
     size_t n = r->max_entries > 0 ? r->max_entries : 3;
     struct csi_volume *items = arena_alloc(call->arena, n * sizeof(*items));
@@ -121,7 +123,8 @@ static int capacity(void *ctx, struct csi_call *call, const struct csi_capacity_
     return 0;
 }
 
-static int controller_caps(void *ctx, struct csi_call *call, struct csi_controller_caps *ret, struct error *err)
+static int controller_caps(void *ctx, struct csi_call *call, struct csi_controller_caps *ret,
+                           struct error *err)
 {
     *ret = (struct csi_controller_caps){ true, true, true, true, true };
     return 0;
@@ -138,30 +141,35 @@ static int controller_expand(void *ctx, struct csi_call *call, const struct csi_
 
 /* ---- Node ---- */
 
-static int stage(void *ctx, struct csi_call *call, const struct csi_stage_request *r, struct error *err)
-{
-    return counted(call, r->volume_id, err);
-}
-
-static int unstage(void *ctx, struct csi_call *call, const struct csi_unstage_request *r, struct error *err)
-{
-    return counted(call, r->volume_id, err);
-}
-
-static int publish(void *ctx, struct csi_call *call, const struct csi_publish_request *r, struct error *err)
-{
-    return counted(call, r->volume_id, err);
-}
-
-static int unpublish(void *ctx, struct csi_call *call, const struct csi_unpublish_request *r, struct error *err)
-{
-    return counted(call, r->volume_id, err);
-}
-
-static int stats(void *ctx, struct csi_call *call, const struct csi_stats_request *r, struct csi_stats_reply *ret,
+static int stage(void *ctx, struct csi_call *call, const struct csi_stage_request *r,
                  struct error *err)
 {
-    ret->usage[0] = (struct csi_usage){ .total = atomic_load(&began), .used = atomic_load(&ended), .unit = 1 };
+    return counted(call, r->volume_id, err);
+}
+
+static int unstage(void *ctx, struct csi_call *call, const struct csi_unstage_request *r,
+                   struct error *err)
+{
+    return counted(call, r->volume_id, err);
+}
+
+static int publish(void *ctx, struct csi_call *call, const struct csi_publish_request *r,
+                   struct error *err)
+{
+    return counted(call, r->volume_id, err);
+}
+
+static int unpublish(void *ctx, struct csi_call *call, const struct csi_unpublish_request *r,
+                     struct error *err)
+{
+    return counted(call, r->volume_id, err);
+}
+
+static int stats(void *ctx, struct csi_call *call, const struct csi_stats_request *r,
+                 struct csi_stats_reply *ret, struct error *err)
+{
+    ret->usage[0] =
+        (struct csi_usage){ .total = atomic_load(&began), .used = atomic_load(&ended), .unit = 1 };
     ret->n = 1;
     return 0;
 }
@@ -182,18 +190,22 @@ static int node_caps(void *ctx, struct csi_call *call, struct csi_node_caps *ret
 static int node_info(void *ctx, struct csi_call *call, struct csi_node_info *ret, struct error *err)
 {
     static const struct csi_pair node = { "topology.fake/node", "n1" };
-    *ret = (struct csi_node_info){ .node_id = "n1", .max_volumes = 7, .topology = { .segments = { &node, 1 } } };
+    *ret = (struct csi_node_info){ .node_id = "n1",
+                                   .max_volumes = 7,
+                                   .topology = { .segments = { &node, 1 } } };
     return 0;
 }
 
 /* ---- NodeAdmin ---- */
 
-static int unlock_key(void *ctx, struct csi_call *call, const struct csi_unlock_key_request *r, struct error *err)
+static int unlock_key(void *ctx, struct csi_call *call, const struct csi_unlock_key_request *r,
+                      struct error *err)
 {
     char path[64];
     if (counted(call, r->reason, err) < 0)
         return -1;
-    (void)snprintf(path, sizeof(path), "/proc/%" PRIu64 "/fd/%" PRIu64, r->output_pid, r->output_fd);
+    (void)snprintf(path, sizeof(path), "/proc/%" PRIu64 "/fd/%" PRIu64, r->output_pid,
+                   r->output_fd);
     FILE *f = fopen(path, "we");
     if (f == NULL)
         return error_set(err, ERR_INTERNAL, "can't open '%s'", path);
@@ -203,19 +215,31 @@ static int unlock_key(void *ctx, struct csi_call *call, const struct csi_unlock_
 
 static const struct csi_identity_ops identity = { plugin_info, plugin_caps, probe };
 static const struct csi_controller_ops controller = {
-    .create_volume = create, .delete_volume = delete, .validate_capabilities = validate, .list_volumes = list,
-    .get_capacity = capacity, .get_capabilities = controller_caps, .expand_volume = controller_expand,
+    .create_volume = create,
+    .delete_volume = delete,
+    .validate_capabilities = validate,
+    .list_volumes = list,
+    .get_capacity = capacity,
+    .get_capabilities = controller_caps,
+    .expand_volume = controller_expand,
 };
 static const struct csi_node_ops node = {
-    .stage_volume = stage, .unstage_volume = unstage, .publish_volume = publish, .unpublish_volume = unpublish,
-    .get_volume_stats = stats, .expand_volume = node_expand, .get_capabilities = node_caps, .get_info = node_info,
+    .stage_volume = stage,
+    .unstage_volume = unstage,
+    .publish_volume = publish,
+    .unpublish_volume = unpublish,
+    .get_volume_stats = stats,
+    .expand_volume = node_expand,
+    .get_capabilities = node_caps,
+    .get_info = node_info,
 };
 
 static const struct csi_admin_ops admin = { .unlock_key = unlock_key };
 
 static void print_counts(void *ctx)
 {
-    (void)printf("began %" PRIuFAST64 " ended %" PRIuFAST64 "\n", atomic_load(&began), atomic_load(&ended));
+    (void)printf("began %" PRIuFAST64 " ended %" PRIuFAST64 "\n", atomic_load(&began),
+                 atomic_load(&ended));
     (void)fflush(stdout);
 }
 
@@ -224,8 +248,9 @@ int main(int argc, char **argv)
     struct error err = ERROR_INIT;
     struct csi_server *server = NULL;
     struct csi_server_options o = { .endpoint = argc > 1 ? argv[1] : "" };
-    const struct csi_service service = { .identity = &identity, .controller = &controller, .node = &node,
-                                         .admin = &admin };
+    const struct csi_service service = {
+        .identity = &identity, .controller = &controller, .node = &node, .admin = &admin
+    };
     uint64_t workers = 0;
     if (argc < 2 || argc > 4 || (argc > 2 && parse_u64(argv[2], &o.drain_ms) < 0) ||
         (argc > 3 && parse_u64(argv[3], &workers) < 0)) {

@@ -22,7 +22,8 @@ static json_t *parse(const char *text)
     return v;
 }
 
-static void assert_round_trip(const ProtobufCMessageDescriptor *desc, const char *in, const char *out)
+static void assert_round_trip(const ProtobufCMessageDescriptor *desc, const char *in,
+                              const char *out)
 {
     AUTO_JSON json_t *request = parse(in);
     AUTO_JSON json_t *want = parse(out);
@@ -52,31 +53,44 @@ static void assert_refused(const ProtobufCMessageDescriptor *desc, const char *i
 
 static void both_spellings_and_all_kinds(void **state)
 {
-    assert_round_trip(CREATE,
-        "{\"name\":\"p\",\"capacityRange\":{\"requiredBytes\":\"9223372036854775807\",\"limit_bytes\":-1},"
+    assert_round_trip(
+        CREATE,
+        "{\"name\":\"p\",\"capacityRange\":{\"requiredBytes\":\"9223372036854775807\",\"limit_"
+        "bytes\":-1},"
         "\"volumeCapabilities\":[{\"mount\":{\"fsType\":\"ext4\",\"mountFlags\":[\"ro\",\"\"]},"
-        "\"accessMode\":{\"mode\":\"SINGLE_NODE_MULTI_WRITER\"}},{\"block\":{},\"access_mode\":{\"mode\":1}}],"
+        "\"accessMode\":{\"mode\":\"SINGLE_NODE_MULTI_WRITER\"}},{\"block\":{},\"access_mode\":{"
+        "\"mode\":1}}],"
         "\"parameters\":{\"a\":\"1\",\"b\":\"\"},\"secrets\":null}",
-        "{\"name\":\"p\",\"capacity_range\":{\"required_bytes\":9223372036854775807,\"limit_bytes\":-1},"
+        "{\"name\":\"p\",\"capacity_range\":{\"required_bytes\":9223372036854775807,\"limit_"
+        "bytes\":-1},"
         "\"volume_capabilities\":[{\"mount\":{\"fs_type\":\"ext4\",\"mount_flags\":[\"ro\",\"\"]},"
         "\"access_mode\":{\"mode\":\"SINGLE_NODE_MULTI_WRITER\"}},{\"block\":{},"
-        "\"access_mode\":{\"mode\":\"SINGLE_NODE_WRITER\"}}],\"parameters\":{\"a\":\"1\",\"b\":\"\"}}");
+        "\"access_mode\":{\"mode\":\"SINGLE_NODE_WRITER\"}}],\"parameters\":{\"a\":\"1\",\"b\":"
+        "\"\"}}");
+    assert_round_trip(
+        &coffer__v1__unlock_key_request__descriptor,
+        "{\"volume_id\":\"v\",\"outputPid\":\"12345\",\"output_fd\":7,\"reason\":\"r\"}",
+        "{\"volume_id\":\"v\",\"output_pid\":12345,\"output_fd\":7,\"reason\":\"r\"}");
     assert_round_trip(&coffer__v1__unlock_key_request__descriptor,
-                      "{\"volume_id\":\"v\",\"outputPid\":\"12345\",\"output_fd\":7,\"reason\":\"r\"}",
-                      "{\"volume_id\":\"v\",\"output_pid\":12345,\"output_fd\":7,\"reason\":\"r\"}");
-    assert_round_trip(&csi__v1__list_volumes_request__descriptor, "{\"max_entries\":-5}", "{\"max_entries\":-5}");
+                      "{\"output_fd\":\"18446744073709551615\"}",
+                      "{\"output_fd\":\"18446744073709551615\"}");
+    assert_round_trip(&csi__v1__list_volumes_request__descriptor, "{\"max_entries\":-5}",
+                      "{\"max_entries\":-5}");
 }
 
 static void wrappers_are_bare_values(void **state)
 {
-    assert_round_trip(&csi__v1__probe_response__descriptor, "{\"ready\":false}", "{\"ready\":false}");
+    assert_round_trip(&csi__v1__probe_response__descriptor, "{\"ready\":false}",
+                      "{\"ready\":false}");
     assert_round_trip(&csi__v1__probe_response__descriptor, "{\"ready\":true}", "{\"ready\":true}");
-    assert_round_trip(&csi__v1__get_capacity_response__descriptor, "{\"maximum_volume_size\":\"5\"}",
-                      "{\"maximum_volume_size\":5}");
+    assert_round_trip(&csi__v1__get_capacity_response__descriptor,
+                      "{\"maximum_volume_size\":\"5\"}", "{\"maximum_volume_size\":5}");
     AUTO_JSON json_t *got = NULL;
     struct error err = ERROR_INIT;
-    assert_int_equal(wire_to_json(&csi__v1__probe_response__descriptor, "\x0a\x00", 2, &got, &err), 0);
-    assert_true(json_is_false(json_object_get(got, "ready"))); /* present, and its value is the default */
+    assert_int_equal(wire_to_json(&csi__v1__probe_response__descriptor, "\x0a\x00", 2, &got, &err),
+                     0);
+    assert_true(
+        json_is_false(json_object_get(got, "ready"))); /* present, and its value is the default */
 }
 
 static void wrong_requests_name_the_field(void **state)
@@ -87,8 +101,10 @@ static void wrong_requests_name_the_field(void **state)
     assert_refused(CREATE, "{\"capacity_range\":{\"required_bytes\":\"12x\"}}",
                    "field 'required_bytes' must be a number");
     assert_refused(CREATE, "{\"parameters\":[]}", "field 'parameters' must be an object");
-    assert_refused(CREATE, "{\"parameters\":{\"a\":1}}", "field 'parameters': the value of 'a' must be a string");
-    assert_refused(CREATE, "{\"volume_capabilities\":{}}", "field 'volume_capabilities' must be a list");
+    assert_refused(CREATE, "{\"parameters\":{\"a\":1}}",
+                   "field 'parameters': the value of 'a' must be a string");
+    assert_refused(CREATE, "{\"volume_capabilities\":{}}",
+                   "field 'volume_capabilities' must be a list");
     assert_refused(CREATE, "{\"volume_capabilities\":[{\"access_mode\":{\"mode\":\"RWO\"}}]}",
                    "field 'mode': 'RWO' is not one of its names");
     assert_refused(&coffer__v1__unlock_key_request__descriptor, "{\"output_pid\":-1}",
@@ -103,19 +119,25 @@ static void unknown_reply_fields_are_dropped_and_broken_ones_refused(void **stat
     AUTO_STRBUF struct strbuf sb = STRBUF_INIT(1024);
     wire_put_varint(&sb, 999, 1);
     wire_put_bytes(&sb, 1, "n1", 2);
-    assert_int_equal(wire_to_json(&csi__v1__node_get_info_response__descriptor, strbuf_text(&sb), sb.len, &got, &err), 0);
+    assert_int_equal(wire_to_json(&csi__v1__node_get_info_response__descriptor, strbuf_text(&sb),
+                                  sb.len, &got, &err),
+                     0);
     assert_int_equal(json_object_size(got), 1);
     json_t *none = NULL;
     strbuf_add(&sb, "\x0a", 1);
-    assert_int_equal(wire_to_json(&csi__v1__node_get_info_response__descriptor, strbuf_text(&sb), sb.len, &none, &err), -1);
+    assert_int_equal(wire_to_json(&csi__v1__node_get_info_response__descriptor, strbuf_text(&sb),
+                                  sb.len, &none, &err),
+                     -1);
     assert_null(none);
 }
 
 static void finds_methods_by_either_name(void **state)
 {
-    static const char *const good[] = { "CreateVolume", "csi.v1.Controller/CreateVolume", "UnlockKey",
-                                        "coffer.v1.NodeAdmin/UnlockKey", "csi.v1.Identity/Probe" };
-    static const char *const bad[] = { "", "Nothing", "csi.v1.Node/CreateVolume", "Controller/CreateVolume", "/" };
+    static const char *const good[] = { "CreateVolume", "csi.v1.Controller/CreateVolume",
+                                        "UnlockKey", "coffer.v1.NodeAdmin/UnlockKey",
+                                        "csi.v1.Identity/Probe" };
+    static const char *const bad[] = { "", "Nothing", "csi.v1.Node/CreateVolume",
+                                       "Controller/CreateVolume", "/" };
     for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
         struct error err = ERROR_INIT;
         if (csi_client_check(good[i], NULL, &err) < 0)

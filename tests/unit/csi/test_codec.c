@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From a request's JSON over its bytes to the struct an op gets, and from what an op returned to the reply's JSON. */
+/* From a request's JSON over its bytes to the struct an op gets, and from what an op returned to
+ * the reply's JSON. */
 #include "common/base.h"
 
 #include <setjmp.h>
@@ -22,7 +23,8 @@ static const struct method *method_called(const char *name)
     return NULL;
 }
 
-static int decode_bytes(const struct method *m, const struct strbuf *sb, struct request *r, struct error *err)
+static int decode_bytes(const struct method *m, const struct strbuf *sb, struct request *r,
+                        struct error *err)
 {
     char *copy = arena_alloc(arena, sb->len + 1);
     assert_non_null(copy);
@@ -63,38 +65,49 @@ static void assert_missing(const char *name, const char *json, const char *text)
 
 static void required_fields_are_named(void **state)
 {
-    static const struct { const char *method, *json, *text; } cases[] = {
+    static const struct {
+        const char *method, *json, *text;
+    } cases[] = {
         { "CreateVolume", "{\"volume_capabilities\":[" CAP "]}", "name is missing" },
         { "CreateVolume", "{\"name\":\"n\"}", "volume_capabilities is missing" },
         { "CreateVolume", "{\"name\":\"n\",\"volume_capabilities\":[{}]}",
           "volume_capabilities[0].access_mode is missing" },
-        { "CreateVolume", "{\"name\":\"n\",\"volume_capabilities\":[" CAP ",{\"access_mode\":{\"mode\":1}}]}",
+        { "CreateVolume",
+          "{\"name\":\"n\",\"volume_capabilities\":[" CAP ",{\"access_mode\":{\"mode\":1}}]}",
           "volume_capabilities[1].access_type is missing: block or mount" },
-        { "CreateVolume", "{\"name\":\"n\",\"volume_capabilities\":[{\"block\":{},\"access_mode\":{\"mode\":8}}]}",
+        { "CreateVolume",
+          "{\"name\":\"n\",\"volume_capabilities\":[{\"block\":{},\"access_mode\":{\"mode\":8}}]}",
           "volume_capabilities[0].access_mode 8 is not known" },
-        { "CreateVolume", "{\"name\":\"n\",\"volume_capabilities\":[{\"block\":{},\"access_mode\":{\"mode\":-1}}]}",
+        { "CreateVolume",
+          "{\"name\":\"n\",\"volume_capabilities\":[{\"block\":{},\"access_mode\":{\"mode\":-1}}]}",
           "volume_capabilities[0].access_mode -1 is not known" },
         { "CreateVolume",
-          "{\"name\":\"n\",\"volume_capabilities\":[" CAP "],\"capacity_range\":{\"required_bytes\":-1}}",
+          "{\"name\":\"n\",\"volume_capabilities\":[" CAP
+          "],\"capacity_range\":{\"required_bytes\":-1}}",
           "capacity_range is negative" },
         { "CreateVolume",
           "{\"name\":\"n\",\"volume_capabilities\":[" CAP
           "],\"capacity_range\":{\"required_bytes\":2,\"limit_bytes\":1}}",
           "capacity_range.limit_bytes is less than required_bytes" },
         { "DeleteVolume", "{}", "volume_id is missing" },
-        { "ValidateVolumeCapabilities", "{\"volume_capabilities\":[" CAP "]}", "volume_id is missing" },
+        { "ValidateVolumeCapabilities", "{\"volume_capabilities\":[" CAP "]}",
+          "volume_id is missing" },
         { "ValidateVolumeCapabilities", "{\"volume_id\":\"v\"}", "volume_capabilities is missing" },
         { "ListVolumes", "{\"max_entries\":-1}", "max_entries is negative" },
         { "ControllerExpandVolume", "{\"capacity_range\":{}}", "volume_id is missing" },
         { "ControllerExpandVolume", "{\"volume_id\":\"v\"}", "capacity_range is missing" },
         { "NodeStageVolume", "{}", "volume_id is missing" },
         { "NodeStageVolume", "{\"volume_id\":\"v\"}", "staging_target_path is missing" },
-        { "NodeStageVolume", "{\"volume_id\":\"v\",\"staging_target_path\":\"/s\"}", "volume_capability is missing" },
+        { "NodeStageVolume", "{\"volume_id\":\"v\",\"staging_target_path\":\"/s\"}",
+          "volume_capability is missing" },
         { "NodeUnstageVolume", "{\"staging_target_path\":\"/s\"}", "volume_id is missing" },
         { "NodeUnstageVolume", "{\"volume_id\":\"v\"}", "staging_target_path is missing" },
-        { "NodePublishVolume", "{\"target_path\":\"/t\",\"volume_capability\":" CAP "}", "volume_id is missing" },
-        { "NodePublishVolume", "{\"volume_id\":\"v\",\"volume_capability\":" CAP "}", "target_path is missing" },
-        { "NodePublishVolume", "{\"volume_id\":\"v\",\"target_path\":\"/t\"}", "volume_capability is missing" },
+        { "NodePublishVolume", "{\"target_path\":\"/t\",\"volume_capability\":" CAP "}",
+          "volume_id is missing" },
+        { "NodePublishVolume", "{\"volume_id\":\"v\",\"volume_capability\":" CAP "}",
+          "target_path is missing" },
+        { "NodePublishVolume", "{\"volume_id\":\"v\",\"target_path\":\"/t\"}",
+          "volume_capability is missing" },
         { "NodeUnpublishVolume", "{\"target_path\":\"/t\"}", "volume_id is missing" },
         { "NodeUnpublishVolume", "{\"volume_id\":\"v\"}", "target_path is missing" },
         { "NodeGetVolumeStats", "{\"volume_path\":\"/t\"}", "volume_id is missing" },
@@ -111,13 +124,19 @@ static void required_fields_are_named(void **state)
 
 static void create_volume_arrives_whole(void **state)
 {
-    const struct csi_create_volume_request *r = decoded("CreateVolume",
-        "{\"name\":\"pvc-1\",\"capacity_range\":{\"required_bytes\":5,\"limit_bytes\":9},\"volume_capabilities\":["
-        "{\"mount\":{\"fs_type\":\"ext4\",\"mount_flags\":[\"ro\",\"noatime\"],\"volume_mount_group\":\"12\"},"
-        "\"access_mode\":{\"mode\":7}},{\"block\":{},\"access_mode\":{\"mode\":2}}],"
-        "\"parameters\":{\"pool\":\"p\",\"kms\":\"k\"},\"secrets\":{\"s\":\"t\"},\"mutable_parameters\":{\"m\":\"n\"},"
-        "\"volume_content_source\":{\"volume\":{\"volume_id\":\"x\"}},\"accessibility_requirements\":{"
-        "\"requisite\":[{\"segments\":{\"a\":\"1\"}}],\"preferred\":[{\"segments\":{\"b\":\"2\"}},{}]}}");
+    const struct csi_create_volume_request *r =
+        decoded("CreateVolume",
+                "{\"name\":\"pvc-1\",\"capacity_range\":{\"required_bytes\":5,\"limit_bytes\":9},"
+                "\"volume_capabilities\":["
+                "{\"mount\":{\"fs_type\":\"ext4\",\"mount_flags\":[\"ro\",\"noatime\"],\"volume_"
+                "mount_group\":\"12\"},"
+                "\"access_mode\":{\"mode\":7}},{\"block\":{},\"access_mode\":{\"mode\":2}}],"
+                "\"parameters\":{\"pool\":\"p\",\"kms\":\"k\"},\"secrets\":{\"s\":\"t\"},\"mutable_"
+                "parameters\":{\"m\":\"n\"},"
+                "\"volume_content_source\":{\"volume\":{\"volume_id\":\"x\"}},\"accessibility_"
+                "requirements\":{"
+                "\"requisite\":[{\"segments\":{\"a\":\"1\"}}],\"preferred\":[{\"segments\":{\"b\":"
+                "\"2\"}},{}]}}");
     assert_string_equal(r->name, "pvc-1");
     assert_true(r->has_range && r->required_bytes == 5 && r->limit_bytes == 9 && r->has_source);
     assert_int_equal(r->capabilities.n, 2);
@@ -143,7 +162,8 @@ static void create_volume_arrives_whole(void **state)
 
 static void an_empty_range_is_still_a_range(void **state)
 {
-    const struct csi_expand_request *r = decoded("ControllerExpandVolume", "{\"volume_id\":\"v\",\"capacity_range\":{}}");
+    const struct csi_expand_request *r =
+        decoded("ControllerExpandVolume", "{\"volume_id\":\"v\",\"capacity_range\":{}}");
     assert_true(r->has_range && r->required_bytes == 0 && !r->has_capability);
     assert_string_equal(r->staging_target_path, "");
     r = decoded("NodeExpandVolume", "{\"volume_id\":\"v\",\"volume_path\":\"/p\"}");
@@ -152,10 +172,13 @@ static void an_empty_range_is_still_a_range(void **state)
 
 static void publish_may_come_without_staging_path(void **state)
 {
-    const struct csi_publish_request *r = decoded("NodePublishVolume",
-        "{\"volume_id\":\"v\",\"target_path\":\"some/path\",\"volume_capability\":" CAP ",\"readonly\":true}");
+    const struct csi_publish_request *r =
+        decoded("NodePublishVolume",
+                "{\"volume_id\":\"v\",\"target_path\":\"some/path\",\"volume_capability\":" CAP
+                ",\"readonly\":true}");
     assert_string_equal(r->staging_target_path, "");
-    assert_string_equal(r->target_path, "some/path"); /* whether it is absolute is the op's business */
+    assert_string_equal(r->target_path,
+                        "some/path"); /* whether it is absolute is the op's business */
     assert_true(r->readonly);
 }
 
@@ -183,7 +206,9 @@ static void the_last_duplicate_of_a_map_key_wins(void **state)
     put_entry(&sb, "b", "newest");
     assert_int_equal(decode_bytes(method_called("DeleteVolume"), &sb, &r, &err), 0);
     const struct csi_map *m = &((const struct csi_delete_volume_request *)r.decoded)->secrets;
-    static const char *const want[][2] = { { "", "no key" }, { "a", "1" }, { "b", "newest" }, { "c", "" } };
+    static const char *const want[][2] = {
+        { "", "no key" }, { "a", "1" }, { "b", "newest" }, { "c", "" }
+    };
     assert_int_equal(m->n, ARRAY_SIZE(want));
     for (size_t i = 0; i < m->n; i++) {
         assert_string_equal(m->items[i].key, want[i][0]);
@@ -209,7 +234,9 @@ static void one_call_has_a_memory_limit(void **state)
     wire_put_bytes(&sb, 1, "v", 1);
     for (int i = 0; i < 1000; i++)
         put_entry(&sb, NULL, NULL);
-    assert_int_equal(dispatch_decode(method_called("DeleteVolume"), small, strbuf_text(&sb), sb.len, &r, &err), -1);
+    assert_int_equal(
+        dispatch_decode(method_called("DeleteVolume"), small, strbuf_text(&sb), sb.len, &r, &err),
+        -1);
     assert_int_equal(err.code, ERR_EXHAUSTED);
     arena_free(small);
 }
@@ -238,13 +265,14 @@ static int probe(void *ctx, struct csi_call *call, bool *ret, struct error *err)
     *ret = on;
     return 0;
 }
-static int create(void *ctx, struct csi_call *call, const struct csi_create_volume_request *r, struct csi_volume *ret,
-                  struct error *err)
+static int create(void *ctx, struct csi_call *call, const struct csi_create_volume_request *r,
+                  struct csi_volume *ret, struct error *err)
 {
     *ret = volume;
     return 0;
 }
-static int delete(void *ctx, struct csi_call *call, const struct csi_delete_volume_request *r, struct error *err)
+static int delete (void *ctx, struct csi_call *call, const struct csi_delete_volume_request *r,
+                   struct error *err)
 {
     return error_set(err, ERR_PRECONDITION, "in use");
 }
@@ -254,8 +282,8 @@ static int validate(void *ctx, struct csi_call *call, const struct csi_validate_
     *ret = validate_reply;
     return 0;
 }
-static int list(void *ctx, struct csi_call *call, const struct csi_list_request *r, struct csi_list_reply *ret,
-                struct error *err)
+static int list(void *ctx, struct csi_call *call, const struct csi_list_request *r,
+                struct csi_list_reply *ret, struct error *err)
 {
     *ret = (struct csi_list_reply){ &volume, r->max_entries > 0, r->starting_token };
     return 0;
@@ -266,7 +294,8 @@ static int capacity(void *ctx, struct csi_call *call, const struct csi_capacity_
     *ret = (struct csi_capacity_reply){ UINT64_MAX, on ? 3 : 0, on ? 4 : 0 };
     return 0;
 }
-static int controller_caps(void *ctx, struct csi_call *call, struct csi_controller_caps *ret, struct error *err)
+static int controller_caps(void *ctx, struct csi_call *call, struct csi_controller_caps *ret,
+                           struct error *err)
 {
     *ret = (struct csi_controller_caps){ true, on, on, on, on };
     return 0;
@@ -277,8 +306,8 @@ static int expand(void *ctx, struct csi_call *call, const struct csi_expand_requ
     *ret = (struct csi_controller_expand_reply){ r->required_bytes, on };
     return 0;
 }
-static int stats(void *ctx, struct csi_call *call, const struct csi_stats_request *r, struct csi_stats_reply *ret,
-                 struct error *err)
+static int stats(void *ctx, struct csi_call *call, const struct csi_stats_request *r,
+                 struct csi_stats_reply *ret, struct error *err)
 {
     *ret = (struct csi_stats_reply){ { { 1, 2, 3, 1 }, { 4, 5, 6, 2 } }, on ? 2 : 1 };
     return 0;
@@ -290,7 +319,8 @@ static int node_caps(void *ctx, struct csi_call *call, struct csi_node_caps *ret
 }
 static int node_info(void *ctx, struct csi_call *call, struct csi_node_info *ret, struct error *err)
 {
-    *ret = (struct csi_node_info){ "n1", 5, on ? here : (struct csi_topology){ .segments = { NULL, 0 } } };
+    *ret = (struct csi_node_info){ "n1", 5,
+                                   on ? here : (struct csi_topology){ .segments = { NULL, 0 } } };
     return 0;
 }
 static int node_expand(void *ctx, struct csi_call *call, const struct csi_expand_request *r,
@@ -301,10 +331,15 @@ static int node_expand(void *ctx, struct csi_call *call, const struct csi_expand
 }
 
 static const struct csi_identity_ops identity = { info, caps, probe };
-static const struct csi_controller_ops controller = { create, delete, validate, list, capacity, controller_caps, expand };
-static const struct csi_node_ops node = { .get_volume_stats = stats, .get_capabilities = node_caps,
-                                          .get_info = node_info, .expand_volume = node_expand };
-static const struct csi_service service = { .identity = &identity, .controller = &controller, .node = &node };
+static const struct csi_controller_ops controller = { create,   delete,          validate, list,
+                                                      capacity, controller_caps, expand };
+static const struct csi_node_ops node = { .get_volume_stats = stats,
+                                          .get_capabilities = node_caps,
+                                          .get_info = node_info,
+                                          .expand_volume = node_expand };
+static const struct csi_service service = { .identity = &identity,
+                                            .controller = &controller,
+                                            .node = &node };
 
 static int call(const char *name, const char *json, json_t **ret, struct error *err)
 {
@@ -332,7 +367,9 @@ static void assert_reply(const char *name, const char *json, const char *want)
         fail_msg("%s: %s instead of %s", name, json_dumps(got, JSON_SORT_KEYS), want);
 }
 
-#define VOLUME "{\"capacity_bytes\":7,\"volume_id\":\"id1\",\"volume_context\":{\"kms\":\"vault\",\"tenant\":\"a\"}," \
+#define VOLUME                                                                           \
+    "{\"capacity_bytes\":7,\"volume_id\":\"id1\",\"volume_context\":{\"kms\":\"vault\"," \
+    "\"tenant\":\"a\"},"                                                                 \
     "\"accessible_topology\":[{\"segments\":{\"topology.x/node\":\"n1\"}}]}"
 
 static void replies_say_what_the_op_said(void **state)
@@ -344,29 +381,36 @@ static void replies_say_what_the_op_said(void **state)
                  "{\"service\":{\"type\":\"VOLUME_ACCESSIBILITY_CONSTRAINTS\"}},"
                  "{\"volume_expansion\":{\"type\":\"ONLINE\"}}]}");
     assert_reply("Probe", "{}", "{\"ready\":true}");
-    assert_reply("CreateVolume", "{\"name\":\"n\",\"volume_capabilities\":[" CAP "]}", "{\"volume\":" VOLUME "}");
+    assert_reply("CreateVolume", "{\"name\":\"n\",\"volume_capabilities\":[" CAP "]}",
+                 "{\"volume\":" VOLUME "}");
     assert_reply("ListVolumes", "{\"max_entries\":1,\"starting_token\":\"t\"}",
                  "{\"entries\":[{\"volume\":" VOLUME "}],\"next_token\":\"t\"}");
     assert_reply("GetCapacity", "{}",
-                 "{\"available_capacity\":9223372036854775807,\"minimum_volume_size\":3,\"maximum_volume_size\":4}");
+                 "{\"available_capacity\":9223372036854775807,\"minimum_volume_size\":3,\"maximum_"
+                 "volume_size\":4}");
     assert_reply("ControllerGetCapabilities", "{}",
-                 "{\"capabilities\":[{\"rpc\":{\"type\":\"CREATE_DELETE_VOLUME\"}},{\"rpc\":{\"type\":\"LIST_VOLUMES\"}},"
+                 "{\"capabilities\":[{\"rpc\":{\"type\":\"CREATE_DELETE_VOLUME\"}},{\"rpc\":{"
+                 "\"type\":\"LIST_VOLUMES\"}},"
                  "{\"rpc\":{\"type\":\"GET_CAPACITY\"}},{\"rpc\":{\"type\":\"EXPAND_VOLUME\"}},"
                  "{\"rpc\":{\"type\":\"SINGLE_NODE_MULTI_WRITER\"}}]}");
-    assert_reply("ControllerExpandVolume", "{\"volume_id\":\"v\",\"capacity_range\":{\"required_bytes\":9}}",
+    assert_reply("ControllerExpandVolume",
+                 "{\"volume_id\":\"v\",\"capacity_range\":{\"required_bytes\":9}}",
                  "{\"capacity_bytes\":9,\"node_expansion_required\":true}");
     assert_reply("NodeGetVolumeStats", "{\"volume_id\":\"v\",\"volume_path\":\"/p\"}",
                  "{\"usage\":[{\"available\":1,\"total\":2,\"used\":3,\"unit\":\"BYTES\"},"
                  "{\"available\":4,\"total\":5,\"used\":6,\"unit\":\"INODES\"}]}");
     assert_reply("NodeGetCapabilities", "{}",
-                 "{\"capabilities\":[{\"rpc\":{\"type\":\"STAGE_UNSTAGE_VOLUME\"}},{\"rpc\":{\"type\":\"GET_VOLUME_STATS\"}},"
-                 "{\"rpc\":{\"type\":\"EXPAND_VOLUME\"}},{\"rpc\":{\"type\":\"SINGLE_NODE_MULTI_WRITER\"}}]}");
+                 "{\"capabilities\":[{\"rpc\":{\"type\":\"STAGE_UNSTAGE_VOLUME\"}},{\"rpc\":{"
+                 "\"type\":\"GET_VOLUME_STATS\"}},"
+                 "{\"rpc\":{\"type\":\"EXPAND_VOLUME\"}},{\"rpc\":{\"type\":\"SINGLE_NODE_MULTI_"
+                 "WRITER\"}}]}");
     assert_reply("NodeGetInfo", "{}",
                  "{\"node_id\":\"n1\",\"max_volumes_per_node\":5,"
                  "\"accessible_topology\":{\"segments\":{\"topology.x/node\":\"n1\"}}}");
-    assert_reply("NodeExpandVolume",
-                 "{\"volume_id\":\"v\",\"volume_path\":\"/p\",\"capacity_range\":{\"required_bytes\":4}}",
-                 "{\"capacity_bytes\":4}");
+    assert_reply(
+        "NodeExpandVolume",
+        "{\"volume_id\":\"v\",\"volume_path\":\"/p\",\"capacity_range\":{\"required_bytes\":4}}",
+        "{\"capacity_bytes\":4}");
 }
 
 static void what_is_off_or_unset_is_absent(void **state)
@@ -376,13 +420,17 @@ static void what_is_off_or_unset_is_absent(void **state)
     assert_reply("Probe", "{}", "{\"ready\":false}"); /* said, not left out */
     assert_reply("ListVolumes", "{}", "{}");
     assert_reply("GetCapacity", "{}", "{\"available_capacity\":9223372036854775807}");
-    assert_reply("ControllerGetCapabilities", "{}", "{\"capabilities\":[{\"rpc\":{\"type\":\"CREATE_DELETE_VOLUME\"}}]}");
+    assert_reply("ControllerGetCapabilities", "{}",
+                 "{\"capabilities\":[{\"rpc\":{\"type\":\"CREATE_DELETE_VOLUME\"}}]}");
     assert_reply("NodeGetCapabilities", "{}", "{}");
     assert_reply("NodeGetInfo", "{}", "{\"node_id\":\"n1\",\"max_volumes_per_node\":5}");
 }
 
-#define ASKED "\"volume_context\":{\"c\":\"d\"},\"parameters\":{\"p\":\"q\"},\"volume_capabilities\":[{\"mount\":{" \
-    "\"fs_type\":\"ext4\",\"mount_flags\":[\"ro\"]},\"access_mode\":{\"mode\":\"SINGLE_NODE_WRITER\"}},{\"block\":{}," \
+#define ASKED                                                                                  \
+    "\"volume_context\":{\"c\":\"d\"},\"parameters\":{\"p\":\"q\"},\"volume_capabilities\":[{" \
+    "\"mount\":{"                                                                              \
+    "\"fs_type\":\"ext4\",\"mount_flags\":[\"ro\"]},\"access_mode\":{\"mode\":\"SINGLE_NODE_"  \
+    "WRITER\"}},{\"block\":{},"                                                                \
     "\"access_mode\":{\"mode\":\"SINGLE_NODE_WRITER\"}}]"
 
 static void confirmed_repeats_what_was_asked(void **state)
@@ -393,7 +441,8 @@ static void confirmed_repeats_what_was_asked(void **state)
     validate_reply = (struct csi_validate_reply){ false, "one node only" };
     assert_reply("ValidateVolumeCapabilities", request, "{\"message\":\"one node only\"}");
     validate_reply = (struct csi_validate_reply){ true, "" };
-    assert_reply("ValidateVolumeCapabilities", "{\"volume_id\":\"v\"," ASKED ",\"mutable_parameters\":{\"a\":\"b\"}}",
+    assert_reply("ValidateVolumeCapabilities",
+                 "{\"volume_id\":\"v\"," ASKED ",\"mutable_parameters\":{\"a\":\"b\"}}",
                  "{\"message\":\"mutable_parameters are not supported\"}");
 }
 

@@ -24,14 +24,17 @@ static const struct method *row(const char *path)
 static void every_rpc_of_our_services_has_a_row(void **state)
 {
     static const ProtobufCServiceDescriptor *const services[] = {
-        &csi__v1__identity__descriptor, &csi__v1__controller__descriptor, &csi__v1__node__descriptor,
+        &csi__v1__identity__descriptor,
+        &csi__v1__controller__descriptor,
+        &csi__v1__node__descriptor,
         &coffer__v1__node_admin__descriptor,
     };
     size_t rpcs = 0;
     for (size_t i = 0; i < ARRAY_SIZE(services); i++) {
         for (unsigned k = 0; k < services[i]->n_methods; k++, rpcs++) {
             char path[128];
-            (void)snprintf(path, sizeof(path), "/%s/%s", services[i]->name, services[i]->methods[k].name);
+            (void)snprintf(path, sizeof(path), "/%s/%s", services[i]->name,
+                           services[i]->methods[k].name);
             const struct method *m = row(path);
             if (m == NULL)
                 fail_msg("%s has no row", path);

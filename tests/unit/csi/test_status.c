@@ -24,7 +24,7 @@ static void a_failure_is_never_success(void **state)
 {
     assert_int_equal(status_from_error(ERR_OK), 13);
     assert_int_equal(status_from_error(ERR_CODE_COUNT), 13);
-    assert_int_equal(status_to_error(2), ERR_INTERNAL);  /* UNKNOWN */
+    assert_int_equal(status_to_error(2), ERR_INTERNAL); /* UNKNOWN */
     assert_int_equal(status_to_error(99), ERR_INTERNAL);
 }
 

@@ -10,7 +10,7 @@
 
 #include "csi.pb-c.h"
 
-#define STAGE (&csi__v1__node_stage_volume_request__descriptor)
+#define STAGE  (&csi__v1__node_stage_volume_request__descriptor)
 #define CREATE (&csi__v1__create_volume_request__descriptor)
 
 static char filler[8192];
@@ -21,22 +21,23 @@ static int check(const ProtobufCMessageDescriptor *desc, const struct strbuf *sb
     return validate_wire(desc, strbuf_text(sb), sb->len, err);
 }
 
-#define ASSERT_REFUSED(desc, sb, text)                           \
-    do {                                                         \
-        struct error err_ = ERROR_INIT;                          \
-        assert_int_equal(check((desc), (sb), &err_), -1);        \
-        assert_int_equal(err_.code, ERR_INVALID);                \
-        assert_string_equal(err_.msg, (text));                   \
+#define ASSERT_REFUSED(desc, sb, text)                    \
+    do {                                                  \
+        struct error err_ = ERROR_INIT;                   \
+        assert_int_equal(check((desc), (sb), &err_), -1); \
+        assert_int_equal(err_.code, ERR_INVALID);         \
+        assert_string_equal(err_.msg, (text));            \
     } while (0)
 
-#define ASSERT_FINE(desc, sb)                                    \
-    do {                                                         \
-        struct error err_ = ERROR_INIT;                          \
-        if (check((desc), (sb), &err_) < 0)                      \
-            fail_msg("%s", err_.msg);                            \
+#define ASSERT_FINE(desc, sb)               \
+    do {                                    \
+        struct error err_ = ERROR_INIT;     \
+        if (check((desc), (sb), &err_) < 0) \
+            fail_msg("%s", err_.msg);       \
     } while (0)
 
-static void put_entry(struct strbuf *sb, uint32_t field, const char *key, size_t key_len, size_t value_len)
+static void put_entry(struct strbuf *sb, uint32_t field, const char *key, size_t key_len,
+                      size_t value_len)
 {
     AUTO_STRBUF struct strbuf entry = STRBUF_INIT(65536);
     wire_put_bytes(&entry, 1, key, key_len);
@@ -46,7 +47,11 @@ static void put_entry(struct strbuf *sb, uint32_t field, const char *key, size_t
 
 static void strings_have_limits_by_field(void **state)
 {
-    static const struct { uint32_t field; size_t limit; const char *text; } cases[] = {
+    static const struct {
+        uint32_t field;
+        size_t limit;
+        const char *text;
+    } cases[] = {
         { 1, 128, "volume_id is longer than 128 bytes" },
         { 3, 4095, "staging_target_path is longer than 4095 bytes" },
     };
@@ -68,7 +73,11 @@ static void strings_have_limits_by_field(void **state)
 
 static void strings_are_text(void **state)
 {
-    static const struct { const char *bytes; size_t len; const char *text; } cases[] = {
+    static const struct {
+        const char *bytes;
+        size_t len;
+        const char *text;
+    } cases[] = {
         { "a\0b", 3, "volume_id contains a NUL byte" },
         { "\0", 1, "volume_id contains a NUL byte" },
         { "\xff", 1, "volume_id is not valid UTF-8" },
@@ -85,7 +94,8 @@ static void strings_are_text(void **state)
 
 static void names_have_no_control_characters(void **state)
 {
-    static const char *const bad[] = { "a\x01", "\x08", "\x0b", "\x1f", "\x7f", "\xc2\x80", "\xc2\x9f" };
+    static const char *const bad[] = { "a\x01", "\x08",     "\x0b",    "\x1f",
+                                       "\x7f",  "\xc2\x80", "\xc2\x9f" };
     static const char *const good[] = { "a b", "\t\n\r", "\xc2\xa0", "\xe2\x82\xac", "../../etc" };
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         AUTO_STRBUF struct strbuf sb = STRBUF_INIT(65536);
@@ -140,9 +150,14 @@ static void mount_flags_have_a_total(void **state)
 
 static void malformed_bytes_are_refused(void **state)
 {
-    static const struct { const char *bytes; size_t len; } cases[] = {
-        { "\x0a", 1 },                 /* string without length */
-        { "\x0a\x7f" "a", 3 },         /* longer than the message */
+    static const struct {
+        const char *bytes;
+        size_t len;
+    } cases[] = {
+        { "\x0a", 1 }, /* string without length */
+        { "\x0a\x7f"
+          "a",
+          3 },                         /* longer than the message */
         { "\x08\x01", 2 },             /* a number where a string belongs */
         { "\x32\x02\x0a\x05", 4 },     /* map entry cut */
         { "\x22\x03\x1a\x01\x01", 5 }, /* access_mode is not a message */
@@ -170,13 +185,15 @@ static void the_number_of_fields_is_bounded(void **state)
 {
     AUTO_STRBUF struct strbuf sb = STRBUF_INIT(1 << 20);
     for (size_t i = 0; i <= VALIDATE_FIELDS_MAX; i++)
-        wire_put_bytes(&sb, 3, "", 0); /* empty volume_capabilities: two bytes each, a struct each */
+        wire_put_bytes(&sb, 3, "",
+                       0); /* empty volume_capabilities: two bytes each, a struct each */
     ASSERT_REFUSED(CREATE, &sb, "the request has more than 20000 fields");
 }
 
 static void knows_a_map_entry(void **state)
 {
-    assert_true(descriptor_is_map_entry(&csi__v1__create_volume_request__secrets_entry__descriptor));
+    assert_true(
+        descriptor_is_map_entry(&csi__v1__create_volume_request__secrets_entry__descriptor));
     assert_false(descriptor_is_map_entry(&csi__v1__capacity_range__descriptor));
     assert_false(descriptor_is_map_entry(&csi__v1__list_volumes_response__entry__descriptor));
     assert_false(descriptor_is_map_entry(&csi__v1__probe_request__descriptor));

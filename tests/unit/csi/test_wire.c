@@ -46,16 +46,20 @@ static void reads_what_it_wrote(void **state)
 static void refuses_malformed_fields(void **state)
 {
     struct wire_field f;
-    assert_int_equal(READ("\x08", &f), -1);                 /* no value */
-    assert_int_equal(READ("\x08\x80", &f), -1);             /* value cut */
-    assert_int_equal(READ("\x80", &f), -1);                 /* tag cut */
-    assert_int_equal(READ("\x00\x01", &f), -1);             /* field number 0 */
-    assert_int_equal(READ("\x0b", &f), -1);                 /* group start */
-    assert_int_equal(READ("\x0c", &f), -1);                 /* group end */
-    assert_int_equal(READ("\x0e\x00", &f), -1);             /* wire type 6 */
-    assert_int_equal(READ("\x0a\x05" "abcd", &f), -1);      /* longer than what is there */
-    assert_int_equal(READ("\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", &f), -1); /* length 2^64 - 1 */
-    assert_int_equal(READ("\x0d\x01\x02\x03", &f), -1);     /* three of four bytes */
+    assert_int_equal(READ("\x08", &f), -1);     /* no value */
+    assert_int_equal(READ("\x08\x80", &f), -1); /* value cut */
+    assert_int_equal(READ("\x80", &f), -1);     /* tag cut */
+    assert_int_equal(READ("\x00\x01", &f), -1); /* field number 0 */
+    assert_int_equal(READ("\x0b", &f), -1);     /* group start */
+    assert_int_equal(READ("\x0c", &f), -1);     /* group end */
+    assert_int_equal(READ("\x0e\x00", &f), -1); /* wire type 6 */
+    assert_int_equal(READ("\x0a\x05"
+                          "abcd",
+                          &f),
+                     -1); /* longer than what is there */
+    assert_int_equal(READ("\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", &f),
+                     -1);                               /* length 2^64 - 1 */
+    assert_int_equal(READ("\x0d\x01\x02\x03", &f), -1); /* three of four bytes */
     assert_int_equal(READ("\x09\x01\x02\x03\x04\x05\x06\x07", &f), -1);
     assert_int_equal(READ("\x80\x80\x80\x80\x10\x01", &f), -1); /* field number 2^29 */
 }
@@ -65,8 +69,10 @@ static void bounds_a_varint(void **state)
     struct wire_field f;
     assert_int_equal(READ("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", &f), 1);
     assert_true(f.value == UINT64_MAX);
-    assert_int_equal(READ("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", &f), -1); /* more than 64 bits */
-    assert_int_equal(READ("\x08\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00", &f), -1); /* eleven bytes */
+    assert_int_equal(READ("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", &f),
+                     -1); /* more than 64 bits */
+    assert_int_equal(READ("\x08\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00", &f),
+                     -1); /* eleven bytes */
 }
 
 static void an_empty_message_has_no_field(void **state)
