@@ -25,15 +25,6 @@ static int usage_error(const struct error *err)
     return 2;
 }
 
-static bool wants_version(int argc, char **argv)
-{
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--version") == 0)
-            return true;
-    }
-    return false;
-}
-
 static int parse_options(struct options *o, int argc, char **argv, bool *ret_done,
                          struct error *err)
 {
@@ -53,7 +44,6 @@ static int parse_options(struct options *o, int argc, char **argv, bool *ret_don
         { "log-level", NULL, FLAG_STRING, &o->log_level, "info", "how much to say",
           "error|warn|info|debug" },
         { "log-format", NULL, FLAG_STRING, &o->log_format, "text", "how to say it", "text|json" },
-        { "version", NULL, FLAG_BOOL, &(bool){ false }, "false", "show the version", NULL },
     };
     int first;
     bool help;
@@ -61,12 +51,10 @@ static int parse_options(struct options *o, int argc, char **argv, bool *ret_don
     if (flags_parse(flags, ARRAY_SIZE(flags), argc, argv, &first, &help, err) < 0)
         return -1;
     *ret_done = help;
-    if (help && wants_version(argc, argv))
-        (void)printf("coffer-controller %s\n", COFFER_VERSION);
-    else if (help)
-        flags_help(flags, ARRAY_SIZE(flags), USAGE, stdout);
-    if (help)
+    if (help) {
+        flags_answer(flags, ARRAY_SIZE(flags), argc, argv, "coffer-controller", USAGE);
         return 0;
+    }
     if (first < argc)
         return error_set(err, ERR_INVALID, "unexpected argument '%s'", argv[first]);
     if (o->endpoint[0] == '\0')

@@ -195,20 +195,29 @@ def recover(coffer, job):
             pass
 
 
-def sweep(tap, coffer, job, killer):
-    """All points of one job under one killer; returns how many were swept."""
+def enumerate_points(coffer, job, killer):
     job.before()
     points = killer.record(job.call)
     job.check()
     job.after()
     demand_clean(coffer)
-    chosen = sampled(points)
-    what = getattr(killer, 'program', 'coffer-crypt ' + getattr(killer, 'verb', ''))
-    print(f'# {what} in {job.name}: {len(points)} points, {len(chosen)} swept', flush=True)
-    tap.check(points, f'{what} in {job.name}: points were recorded')
+    if not points:
+        raise RuntimeError('the recorded run shows no point')
+    return points
+
+
+def sweep(tap, coffer, job, killer):
+    """All points of one job under one killer; returns how many were swept, of how many."""
+    found = []
+    what = f'{getattr(killer, "program", "coffer-crypt " + getattr(killer, "verb", ""))} in {job.name}'
+    if not tap.run(f'{what}: points are recorded', lambda: found.extend(enumerate_points(coffer, job, killer))):
+        recover(coffer, job)
+        return 0, 0
+    chosen = sampled(found)
+    print(f'# {what}: {len(found)} points, {len(chosen)} swept', flush=True)
     for point in chosen:
-        if not tap.run(f'{what} in {job.name}, killed at {point[0]} {point[1]}', one_point, coffer, job, killer, point):
+        if not tap.run(f'{what}, killed at {point[0]} {point[1]}', one_point, coffer, job, killer, point):
             recover(coffer, job)
-    if points:
-        tap.run(f'{what} in {job.name}: passes unkilled after the last point', passes_unkilled, coffer, job, killer, points)
-    return len(chosen), len(points)
+    if not tap.run(f'{what}: passes unkilled after the last point', passes_unkilled, coffer, job, killer, found):
+        recover(coffer, job)
+    return len(chosen), len(found)

@@ -98,8 +98,7 @@ class Machine:
         s = os.statvfs(self.c.target(self.data))
         if s.f_blocks * s.f_frsize < self.size * 3 // 4 or self.c.record(self.data)['size'] != self.size:
             raise RuntimeError(f'the file system has {s.f_blocks * s.f_frsize} bytes of {self.size}')
-        with open('/sys/block/' + os.path.basename(os.path.realpath('/dev/block/' + self.device())) + '/size',
-                  encoding='ascii') as f:
+        with open(f'/sys/dev/block/{self.device()}/size', encoding='ascii') as f:
             if int(f.read()) * 512 != self.size:
                 raise RuntimeError('the mapping has not the new size')
         self.check_target()
