@@ -110,19 +110,14 @@ static int run_helper(const struct call *c, const char *request, struct proc_res
                                    { c->out_fd, FD_OUT } };
     struct proc_fd fds[ARRAY_SIZE(all)];
     size_t n = 0;
-    char fault[4096 + 32];
-    const char *dir = getenv("COFFER_FAULT_DIR"); /* read by test builds only */
-    const char *const env[] = { "DM_DISABLE_UDEV=1", dir != NULL ? fault : NULL, NULL };
     int r;
 
     for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
         if (all[i].from >= 0)
             fds[n++] = all[i];
     }
-    (void)snprintf(fault, sizeof(fault), "COFFER_FAULT_DIR=%s", dir != NULL ? dir : "");
     const struct proc_spec spec = {
         .argv = argv,
-        .env = env,
         .input = request,
         .input_len = strlen(request),
         .fds = fds,
