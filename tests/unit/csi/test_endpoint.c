@@ -109,7 +109,7 @@ static void a_live_socket_without_lock_stays(void **state)
     struct endpoint e = at(&t, "csi.sock");
     struct error err = ERROR_INIT;
     AUTO_CLOSE int fd = -1;
-    AUTO_CLOSE int live = listen_at(e.path);
+    AUTO_CLOSE int live UNUSED = listen_at(e.path);
     assert_int_equal(endpoint_claim(&e, &fd, &err), -1);
     assert_int_equal(err.code, ERR_PRECONDITION);
     assert_non_null(strstr(err.msg, "without its lock file"));
