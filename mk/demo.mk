@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The main job on real input, with the release programs, where real dm-crypt is.
 .PHONY: demo
 demo: ## build, then take this checkout through an encrypted volume's whole life (root)

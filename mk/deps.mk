@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Debian 12's packages: the one place that lists them. `make deps` installs what is missing (root), else prints the line.
 # Recipes that need them call `$(MAKE) deps` first and then make again, because mk/flags.mk looks at what is installed.
 DEPS_BUILD := gcc g++ make pkg-config git protobuf-compiler protobuf-c-compiler libprotobuf-c-dev libgrpc-dev libabsl-dev \
@@ -5,7 +6,7 @@ DEPS_BUILD := gcc g++ make pkg-config git protobuf-compiler protobuf-c-compiler 
   libmd-dev libcmocka-dev
 DEPS_RUN := qemu-system-x86 busybox-static kmod cryptsetup-bin dmsetup e2fsprogs socat cpio zstd xz-utils binutils \
   strace python3 util-linux mount procps ca-certificates
-DEPS_LINT := clang clang-tidy clang-format libclang-rt-14-dev universal-ctags cppcheck shellcheck
+DEPS_LINT := clang clang-format libclang-rt-14-dev universal-ctags shellcheck
 
 .PHONY: deps
 deps: $(BUILD)/deps.stamp ## install the Debian packages that are missing (root; else the line to type)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Compiler, profiles and libraries.
 #   release  optimised, the two gRPC daemons static-pie      test   the same with fault points compiled in
 #   asan     AddressSanitizer + UBSan, everything dynamic    leaky  test + places that leak a key on purpose

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # protobuf-c code, made in the build folder, never committed.
 PROTOS := $(wildcard csi/proto/*.proto csi/proto/google/protobuf/*.proto)
 GEN_C := $(patsubst csi/proto/%.proto,$(GEN)/%.pb-c.c,$(PROTOS))

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Unit tests: tests/unit/F/test_X.c is one cmocka program linked with folder F's archive and what F may use.
 UNIT_SRC := $(wildcard tests/unit/*/test_*.c)
 UNIT := $(patsubst %.c,$(B)/%,$(UNIT_SRC))

@@ -1,0 +1,52 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""lint-text.py: what every tracked text file keeps to: a licence line, no trailing blanks, no traces of one machine."""
+import os
+import re
+
+import lintlib
+
+SOURCES = ('*.c', '*.h', '*.py', '*.sh', '*.proto', '*.mk', 'Makefile', '.ci/run', 'e2e/run', 'e2e/vm/*', 'tools/*')
+WIDTH = {'.c': 100, '.h': 100, '.py': 120}
+TRACES = (
+    (re.compile(r'(?<![\w.$}*-])/(home|work|Users|root)/[\w.-]+'), 'an absolute path of one machine'),
+    (re.compile(r'\b(?:registry|mirror|proxy|artifactory|nexus)[-.\w]*\.(?!k8s\.io)[a-z]{2,}\b(?!\()'), 'a registry host'),
+    (re.compile(r'\b(?!127\.|10\.0\.2\.|0\.0\.0\.0|192\.0\.2\.|198\.51\.100\.|203\.0\.113\.)'
+                r'(?:\d{1,3}\.){3}\d{1,3}:\d+'), 'a network address'),
+)
+OPEN_ENDS = re.compile(r'\b(TODO|FIXME|XXX|HACK)\b')
+
+
+def check_lines(path, text):
+    limit = WIDTH.get(os.path.splitext(path)[1], 0)
+    for number, line in enumerate(text.split('\n'), 1):
+        at = f'{path}:{number}'
+        if line != line.rstrip() and not path.endswith('.md'):
+            yield f'{at} ends in blanks.'
+        if limit and len(line) > limit:
+            yield f'{at} has {len(line)} columns; the limit is {limit}.'
+        if path.endswith(('.c', '.h', '.py', '.proto')) and '\t' in line:
+            yield f'{at} contains a tab.'
+        if (match := OPEN_ENDS.search(line)) and 'OPEN_ENDS' not in line:
+            yield f'{at} leaves something open: {match.group()}.'
+        for pattern, what in TRACES if not path.startswith('tests/') else ():
+            if match := pattern.search(line):
+                yield f'{at} names {what}: {match.group()}.'
+
+
+def main():
+    findings, sources = [], set(lintlib.tracked(*SOURCES))
+    for path in lintlib.tracked():
+        if path.startswith('tests/fuzz/corpus/') or path == 'LICENSE':
+            continue
+        text = lintlib.read(path)
+        findings += check_lines(path, text)
+        if text and not text.endswith('\n'):
+            findings.append(f'{path} does not end in a newline.')
+        start = text.split('\n', 3)[:3]
+        if path in sources and not any('SPDX-License-Identifier: Apache-2.0' in line for line in start):
+            findings.append(f'{path} has no SPDX line at its top.')
+    lintlib.finish(findings)
+
+
+main()
