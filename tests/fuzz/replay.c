@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * replay.c: gives a fuzz target every file of the folders named on the command line, each in an allocation of its own
- * size, so that AddressSanitizer sees a read past the end. One TAP line; the file is named before it is used, so a
- * crash's output ends with the culprit. `make check` runs it; `make fuzz` has libFuzzer in its place.
+ * replay.c: gives a fuzz target every file of the folders named on the command line, each in an
+ * allocation of its own size, so that AddressSanitizer sees a read past the end. One TAP line; the
+ * file is named before it is used, so a crash's output ends with the culprit. `make check` runs it;
+ * `make fuzz` has libFuzzer in its place.
  */
 #include "common/base.h"
 
