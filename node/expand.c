@@ -157,6 +157,7 @@ int node_expand_volume(void *ctx, struct csi_call *call, const struct csi_expand
     if (find_volume(&x, err) < 0 || decide_size(&x, err) < 0 || grow_image(&x, err) < 0 ||
         grow_device(&x, err) < 0 || grow_mapping(&x, err) < 0 || grow_file_system(&x, err) < 0)
         return -1;
+    node_count(op.node, NODE_EXPANDED);
     ret->capacity_bytes = x.size;
     return 0;
 }

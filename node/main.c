@@ -137,7 +137,7 @@ static int serve(struct node *node, const struct options *o, struct error *err)
         return -1;
     log_info("coffer-node serves", KV("version", COFFER_VERSION), KV("endpoint", o->endpoint),
              KV("node_id", node->node_id), KV("expand", o->expand));
-    return csi_server_run(servers, ARRAY_SIZE(servers), NULL, NULL);
+    return csi_server_run(servers, ARRAY_SIZE(servers), node_log_counters, node);
 }
 
 int main(int argc, char **argv)

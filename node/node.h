@@ -13,7 +13,27 @@
 #include "csi/api.h"
 #include "volume/config.h"
 
+#include <stdatomic.h>
+
+/* Since the start; SIGUSR1 logs them. One row each in counters.c. */
+enum node_counter {
+    NODE_FORMATTED,        /* volumes formatted */
+    NODE_OPENED,           /* mappings opened with a key */
+    NODE_KEPT,             /* right mappings found, no key asked for */
+    NODE_REAPED,           /* left-over mappings removed by stage */
+    NODE_ROLLED_BACK,      /* stages undone */
+    NODE_ROLL_BACK_FAILED, /* of these, not completely: answered ABORTED */
+    NODE_PUBLISHED,
+    NODE_UNPUBLISHED,
+    NODE_UNSTAGED,
+    NODE_BUSY,             /* teardowns refused because somebody uses the volume */
+    NODE_EXPANDED,
+    NODE_BREAK_GLASS,      /* passphrases given out */
+    NODE_COUNTERS,
+};
+
 struct node {
+    atomic_ulong counters[NODE_COUNTERS];
     const struct config *config;
     struct pool_set *pools;
     struct keylock *locks;
@@ -25,6 +45,10 @@ struct node {
     char topology_key[128];  /* topology.<driver name>/node */
     bool expand_on_node;     /* --expand=node: NodeExpand grows the image too */
 };
+
+/* counters.c */
+void node_count(struct node *node, enum node_counter counter);
+void node_log_counters(void *node);
 
 /* service.c: ctx of all of them is a struct node *. */
 extern const struct csi_identity_ops node_identity_ops;

@@ -154,6 +154,8 @@ int node_publish_volume(void *ctx, struct csi_call *call, const struct csi_publi
         return -1;
     p.read_only = req->readonly || p.use.read_only;
     int r = publish_run(&p, err);
+    if (r == 0)
+        node_count(op.node, NODE_PUBLISHED);
     mount_table_release(&p.table);
     return r;
 }

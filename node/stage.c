@@ -103,10 +103,12 @@ static int roll_back(const struct stage_step *steps, size_t failed, const bool *
 {
     struct error undo_err = ERROR_INIT;
 
+    node_count(s->op->node, NODE_ROLLED_BACK);
     for (size_t i = failed; i-- > 0;) {
         const struct stage_step *step = &steps[i];
         if (!changed[i] || step->undo == NULL || step->undo(s, &undo_err) == 0)
             continue;
+        node_count(s->op->node, NODE_ROLL_BACK_FAILED);
         log_warn("roll-back failed", KV("volume_id", s->op->id_text), KV("step", step->name),
                  KV("error", undo_err.msg));
         return error_recode(err, ERR_ABORTED);

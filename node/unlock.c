@@ -79,13 +79,16 @@ static int look_at_existing(struct stage *s, bool *ret_open, struct error *err)
     if (m == NULL)
         return 0;
     /* before `ready` nothing was ever mounted from it; a zombie can't serve anybody */
-    if (m->state == MAPPING_ZOMBIE || op->record.state != RECORD_READY)
+    if (m->state == MAPPING_ZOMBIE || op->record.state != RECORD_READY) {
+        node_count(op->node, NODE_REAPED);
         return close_mapping(s, err);
+    }
     if (m->read_only != target.read_only)
         return error_set(err, ERR_EXISTS, "volume '%s' is already staged %s", op->id_text,
                          m->read_only ? "read-only" : "read-write");
     if (crypt_check(&op->node->crypt, &target, unlock_crypt_deadline(), &op->mapping, err) < 0)
         return -1;
+    node_count(op->node, NODE_KEPT);
     *ret_open = true;
     return 0;
 }
@@ -170,9 +173,11 @@ int unlock_apply(struct stage *s, bool *changed, struct error *err)
     if (look_at_existing(s, &open, err) < 0)
         return -1;
     if (!open) {
-        int r = s->op->record.state == RECORD_READY ? open_mapping(s, err) : format(s, err);
+        bool formatted = s->op->record.state != RECORD_READY;
+        int r = formatted ? format(s, err) : open_mapping(s, err);
         if (r < 0)
             return clean_up(s, err);
+        node_count(s->op->node, formatted ? NODE_FORMATTED : NODE_OPENED);
         *changed = true;
     }
     if (open_node(s, err) == 0)

@@ -71,7 +71,9 @@ int node_unlock_key(void *ctx, struct csi_call *call, const struct csi_unlock_ke
     log_info("audit", KV("action", "unlock-key"), KV("volume_id", req->volume_id),
              KV("tenant", op.record.tenant), KV("reason", req->reason), KV("pid", req->output_pid),
              KV("result", error_code_name(own.code)));
-    if (r < 0 && err != NULL)
+    if (r == 0)
+        node_count(ctx, NODE_BREAK_GLASS);
+    else if (err != NULL)
         *err = own;
     return r;
 }

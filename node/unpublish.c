@@ -20,13 +20,14 @@
 
 #define MOUNTS_AT_ONE_PATH 16 /* more than that at one path isn't ours to undo */
 
-static int unmount_named(const char *target, dev_t dev, struct error *err)
+static int unmount_named(struct node_op *op, const char *target, dev_t dev, struct error *err)
 {
     char who[320];
 
     if (mount_remove(target, err) == 0)
         return 0;
     if (err->code == ERR_ABORTED) {
+        node_count(op->node, NODE_BUSY);
         holders_describe(dev, who, sizeof(who));
         return error_set(err, ERR_ABORTED, "'%s' is busy: %s", target, who);
     }
@@ -47,7 +48,7 @@ static int unmount_one(struct node_op *op, const char *target, dev_t dev, struct
         return error_set(err, ERR_PRECONDITION, "what is mounted at '%s' isn't volume '%s'", target,
                          op->id_text);
     default:
-        return unmount_named(target, dev, err) < 0 ? -1 : 1;
+        return unmount_named(op, target, dev, err) < 0 ? -1 : 1;
     }
 }
 
@@ -99,5 +100,6 @@ int node_unpublish_volume(void *ctx, struct csi_call *call, const struct csi_unp
     if (remove_target(req->target_path, err) < 0)
         return -1;
     FAULT_POINT("unpublish:remove:after");
+    node_count(op.node, NODE_UNPUBLISHED);
     return 0;
 }

@@ -31,6 +31,7 @@ static int name_holder(struct node_op *op, dev_t dev, struct error *err)
 
     if (err->code != ERR_ABORTED)
         return -1;
+    node_count(op->node, NODE_BUSY);
     holders_describe(dev, who, sizeof(who));
     return error_set(err, ERR_ABORTED, "volume '%s' is busy: %s", op->id_text, who);
 }
@@ -62,6 +63,7 @@ static int close_mapping(struct node_op *op, const struct live_mapping *live, st
         return name_holder(op, live->dev, err);
     FAULT_POINT("unstage:close:after");
     mapper_node_unlink(op->node->device_dir, op->dm_name);
+    node_count(op->node, NODE_UNSTAGED);
     return 0;
 }
 

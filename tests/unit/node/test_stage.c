@@ -53,7 +53,8 @@ static const struct stage_step steps[] = {
 
 static void expect_run(int result, const char *want)
 {
-    struct node_op op = NODE_OP_INIT;
+    struct node node = { .config = NULL };
+    struct node_op op = { .node = &node, .volume = VOLUME_INIT, .device = BLOCK_DEVICE_INIT };
     struct stage s = { .op = &op };
     struct error err = ERROR_INIT;
 
@@ -96,7 +97,8 @@ static void test_only_what_changed_is_undone(void **state UNUSED)
 
 static void test_error_names_the_step(void **state UNUSED)
 {
-    struct node_op op = NODE_OP_INIT;
+    struct node node = { .config = NULL };
+    struct node_op op = { .node = &node, .volume = VOLUME_INIT, .device = BLOCK_DEVICE_INIT };
     struct stage s = { .op = &op };
 
     failing_apply = "c";
@@ -107,7 +109,8 @@ static void test_error_names_the_step(void **state UNUSED)
 /* Something may be left: the answer must be one that is repeated. Below it nothing is taken away. */
 static void test_failed_undo(void **state UNUSED)
 {
-    struct node_op op = NODE_OP_INIT;
+    struct node node = { .config = NULL };
+    struct node_op op = { .node = &node, .volume = VOLUME_INIT, .device = BLOCK_DEVICE_INIT };
     struct stage s = { .op = &op };
 
     failing_apply = "last";
