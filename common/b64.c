@@ -3,8 +3,8 @@
 #include "common/b64.h"
 
 /*
- * Everything works on masks: `in_range` is all ones when lo <= c <= hi, else 0. The data pick neither a
- * branch nor an address, so neither timing nor cache says which character it was.
+ * Everything works on masks: `in_range` is all ones when lo <= c <= hi, else 0. The data pick
+ * neither a branch nor an address, so neither timing nor cache says which character it was.
  */
 static unsigned int in_range(unsigned int c, unsigned int lo, unsigned int hi)
 {
@@ -151,6 +151,7 @@ int hex_decode(void *dst, const char *src, size_t len)
     if (bad != 0)
         return -1;
     for (size_t i = 0; i < len; i++)
-        out[i] = (unsigned char)(hex_value(src[2 * i], &bad) << 4 | hex_value(src[2 * i + 1], &bad));
+        out[i] =
+            (unsigned char)(hex_value(src[2 * i], &bad) << 4 | hex_value(src[2 * i + 1], &bad));
     return 0;
 }

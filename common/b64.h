@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* b64.h: RFC 4648 §4 base64 (standard alphabet, padded), without data-dependent branches or look-ups. */
+/*
+ * b64.h: RFC 4648 §4 base64 (standard alphabet, padded) and hex, without data-dependent branches or
+ * look-ups.
+ */
 #ifndef COFFER_COMMON_B64_H
 #define COFFER_COMMON_B64_H
 
@@ -7,10 +10,13 @@
 
 #define B64_LEN(n) ((((n) + 2) / 3) * 4) /* characters, without the NUL */
 
-void b64_encode(char *dst, const void *src, size_t len); /* writes B64_LEN(len) characters and a NUL */
-/* Strict: no spaces, canonical padding and zero trailing bits. *ret_len = bytes; -1 when malformed or over `size`. */
+/* Writes B64_LEN(len) characters and a NUL. */
+void b64_encode(char *dst, const void *src, size_t len);
+/* Strict: no spaces, canonical padding and zero trailing bits. *ret_len = bytes; -1 when malformed
+ * or over `size`. */
 int b64_decode(void *dst, size_t size, const char *src, size_t src_len, size_t *ret_len) MUST_CHECK;
 void hex_encode(char *dst, const void *src, size_t len); /* 2*len lower-case digits and a NUL */
-int hex_decode(void *dst, const char *src, size_t len) MUST_CHECK; /* exactly 2*len digits, then NUL */
+/* Exactly 2*len lower-case digits, then NUL. */
+int hex_decode(void *dst, const char *src, size_t len) MUST_CHECK;
 
 #endif

@@ -30,8 +30,8 @@ static inline void cleanup_close(const int *fd)
 #define AUTO_FREE __attribute__((cleanup(cleanup_free)))
 #define AUTO_CLOSE __attribute__((cleanup(cleanup_close)))
 
-/* For a type T with `void T_free(struct T *)` that accepts NULL: DEFINE_AUTO(arena, arena_free) makes
- * cleanup_arena; then `#define AUTO_ARENA __attribute__((cleanup(cleanup_arena)))`. */
+/* For a type T with `void T_free(struct T *)` that accepts NULL: DEFINE_AUTO(arena, arena_free)
+ * makes cleanup_arena; then `#define AUTO_ARENA __attribute__((cleanup(cleanup_arena)))`. */
 #define DEFINE_AUTO(name, free_function)                  \
     static inline UNUSED void cleanup_##name(struct name **p) \
     {                                                     \

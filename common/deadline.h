@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* deadline.h: CLOCK_MONOTONIC in milliseconds. A deadline is a point in that time; UINT64_MAX is never. */
+/*
+ * deadline.h: CLOCK_MONOTONIC in milliseconds. A deadline is a point in that time;
+ * UINT64_MAX is never.
+ */
 #ifndef COFFER_COMMON_DEADLINE_H
 #define COFFER_COMMON_DEADLINE_H
 

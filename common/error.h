@@ -36,7 +36,7 @@ enum error_code {
 struct error {
     enum error_code code;
     int sys_errno; /* 0 when no system call failed */
-    char msg[512]; /* NUL-terminated UTF-8; longer texts are cut with "...", malformed bytes become '?' */
+    char msg[512]; /* always UTF-8; longer texts are cut with "...", malformed bytes become '?' */
 };
 
 #define ERROR_INIT { .code = ERR_OK, .sys_errno = 0, .msg = "" }
@@ -45,8 +45,8 @@ struct error {
 int error_set(struct error *err, enum error_code code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 /* The same for a failed system call: appends ": strerror"; the code follows from the errno
- * (ENOSPC/EDQUOT/ENOMEM/EMFILE/ENFILE -> EXHAUSTED, EACCES/EPERM -> PERMISSION, ENOENT -> NOT_FOUND,
- * EBUSY -> ABORTED, everything else -> INTERNAL). */
+ * (ENOSPC/EDQUOT/ENOMEM/EMFILE/ENFILE -> EXHAUSTED, EACCES/EPERM -> PERMISSION,
+ * ENOENT -> NOT_FOUND, EBUSY -> ABORTED, everything else -> INTERNAL). */
 int error_errno(struct error *err, int sys_errno, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 /* Puts context in front of an error that is set: "stage volume 'x': <old text>". Returns -1. */

@@ -6,7 +6,7 @@
 
 #include <inttypes.h>
 
-/* Where a value came from, for the sentence about it: "flag '--x'" or "environment variable 'X'". */
+/* Where a value came from, for the sentence: "flag '--x'" or "environment variable 'X'". */
 struct origin {
     const char *kind;
     const char *dashes;
@@ -32,8 +32,8 @@ static bool in_choices(const char *choices, const char *value)
 
 static int complain(const struct origin *o, const char *value, const char *rule, struct error *err)
 {
-    return error_set(err, ERR_INVALID, "%s '%s%s' must be %s, not '%s'", o->kind, o->dashes, o->name,
-                     rule, value);
+    return error_set(err, ERR_INVALID, "%s '%s%s' must be %s, not '%s'", o->kind, o->dashes,
+                     o->name, rule, value);
 }
 
 static int set_string(const struct flag *f, const struct origin *o, const char *value,

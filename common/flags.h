@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * flags.h: a program's command line as one table: flag, environment name, type, default, help.
- * Parsing, --help and validation come from it. Order: default, environment, command line (last wins;
- * FLAG_STRINGS appends). "--name value", "--name=value"; booleans also "--name". Unknown or malformed
- * input is an error with one exact sentence (main exits 2). Secrets never come by flag: only paths.
+ * Parsing, --help and validation come from it. Order: default, environment, command line (last
+ * wins; FLAG_STRINGS appends). "--name value", "--name=value"; booleans also "--name". Unknown or
+ * malformed input is an error with one exact sentence (main exits 2). Secrets never come by
+ * flag: only paths.
  */
 #ifndef COFFER_COMMON_FLAGS_H
 #define COFFER_COMMON_FLAGS_H
@@ -32,7 +33,8 @@ struct flag {
  * --help or --version was asked for (nothing else is then guaranteed). */
 int flags_parse(const struct flag *table, size_t n, int argc, char **argv, int *ret_first,
                 bool *ret_help, struct error *err) MUST_CHECK;
-/* What a daemon does when help was asked for: the first of --help and --version is answered on stdout. */
+/* What a daemon does when help was asked for: the first of --help and --version is answered on
+ * stdout. */
 void flags_answer(const struct flag *table, size_t n, int argc, char **argv, const char *program,
                   const char *usage);
 void flags_help(const struct flag *table, size_t n, const char *usage, FILE *to);

@@ -94,7 +94,8 @@ int fs_read_fd(int fd, const char *what, size_t max, struct strbuf *sb, struct e
 /* O_NONBLOCK: a FIFO that somebody put there must not hang us. */
 static int open_regular(int dirfd, const char *name, int *ret_fd, struct error *err)
 {
-    AUTO_CLOSE int fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    AUTO_CLOSE int fd =
+        openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     struct stat st;
     struct path_text p;
 
@@ -103,7 +104,8 @@ static int open_regular(int dirfd, const char *name, int *ret_fd, struct error *
     if (fstat(fd, &st) < 0)
         return fail_at(err, errno, "stat", dirfd, name);
     if (!S_ISREG(st.st_mode))
-        return error_set(err, ERR_DATA_LOSS, "'%s' is not a regular file", path_of(dirfd, name, &p));
+        return error_set(err, ERR_DATA_LOSS, "'%s' is not a regular file",
+                         path_of(dirfd, name, &p));
     *ret_fd = TAKE_FD(fd);
     return 0;
 }

@@ -10,8 +10,8 @@
 #define KEY_SHOWN 64 /* bytes of a foreign key in a message */
 
 /*
- * jansson's lexer goes on when it can't grow its token: the text then lacks characters, and parsing "works"
- * (seen with 2.14). Its allocations are therefore watched, by thread.
+ * jansson's lexer goes on when it can't grow its token: the text then lacks characters, and parsing
+ * "works" (seen with 2.14). Its allocations are therefore watched, by thread.
  */
 static _Thread_local bool out_of_memory;
 
@@ -140,7 +140,8 @@ static json_t *lookup(struct json_reader *r, const char *key, bool optional)
     return v;
 }
 
-static bool get_string(struct json_reader *r, const char *key, char *ret, size_t size, bool optional)
+static bool get_string(struct json_reader *r, const char *key, char *ret, size_t size,
+                       bool optional)
 {
     const json_t *v = lookup(r, key, optional);
     size_t len;
@@ -271,7 +272,7 @@ int json_reader_done(struct json_reader *r, struct error *err)
     json_t *value;
 
     if (r->problem[0] == '\0')
-        json_object_foreach(r->obj, key, value)
+        json_object_foreach (r->obj, key, value)
             if (!was_seen(r, key))
                 unknown_field(r, key);
     if (r->problem[0] == '\0')

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * json.h: strict JSON on jansson: duplicate keys, trailing text, NUL and too deep nesting are refused.
- * An object reader counts what was read, so that "unknown field" is an error for free:
+ * json.h: strict JSON on jansson: duplicate keys, trailing text, NUL and too deep nesting are
+ * refused. An object reader counts what was read, so that "unknown field" is an error for free:
  *   struct json_reader r = json_reader_of(obj, "record");
  *   json_get_string(&r, "id", id, sizeof(id)); json_get_u64(&r, "size", &size);
  *   return json_reader_done(&r, err);
@@ -21,7 +21,8 @@ static inline void cleanup_json(json_t **p)
 }
 #define AUTO_JSON __attribute__((cleanup(cleanup_json)))
 
-int json_parse(const char *text, size_t len, const char *what, json_t **ret, struct error *err) MUST_CHECK;
+int json_parse(const char *text, size_t len, const char *what, json_t **ret,
+               struct error *err) MUST_CHECK;
 
 struct json_reader {
     json_t *obj;       /* borrowed */
@@ -32,18 +33,18 @@ struct json_reader {
 };
 
 struct json_reader json_reader_of(json_t *obj, const char *what);
-/* Required unless the name says _opt; the _opt forms return false and leave the output when the field is
- * absent or null. */
+/* Required unless the name says _opt; the _opt forms return false and leave the output when the
+ * field is absent or null. */
 void json_get_string(struct json_reader *r, const char *key, char *ret, size_t size);
 bool json_get_string_opt(struct json_reader *r, const char *key, char *ret, size_t size);
 void json_get_u64(struct json_reader *r, const char *key, uint64_t *ret); /* integer >= 0 */
 bool json_get_u64_opt(struct json_reader *r, const char *key, uint64_t *ret);
 void json_get_bool(struct json_reader *r, const char *key, bool *ret);
 bool json_get_bool_opt(struct json_reader *r, const char *key, bool *ret);
-json_t *json_get_object(struct json_reader *r, const char *key);      /* borrowed; NULL = problem set */
+json_t *json_get_object(struct json_reader *r, const char *key); /* borrowed; NULL = problem set */
 json_t *json_get_object_opt(struct json_reader *r, const char *key);
 json_t *json_get_array(struct json_reader *r, const char *key);
-json_t *json_get_any_opt(struct json_reader *r, const char *key);     /* marks as seen, any type */
+json_t *json_get_any_opt(struct json_reader *r, const char *key); /* marks as seen, any type */
 void json_problem(struct json_reader *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* -1 with ERR_INVALID when something was wrong or a field was not asked for. */
 int json_reader_done(struct json_reader *r, struct error *err) MUST_CHECK;

@@ -16,7 +16,8 @@ struct keylock_hold; /* one held key */
 struct keylock *keylock_new(void);
 void keylock_free(struct keylock *set);
 /* ERR_ABORTED "an operation on volume '<key>' is under way" when held. */
-int keylock_try(struct keylock *set, const char *key, struct keylock_hold **ret, struct error *err) MUST_CHECK;
+int keylock_try(struct keylock *set, const char *key, struct keylock_hold **ret,
+                struct error *err) MUST_CHECK;
 void keylock_hold_free(struct keylock_hold *hold); /* releases; NULL is fine */
 
 DEFINE_AUTO(keylock_hold, keylock_hold_free)

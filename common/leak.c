@@ -119,8 +119,10 @@ static const struct {
     const char *name;
     void (*run)(const void *data, size_t len);
 } ways[] = {
-    { "log-raw", log_raw }, { "log-hex", log_hex },  { "log-upper", log_upper }, { "log-base64", log_base64 },
-    { "argv", argument },   { "env", environment },  { "file", file },           { "core", core },
+    { "log-raw", log_raw },     { "log-hex", log_hex },
+    { "log-upper", log_upper }, { "log-base64", log_base64 },
+    { "argv", argument },       { "env", environment },
+    { "file", file },           { "core", core },
     { "memory", memory },
 };
 

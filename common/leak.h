@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * leak.h: places that give a key away on purpose, so that the story `leaks` proves that its scanner would
- * see it. Only in PROFILE=leaky; in every other build LEAK is nothing and the code is not there (make lint
- * checks).
+ * leak.h: places that give a key away on purpose, so that the story `leaks` proves that its scanner
+ * would see it. Only in PROFILE=leaky; in every other build LEAK is nothing and the code is not
+ * there (make lint checks).
  *
- * The leaky build reads the file `leak` in COFFER_FAULT_DIR at each place: "<place> <way>". Ways: log-raw,
- * log-hex, log-upper, log-base64, argv, env, file, core, memory (leak.c). Nothing armed, nothing leaked.
+ * The leaky build reads the file `leak` in COFFER_FAULT_DIR at each place: "<place> <way>". Ways:
+ * log-raw, log-hex, log-upper, log-base64, argv, env, file, core, memory (leak.c). Nothing armed,
+ * nothing leaked.
  */
 #ifndef COFFER_COMMON_LEAK_H
 #define COFFER_COMMON_LEAK_H

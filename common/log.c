@@ -91,7 +91,8 @@ static PRINTF_LIKE(2, 3) void putf(struct line *l, const char *fmt, ...)
         put(l, text, (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1);
 }
 
-/* One character, as JSON writes it. Controls (C1 too: terminals obey them) never reach the reader raw. */
+/* One character, as JSON writes it. Controls (C1 too: terminals obey them) never reach the reader
+ * raw. */
 static void put_char(struct line *l, const char *p, size_t n)
 {
     unsigned char c = (unsigned char)p[0];
@@ -187,8 +188,9 @@ static void put_head(struct line *l, bool json, enum log_level level, const char
              tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
              ts.tv_nsec / 1000, levels[level].name, (int)getpid(), base, n);
     else
-        putf(l, "%c%02d%02d %02d:%02d:%02d.%06ld %d %.40s:%d] ", levels[level].letter, tm.tm_mon + 1,
-             tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, ts.tv_nsec / 1000, (int)getpid(), base, n);
+        putf(l, "%c%02d%02d %02d:%02d:%02d.%06ld %d %.40s:%d] ", levels[level].letter,
+             tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, ts.tv_nsec / 1000,
+             (int)getpid(), base, n);
     put_quoted(l, msg);
 }
 

@@ -158,6 +158,7 @@ int uuid_random(char ret[37])
     raw[6] = (unsigned char)((raw[6] & 0x0f) | 0x40); /* version 4 */
     raw[8] = (unsigned char)((raw[8] & 0x3f) | 0x80); /* RFC 9562 variant */
     hex_encode(hex, raw, sizeof(raw));
-    (void)snprintf(ret, 37, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16, hex + 20);
+    (void)snprintf(ret, 37, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16,
+                   hex + 20);
     return 0;
 }

@@ -4,8 +4,8 @@
  * argv[0] is an absolute path. The child gets exactly: stdin (from `input`, or /dev/null), stdout
  * (captured up to max_output, or /dev/null), stderr (each line handed to on_line, or inherited when
  * NULL), and `fds`, each dup'ed to its number. Everything else is close-on-exec. The environment is
- * exactly `env` (NULL: PATH and DM_DISABLE_UDEV=1). Signals are reset to default, the mask is empty.
- * Thread-safe: any number of threads may run children.
+ * exactly `env` (NULL: PATH and DM_DISABLE_UDEV=1). Signals are reset to default, the mask is
+ * empty. Thread-safe: any number of threads may run children.
  */
 #ifndef COFFER_COMMON_PROC_H
 #define COFFER_COMMON_PROC_H
@@ -37,8 +37,10 @@ struct proc_result {
     char last_line[256];      /* of stderr: what the child said last */
 };
 
-/* 0 when the child ran and was reaped, whatever its exit code. A child that survives SIGKILL (D state)
- * for 5 s: ERR_DEADLINE naming its pid; it is left behind, with the descriptors it inherited. */
+/* 0 when the child ran and was reaped, whatever its exit code. Over its limit: killed and
+ * ERR_DEADLINE. More than max_output: `output` has the first bytes and fails strbuf_check.
+ * A child that survives SIGKILL (D state) for 5 s: ERR_DEADLINE naming its pid; it is left behind,
+ * with the descriptors it inherited. */
 int proc_run(const struct proc_spec *spec, struct proc_result *ret, struct error *err) MUST_CHECK;
 void proc_result_release(struct proc_result *r);
 

@@ -15,8 +15,8 @@
 
 /* This description lives on the heap: in the pages it would be wiped in a forked child. */
 struct secret {
-    unsigned char *map; /* the pages, then one that can't be touched */
-    size_t pages_size;  /* without the guard */
+    unsigned char *map;  /* the pages, then one that can't be touched */
+    size_t pages_size;   /* without the guard */
     unsigned char *room; /* ends where the guard begins: one byte too far is a SIGSEGV */
     size_t capacity;
     size_t len;
@@ -42,8 +42,8 @@ static int protect_pages(unsigned char *map, size_t size, size_t page, struct er
 static int map_pages(size_t size, unsigned char **ret, struct error *err)
 {
     size_t page = page_size();
-    unsigned char *map = mmap(NULL, size + page, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    unsigned char *map =
+        mmap(NULL, size + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (map == MAP_FAILED)
         return error_errno(err, errno, "map %zu bytes for a secret", size + page);
@@ -113,7 +113,8 @@ void secret_set_len(struct secret *s, size_t len)
 
 bool secret_equal(const struct secret *a, const struct secret *b)
 {
-    volatile unsigned char diff = 0; /* volatile: the compiler must not stop at the first difference */
+    /* volatile: the compiler must not stop at the first difference */
+    volatile unsigned char diff = 0;
 
     if (a->len != b->len)
         return false;

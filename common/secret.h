@@ -23,7 +23,8 @@ const unsigned char *secret_data(const struct secret *s);
 size_t secret_len(const struct secret *s);
 size_t secret_capacity(const struct secret *s);
 void secret_set_len(struct secret *s, size_t len); /* len <= capacity, else abort: our bug */
-bool secret_equal(const struct secret *a, const struct secret *b); /* constant time for equal lengths */
+/* Constant time for equal lengths. */
+bool secret_equal(const struct secret *a, const struct secret *b);
 int secret_random(struct secret *s, size_t len, struct error *err) MUST_CHECK; /* getrandom(2) */
 /* Fills dst with the 2*len lower-case hex digits of src, no NUL. */
 int secret_hex(struct secret *dst, const struct secret *src, struct error *err) MUST_CHECK;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * strbuf.h: a growing text with a maximum it is born with. Always NUL-terminated once anything was
- * added. A write that would pass the maximum (or fails to allocate) sets `failed` and changes nothing;
- * later writes are then ignored, so a caller checks once, at the end. Not for secrets: see secret.h.
- * Not thread-safe.
+ * added. A write that would pass the maximum (or fails to allocate) sets `failed` and changes
+ * nothing; later writes are then ignored, so a caller checks once, at the end. Not for secrets: see
+ * secret.h. Not thread-safe.
  */
 #ifndef COFFER_COMMON_STRBUF_H
 #define COFFER_COMMON_STRBUF_H
@@ -30,7 +30,8 @@ void strbuf_vaddf(struct strbuf *sb, const char *fmt, va_list args) PRINTF_LIKE(
 void strbuf_clear(struct strbuf *sb);    /* keeps the memory, forgets text and `failed` */
 void strbuf_release(struct strbuf *sb);
 const char *strbuf_text(const struct strbuf *sb); /* "" while empty; borrowed */
-char *strbuf_detach(struct strbuf *sb);  /* the caller frees; never NULL unless failed or out of memory */
+/* The caller frees; never NULL unless failed or out of memory. */
+char *strbuf_detach(struct strbuf *sb);
 /* 0, or -1 with ERR_EXHAUSTED and "<what> is longer than N bytes" when a write was refused. */
 int strbuf_check(const struct strbuf *sb, const char *what, struct error *err) MUST_CHECK;
 

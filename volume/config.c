@@ -57,7 +57,8 @@ static void check_uri(struct json_reader *r, const char *uri)
     const char *path;
 
     if (kind == NULL) {
-        json_problem(r, "uri '%.80s' has no known prefix (file://, hcvault://, hcvault+kv://)", uri);
+        json_problem(r, "uri '%.80s' has no known prefix (file://, hcvault://, hcvault+kv://)",
+                     uri);
         return;
     }
     if (kind->refusal != NULL) {
@@ -74,8 +75,8 @@ static int decode_kms(const char *name, json_t *obj, struct kms_config *ret, str
     struct json_reader r = json_reader_of(obj, "kms");
 
     if (!kms_name_valid(name) || str_copy(ret->name, sizeof(ret->name), name) < 0)
-        return error_set(err, ERR_INVALID, "the name of kms '%s' must be 1 to 63 of a-z, 0-9 and '-'",
-                         name);
+        return error_set(err, ERR_INVALID,
+                         "the name of kms '%s' must be 1 to 63 of a-z, 0-9 and '-'", name);
     json_get_string(&r, "uri", ret->uri, sizeof(ret->uri));
     check_uri(&r, ret->uri);
     if (json_reader_done(&r, err) < 0)
@@ -93,7 +94,7 @@ static int decode_all_kms(json_t *obj, struct config *c, struct error *err)
     c->kms = calloc(json_object_size(obj) + 1, sizeof(*c->kms));
     if (c->kms == NULL)
         return error_set(err, ERR_EXHAUSTED, "out of memory");
-    json_object_foreach(obj, name, value) {
+    json_object_foreach (obj, name, value) {
         if (decode_kms(name, value, &c->kms[c->n_kms], err) < 0)
             return -1;
         c->n_kms++;
@@ -127,7 +128,7 @@ static void read_pool_kms(struct json_reader *r, const struct config *c, struct 
     const json_t *item;
     size_t i;
 
-    json_array_foreach(list, i, item)
+    json_array_foreach (list, i, item)
         add_pool_kms(r, c, item, p);
     if (p->n_kms == 0)
         json_problem(r, "field 'kms' must name at least one key service");
@@ -157,7 +158,8 @@ static void read_pool(struct json_reader *r, const struct config *c, struct pool
 }
 
 /* Two pools in one directory would hand out the same bytes twice. */
-static void check_path_alone(struct json_reader *r, const struct config *c, const struct pool_config *p)
+static void check_path_alone(struct json_reader *r, const struct config *c,
+                             const struct pool_config *p)
 {
     for (size_t i = 0; i < c->n_pools; i++)
         if (strcmp(c->pools[i].path, p->path) == 0)
@@ -170,8 +172,9 @@ static int decode_pool(const char *name, json_t *obj, struct config *c, struct e
     struct json_reader r = json_reader_of(obj, "pool");
 
     if (!pool_name_valid(name) || str_copy(p->name, sizeof(p->name), name) < 0)
-        return error_set(err, ERR_INVALID, "the name of pool '%s' must be 1 to %d of a-z, 0-9 and '-'",
-                         name, POOL_NAME_MAX);
+        return error_set(err, ERR_INVALID,
+                         "the name of pool '%s' must be 1 to %d of a-z, 0-9 and '-'", name,
+                         POOL_NAME_MAX);
     read_pool(&r, c, p);
     check_path_alone(&r, c, p);
     if (json_reader_done(&r, err) < 0)
@@ -190,7 +193,7 @@ static int decode_pools(json_t *obj, struct config *c, struct error *err)
     c->pools = calloc(json_object_size(obj), sizeof(*c->pools));
     if (c->pools == NULL)
         return error_set(err, ERR_EXHAUSTED, "out of memory");
-    json_object_foreach(obj, name, value)
+    json_object_foreach (obj, name, value)
         if (decode_pool(name, value, c, err) < 0)
             return -1;
     return 0;

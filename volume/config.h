@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * config.h: the one strict JSON file of pools and key services, the same in all binaries. Unknown key,
- * wrong type, unknown backend or kms prefix -> an error that names it. Owner: config_free.
+ * config.h: the one strict JSON file of pools and key services, the same in all binaries. Unknown
+ * key, wrong type, unknown backend or kms prefix -> an error that names it. Owner: config_free.
  */
 #ifndef COFFER_VOLUME_CONFIG_H
 #define COFFER_VOLUME_CONFIG_H

@@ -16,7 +16,8 @@
 #define GEOMETRY_KEYSLOTS_SIZE 4161536u  /* = data offset - 2 * metadata */
 #define GEOMETRY_SLOT_SIZE 258048u       /* one keyslot area of a 64-byte key, 4000 stripes */
 #define GEOMETRY_SLOTS 3u                /* slots we use: 0, 1, 2 */
-#define GEOMETRY_HEADER_READ (2u * GEOMETRY_METADATA_SIZE + GEOMETRY_SLOTS * GEOMETRY_SLOT_SIZE) /* 806,912 */
+/* 806,912 */
+#define GEOMETRY_HEADER_READ (2u * GEOMETRY_METADATA_SIZE + GEOMETRY_SLOTS * GEOMETRY_SLOT_SIZE)
 #define GEOMETRY_ROUND MIB(1)            /* sizes are multiples of this */
 #define GEOMETRY_SIZE_MIN MIB(16)        /* smallest volume: ext4 with a journal */
 #define GEOMETRY_SIZE_MAX (GIB(1024) * 64) /* 64 TiB */

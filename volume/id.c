@@ -137,6 +137,7 @@ int volume_uuid_from_dm(const char *dm_uuid, const char *dm_name, char ret[37])
     if (strncmp(dm_uuid, DM_UUID_PREFIX, strlen(DM_UUID_PREFIX)) != 0 || !hex_part(hex, 32, '-') ||
         strcmp(hex + 33, dm_name) != 0)
         return -1;
-    (void)snprintf(ret, 37, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16, hex + 20);
+    (void)snprintf(ret, 37, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16,
+                   hex + 20);
     return 0;
 }

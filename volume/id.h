@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * id.h: a volume's id: "<pool>.<8 hex of the pool's random id>.<32 hex>", the last part being the first
- * 128 bits of SHA-256 over the CSI name: CreateVolume is idempotent without an index. Parsing is exact:
- * an id that doesn't have this form belongs to no volume of ours. Plain value type.
+ * id.h: a volume's id: "<pool>.<8 hex of the pool's random id>.<32 hex>", the last part being the
+ * first 128 bits of SHA-256 over the CSI name: CreateVolume is idempotent without an index. Parsing
+ * is exact: an id that doesn't have this form belongs to no volume of ours. Plain value type.
  */
 #ifndef COFFER_VOLUME_ID_H
 #define COFFER_VOLUME_ID_H
@@ -27,7 +27,8 @@ bool kms_name_valid(const char *name);  /* [a-z0-9-]{1,63} */
 /* ERR_NOT_FOUND on anything that is not an id of ours. */
 int volume_id_parse(const char *text, struct volume_id *ret, struct error *err) MUST_CHECK;
 void volume_id_format(const struct volume_id *id, char ret[VOLUME_ID_MAX + 1]);
-void volume_id_from_name(const char *pool, const char *pool_tag, const char *csi_name, struct volume_id *ret);
+void volume_id_from_name(const char *pool, const char *pool_tag, const char *csi_name,
+                         struct volume_id *ret);
 void volume_id_dm_name(const struct volume_id *id, char ret[DM_NAME_LEN + 1]);
 /* "CRYPT-LUKS2-<uuid without dashes>-<dm name>" */
 void volume_dm_uuid(const char *uuid, const char *dm_name, char ret[DM_UUID_MAX + 1]);

@@ -8,7 +8,8 @@
 /* What the parameters say, before the configuration fills the gaps. NULL: not given. */
 struct given {
     const char *pool, *kms, *key_source, *discard, *integrity, *tenant;
-    const char *pvc_name, *pvc_namespace, *pv_name; /* external-provisioner --extra-create-metadata */
+    /* external-provisioner --extra-create-metadata */
+    const char *pvc_name, *pvc_namespace, *pv_name;
 };
 
 static const struct {
@@ -91,9 +92,10 @@ static int choose_discard(const struct given *g, struct volume_params *p, struct
         return error_set(err, ERR_INVALID, "parameter 'discard' must be true or false, not '%s'",
                          g->discard);
     if (p->discard && strcmp(p->pool->allocate, "full") == 0)
-        return error_set(err, ERR_INVALID,
-                         "parameter 'discard' can't be true: pool '%s' allocates its volumes in full",
-                         p->pool->name);
+        return error_set(
+            err, ERR_INVALID,
+            "parameter 'discard' can't be true: pool '%s' allocates its volumes in full",
+            p->pool->name);
     return 0;
 }
 
@@ -101,7 +103,8 @@ static int check_integrity(const struct given *g, struct error *err)
 {
     if (g->integrity == NULL || strcmp(g->integrity, "none") == 0)
         return 0;
-    return error_set(err, ERR_INVALID, "parameter 'integrity' must be none, not '%s'", g->integrity);
+    return error_set(err, ERR_INVALID, "parameter 'integrity' must be none, not '%s'",
+                     g->integrity);
 }
 
 /* In this order: the class, the claim's namespace, the configuration. */
@@ -119,9 +122,10 @@ static int choose_tenant(const struct config *c, const struct given *g, struct v
         tenant = c->default_tenant;
     }
     if (tenant == NULL)
-        return error_set(err, ERR_INVALID,
-                         "no tenant: neither parameter 'tenant' nor the claim's namespace is given, "
-                         "and the configuration has no 'default_tenant'");
+        return error_set(
+            err, ERR_INVALID,
+            "no tenant: neither parameter 'tenant' nor the claim's namespace is given, "
+            "and the configuration has no 'default_tenant'");
     if (!tenant_valid(tenant) || str_copy(p->tenant, sizeof(p->tenant), tenant) < 0)
         return error_set(err, ERR_INVALID, "%s must be 1 to 63 of a-z, 0-9 and '-', not '%s'", from,
                          tenant);

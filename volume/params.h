@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * params.h: StorageClass parameters and the volume_context that follows from them. Strict: any unknown
- * parameter is ERR_INVALID by name; the provisioner's three metadata keys are accepted.
+ * params.h: StorageClass parameters and the volume_context that follows from them. Strict: any
+ * unknown parameter is ERR_INVALID by name; the provisioner's three metadata keys are accepted.
  */
 #ifndef COFFER_VOLUME_PARAMS_H
 #define COFFER_VOLUME_PARAMS_H
@@ -29,7 +29,8 @@ int volume_params_decode(const struct config *config, const struct param *params
 #define CONTEXT_UUID "uuid"
 #define CONTEXT_KMS "kms"
 #define CONTEXT_KEY_SOURCE "keySource"
-/* Other keys in a volume_context (csi.storage.k8s.io/…) are ignored. Members point into `items`; NULL = absent. */
+/* Other keys in a volume_context (csi.storage.k8s.io/…) are ignored. Members point into `items`;
+ * NULL = absent. */
 void volume_context_decode(const struct param *items, size_t n, struct record_claim *ret);
 
 #endif

@@ -12,10 +12,10 @@
 
 static const struct state_row {
     const char *name;
-    bool known;      /* this version can work with it */
-    bool may_key;    /* a wrapped key may be there, */
-    bool needs_key;  /* must be */
-    bool may_proof;  /* digest and mac may be there, */
+    bool known;       /* this version can work with it */
+    bool may_key;     /* a wrapped key may be there, */
+    bool needs_key;   /* must be */
+    bool may_proof;   /* digest and mac may be there, */
     bool needs_proof; /* must be */
 } states[] = {
     [RECORD_MINTING] = { "minting", true, false, false, false, false },
@@ -245,7 +245,8 @@ int record_from_json(json_t *obj, struct record *ret, struct error *err)
     return 0;
 }
 
-/* A record set back from `ready` keeps its digest and mac: it must not pass for one that may be formatted. */
+/* A record set back from `ready` keeps its digest and mac: it must not pass for one that may be
+ * formatted. */
 static int check_fits_state(const struct record *r, struct error *err)
 {
     const struct state_row *s = &states[r->state];

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * record.h: the volume's own truth, one strict JSON object of at most 8 KiB kept with the volume by its
- * backend. It says what the volume is and which steps are done; it is UNTRUSTED input: compare it with
- * what the CSI request says (record_matches), and with the MAC once the storage key is known
- * (crypt/). docs/PROTOCOL-record.md has the format. Plain value type, no heap.
+ * record.h: the volume's own truth, one strict JSON object of at most 8 KiB kept with the volume by
+ * its backend. It says what the volume is and which steps are done; it is UNTRUSTED input: compare
+ * it with what the CSI request says (record_matches), and with the MAC once the storage key is
+ * known (crypt/). docs/PROTOCOL-record.md has the format. Plain value type, no heap.
  */
 #ifndef COFFER_VOLUME_RECORD_H
 #define COFFER_VOLUME_RECORD_H
@@ -25,7 +25,9 @@ enum record_state {
     RECORD_NEW,        /* key and space exist; nothing was ever written: may be formatted */
     RECORD_FORMATTING, /* a format began; may be formatted again under the lock */
     RECORD_READY,      /* holds data; never formatted again, whatever the disk looks like */
-    RECORD_CLONING, RECORD_REKEYING, RECORD_REVOKED, /* later capabilities; refused by this version */
+    RECORD_CLONING, /* this and the next two: later capabilities, refused by this version */
+    RECORD_REKEYING,
+    RECORD_REVOKED,
     RECORD_ERASED,     /* being deleted: only delete may go on */
 };
 
@@ -35,7 +37,7 @@ struct record {
     char name[RECORD_NAME_MAX + 1];   /* the CSI name, any Unicode */
     char uuid[37];
     char tenant[64];
-    uint64_t size;                    /* bytes the user asked for, rounded up; without the 4 MiB header */
+    uint64_t size;                    /* bytes asked for, rounded up; without the 4 MiB header */
     enum record_state state;
     char fs[16];                      /* "ext4", or "none" for raw block */
     char kms[KMS_NAME_MAX + 1];
@@ -55,23 +57,25 @@ const char *record_state_name(enum record_state state);
 int record_state_parse(const char *name, enum record_state *ret) MUST_CHECK;
 
 /* Strict: unknown field, wrong type, wrong crypt constants, newer version -> ERR_DATA_LOSS by name.
- * record_from_json checks each field. record_decode and record_encode, for what is stored, also check that
- * the fields fit the state: a key from `new` on, digest and mac at `ready` and not before. */
+ * record_from_json checks each field. record_decode and record_encode, for what is stored, also
+ * check that the fields fit the state: a key from `new` on, digest and mac at `ready`
+ * and not before. */
 int record_decode(const char *text, size_t len, struct record *ret, struct error *err) MUST_CHECK;
 int record_from_json(json_t *obj, struct record *ret, struct error *err) MUST_CHECK;
 json_t *record_to_json(const struct record *r); /* new reference, or NULL */
 /* ERR_INTERNAL, and nothing appended, for a record that record_decode would refuse. */
 int record_encode(const struct record *r, struct strbuf *sb, struct error *err) MUST_CHECK;
-/* The canonical bytes under the MAC: all fields but gen, key, size, state and mac; sorted keys, compact.
- * `digest` is inside. */
+/* The canonical bytes under the MAC: all fields but gen, key, size, state and mac; sorted keys,
+ * compact. `digest` is inside. */
 int record_mac_input(const struct record *r, struct strbuf *sb, struct error *err) MUST_CHECK;
 
-/* What a CSI request says the volume is (volume_id and volume_context). NULL members are not compared. */
+/* What a CSI request says the volume is (volume_id, volume_context). NULL: not compared. */
 struct record_claim {
     const char *id, *tenant, *uuid, *kms, *key_source;
 };
 /* ERR_DATA_LOSS naming the first field that differs. */
-int record_matches(const struct record *r, const struct record_claim *claim, struct error *err) MUST_CHECK;
+int record_matches(const struct record *r, const struct record_claim *claim,
+                   struct error *err) MUST_CHECK;
 
 void record_now(char ret[21]); /* for `created` */
 

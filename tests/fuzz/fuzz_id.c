@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Volume ids and dm uuids, which come from clients and from the kernel's list: the exact form or a refusal. */
+/* Volume ids and dm uuids, which come from clients and from the kernel's list: the exact form or a
+ * refusal. */
 #include "common/base.h"
 #include "common/cleanup.h"
 #include "common/parse.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Strict JSON: what is accepted is the same value when it is written and read again, and no reader crashes. */
+/* Strict JSON: what is accepted is the same value when it is written and read again, and no reader
+ * crashes. */
 #include "common/base.h"
 #include "common/cleanup.h"
 #include "common/json.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The record, which a storage administrator may write: what is accepted must encode, and to the same record. */
+/* The record, which a storage administrator may write: what is accepted must encode, and to the
+ * same record. */
 #include "common/base.h"
 #include "volume/record.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * nomem.h: makes the n-th allocation of a program fail. Including it replaces malloc, calloc and realloc of
- * the whole program, so only a test's own .c does (in an archive, the linker would take them for everybody).
+ * nomem.h: makes the n-th allocation of a program fail. Including it replaces malloc, calloc and
+ * realloc of the whole program, so only a test's own .c does (in an archive, the linker would take
+ * them for everybody).
  * Not with AddressSanitizer, which has its own: nomem_works() says so. One thread.
  */
 #ifndef COFFER_TESTS_SUPPORT_NOMEM_H

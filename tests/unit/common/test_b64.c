@@ -8,8 +8,13 @@
 static const struct {
     const char *plain, *coded;
 } vectors[] = {
-    { "", "" },           { "f", "Zg==" },         { "fo", "Zm8=" },         { "foo", "Zm9v" },
-    { "foob", "Zm9vYg==" }, { "fooba", "Zm9vYmE=" }, { "foobar", "Zm9vYmFy" },
+    { "", "" },
+    { "f", "Zg==" },
+    { "fo", "Zm8=" },
+    { "foo", "Zm9v" },
+    { "foob", "Zm9vYg==" },
+    { "fooba", "Zm9vYmE=" },
+    { "foobar", "Zm9vYmFy" },
 };
 
 static void test_vectors(void **state UNUSED)
@@ -50,7 +55,8 @@ static void test_all_bytes(void **state UNUSED)
 
 static void test_alphabet(void **state UNUSED)
 {
-    static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    static const char alphabet[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     unsigned char back[3];
     size_t got = 0;
 
@@ -73,9 +79,9 @@ static void test_alphabet(void **state UNUSED)
 
 static void test_malformed(void **state UNUSED)
 {
-    static const char *const bad[] = { "A",    "AA",   "AAA",   "=AAA", "A=AA", "A===", "====",
-                                       "AA=A", "AB==", "AAB=",  "AA==AAAA", "AA AA", "AAA\n",
-                                       "Zg==\n", "-_-_" };
+    static const char *const bad[] = { "A",        "AA",    "AAA",   "=AAA",   "A=AA",
+                                       "A===",     "====",  "AA=A",  "AB==",   "AAB=",
+                                       "AA==AAAA", "AA AA", "AAA\n", "Zg==\n", "-_-_" };
     unsigned char back[8] = "kept";
     size_t got = 99;
 
@@ -109,8 +115,9 @@ static void test_hex(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_vectors),   cmocka_unit_test(test_all_bytes), cmocka_unit_test(test_alphabet),
-        cmocka_unit_test(test_malformed), cmocka_unit_test(test_hex),
+        cmocka_unit_test(test_vectors),  cmocka_unit_test(test_all_bytes),
+        cmocka_unit_test(test_alphabet), cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_hex),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -27,9 +27,9 @@ static void test_errno(void **state UNUSED)
         int sys_errno;
         enum error_code code;
     } rows[] = {
-        { ENOSPC, ERR_EXHAUSTED }, { EDQUOT, ERR_EXHAUSTED },  { ENOMEM, ERR_EXHAUSTED },
-        { EMFILE, ERR_EXHAUSTED }, { ENFILE, ERR_EXHAUSTED },  { EACCES, ERR_PERMISSION },
-        { EPERM, ERR_PERMISSION }, { ENOENT, ERR_NOT_FOUND },  { EBUSY, ERR_ABORTED },
+        { ENOSPC, ERR_EXHAUSTED }, { EDQUOT, ERR_EXHAUSTED }, { ENOMEM, ERR_EXHAUSTED },
+        { EMFILE, ERR_EXHAUSTED }, { ENFILE, ERR_EXHAUSTED }, { EACCES, ERR_PERMISSION },
+        { EPERM, ERR_PERMISSION }, { ENOENT, ERR_NOT_FOUND }, { EBUSY, ERR_ABORTED },
         { EIO, ERR_INTERNAL },     { ENOTDIR, ERR_INTERNAL },
     };
 

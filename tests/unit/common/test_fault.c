@@ -179,7 +179,8 @@ static void test_broken(void **state UNUSED)
     (void)dup2(saved, STDERR_FILENO);
     (void)close(saved);
     (void)close(null);
-    assert_true(WIFSIGNALED(status)); /* a sweep must not pass because its trace could not be written */
+    assert_true(
+        WIFSIGNALED(status)); /* a sweep must not pass because its trace could not be written */
     assert_int_equal(WTERMSIG(status), SIGABRT);
 }
 

@@ -67,7 +67,8 @@ static void test_defaults(void **state UNUSED)
 
 static void test_forms(void **state UNUSED)
 {
-    assert_works(PARSE("--text", "a", "--format=json", "--yes", "--n", "12", "--none=", "rest", "--n", "x"));
+    assert_works(
+        PARSE("--text", "a", "--format=json", "--yes", "--n", "12", "--none=", "rest", "--n", "x"));
     assert_string_equal(got.text, "a");
     assert_string_equal(got.format, "json");
     assert_string_equal(got.none, "");
@@ -107,10 +108,12 @@ static void test_env(void **state UNUSED)
     assert_string_equal(got.list.items[1], "a");
     assert_string_equal(got.list.items[2], "b");
     (void)setenv("T_N", "", 1);
-    assert_fails(PARSE("--n=1"), ERR_INVALID, "environment variable 'T_N' must be a whole number, not ''");
+    assert_fails(PARSE("--n=1"), ERR_INVALID,
+                 "environment variable 'T_N' must be a whole number, not ''");
     (void)clean(NULL);
     (void)setenv("T_YES", "yes", 1);
-    assert_fails(PARSE(), ERR_INVALID, "environment variable 'T_YES' must be true or false, not 'yes'");
+    assert_fails(PARSE(), ERR_INVALID,
+                 "environment variable 'T_YES' must be true or false, not 'yes'");
 }
 
 static void test_malformed(void **state UNUSED)
@@ -130,7 +133,8 @@ static void test_malformed(void **state UNUSED)
                  "flag '--format' must be one of text|json, not 'xml'");
     assert_fails(PARSE("--format=text|json"), ERR_INVALID,
                  "flag '--format' must be one of text|json, not 'text|json'");
-    assert_fails(PARSE("--format="), ERR_INVALID, "flag '--format' must be one of text|json, not ''");
+    assert_fails(PARSE("--format="), ERR_INVALID,
+                 "flag '--format' must be one of text|json, not ''");
 }
 
 static void test_too_many(void **state UNUSED)

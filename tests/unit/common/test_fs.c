@@ -14,11 +14,11 @@
 #include <unistd.h>
 
 /* The sentence is this form with the directory's path in it. */
-#define assert_fails_in(t, call, code, form)                              \
-    do {                                                                  \
-        char sentence_[1024];                                             \
-        (void)snprintf(sentence_, sizeof(sentence_), form, (t)->path);    \
-        assert_fails(call, code, sentence_);                              \
+#define assert_fails_in(t, call, code, form)                           \
+    do {                                                               \
+        char sentence_[1024];                                          \
+        (void)snprintf(sentence_, sizeof(sentence_), form, (t)->path); \
+        assert_fails(call, code, sentence_);                           \
     } while (0)
 
 static void test_open_dir(void **state UNUSED)
@@ -234,7 +234,8 @@ static void test_open_path(void **state UNUSED)
                     "path '%s/dir/..' holds '..'");
     assert_fails_in(&t, fs_open_path(tmpdir_path(&t, "dir/file/x"), &fd, &err), ERR_INVALID,
                     "open '%s/dir/file/x': Not a directory");
-    assert_fails(fs_open_path("dir/file", &fd, &err), ERR_INVALID, "path 'dir/file' is not absolute");
+    assert_fails(fs_open_path("dir/file", &fd, &err), ERR_INVALID,
+                 "path 'dir/file' is not absolute");
     assert_fails(fs_open_path("", &fd, &err), ERR_INVALID, "path '' is not absolute");
     assert_fails(fs_open_path("/proc/self/fd/0/x", &fd, &err), ERR_INVALID,
                  "path '/proc/self/fd/0/x' leads over a symbolic link");
@@ -276,10 +277,10 @@ static void test_read_line(void **state UNUSED)
     tmpdir_write(&t, "two", "a\n\n", 3);
     tmpdir_write(&t, "nul", "a\0b\n", 4);
     tmpdir_write(&t, "empty", "", 0);
-    assert_fails_in(&t, fs_read_line(tmpdir_path(&t, "long"), text, sizeof(text), &err), ERR_DATA_LOSS,
-                    "'%s/long' is longer than 7 bytes");
-    assert_fails_in(&t, fs_read_line(tmpdir_path(&t, "nul"), text, sizeof(text), &err), ERR_DATA_LOSS,
-                    "'%s/nul' holds a NUL");
+    assert_fails_in(&t, fs_read_line(tmpdir_path(&t, "long"), text, sizeof(text), &err),
+                    ERR_DATA_LOSS, "'%s/long' is longer than 7 bytes");
+    assert_fails_in(&t, fs_read_line(tmpdir_path(&t, "nul"), text, sizeof(text), &err),
+                    ERR_DATA_LOSS, "'%s/nul' holds a NUL");
     assert_int_equal(fs_read_line(tmpdir_path(&t, "gone"), text, sizeof(text), NULL), -1);
     assert_string_equal(text, "old");
     assert_works(fs_read_line(tmpdir_path(&t, "nl"), text, sizeof(text), &err));
@@ -299,16 +300,11 @@ static void test_read_line(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_open_dir),
-        cmocka_unit_test(test_read),
-        cmocka_unit_test(test_read_strange),
-        cmocka_unit_test(test_write_atomic),
-        cmocka_unit_test(test_write_atomic_fails),
-        cmocka_unit_test(test_write_atomic_killed),
-        cmocka_unit_test(test_write_all),
-        cmocka_unit_test(test_mkdir_p),
-        cmocka_unit_test(test_open_path),
-        cmocka_unit_test(test_flock),
+        cmocka_unit_test(test_open_dir),           cmocka_unit_test(test_read),
+        cmocka_unit_test(test_read_strange),       cmocka_unit_test(test_write_atomic),
+        cmocka_unit_test(test_write_atomic_fails), cmocka_unit_test(test_write_atomic_killed),
+        cmocka_unit_test(test_write_all),          cmocka_unit_test(test_mkdir_p),
+        cmocka_unit_test(test_open_path),          cmocka_unit_test(test_flock),
         cmocka_unit_test(test_read_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

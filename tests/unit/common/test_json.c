@@ -73,7 +73,8 @@ static void test_depth(void **state UNUSED)
 
 static void test_reader(void **state UNUSED)
 {
-    AUTO_JSON json_t *obj = parse("{\"s\":\"text\",\"n\":5,\"b\":true,\"o\":{},\"a\":[1],\"z\":null}");
+    AUTO_JSON json_t *obj =
+        parse("{\"s\":\"text\",\"n\":5,\"b\":true,\"o\":{},\"a\":[1],\"z\":null}");
     struct json_reader r = json_reader_of(obj, "thing");
     char s[5] = "";
     uint64_t n = 0, absent = 3;
@@ -96,7 +97,8 @@ static void test_reader(void **state UNUSED)
     assert_int_equal(absent, 3);
 }
 
-static void expect_problem(const char *text, void (*read)(struct json_reader *), const char *sentence)
+static void expect_problem(const char *text, void (*read)(struct json_reader *),
+                           const char *sentence)
 {
     AUTO_JSON json_t *obj = parse(text);
     struct json_reader r = json_reader_of(obj, "thing");
@@ -221,9 +223,9 @@ static void test_no_memory(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refused),  cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_reader),   cmocka_unit_test(test_problems),
-        cmocka_unit_test(test_too_many), cmocka_unit_test(test_absent_object),
+        cmocka_unit_test(test_refused),   cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_reader),    cmocka_unit_test(test_problems),
+        cmocka_unit_test(test_too_many),  cmocka_unit_test(test_absent_object),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -91,8 +91,9 @@ static void test_types(void **state UNUSED)
 
     log_info("m", KV("i", -5), KV("u", 5u), KV("l", INT64_MIN), KV("z", (size_t)UINT64_MAX),
              KV("b", yes), KV("c", (unsigned char)7), KV("n", none), KV("a", (char *)array));
-    assert_string_equal(caught_text(), "\"m\" i=-5 u=5 l=-9223372036854775808 z=18446744073709551615 "
-                                       "b=true c=7 n=\"\" a=\"arr\"");
+    assert_string_equal(caught_text(),
+                        "\"m\" i=-5 u=5 l=-9223372036854775808 z=18446744073709551615 "
+                        "b=true c=7 n=\"\" a=\"arr\"");
     log_info("bare");
     assert_string_equal(caught_text(), "\"bare\"");
 }
@@ -186,9 +187,9 @@ static void test_json(void **state UNUSED)
     log_info("hello \"you\"", KV("v", "a\n\"\\\x01\xff"), KV("n", -3), KV("b", yes));
     AUTO_JSON json_t *obj = caught_json();
 
-    assert_int_equal(json_unpack(obj, "{s:s, s:s, s:i, s:s, s:s, s:s, s:i, s:b !}", "ts", &ts, "level",
-                                 &level, "pid", &pid, "caller", &caller, "msg", &msg, "v", &v, "n",
-                                 &n, "b", &b),
+    assert_int_equal(json_unpack(obj, "{s:s, s:s, s:i, s:s, s:s, s:s, s:i, s:b !}", "ts", &ts,
+                                 "level", &level, "pid", &pid, "caller", &caller, "msg", &msg, "v",
+                                 &v, "n", &n, "b", &b),
                      0);
     assert_string_equal(level, "info");
     assert_string_equal(msg, "hello \"you\"");
@@ -257,10 +258,10 @@ static void test_threads(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_head),      cmocka_unit_test(test_types),
-        cmocka_unit_test(test_levels),    cmocka_unit_test(test_escapes),
-        cmocka_unit_test(test_cut_value), cmocka_unit_test(test_cut_line),
-        cmocka_unit_test(test_json),      cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_head),       cmocka_unit_test(test_types),
+        cmocka_unit_test(test_levels),     cmocka_unit_test(test_escapes),
+        cmocka_unit_test(test_cut_value),  cmocka_unit_test(test_cut_line),
+        cmocka_unit_test(test_json),       cmocka_unit_test(test_threads),
         cmocka_unit_test(test_errno_kept),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -6,8 +6,17 @@
 
 static void test_u64(void **state UNUSED)
 {
-    static const char *const bad[] = { "", " 1", "1 ", "+1", "-1", "0x10", "1.0", "1e3", "a",
-                                       "18446744073709551616", "99999999999999999999" };
+    static const char *const bad[] = { "",
+                                       " 1",
+                                       "1 ",
+                                       "+1",
+                                       "-1",
+                                       "0x10",
+                                       "1.0",
+                                       "1e3",
+                                       "a",
+                                       "18446744073709551616",
+                                       "99999999999999999999" };
     uint64_t v = 7;
 
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
@@ -41,11 +50,26 @@ static void test_size(void **state UNUSED)
         const char *text;
         uint64_t value;
     } good[] = {
-        { "0", 0 }, { "10", 10 }, { "1Ki", 1024 }, { "3Mi", 3u << 20 }, { "2Gi", 2ull << 30 },
-        { "4Ti", 4ull << 40 }, { "16777215Ti", 16777215ull << 40 }, { "18446744073709551615", UINT64_MAX },
+        { "0", 0 },
+        { "10", 10 },
+        { "1Ki", 1024 },
+        { "3Mi", 3u << 20 },
+        { "2Gi", 2ull << 30 },
+        { "4Ti", 4ull << 40 },
+        { "16777215Ti", 16777215ull << 40 },
+        { "18446744073709551615", UINT64_MAX },
     };
-    static const char *const bad[] = { "", "Ki", "1k", "1K", "1 Ki", "1KiB", "1Pi", "-1Ki", "1.5Gi",
-                                       "16777216Ti", "18446744073709551615Ki" };
+    static const char *const bad[] = { "",
+                                       "Ki",
+                                       "1k",
+                                       "1K",
+                                       "1 Ki",
+                                       "1KiB",
+                                       "1Pi",
+                                       "-1Ki",
+                                       "1.5Gi",
+                                       "16777216Ti",
+                                       "18446744073709551615Ki" };
     uint64_t v = 7;
 
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
@@ -57,13 +81,18 @@ static void test_size(void **state UNUSED)
     }
 }
 
-/* The reference: decode by the bit layout, then refuse what is too long, a surrogate or out of range. */
+/* The reference: decode by the bit layout, then refuse what is too long, a surrogate or out of
+ * range. */
 static bool slow_utf8(const unsigned char *p, size_t len)
 {
     static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
 
     while (len > 0) {
-        size_t n = *p < 0x80 ? 1 : (*p >> 5) == 6 ? 2 : (*p >> 4) == 14 ? 3 : (*p >> 3) == 30 ? 4 : 0;
+        size_t n = *p < 0x80         ? 1
+                   : (*p >> 5) == 6  ? 2
+                   : (*p >> 4) == 14 ? 3
+                   : (*p >> 3) == 30 ? 4
+                                     : 0;
         uint32_t c;
 
         if (n == 0 || n > len)
@@ -84,8 +113,8 @@ static bool slow_utf8(const unsigned char *p, size_t len)
 
 static void test_utf8(void **state UNUSED)
 {
-    static const unsigned char seconds[] = { 0x00, 0x41, 0x7f, 0x80, 0x8f, 0x90, 0x9f,
-                                             0xa0, 0xbf, 0xc0, 0xf0, 0xff };
+    static const unsigned char seconds[] = { 0x00, 0x41, 0x7f, 0x80, 0x8f, 0x90,
+                                             0x9f, 0xa0, 0xbf, 0xc0, 0xf0, 0xff };
     unsigned char t[4];
 
     for (unsigned int a = 0; a < 256; a++)

@@ -41,9 +41,9 @@ static size_t count_fds(void)
 static void test_output(void **state UNUSED)
 {
     AUTO_PROC_RESULT struct proc_result r = { .exit_code = 9 };
-    const struct proc_spec spec = {
-        .argv = SHELL("printf 'out%s' \"$0\"; exit 7"), .max_output = 100, .limit_ms = 10000
-    };
+    const struct proc_spec spec = { .argv = SHELL("printf 'out%s' \"$0\"; exit 7"),
+                                    .max_output = 100,
+                                    .limit_ms = 10000 };
 
     assert_works(proc_run(&spec, &r, &err));
     assert_int_equal(r.exit_code, 7);
@@ -66,8 +66,11 @@ static void test_input(void **state UNUSED)
 {
     static char big[60 * 1024];
     AUTO_PROC_RESULT struct proc_result r = { .exit_code = 9 };
-    struct proc_spec spec = { .argv = SHELL("sleep 0.1; cat"), .input = big, .input_len = sizeof(big),
-                              .max_output = sizeof(big), .limit_ms = 10000 };
+    struct proc_spec spec = { .argv = SHELL("sleep 0.1; cat"),
+                              .input = big,
+                              .input_len = sizeof(big),
+                              .max_output = sizeof(big),
+                              .limit_ms = 10000 };
 
     for (size_t i = 0; i < sizeof(big); i++)
         big[i] = (char)('a' + i % 23);
@@ -83,8 +86,10 @@ static void test_input_not_read(void **state UNUSED)
 {
     static char big[60 * 1024];
     AUTO_PROC_RESULT struct proc_result r = { .exit_code = 9 };
-    const struct proc_spec spec = { .argv = SHELL("exec 0<&-; sleep 0.1; exit 3"), .input = big,
-                                    .input_len = sizeof(big), .limit_ms = 10000 };
+    const struct proc_spec spec = { .argv = SHELL("exec 0<&-; sleep 0.1; exit 3"),
+                                    .input = big,
+                                    .input_len = sizeof(big),
+                                    .limit_ms = 10000 };
     sigset_t pending;
 
     (void)signal(SIGPIPE, SIG_DFL); /* would end this program */
@@ -100,7 +105,8 @@ static void test_output_limit(void **state UNUSED)
 {
     AUTO_PROC_RESULT struct proc_result r = { .exit_code = 9 };
     const struct proc_spec spec = { .argv = SHELL("head -c 300000 /dev/zero | tr '\\0' x"),
-                                    .max_output = 1000, .limit_ms = 10000 };
+                                    .max_output = 1000,
+                                    .limit_ms = 10000 };
 
     assert_works(proc_run(&spec, &r, &err));
     assert_int_equal(r.exit_code, 0); /* the child was not stopped by it */
@@ -150,11 +156,13 @@ static void clutter(bool make)
     (void)(make ? dup2(STDIN_FILENO, 200) : close(200));
 }
 
-static void run_with_fds(const char *const *argv, const struct proc_fd *fds, size_t n, const char *wanted)
+static void run_with_fds(const char *const *argv, const struct proc_fd *fds, size_t n,
+                         const char *wanted)
 {
     AUTO_PROC_RESULT struct proc_result r = { .exit_code = 9 };
-    const struct proc_spec spec = { .argv = argv, .max_output = 1000, .limit_ms = 10000, .fds = fds,
-                                    .n_fds = n };
+    const struct proc_spec spec = {
+        .argv = argv, .max_output = 1000, .limit_ms = 10000, .fds = fds, .n_fds = n
+    };
 
     assert_works(proc_run(&spec, &r, &err));
     assert_string_equal(strbuf_text(&r.output), wanted);
@@ -188,8 +196,11 @@ static void test_descriptors(void **state UNUSED)
 static void test_closed_standard(void **state UNUSED)
 {
     AUTO_PROC_RESULT struct proc_result r = { .exit_code = 9 };
-    const struct proc_spec spec = { .argv = SHELL("cat; echo end"), .input = "in ", .input_len = 3,
-                                    .max_output = 100, .limit_ms = 10000 };
+    const struct proc_spec spec = { .argv = SHELL("cat; echo end"),
+                                    .input = "in ",
+                                    .input_len = 3,
+                                    .max_output = 100,
+                                    .limit_ms = 10000 };
     int saved = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 100);
     struct error why = ERROR_INIT;
     int rc;
@@ -223,7 +234,8 @@ static void test_environment(void **state UNUSED)
 static void test_signals_reset(void **state UNUSED)
 {
     AUTO_PROC_RESULT struct proc_result r = { .exit_code = 9 };
-    static const char *const argv[] = { "/bin/grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status", NULL };
+    static const char *const argv[] = { "/bin/grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status",
+                                        NULL };
     const struct proc_spec spec = { .argv = argv, .max_output = 1000, .limit_ms = 10000 };
     sigset_t all, old;
 
@@ -236,7 +248,8 @@ static void test_signals_reset(void **state UNUSED)
     (void)signal(SIGPIPE, SIG_DFL);
     (void)signal(SIGHUP, SIG_DFL);
     /* 32 and 33 are glibc's own, for threads, and each program sets them anew */
-    assert_string_equal(strbuf_text(&r.output), "SigBlk:\t0000000000000000\nSigIgn:\t0000000180000000\n");
+    assert_string_equal(strbuf_text(&r.output),
+                        "SigBlk:\t0000000000000000\nSigIgn:\t0000000180000000\n");
 }
 
 static void test_killed_by_signal(void **state UNUSED)
@@ -254,7 +267,9 @@ static void test_limit(void **state UNUSED)
     struct lines l = { .text = STRBUF_INIT(1000) };
     struct proc_result r = { .exit_code = 9 };
     const struct proc_spec spec = { .argv = SHELL("trap '' TERM; echo busy >&2; exec sleep 60"),
-                                    .limit_ms = 300, .on_line = keep_line, .ctx = &l };
+                                    .limit_ms = 300,
+                                    .on_line = keep_line,
+                                    .ctx = &l };
     uint64_t before = clock_ms();
 
     assert_fails(proc_run(&spec, &r, &err), ERR_DEADLINE,
@@ -272,7 +287,9 @@ static void test_grandchild(void **state UNUSED)
     struct lines l = { .text = STRBUF_INIT(1000) };
     AUTO_PROC_RESULT struct proc_result r = { .exit_code = 9 };
     const struct proc_spec spec = { .argv = SHELL("sleep 20 & echo $!; echo said >&2; exit 5"),
-                                    .max_output = 100, .limit_ms = 10000, .on_line = keep_line,
+                                    .max_output = 100,
+                                    .limit_ms = 10000,
+                                    .on_line = keep_line,
                                     .ctx = &l };
     uint64_t before = clock_ms(), pid = 0;
 
@@ -297,13 +314,16 @@ static void test_refused(void **state UNUSED)
     assert_fails(proc_run(&spec, &r, &err), ERR_INTERNAL,
                  "start '/no/such/program': No such file or directory");
     spec.argv = relative;
-    assert_fails(proc_run(&spec, &r, &err), ERR_INTERNAL, "a program must be named by its absolute path");
+    assert_fails(proc_run(&spec, &r, &err), ERR_INTERNAL,
+                 "a program must be named by its absolute path");
     spec.argv = SHELL("true");
     spec.n_fds = 1;
     spec.fds = &low;
-    assert_fails(proc_run(&spec, &r, &err), ERR_INTERNAL, "'/bin/sh' can't get descriptor 1 as its 2");
+    assert_fails(proc_run(&spec, &r, &err), ERR_INTERNAL,
+                 "'/bin/sh' can't get descriptor 1 as its 2");
     spec.fds = &high;
-    assert_fails(proc_run(&spec, &r, &err), ERR_INTERNAL, "'/bin/sh' can't get descriptor 1 as its 64");
+    assert_fails(proc_run(&spec, &r, &err), ERR_INTERNAL,
+                 "'/bin/sh' can't get descriptor 1 as its 64");
     spec.fds = &closed;
     assert_fails(proc_run(&spec, &r, &err), ERR_INTERNAL,
                  "duplicate descriptor 999 for a child: Bad file descriptor");
@@ -320,8 +340,9 @@ static void *run_many(void *arg)
     for (int i = 0; i < 15; i++) {
         AUTO_PROC_RESULT struct proc_result r = { .exit_code = 99 };
         (void)snprintf(script, sizeof(script), "cat; exit %d", i);
-        const struct proc_spec spec = { .argv = SHELL(script), .input = arg, .input_len = 1,
-                                        .max_output = 10, .limit_ms = 30000 };
+        const struct proc_spec spec = {
+            .argv = SHELL(script), .input = arg, .input_len = 1, .max_output = 10, .limit_ms = 30000
+        };
 
         if (proc_run(&spec, &r, NULL) < 0 || r.exit_code != i ||
             strcmp(strbuf_text(&r.output), (const char *)arg) != 0)
@@ -363,14 +384,22 @@ static void test_no_leak(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_output),        cmocka_unit_test(test_nothing),
-        cmocka_unit_test(test_input),         cmocka_unit_test(test_input_not_read),
-        cmocka_unit_test(test_output_limit),  cmocka_unit_test(test_stderr),
-        cmocka_unit_test(test_descriptors),   cmocka_unit_test(test_closed_standard),
-        cmocka_unit_test(test_environment),   cmocka_unit_test(test_signals_reset),
-        cmocka_unit_test(test_killed_by_signal), cmocka_unit_test(test_limit),
-        cmocka_unit_test(test_grandchild),    cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_threads),       cmocka_unit_test(test_no_leak),
+        cmocka_unit_test(test_output),
+        cmocka_unit_test(test_nothing),
+        cmocka_unit_test(test_input),
+        cmocka_unit_test(test_input_not_read),
+        cmocka_unit_test(test_output_limit),
+        cmocka_unit_test(test_stderr),
+        cmocka_unit_test(test_descriptors),
+        cmocka_unit_test(test_closed_standard),
+        cmocka_unit_test(test_environment),
+        cmocka_unit_test(test_signals_reset),
+        cmocka_unit_test(test_killed_by_signal),
+        cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_grandchild),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_no_leak),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

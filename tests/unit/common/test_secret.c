@@ -133,7 +133,8 @@ static void test_page_flags(void **state UNUSED)
     assert_non_null(strstr(flags, " wf")); /* wiped on fork */
 }
 
-/* How often the marker (kept inverted, so that this program doesn't find itself) is in one range. */
+/* How often the marker (kept inverted, so that this program doesn't find itself) is in one range.
+ */
 static size_t count_in(int mem, unsigned long from, unsigned long to, const unsigned char *inverted)
 {
     static unsigned char window[1 << 16];
@@ -264,10 +265,14 @@ static void test_harden(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_room),       cmocka_unit_test(test_too_far),
-        cmocka_unit_test(test_fork_wipes), cmocka_unit_test(test_page_flags),
-        cmocka_unit_test(test_free_leaves_nothing), cmocka_unit_test(test_equal),
-        cmocka_unit_test(test_random_and_hex), cmocka_unit_test(test_harden),
+        cmocka_unit_test(test_room),
+        cmocka_unit_test(test_too_far),
+        cmocka_unit_test(test_fork_wipes),
+        cmocka_unit_test(test_page_flags),
+        cmocka_unit_test(test_free_leaves_nothing),
+        cmocka_unit_test(test_equal),
+        cmocka_unit_test(test_random_and_hex),
+        cmocka_unit_test(test_harden),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -97,8 +97,9 @@ static void test_str_copy(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_grow),      cmocka_unit_test(test_limit),    cmocka_unit_test(test_detach),
-        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_str_copy),
+        cmocka_unit_test(test_grow),     cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_detach),   cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_str_copy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

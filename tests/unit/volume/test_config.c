@@ -16,7 +16,8 @@ static const char full_text[] =
     "\"kms\":[\"lab\",\"other\"],\"allocate\":\"full\"},"
     "\"fast-2\":{\"backend\":\"file\",\"path\":\"/srv/fast\",\"kms\":[\"other\"]}},"
     "\"default_tenant\":\"lab-tenant\","
-    "\"kms\":{\"lab\":{\"uri\":\"file:///etc/coffer/master.key\"},\"other\":{\"uri\":\"file:///k2\"}}}";
+    "\"kms\":{\"lab\":{\"uri\":\"file:///etc/coffer/master.key\"},\"other\":{\"uri\":\"file:///"
+    "k2\"}}}";
 
 static void test_full(void **state UNUSED)
 {
@@ -98,12 +99,15 @@ static void test_pool_refused(void **state UNUSED)
     expect(ONE("{\"backend\":\"file\",\"path\":\"p\",\"kms\":[\"lab\"]}"),
            "configuration: pool 'p': path 'p' must be absolute, without empty, '.' or '..' parts");
     expect(ONE("{\"backend\":\"file\",\"path\":\"/a/../p\",\"kms\":[\"lab\"]}"),
-           "configuration: pool 'p': path '/a/../p' must be absolute, without empty, '.' or '..' parts");
-    expect(ONE("{\"backend\":\"file\",\"path\":\"/p/\",\"kms\":[\"lab\"]}"),
-           "configuration: pool 'p': path '/p/' must be absolute, without empty, '.' or '..' parts");
+           "configuration: pool 'p': path '/a/../p' must be absolute, without empty, '.' or '..' "
+           "parts");
+    expect(
+        ONE("{\"backend\":\"file\",\"path\":\"/p/\",\"kms\":[\"lab\"]}"),
+        "configuration: pool 'p': path '/p/' must be absolute, without empty, '.' or '..' parts");
     expect(ONE("{\"backend\":\"file\",\"path\":\"/\",\"kms\":[\"lab\"]}"),
            "configuration: pool 'p': path '/' must be absolute, without empty, '.' or '..' parts");
-    expect(ONE("{\"backend\":\"file\",\"path\":\"/p\"}"), "configuration: pool 'p': field 'kms' is missing");
+    expect(ONE("{\"backend\":\"file\",\"path\":\"/p\"}"),
+           "configuration: pool 'p': field 'kms' is missing");
     expect(ONE("{\"backend\":\"file\",\"path\":\"/p\",\"kms\":[]}"),
            "configuration: pool 'p': field 'kms' must name at least one key service");
     expect(ONE("{\"backend\":\"file\",\"path\":\"/p\",\"kms\":\"lab\"}"),
@@ -131,14 +135,17 @@ static void test_kms_refused(void **state UNUSED)
     expect("{\"pools\":{\"p\":" POOL "},\"kms\":{\"lab\":{\"uri\":\"file:///k\",\"ca\":\"/c\"}}}",
            "configuration: kms 'lab': unknown field 'ca'");
     expect(URI("hcvault://vault:8200/transit/keys/k"),
-           "configuration: kms 'lab': uri 'hcvault://vault:8200/transit/keys/k': this version of Coffer has "
+           "configuration: kms 'lab': uri 'hcvault://vault:8200/transit/keys/k': this version of "
+           "Coffer has "
            "no Vault driver");
-    expect(URI("hcvault+kv://v/kv"),
-           "configuration: kms 'lab': uri 'hcvault+kv://v/kv': this version of Coffer has no Vault driver");
+    expect(URI("hcvault+kv://v/kv"), "configuration: kms 'lab': uri 'hcvault+kv://v/kv': this "
+                                     "version of Coffer has no Vault driver");
     /* whatever else belongs to a Vault entry, the sentence is about Vault */
     expect("{\"pools\":{\"p\":" POOL "},\"kms\":{\"lab\":{\"uri\":\"hcvault://v/t\",\"auth\":{}}}}",
-           "configuration: kms 'lab': uri 'hcvault://v/t': this version of Coffer has no Vault driver");
-    static const char *const unknown[] = { "vault", "", "/etc/key", "FILE:///k", "file:/k", "aws-kms://x" };
+           "configuration: kms 'lab': uri 'hcvault://v/t': this version of Coffer has no Vault "
+           "driver");
+    static const char *const unknown[] = { "vault",     "",        "/etc/key",
+                                           "FILE:///k", "file:/k", "aws-kms://x" };
 
     for (size_t i = 0; i < ARRAY_SIZE(unknown); i++) {
         char text[300], sentence[300];
@@ -150,15 +157,17 @@ static void test_kms_refused(void **state UNUSED)
                        unknown[i]);
         expect(text, sentence);
     }
-    static const char *const bad_paths[] = { "", "k", "host/k", "/", "//k", "/a/../k", "/k?x=1", "/k#f", "/a%2fb" };
+    static const char *const bad_paths[] = { "",        "k",      "host/k", "/",     "//k",
+                                             "/a/../k", "/k?x=1", "/k#f",   "/a%2fb" };
 
     for (size_t i = 0; i < ARRAY_SIZE(bad_paths); i++) {
         char text[300], sentence[300];
 
         (void)snprintf(text, sizeof(text), URI("file://%s"), bad_paths[i]);
-        (void)snprintf(sentence, sizeof(sentence),
-                       "configuration: kms 'lab': uri 'file://%s' must be file:// and an absolute path",
-                       bad_paths[i]);
+        (void)snprintf(
+            sentence, sizeof(sentence),
+            "configuration: kms 'lab': uri 'file://%s' must be file:// and an absolute path",
+            bad_paths[i]);
         expect(text, sentence);
     }
 }
@@ -176,11 +185,12 @@ static void test_load(void **state UNUSED)
 
     struct config *none = NULL;
 
-    (void)snprintf(sentence, sizeof(sentence), "open configuration '%s/gone': No such file or directory",
-                   t.path);
+    (void)snprintf(sentence, sizeof(sentence),
+                   "open configuration '%s/gone': No such file or directory", t.path);
     assert_fails(config_load(tmpdir_path(&t, "gone"), &none, &err), ERR_NOT_FOUND, sentence);
     tmpdir_write(&t, "bad", "{}", 2);
-    (void)snprintf(sentence, sizeof(sentence), "'%s/bad': configuration: field 'pools' is missing", t.path);
+    (void)snprintf(sentence, sizeof(sentence), "'%s/bad': configuration: field 'pools' is missing",
+                   t.path);
     assert_fails(config_load(tmpdir_path(&t, "bad"), &none, &err), ERR_INVALID, sentence);
     assert_null(none);
 }
@@ -207,9 +217,9 @@ static void test_no_memory(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_full),         cmocka_unit_test(test_small),
+        cmocka_unit_test(test_full),          cmocka_unit_test(test_small),
         cmocka_unit_test(test_whole_refused), cmocka_unit_test(test_pool_refused),
-        cmocka_unit_test(test_kms_refused),  cmocka_unit_test(test_load),
+        cmocka_unit_test(test_kms_refused),   cmocka_unit_test(test_load),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -46,12 +46,26 @@ static void test_parse(void **state UNUSED)
 static void test_parse_refuses(void **state UNUSED)
 {
     static const char *const bad[] = {
-        "", ".", "fast", "fast.", "fast.3f0c12ab", "fast.3f0c12ab.", ".3f0c12ab." HASH,
-        "Fast.3f0c12ab." HASH, "fast.3F0c12ab." HASH, "fast.3f0c12a." HASH, "fast.3f0c12abc." HASH,
-        "fast.3f0c12ab." HASH "0", "fast.3f0c12ab.0123456789abcdef0123456789abcde",
-        "fast.3f0c12ab.0123456789ABCDEF0123456789abcdef", "fast.3f0c12ab." HASH ".x",
-        "fast..3f0c12ab." HASH, "fa/st.3f0c12ab." HASH, "../x.3f0c12ab." HASH,
-        "aaaaaaaaaaaaaaaaaaaaaaaaa.00000000." HASH, "fast.3f0c12ab." HASH "\n",
+        "",
+        ".",
+        "fast",
+        "fast.",
+        "fast.3f0c12ab",
+        "fast.3f0c12ab.",
+        ".3f0c12ab." HASH,
+        "Fast.3f0c12ab." HASH,
+        "fast.3F0c12ab." HASH,
+        "fast.3f0c12a." HASH,
+        "fast.3f0c12abc." HASH,
+        "fast.3f0c12ab." HASH "0",
+        "fast.3f0c12ab.0123456789abcdef0123456789abcde",
+        "fast.3f0c12ab.0123456789ABCDEF0123456789abcdef",
+        "fast.3f0c12ab." HASH ".x",
+        "fast..3f0c12ab." HASH,
+        "fa/st.3f0c12ab." HASH,
+        "../x.3f0c12ab." HASH,
+        "aaaaaaaaaaaaaaaaaaaaaaaaa.00000000." HASH,
+        "fast.3f0c12ab." HASH "\n",
     };
     struct volume_id id = { .pool = "old" };
 
@@ -67,8 +81,8 @@ static void test_parse_refuses(void **state UNUSED)
                  "volume id 'nope' is not one of this driver");
     assert_fails(volume_id_parse("a\x1b[1m", &id, &err), ERR_NOT_FOUND,
                  "the volume id is not one of this driver");
-    assert_fails(volume_id_parse("fast.3f0c12ab." HASH "012345678901234567890", &id, &err), ERR_NOT_FOUND,
-                 "the volume id is not one of this driver");
+    assert_fails(volume_id_parse("fast.3f0c12ab." HASH "012345678901234567890", &id, &err),
+                 ERR_NOT_FOUND, "the volume id is not one of this driver");
 }
 
 static void test_from_name(void **state UNUSED)
@@ -98,7 +112,8 @@ static void test_dm(void **state UNUSED)
     assert_string_equal(name, "coffer-" HASH "-3f0c12ab");
     assert_int_equal(strlen(name), DM_NAME_LEN);
     volume_dm_uuid(uuid, name, dm_uuid);
-    assert_string_equal(dm_uuid, "CRYPT-LUKS2-123e4567e89b42d3a456426614174000-coffer-" HASH "-3f0c12ab");
+    assert_string_equal(dm_uuid,
+                        "CRYPT-LUKS2-123e4567e89b42d3a456426614174000-coffer-" HASH "-3f0c12ab");
     assert_int_equal(strlen(dm_uuid), DM_UUID_MAX);
     assert_int_equal(volume_uuid_from_dm(dm_uuid, name, back), 0);
     assert_string_equal(back, uuid);
@@ -107,10 +122,16 @@ static void test_dm(void **state UNUSED)
 static void test_dm_refuses(void **state UNUSED)
 {
     static const char *const bad[] = {
-        "", "CRYPT", "CRYPT-LUKS2-", "CRYPT-LUKS1-123e4567e89b42d3a456426614174000-n",
-        "CRYPT-LUKS2-123e4567e89b42d3a45642661417400-n", "CRYPT-LUKS2-123e4567e89b42d3a456426614174000",
-        "CRYPT-LUKS2-123e4567e89b42d3a456426614174000-", "CRYPT-LUKS2-123e4567e89b42d3a456426614174000-m",
-        "CRYPT-LUKS2-123e4567e89b42d3a456426614174000-nn", "CRYPT-LUKS2-123E4567e89b42d3a456426614174000-n",
+        "",
+        "CRYPT",
+        "CRYPT-LUKS2-",
+        "CRYPT-LUKS1-123e4567e89b42d3a456426614174000-n",
+        "CRYPT-LUKS2-123e4567e89b42d3a45642661417400-n",
+        "CRYPT-LUKS2-123e4567e89b42d3a456426614174000",
+        "CRYPT-LUKS2-123e4567e89b42d3a456426614174000-",
+        "CRYPT-LUKS2-123e4567e89b42d3a456426614174000-m",
+        "CRYPT-LUKS2-123e4567e89b42d3a456426614174000-nn",
+        "CRYPT-LUKS2-123E4567e89b42d3a456426614174000-n",
         "TEMP-CRYPT-LUKS2-123e4567e89b42d3a456426614174000-n",
     };
     char back[37] = "old";
@@ -123,8 +144,12 @@ static void test_dm_refuses(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),     cmocka_unit_test(test_parse), cmocka_unit_test(test_parse_refuses),
-        cmocka_unit_test(test_from_name), cmocka_unit_test(test_dm),    cmocka_unit_test(test_dm_refuses),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_parse),
+        cmocka_unit_test(test_parse_refuses),
+        cmocka_unit_test(test_from_name),
+        cmocka_unit_test(test_dm),
+        cmocka_unit_test(test_dm_refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

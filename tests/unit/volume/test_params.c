@@ -7,20 +7,29 @@
 #define PVC_NAMESPACE "csi.storage.k8s.io/pvc/namespace"
 
 static struct pool_config pools[] = {
-    { .name = "fast", .backend = "file", .path = "/f", .kms = { "lab", "second" }, .n_kms = 2,
+    { .name = "fast",
+      .backend = "file",
+      .path = "/f",
+      .kms = { "lab", "second" },
+      .n_kms = 2,
       .allocate = "full" },
-    { .name = "default", .backend = "file", .path = "/d", .kms = { "second" }, .n_kms = 1,
+    { .name = "default",
+      .backend = "file",
+      .path = "/d",
+      .kms = { "second" },
+      .n_kms = 1,
       .allocate = "full" },
 };
 static struct kms_config kms[] = { { .name = "lab", .uri = "file:///a" },
                                    { .name = "second", .uri = "file:///b" },
                                    { .name = "third", .uri = "file:///c" } };
-static const struct config two = { .pools = pools, .n_pools = 2, .kms = kms, .n_kms = 3,
-                                   .default_tenant = "lab-tenant" };
+static const struct config two = {
+    .pools = pools, .n_pools = 2, .kms = kms, .n_kms = 3, .default_tenant = "lab-tenant"
+};
 static const struct config one = { .pools = pools, .n_pools = 1, .kms = kms, .n_kms = 3 };
 
-#define DECODE(c, ...)                                                        \
-    volume_params_decode((c), (const struct param[]){ __VA_ARGS__ },          \
+#define DECODE(c, ...)                                               \
+    volume_params_decode((c), (const struct param[]){ __VA_ARGS__ }, \
                          ARRAY_SIZE(((const struct param[]){ __VA_ARGS__ })), &p, &err)
 
 static void test_gaps(void **state UNUSED)
@@ -94,9 +103,10 @@ static void test_tenant_refused(void **state UNUSED)
                  "parameter 'tenant' must be 1 to 63 of a-z, 0-9 and '-', not ''");
     assert_fails(DECODE(&two, { PVC_NAMESPACE, "a.b" }), ERR_INVALID,
                  "parameter '" PVC_NAMESPACE "' must be 1 to 63 of a-z, 0-9 and '-', not 'a.b'");
-    assert_fails(volume_params_decode(&one, NULL, 0, &p, &err), ERR_INVALID,
-                 "no tenant: neither parameter 'tenant' nor the claim's namespace is given, and the "
-                 "configuration has no 'default_tenant'");
+    assert_fails(
+        volume_params_decode(&one, NULL, 0, &p, &err), ERR_INVALID,
+        "no tenant: neither parameter 'tenant' nor the claim's namespace is given, and the "
+        "configuration has no 'default_tenant'");
 }
 
 static void test_no_default_pool(void **state UNUSED)
@@ -139,9 +149,12 @@ static void test_context(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gaps),           cmocka_unit_test(test_given),
-        cmocka_unit_test(test_refused),        cmocka_unit_test(test_tenant_refused),
-        cmocka_unit_test(test_no_default_pool), cmocka_unit_test(test_context),
+        cmocka_unit_test(test_gaps),
+        cmocka_unit_test(test_given),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_tenant_refused),
+        cmocka_unit_test(test_no_default_pool),
+        cmocka_unit_test(test_context),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,12 +12,17 @@
 #define ID    "fast.3f0c12ab." HASH
 #define UUID  "123e4567-e89b-42d3-a456-426614174000"
 
-/* What a `ready` volume's record is on disk, byte by byte: the format may not change under old volumes. */
+/* What a `ready` volume's record is on disk, byte by byte: the format may not change under old
+ * volumes. */
 static const char ready_text[] =
-    "{\"v\":1,\"gen\":3,\"id\":\"" ID "\",\"name\":\"pvc-1\",\"uuid\":\"" UUID "\",\"tenant\":\"team-a\","
-    "\"size\":1073741824,\"state\":\"ready\",\"crypt\":{\"cipher\":\"aes-xts-plain64\",\"key_bits\":512,"
-    "\"sector\":4096,\"data_offset\":4194304},\"fs\":\"ext4\",\"kms\":\"lab\",\"keySource\":\"vault\","
-    "\"key\":{\"kind\":\"file\",\"ciphertext\":\"file:v1:abc\",\"key_version\":1},\"digest\":\"" HEX64 "\","
+    "{\"v\":1,\"gen\":3,\"id\":\"" ID "\",\"name\":\"pvc-1\",\"uuid\":\"" UUID
+    "\",\"tenant\":\"team-a\","
+    "\"size\":1073741824,\"state\":\"ready\",\"crypt\":{\"cipher\":\"aes-xts-plain64\",\"key_"
+    "bits\":512,"
+    "\"sector\":4096,\"data_offset\":4194304},\"fs\":\"ext4\",\"kms\":\"lab\",\"keySource\":"
+    "\"vault\","
+    "\"key\":{\"kind\":\"file\",\"ciphertext\":\"file:v1:abc\",\"key_version\":1},\"digest\":"
+    "\"" HEX64 "\","
     "\"mac\":\"" HEX64 "\",\"sealed\":false,\"recipients\":[],\"source\":null,"
     "\"created\":\"2026-11-22T01:02:03Z\"}\n";
 
@@ -71,8 +76,8 @@ static void test_format(void **state UNUSED)
 
 static void test_states(void **state UNUSED)
 {
-    static const char *const names[] = { "minting",  "new",      "formatting", "ready",
-                                         "cloning",  "rekeying", "revoked",    "erased" };
+    static const char *const names[] = { "minting", "new",      "formatting", "ready",
+                                         "cloning", "rekeying", "revoked",    "erased" };
     enum record_state s = RECORD_READY;
 
     for (unsigned int i = 0; i < ARRAY_SIZE(names); i++) {
@@ -141,76 +146,87 @@ static char *changed(const char *from, const char *to)
     char *text = NULL;
 
     assert_non_null(at);
-    assert_true(asprintf(&text, "%.*s%s%s", (int)(at - ready_text), ready_text, to, at + strlen(from)) > 0);
+    assert_true(
+        asprintf(&text, "%.*s%s%s", (int)(at - ready_text), ready_text, to, at + strlen(from)) > 0);
     return text;
 }
 
+static const struct {
+    const char *from, *to, *sentence;
+} refusals[] = {
+    { "\"v\":1", "\"v\":2", "its version is 2, this program knows records up to version 1" },
+    { "\"v\":1", "\"v\":2,\"later\":{}",
+      "its version is 2, this program knows records up to version 1" },
+    { "\"v\":1", "\"v\":0", "field 'v' must be 1 or more" },
+    { "\"v\":1", "\"v\":\"1\"", "field 'v' must be a number" },
+    { "\"v\":1,", "", "field 'v' is missing" },
+    { "\"gen\":3", "\"gen\":-3", "field 'gen' must not be negative" },
+    { ID, "fast.3f0c12ab", "field 'id' must be a volume's id" },
+    { "\"pvc-1\"", "\"\"", "field 'name' must not be empty" },
+    { "\"pvc-1\"", "7", "field 'name' must be a text" },
+    { UUID, "123E4567-e89b-42d3-a456-426614174000", "field 'uuid' must be a lower-case uuid" },
+    { "team-a", "Team", "field 'tenant' must be 1 to 63 of a-z, 0-9 and '-'" },
+    { "1073741824", "1073741825",
+      "field 'size' must be a multiple of 1 MiB from 16 MiB to 64 TiB" },
+    { "1073741824", "0", "field 'size' must be a multiple of 1 MiB from 16 MiB to 64 TiB" },
+    { "1073741824", "15728640", "field 'size' must be a multiple of 1 MiB from 16 MiB to 64 TiB" },
+    { "1073741824", "70368745226240",
+      "field 'size' must be a multiple of 1 MiB from 16 MiB to 64 TiB" },
+    { "1073741824", "1e9", "field 'size' must be a number" },
+    { "\"ready\"", "\"blank\"", "field 'state' must be the name of a state" },
+    { "\"ready\"", "\"rekeying\"",
+      "its state is 'rekeying', which this version of Coffer can't work with" },
+    { "\"ready\"", "\"cloning\"",
+      "its state is 'cloning', which this version of Coffer can't work with" },
+    { "\"ready\"", "\"revoked\"",
+      "its state is 'revoked', which this version of Coffer can't work with" },
+    { "\"ready\"", "\"new\"", "field 'digest' must not be set in state 'new'" },
+    { "\"ready\"", "\"formatting\"", "field 'digest' must not be set in state 'formatting'" },
+    { "\"ready\"", "\"minting\"", "field 'key' must not be set in state 'minting'" },
+    { "aes-xts-plain64", "cipher_null-ecb",
+      "field 'crypt': field 'cipher' must be 'aes-xts-plain64'" },
+    { "\"key_bits\":512", "\"key_bits\":256", "field 'crypt': field 'key_bits' must be 512" },
+    { "\"sector\":4096", "\"sector\":512", "field 'crypt': field 'sector' must be 4096" },
+    { "4194304", "16777216", "field 'crypt': field 'data_offset' must be 4194304" },
+    { "4194304", "4194304,\"iv\":1", "field 'crypt': unknown field 'iv'" },
+    { "\"ext4\"", "\"ext3\"", "field 'fs' must be ext4 or none" },
+    { "\"lab\"", "\"LAB\"", "field 'kms' must be 1 to 63 of a-z, 0-9 and '-'" },
+    { "\"vault\"", "\"client\"", "field 'keySource' must be vault" },
+    { "\"file\"", "\"none\"", "field 'key': field 'kind' must be transit, kv or file" },
+    { "file:v1:abc", "", "field 'key': field 'ciphertext' must be printable ASCII, not empty" },
+    { "file:v1:abc", "a b", "field 'key': field 'ciphertext' must be printable ASCII, not empty" },
+    { ",\"key_version\":1", "", "field 'key': field 'key_version' is missing" },
+    { "{\"kind\":\"file\",\"ciphertext\":\"file:v1:abc\",\"key_version\":1}", "null",
+      "field 'key' must be set in state 'ready'" },
+    { "\"key\":{\"kind\":\"file\",\"ciphertext\":\"file:v1:abc\",\"key_version\":1},", "",
+      "field 'key' is missing" },
+    { "\"digest\":\"" HEX64 "\"", "\"digest\":\"\"",
+      "field 'digest' must be set in state 'ready'" },
+    { "\"mac\":\"" HEX64 "\"", "\"mac\":\"\"", "field 'mac' must be set in state 'ready'" },
+    { "\"mac\":\"" HEX64 "\"", "\"mac\":null", "field 'mac' must be a text" },
+    { "\"digest\":\"0", "\"digest\":\"g",
+      "field 'digest' must be empty or 64 lower-case hex digits" },
+    { "\"digest\":\"0", "\"digest\":\"",
+      "field 'digest' must be empty or 64 lower-case hex digits" },
+    { "\"digest\":\"0", "\"digest\":\"00", "field 'digest' is longer than 64 bytes" },
+    { "false", "true", "field 'sealed' is true, which this version of Coffer can't work with" },
+    { "[]", "[{}]", "field 'recipients' must be empty in this version of Coffer" },
+    { "[]", "{}", "field 'recipients' must be an array" },
+    { ":null", ":\"x\"", "field 'source' must be null in this version of Coffer" },
+    { "\"source\":null,", "", "field 'source' is missing" },
+    { "01:02:03Z", "01:02:03+", "field 'created' must be like 2026-11-22T01:02:03Z" },
+    { "2026-11", "2026-1x", "field 'created' must be like 2026-11-22T01:02:03Z" },
+    { "\"v\":1", "\"v\":1,\"extra\":1", "unknown field 'extra'" },
+};
+
 static void test_refused(void **state UNUSED)
 {
-    static const struct {
-        const char *from, *to, *sentence;
-    } rows[] = {
-        { "\"v\":1", "\"v\":2", "its version is 2, this program knows records up to version 1" },
-        { "\"v\":1", "\"v\":2,\"later\":{}", "its version is 2, this program knows records up to version 1" },
-        { "\"v\":1", "\"v\":0", "field 'v' must be 1 or more" },
-        { "\"v\":1", "\"v\":\"1\"", "field 'v' must be a number" },
-        { "\"v\":1,", "", "field 'v' is missing" },
-        { "\"gen\":3", "\"gen\":-3", "field 'gen' must not be negative" },
-        { ID, "fast.3f0c12ab", "field 'id' must be a volume's id" },
-        { "\"pvc-1\"", "\"\"", "field 'name' must not be empty" },
-        { "\"pvc-1\"", "7", "field 'name' must be a text" },
-        { UUID, "123E4567-e89b-42d3-a456-426614174000", "field 'uuid' must be a lower-case uuid" },
-        { "team-a", "Team", "field 'tenant' must be 1 to 63 of a-z, 0-9 and '-'" },
-        { "1073741824", "1073741825", "field 'size' must be a multiple of 1 MiB from 16 MiB to 64 TiB" },
-        { "1073741824", "0", "field 'size' must be a multiple of 1 MiB from 16 MiB to 64 TiB" },
-        { "1073741824", "15728640", "field 'size' must be a multiple of 1 MiB from 16 MiB to 64 TiB" },
-        { "1073741824", "70368745226240", "field 'size' must be a multiple of 1 MiB from 16 MiB to 64 TiB" },
-        { "1073741824", "1e9", "field 'size' must be a number" },
-        { "\"ready\"", "\"blank\"", "field 'state' must be the name of a state" },
-        { "\"ready\"", "\"rekeying\"", "its state is 'rekeying', which this version of Coffer can't work with" },
-        { "\"ready\"", "\"cloning\"", "its state is 'cloning', which this version of Coffer can't work with" },
-        { "\"ready\"", "\"revoked\"", "its state is 'revoked', which this version of Coffer can't work with" },
-        { "\"ready\"", "\"new\"", "field 'digest' must not be set in state 'new'" },
-        { "\"ready\"", "\"formatting\"", "field 'digest' must not be set in state 'formatting'" },
-        { "\"ready\"", "\"minting\"", "field 'key' must not be set in state 'minting'" },
-        { "aes-xts-plain64", "cipher_null-ecb", "field 'crypt': field 'cipher' must be 'aes-xts-plain64'" },
-        { "\"key_bits\":512", "\"key_bits\":256", "field 'crypt': field 'key_bits' must be 512" },
-        { "\"sector\":4096", "\"sector\":512", "field 'crypt': field 'sector' must be 4096" },
-        { "4194304", "16777216", "field 'crypt': field 'data_offset' must be 4194304" },
-        { "4194304", "4194304,\"iv\":1", "field 'crypt': unknown field 'iv'" },
-        { "\"ext4\"", "\"ext3\"", "field 'fs' must be ext4 or none" },
-        { "\"lab\"", "\"LAB\"", "field 'kms' must be 1 to 63 of a-z, 0-9 and '-'" },
-        { "\"vault\"", "\"client\"", "field 'keySource' must be vault" },
-        { "\"file\"", "\"none\"", "field 'key': field 'kind' must be transit, kv or file" },
-        { "file:v1:abc", "", "field 'key': field 'ciphertext' must be printable ASCII, not empty" },
-        { "file:v1:abc", "a b", "field 'key': field 'ciphertext' must be printable ASCII, not empty" },
-        { ",\"key_version\":1", "", "field 'key': field 'key_version' is missing" },
-        { "{\"kind\":\"file\",\"ciphertext\":\"file:v1:abc\",\"key_version\":1}", "null",
-          "field 'key' must be set in state 'ready'" },
-        { "\"key\":{\"kind\":\"file\",\"ciphertext\":\"file:v1:abc\",\"key_version\":1},", "",
-          "field 'key' is missing" },
-        { "\"digest\":\"" HEX64 "\"", "\"digest\":\"\"", "field 'digest' must be set in state 'ready'" },
-        { "\"mac\":\"" HEX64 "\"", "\"mac\":\"\"", "field 'mac' must be set in state 'ready'" },
-        { "\"mac\":\"" HEX64 "\"", "\"mac\":null", "field 'mac' must be a text" },
-        { "\"digest\":\"0", "\"digest\":\"g", "field 'digest' must be empty or 64 lower-case hex digits" },
-        { "\"digest\":\"0", "\"digest\":\"", "field 'digest' must be empty or 64 lower-case hex digits" },
-        { "\"digest\":\"0", "\"digest\":\"00", "field 'digest' is longer than 64 bytes" },
-        { "false", "true", "field 'sealed' is true, which this version of Coffer can't work with" },
-        { "[]", "[{}]", "field 'recipients' must be empty in this version of Coffer" },
-        { "[]", "{}", "field 'recipients' must be an array" },
-        { ":null", ":\"x\"", "field 'source' must be null in this version of Coffer" },
-        { "\"source\":null,", "", "field 'source' is missing" },
-        { "01:02:03Z", "01:02:03+", "field 'created' must be like 2026-11-22T01:02:03Z" },
-        { "2026-11", "2026-1x", "field 'created' must be like 2026-11-22T01:02:03Z" },
-        { "\"v\":1", "\"v\":1,\"extra\":1", "unknown field 'extra'" },
-    };
-
-    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-        AUTO_FREE char *text = changed(rows[i].from, rows[i].to);
+    for (size_t i = 0; i < ARRAY_SIZE(refusals); i++) {
+        AUTO_FREE char *text = changed(refusals[i].from, refusals[i].to);
         char sentence[300];
         struct record r = { .gen = 77 };
 
-        (void)snprintf(sentence, sizeof(sentence), "record: %s", rows[i].sentence);
+        (void)snprintf(sentence, sizeof(sentence), "record: %s", refusals[i].sentence);
         assert_fails(record_decode(text, strlen(text), &r, &err), ERR_DATA_LOSS, sentence);
         assert_int_equal(r.gen, 77);
     }
@@ -235,7 +251,8 @@ static void test_not_json(void **state UNUSED)
         assert_int_equal(record_decode(ready_text, len, &r, NULL), -1); /* cut anywhere */
 }
 
-/* coffer-crypt gets a record as it will be: it has no digest and mac yet, and that is no lie on a disk. */
+/* coffer-crypt gets a record as it will be: it has no digest and mac yet, and that is no lie on a
+ * disk. */
 static void test_from_json_before_proof(void **state UNUSED)
 {
     struct record r = ready_record(), back;
@@ -245,7 +262,8 @@ static void test_from_json_before_proof(void **state UNUSED)
 
     assert_works(record_from_json(obj, &back, &err));
     assert_same_record(&back, &r);
-    assert_fails(record_from_json(NULL, &back, &err), ERR_DATA_LOSS, "record: it must be an object");
+    assert_fails(record_from_json(NULL, &back, &err), ERR_DATA_LOSS,
+                 "record: it must be an object");
 }
 
 static void test_encode_refuses(void **state UNUSED)
@@ -254,12 +272,14 @@ static void test_encode_refuses(void **state UNUSED)
     AUTO_STRBUF struct strbuf sb = STRBUF_INIT(RECORD_MAX);
 
     r.mac[0] = '\0';
-    assert_fails(record_encode(&r, &sb, &err), ERR_INTERNAL,
-                 "a record was to be written that could not be read: record: field 'mac' must be set in "
-                 "state 'ready'");
+    assert_fails(
+        record_encode(&r, &sb, &err), ERR_INTERNAL,
+        "a record was to be written that could not be read: record: field 'mac' must be set in "
+        "state 'ready'");
     r = ready_record();
     memcpy(r.name, "\xff\xfe", 3);
-    assert_fails(record_encode(&r, &sb, &err), ERR_INTERNAL, "a record holds text that is not UTF-8");
+    assert_fails(record_encode(&r, &sb, &err), ERR_INTERNAL,
+                 "a record holds text that is not UTF-8");
     r = ready_record();
     r.size += 1;
     assert_int_equal(record_encode(&r, &sb, NULL), -1);
@@ -270,8 +290,10 @@ static void test_mac_input(void **state UNUSED)
 {
     static const char wanted[] =
         "{\"created\":\"2026-11-22T01:02:03Z\",\"crypt\":{\"cipher\":\"aes-xts-plain64\","
-        "\"data_offset\":4194304,\"key_bits\":512,\"sector\":4096},\"digest\":\"" HEX64 "\",\"fs\":\"ext4\","
-        "\"id\":\"" ID "\",\"keySource\":\"vault\",\"kms\":\"lab\",\"name\":\"pvc-1\",\"recipients\":[],"
+        "\"data_offset\":4194304,\"key_bits\":512,\"sector\":4096},\"digest\":\"" HEX64
+        "\",\"fs\":\"ext4\","
+        "\"id\":\"" ID
+        "\",\"keySource\":\"vault\",\"kms\":\"lab\",\"name\":\"pvc-1\",\"recipients\":[],"
         "\"sealed\":false,\"source\":null,\"tenant\":\"team-a\",\"uuid\":\"" UUID "\",\"v\":1}";
     struct record r = ready_record();
     AUTO_STRBUF struct strbuf a = STRBUF_INIT(RECORD_MAX), b = STRBUF_INIT(RECORD_MAX);
@@ -293,7 +315,8 @@ static void test_mac_input(void **state UNUSED)
 static void test_mac_covers(void **state UNUSED)
 {
     struct record r = ready_record();
-    char *const fields[] = { r.id, r.name, r.uuid, r.tenant, r.fs, r.kms, r.key_source, r.digest, r.created };
+    char *const fields[] = { r.id,  r.name,       r.uuid,   r.tenant, r.fs,
+                             r.kms, r.key_source, r.digest, r.created };
     AUTO_STRBUF struct strbuf before = STRBUF_INIT(RECORD_MAX), after = STRBUF_INIT(RECORD_MAX);
 
     assert_works(record_mac_input(&r, &before, &err));
@@ -353,7 +376,8 @@ static void test_now(void **state UNUSED)
     assert_works(record_encode(&r, &sb, &err));
 }
 
-/* Out of memory anywhere: an error, nothing half done, nothing leaked (the loop ends when nothing failed). */
+/* Out of memory anywhere: an error, nothing half done, nothing leaked (the loop ends when nothing
+ * failed). */
 static void test_no_memory(void **state UNUSED)
 {
     if (!nomem_works())
@@ -383,12 +407,18 @@ static void test_no_memory(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_format),    cmocka_unit_test(test_states),
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_biggest),
-        cmocka_unit_test(test_refused),   cmocka_unit_test(test_not_json),
-        cmocka_unit_test(test_from_json_before_proof), cmocka_unit_test(test_encode_refuses),
-        cmocka_unit_test(test_mac_input), cmocka_unit_test(test_mac_covers),
-        cmocka_unit_test(test_matches),   cmocka_unit_test(test_now),
+        cmocka_unit_test(test_format),
+        cmocka_unit_test(test_states),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_biggest),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_not_json),
+        cmocka_unit_test(test_from_json_before_proof),
+        cmocka_unit_test(test_encode_refuses),
+        cmocka_unit_test(test_mac_input),
+        cmocka_unit_test(test_mac_covers),
+        cmocka_unit_test(test_matches),
+        cmocka_unit_test(test_now),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
