@@ -1,0 +1,524 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""leaks: storage key, passphrase and volume key of a volume are nowhere but where they belong, in all of a volume's
+life: no log line, no argument or environment of any process, no core file, no file, no byte of the disk, no memory
+of coffer-node or coffer-controller. Then a build that gives them away on purpose, one place at a time
+(common/leak.h), shows that the scan would have seen it.
+
+COFFER_BIN: the test build's programs; the leaky build's lie beside it, in ../leaky."""
+# story: disk=2G timeout=1800
+import hashlib
+import hmac
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import leakscan  # noqa: E402
+from fixture import GID, MIB, CallError, Coffer, Daemon, wait_for  # noqa: E402
+from sweep import demand_clean, until_ok  # noqa: E402
+from tap import Tap  # noqa: E402
+
+SIZE = 32 * MIB
+UIDS = {'coffer-controller': 64101, 'coffer-keyd': 64102}
+NO_DISK = 'the scratch directory has no disk of its own'
+CONTROL = b'csi.coffer.dev'  # in the memory of both daemons: the driver's name
+
+
+class Watched(Coffer):
+    """Every program under an exec trace; logs and traces in memory (`watch`), so that what is on the disk is a find."""
+
+    def __init__(self, root, watch):
+        super().__init__(root, fault=True)
+        self.watch, self.traces, self.replies = watch, {}, []
+        os.makedirs(watch)
+
+    def trace(self, name):
+        path = os.path.join(self.watch, f'{name}.{len(self.traces)}.trace')
+        self.traces[path] = None
+        return path
+
+    def daemon(self, name, args, uid=0, prefix=()):
+        trace = self.trace(name)
+        prefix = leakscan.strace(trace)
+        if uid:
+            prefix += ['setpriv', f'--reuid={uid}', f'--regid={GID}', '--clear-groups', '--']
+        argv = [os.path.join(self.bin, name), *args, '--log-level', 'debug']
+        d = Daemon(name, argv, os.path.join(self.watch, name + '.log'), env={'COFFER_FAULT_DIR': self.fault_dir},
+                   prefix=prefix)
+        d.start()
+        self.traces[trace] = d.process.pid
+        return d
+
+    def call(self, socket_path, method, request, timeout=300):
+        try:
+            reply = super().call(socket_path, method, request, timeout)
+        except CallError as e:
+            self.replies.append(str(e))
+            raise
+        self.replies.append(str(reply))
+        return reply
+
+    def unlock_key(self, volume):
+        """cofferctl's passphrase, and only that: what else it says is a reply."""
+        trace = self.trace('cofferctl')
+        argv = [self.bin + '/cofferctl', 'volume', 'unlock-key', volume['volume_id'], '--config', self.config,
+                '--admin-socket', self.admin_socket, '--reason', 'leaks', '--yes']
+        with subprocess.Popen(leakscan.strace(trace) + argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, cwd='/') as p:
+            self.traces[trace] = p.pid
+            out, err = p.communicate(timeout=300)
+        self.replies.append(err.decode(errors='replace'))
+        if p.returncode != 0:
+            raise RuntimeError(f'cofferctl volume unlock-key: {err.decode()}')
+        return out.strip()
+
+    def stop(self):
+        super().stop()
+        for path, pid in self.traces.items():
+            leakscan.wait_traced(path, pid)
+
+    def logs(self):
+        return [os.path.join(self.watch, n) for n in os.listdir(self.watch) if n.endswith('.log')]
+
+
+# ---- the true secrets ----
+def field(data):
+    return struct.pack('<H', len(data)) + data
+
+
+def storage_key(c, volume):
+    """Straight from coffer-keyd (docs/PROTOCOL-keyd.md); this process is root, which it allows."""
+    r = c.record(volume)
+    texts = [r['kms'], r['tenant'], r['id'], r['uuid'], 'break-glass', r['key']['kind'], r['key']['ciphertext']]
+    fields = field(struct.pack('<Q', 30000)) + b''.join(field(t.encode()) for t in texts)
+    fields += field(struct.pack('<Q', r['key']['key_version'])) + field(b'')
+    read_end, write_end = os.pipe()
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+            s.connect(c.keyd_socket)
+            socket.send_fds(s, [struct.pack('<IHHI', 0x44464f43, 1, 2, len(fields)) + fields], [write_end])
+            reply = s.recv(16384)
+        if field(b'OK') != reply[12:16]:
+            raise RuntimeError(f'UNWRAP: {reply}')
+        return os.read(read_end, 48)[16:]
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+def derived_passphrase(key, volume_uuid):
+    extracted = hmac.digest(uuid.UUID(volume_uuid).bytes, key, hashlib.sha256)
+    return hmac.digest(extracted, b'coffer/v1 luks2 keyslot\x01', hashlib.sha256).hex().encode()
+
+
+def volume_key(c, volume, passphrase):
+    """As stock cryptsetup tells it to whoever has the passphrase."""
+    out = subprocess.run(['cryptsetup', 'luksDump', '--batch-mode', '--dump-volume-key', '--key-file', '-', c.image(volume)],
+                         input=passphrase, stdout=subprocess.PIPE, check=True).stdout.decode()
+    key = bytes.fromhex(out[out.index('MK dump:') + len('MK dump:'):])
+    if len(key) != 64:
+        raise RuntimeError(f'cryptsetup dumped a volume key of {len(key)} bytes')
+    return key
+
+
+def secrets_of(c, volume, passphrase=None):
+    key = storage_key(c, volume)
+    derived = derived_passphrase(key, c.record(volume)['uuid'])
+    if passphrase is not None and passphrase != derived:
+        raise RuntimeError('cofferctl\'s passphrase is not the one that follows from the storage key')
+    return {'storage key': key, 'passphrase': derived, 'passphrase bytes': bytes.fromhex(derived.decode()),
+            'volume key': volume_key(c, volume, derived)}
+
+
+# ---- looking everywhere ----
+def scan_logs(c, needles):
+    found = [f for log in c.logs() for f in leakscan.scan_file(needles, 'log', log)]
+    return found + leakscan.scan_bytes(needles, 'log', 'dmesg', leakscan.kernel_log())
+
+
+def scan_execs(c, needles, snapshots):
+    found = snapshots.scan(needles)
+    for path in c.traces:
+        found += leakscan.ExecTrace(path).scan(needles, os.path.basename(path))
+    return found
+
+
+def scan_scratch(c, needles, images):
+    """The programs were made before there was a key. A volume's image holds noise and is read once, in the end."""
+    skip = [c.bin + '/'] + ([] if images else [c.pool + '/volumes/'])
+    found = leakscan.scan_tree(needles, c.root, skip)
+    if not images:
+        found += [f for path, _ in leakscan.walk(c.pool + '/volumes') if not path.endswith('/image')
+                  for f in leakscan.scan_file(needles, 'file', path)]
+    return found
+
+
+def scan_elsewhere(c, needles, since):
+    """What the programs opened for writing, and what is new in the places where programs like to write."""
+    found = []
+    for top, deepest in (('/tmp', 99), ('/run', 99), ('/dev/shm', 99), ('/var', 99), ('/root', 2)):
+        found += leakscan.scan_tree(needles, top, (c.watch + '/', c.root + '/'), since, deepest)
+    for trace in c.traces:
+        for path in leakscan.ExecTrace(trace).written:
+            if os.path.isfile(path) and not path.startswith((c.watch, '/proc/', '/sys/', c.root)):
+                found += leakscan.scan_file(needles, 'file', path)
+    return found
+
+
+def scan_daemons(c, needles, daemons=('controller', 'node')):
+    """keyd's rule is stricter than the story's: its key is gone with its reply."""
+    return [f for d in daemons for f in leakscan.scan_memory(
+        needles, getattr(c, d).process.pid, f'coffer-{d}', CONTROL if d != 'keyd' else b'insecure-file-kms')]
+
+
+def nothing(tap, name, found):
+    return tap.check(not found, name, '\n'.join(sorted({f'{f.what} in {f.where} ({f.kind})' for f in found})))
+
+
+# ---- the life ----
+def write_and_grow(c, volume):
+    with open(c.target(volume) + '/file', 'wb') as f:
+        f.write(b'what the user wrote\n' * 10000)
+        os.fsync(f.fileno())
+    c.controller_expand(volume['volume_id'], SIZE + 16 * MIB)
+    c.node_expand(volume, SIZE + 16 * MIB)
+
+
+def patched(path, at, data):
+    """The bytes that were there before."""
+    with open(path, 'r+b') as f:
+        f.seek(at)
+        before = f.read(len(data))
+        f.seek(at)
+        f.write(data)
+        os.fsync(f.fileno())
+    return before
+
+
+def broken_images(tap, c, volume):
+    for name, at, size in (('without a header', 0, 32768), ('with a changed keyslot', 32768, 258048)):
+        before = patched(c.image(volume), at, bytes(size))
+        tap.expect_error(f'a volume {name} is refused', ('DATA_LOSS', 'PRECONDITION'), c.stage, volume)
+        patched(c.image(volume), at, before)
+
+
+def foreign_key(tap, c, volume):
+    """A record whose wrapped key isn't the volume's."""
+    path = os.path.join(c.place(volume), 'record.json')
+    with open(path, 'rb') as f:
+        text = f.read()
+    at = text.index(b'file:v1:') + 20
+    patched(path, at, b'A' if text[at:at + 1] != b'A' else b'B')
+    tap.expect_error('a changed wrapped key is refused', 'PRECONDITION', c.stage, volume)
+    patched(path, at, text[at:at + 1])
+
+
+def no_keyd(tap, c, volume):
+    c.keyd.stop()
+    tap.expect_error('no key daemon: the stage is refused', 'UNAVAILABLE', c.stage, volume)
+    c.start_keyd()
+
+
+class Paused:
+    """A call in its own thread, held at a fault point of a program."""
+
+    def __init__(self, c, program, point, call):
+        self.arm, self.error = os.path.join(c.fault_dir, program + '.arm'), None
+        self.paused, self.program = os.path.join(c.fault_dir, program + '.paused'), program
+        with open(self.arm, 'w', encoding='ascii') as f:
+            f.write('pause ' + point)
+        os.chmod(self.arm, 0o644)
+        self.thread = threading.Thread(target=self.run, args=(call,))
+
+    def run(self, call):
+        try:
+            call()
+        except CallError as e:
+            self.error = e
+
+    def pid(self):
+        for pid in filter(str.isdigit, os.listdir('/proc')):
+            try:
+                with open(f'/proc/{pid}/comm', encoding='ascii') as f:
+                    if f.read().strip() == self.program:
+                        return int(pid)
+            except OSError:
+                pass
+        raise RuntimeError(f'{self.program} does not run')
+
+    def __enter__(self):
+        self.thread.start()
+        wait_for(f'{self.program} to reach its point', lambda: os.path.exists(self.paused) or not self.thread.is_alive())
+        return self
+
+    def __exit__(self, *_):
+        os.unlink(self.arm)
+        self.thread.join(120)
+        if os.path.exists(self.paused):
+            os.unlink(self.paused)
+
+
+def abort_in_the_act(c, program, point, call):
+    with Paused(c, program, point, call) as p:
+        os.kill(p.pid(), signal.SIGABRT)
+    if p.error is None:
+        raise RuntimeError(f'the call succeeded although {program} was aborted')
+
+
+def core_control(cores):
+    """Cores are written at all, or their absence would say nothing."""
+    subprocess.run([sys.executable, '-S', '-c', 'import os, resource as r; r.setrlimit(r.RLIMIT_CORE, (-1, -1)); os.abort()'],
+                   check=False)
+    found = cores.scan(leakscan.Needles({'none': bytes(range(16))}))
+    cores.clear()
+    if not found:
+        raise RuntimeError('a process that aborted left no core file')
+
+
+def no_cores(tap, c, volume, cores):
+    tap.run('a process that may dump core does (control)', core_control, cores)
+    tap.run('coffer-crypt aborted with the key in hand', abort_in_the_act, c, 'coffer-crypt', 'crypt:session:verified',
+            lambda: c.stage(volume))
+    until_ok(lambda: c.unstage(volume))
+    tap.run('coffer-keyd aborted with the key in hand', abort_in_the_act, c, 'coffer-keyd', 'keyd:unwrap:before-write',
+            lambda: c.stage(volume))
+    c.keyd.process.wait(30)
+    c.start_keyd()
+    tap.run('both are over it', lambda: (c.stage(volume), c.unstage(volume)))
+
+
+def in_the_act(c, needles, volume):
+    """coffer-node with the pipe in its hand that holds the key."""
+    with Paused(c, 'coffer-node', 'stage:unlock:key', lambda: c.stage(volume)):
+        found = scan_daemons(c, needles)
+    c.unstage(volume)
+    return found
+
+
+def life(tap, c, cores):
+    """Returns the needles of the volume that lived."""
+    volume = c.create('leaks', SIZE)
+    c.stage(volume)
+    needles = leakscan.Needles(secrets_of(c, volume, c.unlock_key(volume)))
+    nothing(tap, 'memory while the volume is staged for the first time', scan_daemons(c, needles))
+    c.publish(volume)
+    write_and_grow(c, volume)
+    c.unpublish(volume)
+    c.unstage(volume)
+    nothing(tap, 'memory after unstage', scan_daemons(c, needles))
+    c.stage(volume)
+    nothing(tap, 'memory while the volume is staged', scan_daemons(c, needles))
+    c.unstage(volume)
+    nothing(tap, 'memory while coffer-node holds the pipe with the key', in_the_act(c, needles, volume))
+    broken_images(tap, c, volume)
+    foreign_key(tap, c, volume)
+    no_keyd(tap, c, volume)
+    no_cores(tap, c, volume, cores)
+    c.stage(volume)
+    c.unlock_key(volume)
+    c.unstage(volume)
+    nothing(tap, 'memory after everything, also coffer-keyd\'s', scan_daemons(c, needles, ('controller', 'node', 'keyd')))
+    nothing(tap, 'no file of the pool or beside it, no image', scan_scratch(c, needles, True))
+    c.delete(volume['volume_id'])
+    demand_clean(c)
+    return needles
+
+
+def scratch_disk():
+    """The disk that carries only the scratch directory, or None."""
+    scratch = os.environ['COFFER_SCRATCH']
+    if not os.path.ismount(scratch):
+        return None
+    device = os.stat(scratch).st_dev
+    return '/dev/' + os.path.basename(os.path.realpath(f'/sys/dev/block/{os.major(device)}:{os.minor(device)}'))
+
+
+def disk(tap, needles):
+    name, device = 'no byte of the disk below all that', scratch_disk()
+    if device is None:
+        tap.skip(name, NO_DISK)
+        return
+    os.sync()
+    nothing(tap, name, leakscan.scan_disk(needles, device))
+
+
+def demand_traced(c):
+    """The trace saw what must have run."""
+    seen = set().union(*(leakscan.ExecTrace(t).programs() for t in c.traces))
+    lacking = {'coffer-node', 'coffer-keyd', 'coffer-controller', 'coffer-crypt', 'cofferctl', 'mkfs.ext4'} - seen
+    if lacking:
+        raise RuntimeError(f'the trace lacks {lacking}; it has {seen}')
+    for log in c.logs():
+        if os.path.getsize(log) == 0:
+            raise RuntimeError(f'{log} is empty')
+
+
+def whole_life(tap, watch, cores):
+    started, snapshots = time.time(), leakscan.Snapshots()
+    c = Watched(os.path.join(os.environ['COFFER_SCRATCH'], 'life'), watch)
+    c.install()
+    c.start()
+    needles = life(tap, c, cores)
+    c.stop()
+    snapshots.stop()
+    tap.run('logs and traces are there', demand_traced, c)
+    nothing(tap, 'no log line, at level debug, nor the kernel\'s', scan_logs(c, needles))
+    nothing(tap, 'no reply and no error message', leakscan.scan_bytes(needles, 'reply', 'csi-call',
+                                                                      '\n'.join(c.replies).encode()))
+    nothing(tap, 'no argument and no environment of any process', scan_execs(c, needles, snapshots))
+    nothing(tap, 'no core file', cores.scan(needles))
+    nothing(tap, 'no file elsewhere', scan_elsewhere(c, needles, started))
+    disk(tap, needles)
+
+
+# ---- the build that leaks ----
+LEAKS = (  # place (LEAK in the source), way (common/leak.c): the kind of finding there must be, and no other
+    ('keyd:storage-key', 'log-hex', 'log'), ('keyd:storage-key', 'log-upper', 'log'),
+    ('keyd:storage-key', 'log-base64', 'log'), ('keyd:storage-key', 'log-raw', 'log'), ('keyd:storage-key', 'file', 'file'),
+    *((place, way, kind) for place in ('crypt:storage-key', 'crypt:passphrase', 'crypt:volume-key')
+      for way, kind in (('log-hex', 'log'), ('log-base64', 'log'), ('argv', 'argv'), ('env', 'env'), ('file', 'file'),
+                        ('core', 'core'))),
+    ('crypt:passphrase', 'log-raw', 'log'),
+)
+MEMORY_LEAKS = (('node:storage-key', 'coffer-node'), ('controller:storage-key', 'coffer-controller'))
+
+
+class Leaky:
+    """Daemons of the leaky build and one volume; looks only at what is new since the last look."""
+
+    def __init__(self, c, cores):
+        self.c, self.cores, self.volume = c, cores, c.create('leaky', SIZE)
+        self.order = os.path.join(c.fault_dir, 'leak')
+        c.stage(self.volume)
+        c.unstage(self.volume)
+        self.needles = leakscan.Needles(secrets_of(c, self.volume))
+        self.empty()
+
+    def empty(self):
+        """Logs and traces are opened for appending: what they hold can be cut off."""
+        for path in [*self.c.logs(), *self.c.traces]:
+            os.truncate(path, 0)
+        self.cores.clear()
+        leaked = os.path.join(self.c.fault_dir, 'leaked')
+        if os.path.exists(leaked):
+            os.unlink(leaked)
+
+    def leak(self, place, way, call):
+        with open(self.order, 'w', encoding='ascii') as f:
+            f.write(f'{place} {way}\n')
+        os.chmod(self.order, 0o644)
+        try:
+            call()
+        except CallError as e:  # a helper that dumps core gives no reply
+            if way != 'core':
+                raise RuntimeError(f'{place} {way}: {e}') from e
+        finally:
+            os.unlink(self.order)
+
+    def look(self):
+        c, needles = self.c, self.needles
+        found = [f for log in c.logs() for f in leakscan.scan_file(needles, 'log', log)]
+        for path in c.traces:
+            found += leakscan.ExecTrace(path).scan(needles, os.path.basename(path))
+        return found + self.cores.scan(needles) + scan_scratch(c, needles, False)
+
+    def use_key(self, place, way):
+        """The least that takes the key past the place."""
+        if place.startswith('keyd:'):
+            self.leak(place, way, lambda: storage_key(self.c, self.volume))
+            return
+        self.leak(place, way, lambda: self.c.stage(self.volume))
+        until_ok(lambda: self.c.unstage(self.volume))
+
+    def caught(self, place, way, kind):
+        self.use_key(place, way)
+        found = self.look()
+        self.empty()
+        if {f.kind for f in found} != {kind}:
+            raise RuntimeError(f'found: {found}')
+        secret = place.split(':')[1].replace('-', ' ')
+        if not any(f.what.startswith(secret) for f in found):
+            raise RuntimeError(f'{secret} was not among what was found: {found}')
+
+    def quiet(self):
+        """Nothing armed, nothing found: what `caught` finds comes from the leak."""
+        self.c.stage(self.volume)
+        self.c.unstage(self.volume)
+        found = self.look() + scan_daemons(self.c, self.needles)
+        self.empty()
+        if found:
+            raise RuntimeError(f'found: {found}')
+
+    def on_disk(self, device):
+        """In a file that is gone again."""
+        self.use_key('keyd:storage-key', 'file')
+        os.sync()
+        self.empty()
+        return self.look() + leakscan.scan_disk(self.needles, device)
+
+    def in_node(self):
+        self.leak('node:storage-key', 'memory', lambda: self.c.stage(self.volume))
+        self.c.unstage(self.volume)
+        return scan_daemons(self.c, self.needles)
+
+    def in_controller(self):
+        """A key that is minted now."""
+        made = []
+        self.leak('controller:storage-key', 'memory', lambda: made.append(self.c.create('leaky-2', SIZE)))
+        needles = leakscan.Needles({'storage key': storage_key(self.c, made[0])})
+        self.c.delete(made[0]['volume_id'])
+        return scan_daemons(self.c, needles)
+
+
+def only_found(look, kind, where):
+    found = look()
+    if {(f.kind, f.where) for f in found} != {(kind, where)}:
+        raise RuntimeError(f'found: {found}')
+
+
+def leaky_build(tap, watch, cores):
+    test_build = os.environ['COFFER_BIN'].rstrip('/')
+    os.environ['COFFER_BIN'] = os.path.join(os.path.dirname(test_build), 'leaky')
+    c = Watched(os.path.join(os.environ['COFFER_SCRATCH'], 'leaky'), watch)
+    c.install()
+    c.start()
+    leaky = Leaky(c, cores)
+    tap.run('the leaky build, nothing armed: nothing is found', leaky.quiet)
+    for place, way, kind in LEAKS:
+        tap.run(f'{place} given away by {way} is caught', leaky.caught, place, way, kind)
+    for (place, who), look in zip(MEMORY_LEAKS, (leaky.in_node, leaky.in_controller)):
+        tap.run(f'{place} kept in memory is caught', only_found, look, 'memory', who)
+        c.node.stop()  # a new process: what the old one kept is gone
+        c.start_node()
+    name, device = 'keyd:storage-key in a file that was removed is caught on the disk', scratch_disk()
+    if device is None:
+        tap.skip(name, NO_DISK)
+    else:
+        tap.run(name, only_found, lambda: leaky.on_disk(device), 'disk', device)
+    c.delete(leaky.volume['volume_id'])
+    c.stop()
+
+
+def main():
+    tap, watch = Tap(), tempfile.mkdtemp(prefix='coffer-leaks-', dir='/dev/shm')
+    os.chmod(watch, 0o755)
+    try:
+        with leakscan.Cores(os.path.join(watch, 'cores')) as cores:
+            whole_life(tap, os.path.join(watch, 'life'), cores)
+            cores.clear()
+            leaky_build(tap, os.path.join(watch, 'leaky'), cores)
+    finally:
+        shutil.rmtree(watch)
+    tap.done()
+
+
+main()
