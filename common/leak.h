@@ -18,12 +18,12 @@ void leak_data(const char *place, const void *data, size_t len);
 /* What is in the pipe now, which stays there for its reader. */
 void leak_pipe(const char *place, int fd);
 #define LEAK(place, data, len) leak_data((place), (data), (len))
-#define LEAK_PIPE(place, fd) leak_pipe((place), (fd))
-#define LEAK_DO(call) call
+#define LEAK_PIPE(place, fd)   leak_pipe((place), (fd))
+#define LEAK_DO(call)          call
 #else
 #define LEAK(place, data, len) ((void)0)
-#define LEAK_PIPE(place, fd) ((void)0)
-#define LEAK_DO(call) ((void)0)
+#define LEAK_PIPE(place, fd)   ((void)0)
+#define LEAK_DO(call)          ((void)0)
 #endif
 
 #endif

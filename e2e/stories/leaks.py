@@ -7,136 +7,24 @@ of coffer-node or coffer-controller. Then a build that gives them away on purpos
 
 COFFER_BIN: the test build's programs; the leaky build's lie beside it, in ../leaky."""
 # story: disk=2G timeout=1800
-import hashlib
-import hmac
 import os
 import shutil
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import uuid
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import leakscan  # noqa: E402
-from fixture import GID, MIB, CallError, Coffer, Daemon, wait_for  # noqa: E402
+from fixture import MIB, CallError  # noqa: E402
 from sweep import demand_clean, until_ok  # noqa: E402
 from tap import Tap  # noqa: E402
+from watched import Paused, Watched, secrets_of, storage_key  # noqa: E402
 
 SIZE = 32 * MIB
-UIDS = {'coffer-controller': 64101, 'coffer-keyd': 64102}
 NO_DISK = 'the scratch directory has no disk of its own'
 CONTROL = b'csi.coffer.dev'  # in the memory of both daemons: the driver's name
-
-
-class Watched(Coffer):
-    """Every program under an exec trace; logs and traces in memory (`watch`), so that what is on the disk is a find."""
-
-    def __init__(self, root, watch):
-        super().__init__(root, fault=True)
-        self.watch, self.traces, self.replies = watch, {}, []
-        os.makedirs(watch)
-
-    def trace(self, name):
-        path = os.path.join(self.watch, f'{name}.{len(self.traces)}.trace')
-        self.traces[path] = None
-        return path
-
-    def daemon(self, name, args, uid=0, prefix=()):
-        trace = self.trace(name)
-        prefix = leakscan.strace(trace)
-        if uid:
-            prefix += ['setpriv', f'--reuid={uid}', f'--regid={GID}', '--clear-groups', '--']
-        argv = [os.path.join(self.bin, name), *args, '--log-level', 'debug']
-        d = Daemon(name, argv, os.path.join(self.watch, name + '.log'), env={'COFFER_FAULT_DIR': self.fault_dir},
-                   prefix=prefix)
-        d.start()
-        self.traces[trace] = d.process.pid
-        return d
-
-    def call(self, socket_path, method, request, timeout=300):
-        try:
-            reply = super().call(socket_path, method, request, timeout)
-        except CallError as e:
-            self.replies.append(str(e))
-            raise
-        self.replies.append(str(reply))
-        return reply
-
-    def unlock_key(self, volume):
-        """cofferctl's passphrase, and only that: what else it says is a reply."""
-        trace = self.trace('cofferctl')
-        argv = [self.bin + '/cofferctl', 'volume', 'unlock-key', volume['volume_id'], '--config', self.config,
-                '--admin-socket', self.admin_socket, '--reason', 'leaks', '--yes']
-        with subprocess.Popen(leakscan.strace(trace) + argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, cwd='/') as p:
-            self.traces[trace] = p.pid
-            out, err = p.communicate(timeout=300)
-        self.replies.append(err.decode(errors='replace'))
-        if p.returncode != 0:
-            raise RuntimeError(f'cofferctl volume unlock-key: {err.decode()}')
-        return out.strip()
-
-    def stop(self):
-        super().stop()
-        for path, pid in self.traces.items():
-            leakscan.wait_traced(path, pid)
-
-    def logs(self):
-        return [os.path.join(self.watch, n) for n in os.listdir(self.watch) if n.endswith('.log')]
-
-
-# ---- the true secrets ----
-def field(data):
-    return struct.pack('<H', len(data)) + data
-
-
-def storage_key(c, volume):
-    """Straight from coffer-keyd (docs/PROTOCOL-keyd.md); this process is root, which it allows."""
-    r = c.record(volume)
-    texts = [r['kms'], r['tenant'], r['id'], r['uuid'], 'break-glass', r['key']['kind'], r['key']['ciphertext']]
-    fields = field(struct.pack('<Q', 30000)) + b''.join(field(t.encode()) for t in texts)
-    fields += field(struct.pack('<Q', r['key']['key_version'])) + field(b'')
-    read_end, write_end = os.pipe()
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
-            s.connect(c.keyd_socket)
-            socket.send_fds(s, [struct.pack('<IHHI', 0x44464f43, 1, 2, len(fields)) + fields], [write_end])
-            reply = s.recv(16384)
-        if field(b'OK') != reply[12:16]:
-            raise RuntimeError(f'UNWRAP: {reply}')
-        return os.read(read_end, 48)[16:]
-    finally:
-        os.close(read_end)
-        os.close(write_end)
-
-
-def derived_passphrase(key, volume_uuid):
-    extracted = hmac.digest(uuid.UUID(volume_uuid).bytes, key, hashlib.sha256)
-    return hmac.digest(extracted, b'coffer/v1 luks2 keyslot\x01', hashlib.sha256).hex().encode()
-
-
-def volume_key(c, volume, passphrase):
-    """As stock cryptsetup tells it to whoever has the passphrase."""
-    out = subprocess.run(['cryptsetup', 'luksDump', '--batch-mode', '--dump-volume-key', '--key-file', '-', c.image(volume)],
-                         input=passphrase, stdout=subprocess.PIPE, check=True).stdout.decode()
-    key = bytes.fromhex(out[out.index('MK dump:') + len('MK dump:'):])
-    if len(key) != 64:
-        raise RuntimeError(f'cryptsetup dumped a volume key of {len(key)} bytes')
-    return key
-
-
-def secrets_of(c, volume, passphrase=None):
-    key = storage_key(c, volume)
-    derived = derived_passphrase(key, c.record(volume)['uuid'])
-    if passphrase is not None and passphrase != derived:
-        raise RuntimeError('cofferctl\'s passphrase is not the one that follows from the storage key')
-    return {'storage key': key, 'passphrase': derived, 'passphrase bytes': bytes.fromhex(derived.decode()),
-            'volume key': volume_key(c, volume, derived)}
 
 
 # ---- looking everywhere ----
@@ -228,45 +116,6 @@ def no_keyd(tap, c, volume):
     c.start_keyd()
 
 
-class Paused:
-    """A call in its own thread, held at a fault point of a program."""
-
-    def __init__(self, c, program, point, call):
-        self.arm, self.error = os.path.join(c.fault_dir, program + '.arm'), None
-        self.paused, self.program = os.path.join(c.fault_dir, program + '.paused'), program
-        with open(self.arm, 'w', encoding='ascii') as f:
-            f.write('pause ' + point)
-        os.chmod(self.arm, 0o644)
-        self.thread = threading.Thread(target=self.run, args=(call,))
-
-    def run(self, call):
-        try:
-            call()
-        except CallError as e:
-            self.error = e
-
-    def pid(self):
-        for pid in filter(str.isdigit, os.listdir('/proc')):
-            try:
-                with open(f'/proc/{pid}/comm', encoding='ascii') as f:
-                    if f.read().strip() == self.program:
-                        return int(pid)
-            except OSError:
-                pass
-        raise RuntimeError(f'{self.program} does not run')
-
-    def __enter__(self):
-        self.thread.start()
-        wait_for(f'{self.program} to reach its point', lambda: os.path.exists(self.paused) or not self.thread.is_alive())
-        return self
-
-    def __exit__(self, *_):
-        os.unlink(self.arm)
-        self.thread.join(120)
-        if os.path.exists(self.paused):
-            os.unlink(self.paused)
-
-
 def abort_in_the_act(c, program, point, call):
     with Paused(c, program, point, call) as p:
         os.kill(p.pid(), signal.SIGABRT)
@@ -276,8 +125,8 @@ def abort_in_the_act(c, program, point, call):
 
 def core_control(cores):
     """Cores are written at all, or their absence would say nothing."""
-    subprocess.run([sys.executable, '-S', '-c', 'import os, resource as r; r.setrlimit(r.RLIMIT_CORE, (-1, -1)); os.abort()'],
-                   check=False)
+    abort = 'import os, resource as r; r.setrlimit(r.RLIMIT_CORE, (-1, -1)); os.abort()'
+    subprocess.run([sys.executable, '-S', '-c', abort], check=False)
     found = cores.scan(leakscan.Needles({'none': bytes(range(16))}))
     cores.clear()
     if not found:
@@ -326,7 +175,8 @@ def life(tap, c, cores):
     c.stage(volume)
     c.unlock_key(volume)
     c.unstage(volume)
-    nothing(tap, 'memory after everything, also coffer-keyd\'s', scan_daemons(c, needles, ('controller', 'node', 'keyd')))
+    nothing(tap, 'memory after everything, also coffer-keyd\'s',
+            scan_daemons(c, needles, ('controller', 'node', 'keyd')))
     nothing(tap, 'no file of the pool or beside it, no image', scan_scratch(c, needles, True))
     c.delete(volume['volume_id'])
     demand_clean(c)
@@ -383,7 +233,8 @@ def whole_life(tap, watch, cores):
 # ---- the build that leaks ----
 LEAKS = (  # place (LEAK in the source), way (common/leak.c): the kind of finding there must be, and no other
     ('keyd:storage-key', 'log-hex', 'log'), ('keyd:storage-key', 'log-upper', 'log'),
-    ('keyd:storage-key', 'log-base64', 'log'), ('keyd:storage-key', 'log-raw', 'log'), ('keyd:storage-key', 'file', 'file'),
+    ('keyd:storage-key', 'log-base64', 'log'), ('keyd:storage-key', 'log-raw', 'log'),
+    ('keyd:storage-key', 'file', 'file'),
     *((place, way, kind) for place in ('crypt:storage-key', 'crypt:passphrase', 'crypt:volume-key')
       for way, kind in (('log-hex', 'log'), ('log-base64', 'log'), ('argv', 'argv'), ('env', 'env'), ('file', 'file'),
                         ('core', 'core'))),
@@ -495,15 +346,15 @@ def leaky_build(tap, watch, cores):
     tap.run('the leaky build, nothing armed: nothing is found', leaky.quiet)
     for place, way, kind in LEAKS:
         tap.run(f'{place} given away by {way} is caught', leaky.caught, place, way, kind)
-    for (place, who), look in zip(MEMORY_LEAKS, (leaky.in_node, leaky.in_controller)):
-        tap.run(f'{place} kept in memory is caught', only_found, look, 'memory', who)
-        c.node.stop()  # a new process: what the old one kept is gone
-        c.start_node()
     name, device = 'keyd:storage-key in a file that was removed is caught on the disk', scratch_disk()
     if device is None:
         tap.skip(name, NO_DISK)
     else:
         tap.run(name, only_found, lambda: leaky.on_disk(device), 'disk', device)
+    for (place, who), look in zip(MEMORY_LEAKS, (leaky.in_node, leaky.in_controller)):
+        tap.run(f'{place} kept in memory is caught', only_found, look, 'memory', who)
+        c.node.stop()  # a new process: what the old one kept is gone
+        c.start_node()
     c.delete(leaky.volume['volume_id'])
     c.stop()
 

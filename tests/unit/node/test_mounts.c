@@ -57,7 +57,8 @@ static void test_escapes(void **state UNUSED)
 
 static void test_backslash_that_is_no_escape(void **state UNUSED)
 {
-    AUTO_MOUNT_TABLE struct mount_table t = parsed("1 0 0:9 /\\04 /a\\048\\x40 rw - ext4 none rw\n");
+    AUTO_MOUNT_TABLE struct mount_table t =
+        parsed("1 0 0:9 /\\04 /a\\048\\x40 rw - ext4 none rw\n");
 
     assert_string_equal(t.items[0].root, "/\\04");
     assert_string_equal(t.items[0].point, "/a\\048\\x40");
@@ -66,7 +67,11 @@ static void test_backslash_that_is_no_escape(void **state UNUSED)
 static void test_optional_fields(void **state UNUSED)
 {
     static const char *const fields[] = {
-        "", "shared:1 ", "shared:1 master:2 ", "master:2 propagate_from:3 unbindable ", "a b c d e f g h ",
+        "",
+        "shared:1 ",
+        "shared:1 master:2 ",
+        "master:2 propagate_from:3 unbindable ",
+        "a b c d e f g h ",
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
@@ -80,14 +85,17 @@ static void test_optional_fields(void **state UNUSED)
 
 static void test_read_only(void **state UNUSED)
 {
-    static const struct { const char *line; bool want; } cases[] = {
+    static const struct {
+        const char *line;
+        bool want;
+    } cases[] = {
         { "1 0 8:1 / /a rw - ext4 /dev/x rw", false },
         { "1 0 8:1 / /a ro - ext4 /dev/x rw", true },
         { "1 0 8:1 / /a rw - ext4 /dev/x ro", true },
         { "1 0 8:1 / /a rw,nosuid,ro,nodev - ext4 /dev/x rw", true },
         { "1 0 8:1 / /a rw - ext4 /dev/x rw,errors=remount-ro", false },
         { "1 0 8:1 / /a rw - ext4 /dev/x rw,rox,xro", false },
-        { "1 0 8:1 / /a rw ro - ext4 ro rw", false },   /* an optional field and a source of that name */
+        { "1 0 8:1 / /a rw ro - ext4 ro rw", false }, /* optional field and source of that name */
         { "1 0 8:1 / /a rw - tmpfs  ro,size=4k", true }, /* an empty source */
         { "1 0 8:1 / /a rw - tmpfs  rw,size=4k", false },
     };
@@ -168,7 +176,8 @@ static void test_many_lines(void **state UNUSED)
     size_t at = 0;
 
     for (int i = 0; i < LINES; i++)
-        at += (size_t)snprintf(text + at, sizeof(text) - at, "%d 1 8:%d / /m/%d rw - ext4 /dev/x rw\n", i + 2, i, i);
+        at += (size_t)snprintf(text + at, sizeof(text) - at,
+                               "%d 1 8:%d / /m/%d rw - ext4 /dev/x rw\n", i + 2, i, i);
     AUTO_MOUNT_TABLE struct mount_table t = parsed(text);
     assert_int_equal(t.n, LINES);
     for (unsigned i = 0; i < LINES; i++)

@@ -13,7 +13,12 @@
 static void test_good_paths(void **state UNUSED)
 {
     static const char *const paths[] = {
-        "/a", "/a/b", "/a.b/..c/d..", "/...", "/var/lib/kubelet/plugins/x/globalmount", "/a b/\xc3\xa4",
+        "/a",
+        "/a/b",
+        "/a.b/..c/d..",
+        "/...",
+        "/var/lib/kubelet/plugins/x/globalmount",
+        "/a b/\xc3\xa4",
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(paths); i++)
@@ -23,16 +28,18 @@ static void test_good_paths(void **state UNUSED)
 static void test_bad_paths(void **state UNUSED)
 {
     static const char *const relative[] = { "", "/", "a", "./a", "../a", " /a" };
-    static const char *const parts[] = { "//a", "/a//b", "/a/", "/./a", "/a/.", "/..", "/a/../b", "/a/.." };
+    static const char *const parts[] = { "//a",  "/a//b", "/a/",     "/./a",
+                                         "/a/.", "/..",   "/a/../b", "/a/.." };
     char want[256];
 
     for (size_t i = 0; i < ARRAY_SIZE(relative); i++) {
-        (void)snprintf(want, sizeof(want), "target_path '%s' must be an absolute path", relative[i]);
+        (void)snprintf(want, sizeof(want), "target_path '%s' must be an absolute path",
+                       relative[i]);
         assert_fails(request_path(relative[i], "target_path", &err), ERR_INVALID, want);
     }
     for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
-        (void)snprintf(want, sizeof(want), "staging_target_path '%s' must not have empty, '.' or '..' parts",
-                       parts[i]);
+        (void)snprintf(want, sizeof(want),
+                       "staging_target_path '%s' must not have empty, '.' or '..' parts", parts[i]);
         assert_fails(request_path(parts[i], "staging_target_path", &err), ERR_INVALID, want);
     }
 }
@@ -52,10 +59,14 @@ static void test_path_length(void **state UNUSED)
 
 /* --- usage --- */
 
-static struct csi_capability mount_capability(enum csi_access_mode mode, const char *const *flags, size_t n)
+static struct csi_capability mount_capability(enum csi_access_mode mode, const char *const *flags,
+                                              size_t n)
 {
-    return (struct csi_capability){ .type = CSI_ACCESS_MOUNT, .mode = mode, .fs_type = "",
-                                    .mount_flags = { .items = flags, .n = n }, .volume_mount_group = "" };
+    return (struct csi_capability){ .type = CSI_ACCESS_MOUNT,
+                                    .mode = mode,
+                                    .fs_type = "",
+                                    .mount_flags = { .items = flags, .n = n },
+                                    .volume_mount_group = "" };
 }
 
 static void test_mount_usage(void **state UNUSED)
@@ -75,8 +86,10 @@ static void test_mount_usage(void **state UNUSED)
 
 static void test_block_usage(void **state UNUSED)
 {
-    const struct csi_capability c = { .type = CSI_ACCESS_BLOCK, .mode = CSI_SINGLE_NODE_SINGLE_WRITER,
-                                      .fs_type = "", .volume_mount_group = "" };
+    const struct csi_capability c = { .type = CSI_ACCESS_BLOCK,
+                                      .mode = CSI_SINGLE_NODE_SINGLE_WRITER,
+                                      .fs_type = "",
+                                      .volume_mount_group = "" };
     struct usage use;
 
     assert_works(request_usage(&c, &use, &err));
@@ -89,7 +102,11 @@ static void test_block_usage(void **state UNUSED)
 static void test_read_only_usage(void **state UNUSED)
 {
     static const char *const ro[] = { "ro" };
-    static const struct { enum csi_access_mode mode; size_t flags; bool want; } cases[] = {
+    static const struct {
+        enum csi_access_mode mode;
+        size_t flags;
+        bool want;
+    } cases[] = {
         { CSI_SINGLE_NODE_WRITER, 0, false },
         { CSI_SINGLE_NODE_WRITER, 1, true },
         { CSI_SINGLE_NODE_READER_ONLY, 0, true },
@@ -127,7 +144,7 @@ static void test_refused_usage(void **state UNUSED)
 
 /* --- the claim --- */
 
-#define ID "default.0a1b2c3d.00112233445566778899aabbccddeeff"
+#define ID   "default.0a1b2c3d.00112233445566778899aabbccddeeff"
 #define UUID "6ba7b810-9dad-41d1-80b4-00c04fd430c8"
 
 static struct node_op op_with_record(void)
@@ -135,8 +152,9 @@ static struct node_op op_with_record(void)
     struct node_op op = NODE_OP_INIT;
 
     (void)snprintf(op.id_text, sizeof(op.id_text), "%s", ID);
-    op.record = (struct record){ .id = ID, .uuid = UUID, .tenant = "lab", .kms = "vault",
-                                 .key_source = "vault", .fs = "ext4" };
+    op.record = (struct record){
+        .id = ID, .uuid = UUID, .tenant = "lab", .kms = "vault", .key_source = "vault", .fs = "ext4"
+    };
     return op;
 }
 
@@ -221,7 +239,8 @@ static void test_too_many_entries(void **state UNUSED)
 
     for (size_t i = 0; i < ARRAY_SIZE(pairs); i++)
         pairs[i] = whole[i % ARRAY_SIZE(whole)];
-    assert_fails(request_claim(&op, &context, &err), ERR_INVALID, "volume_context has more than 64 entries");
+    assert_fails(request_claim(&op, &context, &err), ERR_INVALID,
+                 "volume_context has more than 64 entries");
     context.n--;
     assert_works(request_claim(&op, &context, &err));
 }

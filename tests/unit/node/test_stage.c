@@ -26,14 +26,14 @@ static int undo(const char *name, struct error *err)
     return 0;
 }
 
-#define FAKE(x)                                                              \
+#define FAKE(x)                                                             \
     static int x##_apply(struct stage *s, bool *changed, struct error *err) \
-    {                                                                        \
-        return apply(#x, x##_changes, changed, err);                         \
-    }                                                                        \
-    static int x##_undo(struct stage *s, struct error *err)                  \
-    {                                                                        \
-        return undo(#x, err);                                                \
+    {                                                                       \
+        return apply(#x, x##_changes, changed, err);                        \
+    }                                                                       \
+    static int x##_undo(struct stage *s, struct error *err)                 \
+    {                                                                       \
+        return undo(#x, err);                                               \
     }
 FAKE(a)
 FAKE(b)
@@ -106,7 +106,8 @@ static void test_error_names_the_step(void **state UNUSED)
                  "stage step 'c': c is broken");
 }
 
-/* Something may be left: the answer must be one that is repeated. Below it nothing is taken away. */
+/* Something may be left: the answer must be one that is repeated. Below it nothing is taken away.
+ */
 static void test_failed_undo(void **state UNUSED)
 {
     struct node node = { .config = NULL };
