@@ -19,11 +19,12 @@ static const struct verb *find_verb(const char *group, const char *name)
 
 static void print_verbs(FILE *to)
 {
-    (void)fprintf(to, "usage: cofferctl GROUP VERB [OPERAND] [flags]\n(Coffer %s)\n", COFFER_VERSION);
+    (void)fprintf(to, "usage: cofferctl GROUP VERB [OPERAND] [flags]\n(Coffer %s)\n",
+                  COFFER_VERSION);
     for (size_t i = 0; verbs[i] != NULL; i++) {
         const struct verb *v = verbs[i];
-        (void)fprintf(to, "  %s %s%s%s\n        %s\n", v->group, v->name, v->operand != NULL ? " " : "",
-                      v->operand != NULL ? v->operand : "", v->help);
+        (void)fprintf(to, "  %s %s%s%s\n        %s\n", v->group, v->name,
+                      v->operand != NULL ? " " : "", v->operand != NULL ? v->operand : "", v->help);
     }
     (void)fprintf(to, "\"cofferctl GROUP VERB --help\" shows a verb's flags.\n");
 }
@@ -34,7 +35,8 @@ static size_t flags_of(const struct verb *v, struct common_flags *c, struct flag
     const struct flag common[] = {
         { "config", "COFFER_CONFIG", FLAG_STRING, &c->config, "/etc/coffer/config.json",
           "file of pools and key services", NULL },
-        { "output", NULL, FLAG_STRING, &c->output, "table", "how to print the result", "json|table" },
+        { "output", NULL, FLAG_STRING, &c->output, "table", "how to print the result",
+          "json|table" },
     };
     if (v->n_flags + ARRAY_SIZE(common) > FLAGS_MAX)
         abort();
@@ -47,15 +49,16 @@ static size_t flags_of(const struct verb *v, struct common_flags *c, struct flag
 static void print_help(const struct verb *v, const struct flag *flags, size_t n, FILE *to)
 {
     char usage[256];
-    (void)snprintf(usage, sizeof(usage), "usage: cofferctl %s %s%s%s [flags]\n%s", v->group, v->name,
-                   v->operand != NULL ? " " : "", v->operand != NULL ? v->operand : "", v->help);
+    (void)snprintf(usage, sizeof(usage), "usage: cofferctl %s %s%s%s [flags]\n%s", v->group,
+                   v->name, v->operand != NULL ? " " : "", v->operand != NULL ? v->operand : "",
+                   v->help);
     flags_help(flags, n, usage, to);
 }
 
-/* Flags may stand before and after the operand; flags_parse stops at it. So: take the operand out and parse
- * again, until nothing is left. */
-static int parse(const struct flag *flags, size_t n, int argc, char **argv, const char **ret_operand,
-                 size_t *ret_operands, bool *ret_help, struct error *err)
+/* Flags may stand before and after the operand; flags_parse stops at it. So: take the operand out
+ * and parse again, until nothing is left. */
+static int parse(const struct flag *flags, size_t n, int argc, char **argv,
+                 const char **ret_operand, size_t *ret_operands, bool *ret_help, struct error *err)
 {
     const char *operand = NULL;
     size_t operands = 0;
@@ -76,10 +79,11 @@ static int parse(const struct flag *flags, size_t n, int argc, char **argv, cons
 static int check_operands(const struct verb *v, size_t n, struct error *err)
 {
     if (v->operand != NULL && n == 0)
-        return error_set(err, ERR_INVALID, "%s is missing: cofferctl %s %s %s", v->operand, v->group, v->name,
-                         v->operand);
+        return error_set(err, ERR_INVALID, "%s is missing: cofferctl %s %s %s", v->operand,
+                         v->group, v->name, v->operand);
     if (n > (v->operand != NULL ? 1u : 0u))
-        return error_set(err, ERR_INVALID, "there are too many arguments for 'cofferctl %s %s'", v->group, v->name);
+        return error_set(err, ERR_INVALID, "there are too many arguments for 'cofferctl %s %s'",
+                         v->group, v->name);
     return 0;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cofferctl/cli.h: the command line: "cofferctl GROUP VERB [OPERAND] [flags]". A verb is one row in verbs.c and
- * one struct in the file of its group. Results go to stdout, everything else to stderr.
+ * cofferctl/cli.h: the command line: "cofferctl GROUP VERB [OPERAND] [flags]". A verb is one row in
+ * verbs.c and one struct in the file of its group. Results go to stdout, everything else to stderr.
  * Exit codes: 0 done, 1 it failed, 2 the command line is wrong. One thread.
  */
 #ifndef COFFER_COFFERCTL_CLI_H
@@ -13,22 +13,23 @@
 #include "common/flags.h"
 
 #define CLI_FAILED 1
-#define CLI_USAGE 2
+#define CLI_USAGE  2
 
-struct cli { /* what every verb gets */
-    const char *config;   /* path; --config is common to all verbs */
+struct cli {            /* what every verb gets */
+    const char *config; /* path; --config is common to all verbs */
     enum output_format output;
-    const char *operand;  /* NULL when the verb takes none */
-    FILE *out, *notes;    /* stdout; stderr */
+    const char *operand; /* NULL when the verb takes none */
+    FILE *out, *notes;   /* stdout; stderr */
 };
 
 struct verb {
     const char *group, *name;
-    const char *operand;  /* its name in the usage line; NULL: none */
+    const char *operand; /* its name in the usage line; NULL: none */
     const char *help;
     const struct flag *flags; /* its own, beside the common ones */
     size_t n_flags;
-    int (*check)(const struct cli *cli, struct error *err); /* of its flags; failure is a usage error. May be NULL */
+    int (*check)(const struct cli *cli,
+                 struct error *err); /* of its flags; failure is a usage error. May be NULL */
     int (*run)(const struct cli *cli, struct error *err);
 };
 

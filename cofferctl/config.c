@@ -27,9 +27,9 @@ static int run_check(const struct cli *cli, struct error *err)
     AUTO_JSON json_t *list = json_array();
     for (size_t i = 0; i < config->n_pools; i++) {
         const struct pool_config *p = &config->pools[i];
-        (void)json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:o, s:s}", "name", p->name, "backend",
-                                                    p->backend, "path", p->path, "kms", kms_names(p),
-                                                    "allocate", p->allocate));
+        (void)json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:o, s:s}", "name", p->name,
+                                                    "backend", p->backend, "path", p->path, "kms",
+                                                    kms_names(p), "allocate", p->allocate));
     }
     return output_list(cli->out, cli->output, list, columns, ARRAY_SIZE(columns), err);
 }

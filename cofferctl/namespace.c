@@ -52,9 +52,11 @@ int namespace_check(const char *socket_path, struct error *err)
         return -1;
     (void)snprintf(name, sizeof(name), "/proc/%d/status", (int)pid);
     AUTO_CLOSE int fd = pid > 0 ? open(name, O_RDONLY | O_CLOEXEC) : -1;
-    if (fd < 0 || fs_read_fd(fd, name, STATUS_MAX, &status, err) < 0 || !namespace_is_ours(strbuf_text(&status)))
+    if (fd < 0 || fs_read_fd(fd, name, STATUS_MAX, &status, err) < 0 ||
+        !namespace_is_ours(strbuf_text(&status)))
         return error_set(err, ERR_PRECONDITION,
-                         "coffer-node is in another pid namespace and would write the passphrase to another process: "
+                         "coffer-node is in another pid namespace and would write the passphrase "
+                         "to another process: "
                          "run cofferctl where coffer-node runs (in Kubernetes: exec into its pod)");
     return 0;
 }

@@ -12,15 +12,16 @@
 
 /* ---- one cell ---- */
 
-/* How many bytes of a character that must not reach a terminal are at p; 0: none is there. C0, DEL, C1, and the
- * Unicode marks that turn the direction of writing. */
+/* How many bytes of a character that must not reach a terminal are at p; 0: none is there. C0, DEL,
+ * C1, and the Unicode marks that turn the direction of writing. */
 static size_t unsafe_at(const unsigned char *p)
 {
     if (p[0] < 0x20 || p[0] == 0x7f)
         return 1;
     if (p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0)
         return 2;
-    if (p[0] == 0xe2 && p[1] == 0x80 && ((p[2] >= 0x8e && p[2] <= 0x8f) || (p[2] >= 0xa8 && p[2] <= 0xae)))
+    if (p[0] == 0xe2 && p[1] == 0x80 &&
+        ((p[2] >= 0x8e && p[2] <= 0x8f) || (p[2] >= 0xa8 && p[2] <= 0xae)))
         return 3;
     return p[0] == 0xe2 && p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9 ? 3 : 0;
 }
@@ -103,13 +104,14 @@ static void print_row(FILE *to, const json_t *object, const struct output_column
     }
 }
 
-static void measure(const json_t *list, const struct output_column *columns, size_t *widths, size_t n)
+static void measure(const json_t *list, const struct output_column *columns, size_t *widths,
+                    size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         const json_t *object;
         size_t row;
         widen(&widths[i], columns[i].title);
-        json_array_foreach(list, row, object) {
+        json_array_foreach (list, row, object) {
             AUTO_STRBUF struct strbuf cell = STRBUF_INIT(CELL_MAX);
             add_cell(&cell, object, &columns[i]);
             widen(&widths[i], strbuf_text(&cell));
@@ -127,7 +129,7 @@ static int print_table(FILE *to, const json_t *list, const struct output_column 
         return error_set(err, ERR_EXHAUSTED, "out of memory");
     measure(list, columns, widths, n);
     print_row(to, NULL, columns, widths, n);
-    json_array_foreach(list, row, object)
+    json_array_foreach (list, row, object)
         print_row(to, object, columns, widths, n);
     return 0;
 }
@@ -155,15 +157,16 @@ static int finish(FILE *to, struct error *err)
     return 0;
 }
 
-int output_list(FILE *to, enum output_format format, const json_t *list, const struct output_column *columns,
-                size_t n, struct error *err)
+int output_list(FILE *to, enum output_format format, const json_t *list,
+                const struct output_column *columns, size_t n, struct error *err)
 {
-    int r = format == OUTPUT_JSON ? print_json(to, list, err) : print_table(to, list, columns, n, err);
+    int r =
+        format == OUTPUT_JSON ? print_json(to, list, err) : print_table(to, list, columns, n, err);
     return r < 0 ? -1 : finish(to, err);
 }
 
-int output_object(FILE *to, enum output_format format, const json_t *object, const struct output_column *columns,
-                  size_t n, struct error *err)
+int output_object(FILE *to, enum output_format format, const json_t *object,
+                  const struct output_column *columns, size_t n, struct error *err)
 {
     size_t width = 0;
     if (format == OUTPUT_JSON)

@@ -8,9 +8,9 @@
 
 static int run_init(const struct cli *cli, struct error *err)
 {
-    static const struct output_column columns[] = {
-        { "pool", "pool", false }, { "tag", "tag", false }, { "path", "path", false }
-    };
+    static const struct output_column columns[] = { { "pool", "pool", false },
+                                                    { "tag", "tag", false },
+                                                    { "path", "path", false } };
     AUTO_CONFIG struct config *config = NULL;
     char tag[9] = "";
     if (config_load(cli->config, &config, err) < 0)
@@ -23,7 +23,8 @@ static int run_init(const struct cli *cli, struct error *err)
         return error_set(err, ERR_INVALID, "pool '%s': unknown backend '%s'", p->name, p->backend);
     if (ops->pool_init(p, tag, err) < 0)
         return -1;
-    AUTO_JSON json_t *made = json_pack("{s:s, s:s, s:s}", "pool", p->name, "tag", tag, "path", p->path);
+    AUTO_JSON json_t *made =
+        json_pack("{s:s, s:s, s:s}", "pool", p->name, "tag", tag, "path", p->path);
     return output_object(cli->out, cli->output, made, columns, ARRAY_SIZE(columns), err);
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cofferctl volume unlock-key: break-glass. coffer-crypt writes the volume's LUKS passphrase to a descriptor of
- * this process; coffer-node, which asks it to, never sees the passphrase and logs the audit line. When stdout is
- * a terminal or a pipe it is that descriptor, and this process never holds the passphrase either; else (a file)
- * it copies it from a pipe of its own.
+ * cofferctl volume unlock-key: break-glass. coffer-crypt writes the volume's LUKS passphrase to a
+ * descriptor of this process; coffer-node, which asks it to, never sees the passphrase and logs the
+ * audit line. When stdout is a terminal or a pipe it is that descriptor, and this process never
+ * holds the passphrase either; else (a file) it copies it from a pipe of its own.
  */
 #include "common/base.h"
 #include "cofferctl/verbs.h"
@@ -21,9 +21,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define METHOD "coffer.v1.NodeAdmin/UnlockKey"
-#define SCHEME "unix://"
-#define TIMEOUT_MS 120000u
+#define METHOD         "coffer.v1.NodeAdmin/UnlockKey"
+#define SCHEME         "unix://"
+#define TIMEOUT_MS     120000u
 #define PASSPHRASE_MAX 4096u
 
 static struct {
@@ -33,8 +33,8 @@ static struct {
 
 static const struct flag flags[] = {
     { "reason", NULL, FLAG_STRING, &options.reason, "", "why, for the audit line; required", NULL },
-    { "admin-socket", "COFFER_ADMIN_SOCKET", FLAG_STRING, &options.admin_socket, "/run/coffer/admin.sock",
-      "coffer-node's admin socket", NULL },
+    { "admin-socket", "COFFER_ADMIN_SOCKET", FLAG_STRING, &options.admin_socket,
+      "/run/coffer/admin.sock", "coffer-node's admin socket", NULL },
     { "yes", NULL, FLAG_BOOL, &options.yes, "false", "don't ask on the terminal", NULL },
 };
 
@@ -78,8 +78,9 @@ static int call(const char *id, int output, struct error *err)
 {
     AUTO_STRBUF struct strbuf endpoint = STRBUF_INIT(512);
     AUTO_JSON json_t *reply = NULL;
-    AUTO_JSON json_t *request = json_pack("{s:s, s:I, s:I, s:s}", "volume_id", id, "output_pid", (json_int_t)getpid(),
-                                          "output_fd", (json_int_t)output, "reason", options.reason);
+    AUTO_JSON json_t *request =
+        json_pack("{s:s, s:I, s:I, s:s}", "volume_id", id, "output_pid", (json_int_t)getpid(),
+                  "output_fd", (json_int_t)output, "reason", options.reason);
     if (request == NULL)
         return error_set(err, ERR_INVALID, "--reason is not UTF-8 text");
     strbuf_addf(&endpoint, SCHEME "%s", options.admin_socket);
@@ -91,7 +92,8 @@ static int call(const char *id, int output, struct error *err)
 static bool is_pipe_or_terminal(int fd)
 {
     struct stat st;
-    return fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || (S_ISCHR(st.st_mode) && isatty(fd) == 1));
+    return fstat(fd, &st) == 0 &&
+           (S_ISFIFO(st.st_mode) || (S_ISCHR(st.st_mode) && isatty(fd) == 1));
 }
 
 /* The passphrase was written before the answer came: what is in the pipe now is all of it. */
@@ -106,7 +108,8 @@ static int copy(int from, int to, struct error *err)
     return fs_write_all(to, secret_data(passphrase), (size_t)n, "the standard output", err);
 }
 
-/* Core dumps are off for the whole of it. Not PR_SET_DUMPABLE: coffer-node opens our descriptor through /proc. */
+/* Core dumps are off for the whole of it. Not PR_SET_DUMPABLE: coffer-node opens our descriptor
+ * through /proc. */
 static int call_and_copy(const char *id, struct error *err)
 {
     const struct rlimit none = { .rlim_cur = 0, .rlim_max = 0 };
@@ -127,7 +130,8 @@ static int run(const struct cli *cli, struct error *err)
     struct volume_id id;
     if (strncmp(options.admin_socket, SCHEME, strlen(SCHEME)) == 0)
         options.admin_socket += strlen(SCHEME);
-    if (volume_id_parse(cli->operand, &id, err) < 0 || namespace_check(options.admin_socket, err) < 0)
+    if (volume_id_parse(cli->operand, &id, err) < 0 ||
+        namespace_check(options.admin_socket, err) < 0)
         return -1;
     if (!options.yes && confirm(cli->operand, err) < 0)
         return -1;
@@ -135,7 +139,8 @@ static int run(const struct cli *cli, struct error *err)
                                                : call_and_copy(cli->operand, err);
     if (r < 0)
         return -1;
-    (void)fprintf(cli->notes, "cofferctl: the passphrase of volume '%s' was written to the standard output\n",
+    (void)fprintf(cli->notes,
+                  "cofferctl: the passphrase of volume '%s' was written to the standard output\n",
                   cli->operand);
     return 0;
 }
@@ -144,7 +149,8 @@ const struct verb volume_unlock_key = {
     .group = "volume",
     .name = "unlock-key",
     .operand = "ID",
-    .help = "break-glass: write the volume's LUKS passphrase to the standard output, one line in either --output",
+    .help = "break-glass: write the volume's LUKS passphrase to the standard output, one line in "
+            "either --output",
     .flags = flags,
     .n_flags = ARRAY_SIZE(flags),
     .check = check,

@@ -5,9 +5,9 @@
 
 #include "cofferctl/cli.h"
 
-extern const struct verb config_check;      /* config.c */
-extern const struct verb pool_init;         /* pool.c */
-extern const struct verb volume_list;       /* volume.c */
+extern const struct verb config_check; /* config.c */
+extern const struct verb pool_init;    /* pool.c */
+extern const struct verb volume_list;  /* volume.c */
 extern const struct verb volume_show;
 extern const struct verb volume_unlock_key; /* unlock_key.c */
 

@@ -6,18 +6,21 @@
 #include "backends/backend.h"
 #include "common/json.h"
 
-/* Neither ciphertext nor MAC: they tell a reader nothing, and a wrapped key has no business on a screen. */
+/* Neither ciphertext nor MAC: they tell a reader nothing, and a wrapped key has no business on a
+ * screen. */
 static json_t *record_view(const struct record *r)
 {
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:I, s:b, s:s, s:I}", "id", r->id, "name",
-                     r->name, "state", record_state_name(r->state), "uuid", r->uuid, "tenant", r->tenant, "size",
-                     (json_int_t)r->size, "fs", r->fs, "kms", r->kms, "key_source", r->key_source, "key_kind",
-                     r->key.kind, "key_version", (json_int_t)r->key.version, "sealed", r->sealed, "created",
-                     r->created, "gen", (json_int_t)r->gen);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:I, s:b, s:s, s:I}", "id",
+                     r->id, "name", r->name, "state", record_state_name(r->state), "uuid", r->uuid,
+                     "tenant", r->tenant, "size", (json_int_t)r->size, "fs", r->fs, "kms", r->kms,
+                     "key_source", r->key_source, "key_kind", r->key.kind, "key_version",
+                     (json_int_t)r->key.version, "sealed", r->sealed, "created", r->created, "gen",
+                     (json_int_t)r->gen);
 }
 
 /* A record under another volume's id is not this volume's. */
-static int read_record(struct pool *pool, const struct volume_id *id, struct record *ret, struct error *err)
+static int read_record(struct pool *pool, const struct volume_id *id, struct record *ret,
+                       struct error *err)
 {
     char text[VOLUME_ID_MAX + 1];
     struct record r;
@@ -72,8 +75,8 @@ static int list_pools(struct pool_set *set, struct listing *l, struct error *err
 static int run_list(const struct cli *cli, struct error *err)
 {
     static const struct output_column columns[] = {
-        { "id", "ID", false },         { "state", "STATE", false },     { "size", "SIZE", true },
-        { "fs", "FS", false },         { "tenant", "TENANT", false },   { "kms", "KMS", false },
+        { "id", "ID", false },           { "state", "STATE", false },     { "size", "SIZE", true },
+        { "fs", "FS", false },           { "tenant", "TENANT", false },   { "kms", "KMS", false },
         { "created", "CREATED", false }, { "problem", "PROBLEM", false },
     };
     AUTO_CONFIG struct config *config = NULL;
@@ -88,7 +91,8 @@ static int run_list(const struct cli *cli, struct error *err)
     if (output_list(cli->out, cli->output, rows, columns, n, err) < 0)
         return -1;
     if (l.unreadable > 0)
-        return error_set(err, ERR_DATA_LOSS, "the records of %zu volumes can't be read", l.unreadable);
+        return error_set(err, ERR_DATA_LOSS, "the records of %zu volumes can't be read",
+                         l.unreadable);
     return 0;
 }
 
@@ -104,11 +108,20 @@ const struct verb volume_list = {
 static int run_show(const struct cli *cli, struct error *err)
 {
     static const struct output_column columns[] = {
-        { "id", "id", false },           { "name", "name", false },       { "state", "state", false },
-        { "uuid", "uuid", false },       { "tenant", "tenant", false },   { "size", "size", true },
-        { "fs", "file system", false },  { "kms", "key service", false }, { "key_source", "key source", false },
-        { "key_kind", "key kind", false }, { "key_version", "key version", false }, { "sealed", "sealed", false },
-        { "created", "created", false }, { "gen", "generation", false },
+        { "id", "id", false },
+        { "name", "name", false },
+        { "state", "state", false },
+        { "uuid", "uuid", false },
+        { "tenant", "tenant", false },
+        { "size", "size", true },
+        { "fs", "file system", false },
+        { "kms", "key service", false },
+        { "key_source", "key source", false },
+        { "key_kind", "key kind", false },
+        { "key_version", "key version", false },
+        { "sealed", "sealed", false },
+        { "created", "created", false },
+        { "gen", "generation", false },
     };
     AUTO_CONFIG struct config *config = NULL;
     AUTO_POOL_SET struct pool_set *set = NULL;

@@ -12,8 +12,8 @@
 
 struct arena;
 
-struct arena *arena_new(size_t limit);            /* NULL when out of memory */
-void *arena_alloc(struct arena *a, size_t size);  /* 16-byte aligned, zeroed; NULL over the limit */
+struct arena *arena_new(size_t limit);           /* NULL when out of memory */
+void *arena_alloc(struct arena *a, size_t size); /* 16-byte aligned, zeroed; NULL over the limit */
 char *arena_strdup(struct arena *a, const char *text);
 char *arena_printf(struct arena *a, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void arena_reset(struct arena *a); /* wipes; keeps one small block for the next request */

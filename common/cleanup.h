@@ -27,16 +27,16 @@ static inline void cleanup_close(const int *fd)
     errno = saved;
 }
 
-#define AUTO_FREE __attribute__((cleanup(cleanup_free)))
+#define AUTO_FREE  __attribute__((cleanup(cleanup_free)))
 #define AUTO_CLOSE __attribute__((cleanup(cleanup_close)))
 
 /* For a type T with `void T_free(struct T *)` that accepts NULL: DEFINE_AUTO(arena, arena_free)
  * makes cleanup_arena; then `#define AUTO_ARENA __attribute__((cleanup(cleanup_arena)))`. */
-#define DEFINE_AUTO(name, free_function)                  \
+#define DEFINE_AUTO(name, free_function)                      \
     static inline UNUSED void cleanup_##name(struct name **p) \
-    {                                                     \
-        if (*p != NULL)                                   \
-            free_function(*p);                            \
+    {                                                         \
+        if (*p != NULL)                                       \
+            free_function(*p);                                \
     }
 
 #define TAKE_PTR(p)                 \

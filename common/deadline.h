@@ -12,8 +12,8 @@
 
 uint64_t clock_ms(void);
 uint64_t deadline_in(uint64_t ms);
-uint64_t deadline_left(uint64_t deadline);          /* 0 when passed */
-int deadline_poll_timeout(uint64_t deadline);       /* for poll(2): -1 never, else 0..INT_MAX */
+uint64_t deadline_left(uint64_t deadline);    /* 0 when passed */
+int deadline_poll_timeout(uint64_t deadline); /* for poll(2): -1 never, else 0..INT_MAX */
 void sleep_ms(uint64_t ms);
 
 #endif

@@ -64,8 +64,8 @@ static void replace_malformed(char *msg)
 }
 
 /* Appends to a text of length `len` in a field of `size`: the new length, `size` when cut. */
-static PRINTF_LIKE(4, 0) size_t append(char *msg, size_t size, size_t len, const char *fmt,
-                                       va_list args)
+static PRINTF_LIKE(4, 0) size_t
+    append(char *msg, size_t size, size_t len, const char *fmt, va_list args)
 {
     int n;
 

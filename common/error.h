@@ -16,19 +16,19 @@
 enum error_code {
     ERR_OK = 0,
     ERR_CANCELED,
-    ERR_INVALID,         /* the caller sent something malformed; the same call can't succeed */
+    ERR_INVALID, /* the caller sent something malformed; the same call can't succeed */
     ERR_DEADLINE,
     ERR_NOT_FOUND,
-    ERR_EXISTS,          /* same name, other content */
+    ERR_EXISTS, /* same name, other content */
     ERR_PERMISSION,
-    ERR_EXHAUSTED,       /* no space, no memory, no slot */
-    ERR_PRECONDITION,    /* the state forbids it */
-    ERR_ABORTED,         /* busy: another operation holds the volume; retry */
+    ERR_EXHAUSTED,    /* no space, no memory, no slot */
+    ERR_PRECONDITION, /* the state forbids it */
+    ERR_ABORTED,      /* busy: another operation holds the volume; retry */
     ERR_OUT_OF_RANGE,
     ERR_UNIMPLEMENTED,
     ERR_INTERNAL,
-    ERR_UNAVAILABLE,     /* something we need is not there now; retry */
-    ERR_DATA_LOSS,       /* the record or the header is not what it must be */
+    ERR_UNAVAILABLE, /* something we need is not there now; retry */
+    ERR_DATA_LOSS,   /* the record or the header is not what it must be */
     ERR_UNAUTHENTICATED,
     ERR_CODE_COUNT,
 };
@@ -39,7 +39,10 @@ struct error {
     char msg[512]; /* always UTF-8; longer texts are cut with "...", malformed bytes become '?' */
 };
 
-#define ERROR_INIT { .code = ERR_OK, .sys_errno = 0, .msg = "" }
+#define ERROR_INIT                                \
+    {                                             \
+        .code = ERR_OK, .sys_errno = 0, .msg = "" \
+    }
 
 /* Sets *err and returns -1, so that `return error_set(...)` reads well. err may be NULL. */
 int error_set(struct error *err, enum error_code code, const char *fmt, ...) PRINTF_LIKE(3, 4);

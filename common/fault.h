@@ -21,10 +21,10 @@
 /* True: the caller must fail with ERR_INTERNAL "injected fault". */
 bool fault_point(const char *name);
 #define FAULT_POINT(name) ((void)fault_point(name))
-#define FAULT_FAIL(name) fault_point(name)
+#define FAULT_FAIL(name)  fault_point(name)
 #else
 #define FAULT_POINT(name) ((void)0)
-#define FAULT_FAIL(name) false
+#define FAULT_FAIL(name)  false
 #endif
 
 #endif

@@ -20,13 +20,13 @@ struct flag_strings { /* for FLAG_STRINGS: a repeatable flag; borrowed from argv
 };
 
 struct flag {
-    const char *name;     /* without "--" */
-    const char *env;      /* NULL: not settable by environment */
+    const char *name; /* without "--" */
+    const char *env;  /* NULL: not settable by environment */
     enum flag_type type;
     void *target;         /* const char **, bool *, uint64_t *, struct flag_strings * */
     const char *fallback; /* default as text; NULL: leave the target as it is */
     const char *help;
-    const char *choices;  /* "text|json", or NULL; FLAG_STRING only */
+    const char *choices; /* "text|json", or NULL; FLAG_STRING only */
 };
 
 /* Fills the targets. *ret_first = index of the first non-flag argument in argv. 1 in *ret_help when

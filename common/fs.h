@@ -12,7 +12,10 @@
 
 #include <sys/types.h>
 
-struct fs_owner { uid_t uid; gid_t gid; };
+struct fs_owner {
+    uid_t uid;
+    gid_t gid;
+};
 
 int fs_open_dir(const char *path, int *ret_fd, struct error *err) MUST_CHECK;
 /* ENOENT -> ERR_NOT_FOUND; more than `max` bytes -> ERR_DATA_LOSS. sb is appended to. */

@@ -25,7 +25,7 @@ int json_parse(const char *text, size_t len, const char *what, json_t **ret,
                struct error *err) MUST_CHECK;
 
 struct json_reader {
-    json_t *obj;       /* borrowed */
+    json_t *obj; /* borrowed */
     const char *what;
     const char *seen[40];
     size_t n_seen;

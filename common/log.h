@@ -52,7 +52,7 @@ static inline struct log_kv log_kv_bool(const char *k, bool v)
     return (struct log_kv){ .key = k, .type = LOG_KV_BOOL, .v.b = v };
 }
 
-#define KV(k, val)                        \
+#define KV(k, val) \
     _Generic((val),                       \
         char *: log_kv_str,               \
         const char *: log_kv_str,         \
@@ -75,8 +75,8 @@ static inline struct log_kv log_kv_bool(const char *k, bool v)
     } while (0)
 
 #define log_error(msg, ...) LOG_AT(LOG_LEVEL_ERROR, msg, ##__VA_ARGS__)
-#define log_warn(msg, ...) LOG_AT(LOG_LEVEL_WARN, msg, ##__VA_ARGS__)
-#define log_info(msg, ...) LOG_AT(LOG_LEVEL_INFO, msg, ##__VA_ARGS__)
+#define log_warn(msg, ...)  LOG_AT(LOG_LEVEL_WARN, msg, ##__VA_ARGS__)
+#define log_info(msg, ...)  LOG_AT(LOG_LEVEL_INFO, msg, ##__VA_ARGS__)
 #define log_debug(msg, ...) LOG_AT(LOG_LEVEL_DEBUG, msg, ##__VA_ARGS__)
 
 #endif

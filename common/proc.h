@@ -15,26 +15,29 @@
 #include "common/error.h"
 #include "common/strbuf.h"
 
-struct proc_fd { int from; int to; }; /* `to` >= 3 */
+struct proc_fd {
+    int from;
+    int to;
+}; /* `to` >= 3 */
 
 struct proc_spec {
     const char *const *argv;
     const char *const *env;
     const void *input;
-    size_t input_len;          /* <= 60 KiB: written before the child is waited for */
+    size_t input_len; /* <= 60 KiB: written before the child is waited for */
     const struct proc_fd *fds;
     size_t n_fds;
-    size_t max_output;         /* 0: stdout goes to /dev/null */
-    uint64_t limit_ms;         /* this kind of child's own limit; then SIGKILL and ERR_DEADLINE */
+    size_t max_output; /* 0: stdout goes to /dev/null */
+    uint64_t limit_ms; /* this kind of child's own limit; then SIGKILL and ERR_DEADLINE */
     void (*on_line)(void *ctx, const char *line);
     void *ctx;
 };
 
 struct proc_result {
-    int exit_code;   /* -1 when a signal ended it */
-    int signal;      /* 0 when it exited */
-    struct strbuf output;     /* release with proc_result_release */
-    char last_line[256];      /* of stderr: what the child said last */
+    int exit_code;        /* -1 when a signal ended it */
+    int signal;           /* 0 when it exited */
+    struct strbuf output; /* release with proc_result_release */
+    char last_line[256];  /* of stderr: what the child said last */
 };
 
 /* 0 when the child ran and was reaped, whatever its exit code. Over its limit: killed and

@@ -16,7 +16,10 @@ struct proc_child {
     int in, out, err; /* the parent's ends, non-blocking; -1: not a pipe */
 };
 
-#define PROC_CHILD_INIT { .pid = -1, .in = -1, .out = -1, .err = -1 }
+#define PROC_CHILD_INIT                           \
+    {                                             \
+        .pid = -1, .in = -1, .out = -1, .err = -1 \
+    }
 
 /* On failure there is no child; `child` may hold pipe ends all the same, for proc_child_close. */
 int proc_spawn(const struct proc_spec *spec, struct proc_child *child,

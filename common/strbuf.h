@@ -14,20 +14,23 @@
 #include <stdarg.h>
 
 struct strbuf {
-    char *buf; /* NULL while empty */
+    char *buf;  /* NULL while empty */
     size_t len; /* without the NUL */
     size_t cap;
     size_t max; /* most bytes, without the NUL */
     bool failed;
 };
 
-#define STRBUF_INIT(maximum) { .buf = NULL, .len = 0, .cap = 0, .max = (maximum), .failed = false }
+#define STRBUF_INIT(maximum)                                               \
+    {                                                                      \
+        .buf = NULL, .len = 0, .cap = 0, .max = (maximum), .failed = false \
+    }
 
 void strbuf_add(struct strbuf *sb, const void *data, size_t len);
 void strbuf_adds(struct strbuf *sb, const char *text);
 void strbuf_addf(struct strbuf *sb, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void strbuf_vaddf(struct strbuf *sb, const char *fmt, va_list args) PRINTF_LIKE(2, 0);
-void strbuf_clear(struct strbuf *sb);    /* keeps the memory, forgets text and `failed` */
+void strbuf_clear(struct strbuf *sb); /* keeps the memory, forgets text and `failed` */
 void strbuf_release(struct strbuf *sb);
 const char *strbuf_text(const struct strbuf *sb); /* "" while empty; borrowed */
 /* The caller frees; never NULL unless failed or out of memory. */

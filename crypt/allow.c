@@ -151,8 +151,7 @@ static int check_keyslots(json_t *keyslots, bool present[GEOMETRY_SLOTS], struct
     const char *id;
     json_t *obj;
 
-    json_object_foreach(keyslots, id, obj)
-    {
+    json_object_foreach (keyslots, id, obj) {
         unsigned slot = small_id(id);
 
         if (slot >= GEOMETRY_SLOTS)
@@ -260,8 +259,7 @@ static int check_digests(json_t *digests, const bool present[GEOMETRY_SLOTS],
 
     if (json_object_size(digests) != 1)
         return refuse(err, "it must have exactly one digest");
-    json_object_foreach(digests, id, obj)
-    {
+    json_object_foreach (digests, id, obj) {
         if (small_id(id) >= DIGESTS_MAX)
             return refuse(err, "its digest must be number 0 or 1");
         if (check_digest(obj, present, facts, err) < 0)

@@ -160,8 +160,7 @@ static int put_map(const ProtobufCFieldDescriptor *f, json_t *obj, struct strbuf
 {
     const char *key;
     json_t *value;
-    json_object_foreach(obj, key, value)
-    {
+    json_object_foreach (obj, key, value) {
         AUTO_STRBUF struct strbuf entry = STRBUF_INIT(MESSAGE_MAX);
         if (!json_is_string(value))
             return error_set(err, ERR_INVALID, "field '%s': the value of '%s' must be a string",
@@ -180,7 +179,9 @@ static int put_list(const ProtobufCFieldDescriptor *f, json_t *list, unsigned de
 {
     size_t i;
     json_t *value;
-    json_array_foreach(list, i, value) if (put_value(f, value, depth, sb, err) < 0) return -1;
+    json_array_foreach (list, i, value)
+        if (put_value(f, value, depth, sb, err) < 0)
+            return -1;
     return 0;
 }
 
@@ -208,8 +209,7 @@ static int put_object(const ProtobufCMessageDescriptor *desc, json_t *obj, unsig
     json_t *value;
     if (depth > DEPTH_MAX)
         return error_set(err, ERR_INVALID, "%s is nested too deeply", desc->name);
-    json_object_foreach(obj, key, value)
-    {
+    json_object_foreach (obj, key, value) {
         const ProtobufCFieldDescriptor *f = find_field(desc, key);
         if (f == NULL)
             return error_set(err, ERR_INVALID, "%s has no field '%s'", desc->name, key);

@@ -19,7 +19,8 @@ static const char *const use_names[] = {
     [KEYD_USE_BREAK_GLASS] = "break-glass",
 };
 
-/* One request and its answer; on the heap, because two frames are 32 KiB and callers' threads are many. */
+/* One request and its answer; on the heap, because two frames are 32 KiB and callers' threads are
+ * many. */
 struct exchange {
     struct wire_request request;
     struct wire_frame out, in;
@@ -57,7 +58,8 @@ static int limit(int fd, uint64_t deadline, struct error *err)
     uint64_t left = deadline_left(deadline);
     if (left == 0)
         return too_late(err);
-    struct timeval t = { .tv_sec = (time_t)(left / 1000), .tv_usec = (suseconds_t)(left % 1000 * 1000) };
+    struct timeval t = { .tv_sec = (time_t)(left / 1000),
+                         .tv_usec = (suseconds_t)(left % 1000 * 1000) };
     if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof(t)) < 0 ||
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t)) < 0)
         return error_errno(err, errno, "limit the time for coffer-keyd");
@@ -69,7 +71,8 @@ static int connect_failed(const char *path, int sys_errno, struct error *err)
     if (sys_errno == EAGAIN || sys_errno == EINPROGRESS)
         return too_late(err);
     (void)error_errno(err, sys_errno, "connect to coffer-keyd at '%s'", path);
-    return error_recode(err, sys_errno == EACCES || sys_errno == EPERM ? ERR_PERMISSION : ERR_UNAVAILABLE);
+    return error_recode(err, sys_errno == EACCES || sys_errno == EPERM ? ERR_PERMISSION
+                                                                       : ERR_UNAVAILABLE);
 }
 
 static int keyd_connect(const char *path, uint64_t deadline, int *ret_fd, struct error *err)
@@ -121,7 +124,8 @@ static int send_frame(int fd, struct wire_frame *frame, int descriptor, struct e
 
 static int receive_reply(int fd, uint64_t deadline, struct wire_frame *ret, struct error *err)
 {
-    /* Closing with our request unread makes the kernel report a reset once, before the reply it queued. */
+    /* Closing with our request unread makes the kernel report a reset once, before the reply it
+     * queued. */
     for (int resets = 0;;) {
         if (limit(fd, deadline, err) < 0)
             return -1;
@@ -134,7 +138,8 @@ static int receive_reply(int fd, uint64_t deadline, struct wire_frame *ret, stru
             return too_late(err);
         if (n < 0 && (errno == EINTR || (errno == ECONNRESET && resets++ == 0)))
             continue;
-        return error_set(err, ERR_UNAVAILABLE, "coffer-keyd closed the connection without an answer");
+        return error_set(err, ERR_UNAVAILABLE,
+                         "coffer-keyd closed the connection without an answer");
     }
 }
 
@@ -145,12 +150,14 @@ static int read_reply(struct exchange *x, struct error *err)
     if (wire_header_decode(x->in.bytes, x->in.len, &header, &why) < 0)
         return error_set(err, ERR_UNAVAILABLE, "coffer-keyd's answer is malformed: %s", why.msg);
     if (header.version != WIRE_VERSION)
-        return error_set(err, ERR_UNAVAILABLE, "coffer-keyd speaks wire version %u, this program version %u",
+        return error_set(err, ERR_UNAVAILABLE,
+                         "coffer-keyd speaks wire version %u, this program version %u",
                          header.version, WIRE_VERSION);
     if (wire_reply_decode(x->in.bytes, x->in.len, &x->reply, &why) < 0)
         return error_set(err, ERR_UNAVAILABLE, "coffer-keyd's answer is malformed: %s", why.msg);
     if (strcmp(x->reply.code, WIRE_OK) != 0)
-        return error_set(err, error_code_from_name(x->reply.code), "coffer-keyd: %s", x->reply.message);
+        return error_set(err, error_code_from_name(x->reply.code), "coffer-keyd: %s",
+                         x->reply.message);
     if (x->reply.op != x->request.op)
         return error_set(err, ERR_UNAVAILABLE, "coffer-keyd answered another request");
     return 0;
@@ -163,7 +170,8 @@ static int exchange_run(struct exchange *x, const char *path, int descriptor, ui
     if (keyd_connect(path, deadline, &fd, err) < 0)
         return -1;
     x->request.deadline_ms = deadline == DEADLINE_NEVER ? UINT64_MAX : deadline_left(deadline);
-    if (wire_request_encode(&x->request, &x->out, err) < 0 || send_frame(fd, &x->out, descriptor, err) < 0 ||
+    if (wire_request_encode(&x->request, &x->out, err) < 0 ||
+        send_frame(fd, &x->out, descriptor, err) < 0 ||
         receive_reply(fd, deadline, &x->in, err) < 0)
         return -1;
     return read_reply(x, err);
@@ -171,7 +179,8 @@ static int exchange_run(struct exchange *x, const char *path, int descriptor, ui
 
 static int set_binding(struct wire_request *r, const struct keyd_binding *b, struct error *err)
 {
-    if (str_copy(r->kms, sizeof(r->kms), b->kms) < 0 || str_copy(r->tenant, sizeof(r->tenant), b->tenant) < 0 ||
+    if (str_copy(r->kms, sizeof(r->kms), b->kms) < 0 ||
+        str_copy(r->tenant, sizeof(r->tenant), b->tenant) < 0 ||
         str_copy(r->volume_id, sizeof(r->volume_id), b->volume_id) < 0 ||
         str_copy(r->uuid, sizeof(r->uuid), b->uuid) < 0)
         return error_set(err, ERR_INVALID, "a name of the volume is too long for coffer-keyd");
@@ -193,8 +202,9 @@ int keyd_mint(const char *socket_path, const struct keyd_binding *b, uint64_t de
     return 0;
 }
 
-int keyd_unwrap(const char *socket_path, const struct keyd_binding *b, const struct keyd_wrapped *key,
-                enum keyd_use use, int pipe_write, uint64_t deadline, struct error *err)
+int keyd_unwrap(const char *socket_path, const struct keyd_binding *b,
+                const struct keyd_wrapped *key, enum keyd_use use, int pipe_write,
+                uint64_t deadline, struct error *err)
 {
     AUTO_EXCHANGE struct exchange *x = exchange_new(WIRE_UNWRAP, err);
     if (x == NULL || set_binding(&x->request, b, err) < 0)

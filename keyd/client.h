@@ -14,7 +14,7 @@
 /* What a key is bound to: the context is SHA-256 over the length-prefixed tuple
  * ("coffer/v1", "volume", tenant, volume id, volume uuid), made inside keyd. */
 struct keyd_binding {
-    const char *kms;       /* name in the configuration */
+    const char *kms; /* name in the configuration */
     const char *tenant;
     const char *volume_id;
     const char *uuid;
@@ -32,10 +32,13 @@ enum keyd_use { KEYD_USE_STAGE, KEYD_USE_EXPAND, KEYD_USE_ROTATE, KEYD_USE_BREAK
  * forged ciphertext -> ERR_PRECONDITION; op or peer not allowed -> ERR_PERMISSION. */
 int keyd_mint(const char *socket_path, const struct keyd_binding *b, uint64_t deadline,
               struct keyd_wrapped *ret, struct error *err) MUST_CHECK;
-/* pipe_write: the write end of a pipe; keyd writes one frame into it. The caller closes its copy. */
-int keyd_unwrap(const char *socket_path, const struct keyd_binding *b, const struct keyd_wrapped *key,
-                enum keyd_use use, int pipe_write, uint64_t deadline, struct error *err) MUST_CHECK;
+/* pipe_write: the write end of a pipe; keyd writes one frame into it. The caller closes its copy.
+ */
+int keyd_unwrap(const char *socket_path, const struct keyd_binding *b,
+                const struct keyd_wrapped *key, enum keyd_use use, int pipe_write,
+                uint64_t deadline, struct error *err) MUST_CHECK;
 /* STATUS as JSON text (counters, ops allowed, kms and whether it is insecure). */
-int keyd_status(const char *socket_path, uint64_t deadline, struct strbuf *ret, struct error *err) MUST_CHECK;
+int keyd_status(const char *socket_path, uint64_t deadline, struct strbuf *ret,
+                struct error *err) MUST_CHECK;
 
 #endif

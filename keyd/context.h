@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * keyd/context.h: what a wrapped key is bound to. SHA-256 over the tuple ("coffer/v1", "volume", tenant,
- * volume id, volume uuid), each element as its length in 4 bytes big-endian and then its bytes: no two
- * different tuples give the same input. Not secret. Pure.
+ * keyd/context.h: what a wrapped key is bound to. SHA-256 over the tuple ("coffer/v1", "volume",
+ * tenant, volume id, volume uuid), each element as its length in 4 bytes big-endian and then its
+ * bytes: no two different tuples give the same input. Not secret. Pure.
  */
 #ifndef COFFER_KEYD_CONTEXT_H
 #define COFFER_KEYD_CONTEXT_H

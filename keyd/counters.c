@@ -27,8 +27,8 @@ json_t *counters_to_json(const struct counters *c)
             (void)json_object_set_new(requests, op_name(op), results_to_json(c->requests[op]));
     }
     return json_pack("{s:o, s:I, s:I, s:I, s:I}", "requests", requests, "accepted",
-                     (json_int_t)c->accepted, "refused_peers", (json_int_t)c->refused_peers, "broken",
-                     (json_int_t)c->broken, "idle_closed", (json_int_t)c->idle_closed);
+                     (json_int_t)c->accepted, "refused_peers", (json_int_t)c->refused_peers,
+                     "broken", (json_int_t)c->broken, "idle_closed", (json_int_t)c->idle_closed);
 }
 
 void counters_to_text(const struct counters *c, struct strbuf *sb)

@@ -15,7 +15,8 @@ static const struct kms_driver *driver_of(const char *uri)
     return NULL;
 }
 
-static int kms_open(const struct kms_config *config, bool allow_insecure, struct kms *ret, struct error *err)
+static int kms_open(const struct kms_config *config, bool allow_insecure, struct kms *ret,
+                    struct error *err)
 {
     const struct kms_driver *driver = driver_of(config->uri);
     if (driver == NULL)
@@ -23,8 +24,8 @@ static int kms_open(const struct kms_config *config, bool allow_insecure, struct
                          config->uri);
     if (driver->insecure && !allow_insecure)
         return error_set(err, ERR_PRECONDITION,
-                         "key service '%s' is insecure (%s): it needs --insecure-file-kms", config->name,
-                         driver->prefix);
+                         "key service '%s' is insecure (%s): it needs --insecure-file-kms",
+                         config->name, driver->prefix);
     struct kms kms = { .driver = driver };
     if (str_copy(kms.name, sizeof(kms.name), config->name) < 0)
         return error_set(err, ERR_INVALID, "key service '%s': the name is too long", config->name);
@@ -34,7 +35,8 @@ static int kms_open(const struct kms_config *config, bool allow_insecure, struct
     return 0;
 }
 
-int kms_set_open(const struct config *config, bool allow_insecure, struct kms_set **ret, struct error *err)
+int kms_set_open(const struct config *config, bool allow_insecure, struct kms_set **ret,
+                 struct error *err)
 {
     AUTO_KMS_SET struct kms_set *set = calloc(1, sizeof(*set));
     if (set == NULL)
@@ -70,7 +72,8 @@ bool kms_set_insecure(const struct kms_set *set)
     return false;
 }
 
-int kms_set_find(const struct kms_set *set, const char *name, const struct kms **ret, struct error *err)
+int kms_set_find(const struct kms_set *set, const char *name, const struct kms **ret,
+                 struct error *err)
 {
     for (size_t i = 0; i < set->n; i++) {
         if (strcmp(set->items[i].name, name) != 0)
@@ -81,7 +84,8 @@ int kms_set_find(const struct kms_set *set, const char *name, const struct kms *
     return error_set(err, ERR_PRECONDITION, "coffer-keyd has no key service '%s'", name);
 }
 
-int kms_mint(const struct kms *kms, const struct kms_call *call, struct keyd_wrapped *ret, struct error *err)
+int kms_mint(const struct kms *kms, const struct kms_call *call, struct keyd_wrapped *ret,
+             struct error *err)
 {
     return kms->driver->mint(kms->state, call, ret, err);
 }
@@ -90,13 +94,15 @@ int kms_unwrap(const struct kms *kms, const struct kms_call *call, const struct 
                struct secret **ret, struct error *err)
 {
     if (strcmp(key->kind, kms->driver->kind) != 0)
-        return error_set(err, ERR_PRECONDITION, "key service '%s' opens keys of kind '%s', not '%s'",
-                         kms->name, kms->driver->kind, key->kind);
+        return error_set(err, ERR_PRECONDITION,
+                         "key service '%s' opens keys of kind '%s', not '%s'", kms->name,
+                         kms->driver->kind, key->kind);
     AUTO_SECRET struct secret *plain = NULL;
     if (kms->driver->unwrap(kms->state, call, key, &plain, err) < 0)
         return -1;
     if (secret_len(plain) != KEY_BYTES)
-        return error_set(err, ERR_PRECONDITION, "key service '%s' gave a key of another size", kms->name);
+        return error_set(err, ERR_PRECONDITION, "key service '%s' gave a key of another size",
+                         kms->name);
     *ret = TAKE_PTR(plain);
     return 0;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * file:///path: a 32-byte master key in a file. For development: whoever reads the file reads every
- * volume. A wrapped key is the text "file:v1:" + base64(nonce 12 | ciphertext 32 | tag 16), AES-256-GCM
- * (NIST SP 800-38D) with the context as associated data. The nonce is random: at 2^32 keys per master key
- * its collision bound would matter; a development pool doesn't get there.
+ * volume. A wrapped key is the text "file:v1:" + base64(nonce 12 | ciphertext 32 | tag 16),
+ * AES-256-GCM (NIST SP 800-38D) with the context as associated data. The nonce is random: at 2^32
+ * keys per master key its collision bound would matter; a development pool doesn't get there.
  */
 #include "common/base.h"
 #include "keyd/kms.h"
@@ -20,12 +20,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PREFIX "file://"
-#define TEXT_PREFIX "file:v1:"
-#define MASTER_BYTES 32u
-#define NONCE_BYTES 12u
-#define TAG_BYTES 16u
-#define BLOB_BYTES (NONCE_BYTES + KEY_BYTES + TAG_BYTES)
+#define PREFIX         "file://"
+#define TEXT_PREFIX    "file:v1:"
+#define MASTER_BYTES   32u
+#define NONCE_BYTES    12u
+#define TAG_BYTES      16u
+#define BLOB_BYTES     (NONCE_BYTES + KEY_BYTES + TAG_BYTES)
 #define FORMAT_VERSION 1u
 
 DEFINE_AUTO(evp_cipher_ctx_st, EVP_CIPHER_CTX_free)
@@ -36,14 +36,16 @@ static int check_file(const char *path, const struct stat *st, struct error *err
     if (!S_ISREG(st->st_mode))
         return error_set(err, ERR_PRECONDITION, "master key '%s' must be a regular file", path);
     if (st->st_uid != geteuid())
-        return error_set(err, ERR_PERMISSION, "master key '%s' must belong to uid %u, it belongs to uid %u",
-                         path, geteuid(), st->st_uid);
+        return error_set(err, ERR_PERMISSION,
+                         "master key '%s' must belong to uid %u, it belongs to uid %u", path,
+                         geteuid(), st->st_uid);
     if ((st->st_mode & 07777) != 0600)
-        return error_set(err, ERR_PERMISSION, "master key '%s' must have mode 0600, it has %04o", path,
-                         st->st_mode & 07777);
+        return error_set(err, ERR_PERMISSION, "master key '%s' must have mode 0600, it has %04o",
+                         path, st->st_mode & 07777);
     if (st->st_size != MASTER_BYTES)
-        return error_set(err, ERR_PRECONDITION, "master key '%s' must hold exactly %u bytes, it holds %lld",
-                         path, MASTER_BYTES, (long long)st->st_size);
+        return error_set(err, ERR_PRECONDITION,
+                         "master key '%s' must hold exactly %u bytes, it holds %lld", path,
+                         MASTER_BYTES, (long long)st->st_size);
     return 0;
 }
 
@@ -57,7 +59,8 @@ static int read_key(int fd, const char *path, struct secret *to, struct error *e
         if (n < 0)
             return error_errno(err, errno, "read master key '%s'", path);
         if (n == 0)
-            return error_set(err, ERR_PRECONDITION, "master key '%s' became shorter while it was read", path);
+            return error_set(err, ERR_PRECONDITION,
+                             "master key '%s' became shorter while it was read", path);
         got += (size_t)n;
     }
     secret_set_len(to, MASTER_BYTES);
@@ -65,13 +68,14 @@ static int read_key(int fd, const char *path, struct secret *to, struct error *e
 }
 
 /* blob: the nonce in front is there already; ciphertext and tag are filled in. */
-static int seal(const struct secret *master, const unsigned char *context, const struct secret *plain,
-                unsigned char blob[BLOB_BYTES])
+static int seal(const struct secret *master, const unsigned char *context,
+                const struct secret *plain, unsigned char blob[BLOB_BYTES])
 {
     int n = 0;
     unsigned char *ct = blob + NONCE_BYTES;
     AUTO_CIPHER EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
-    if (c == NULL || EVP_EncryptInit_ex2(c, EVP_aes_256_gcm(), secret_data(master), blob, NULL) != 1 ||
+    if (c == NULL ||
+        EVP_EncryptInit_ex2(c, EVP_aes_256_gcm(), secret_data(master), blob, NULL) != 1 ||
         EVP_EncryptUpdate(c, NULL, &n, context, CONTEXT_SIZE) != 1 ||
         EVP_EncryptUpdate(c, ct, &n, secret_data(plain), KEY_BYTES) != 1 || n != KEY_BYTES ||
         EVP_EncryptFinal_ex(c, ct + n, &n) != 1 ||
@@ -88,7 +92,8 @@ static int unseal(const struct secret *master, const unsigned char *context,
     int n = 0;
     unsigned char *ct = blob + NONCE_BYTES;
     AUTO_CIPHER EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
-    if (c == NULL || EVP_DecryptInit_ex2(c, EVP_aes_256_gcm(), secret_data(master), blob, NULL) != 1 ||
+    if (c == NULL ||
+        EVP_DecryptInit_ex2(c, EVP_aes_256_gcm(), secret_data(master), blob, NULL) != 1 ||
         EVP_DecryptUpdate(c, NULL, &n, context, CONTEXT_SIZE) != 1 ||
         EVP_DecryptUpdate(c, secret_bytes(plain), &n, ct, KEY_BYTES) != 1 || n != KEY_BYTES ||
         EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_SET_TAG, TAG_BYTES, ct + KEY_BYTES) != 1 ||
@@ -100,7 +105,8 @@ static int unseal(const struct secret *master, const unsigned char *context,
     return 0;
 }
 
-static int file_mint(void *state, const struct kms_call *call, struct keyd_wrapped *ret, struct error *err)
+static int file_mint(void *state, const struct kms_call *call, struct keyd_wrapped *ret,
+                     struct error *err)
 {
     AUTO_SECRET struct secret *plain = secret_new(KEY_BYTES, err);
     if (plain == NULL || secret_random(plain, KEY_BYTES, err) < 0)
@@ -127,7 +133,8 @@ static int file_unwrap(void *state, const struct kms_call *call, const struct ke
     unsigned char blob[BLOB_BYTES];
     size_t len = 0, skip = strlen(TEXT_PREFIX);
     if (key->version != FORMAT_VERSION || strncmp(key->ciphertext, TEXT_PREFIX, skip) != 0 ||
-        b64_decode(blob, sizeof(blob), key->ciphertext + skip, strlen(key->ciphertext + skip), &len) < 0 ||
+        b64_decode(blob, sizeof(blob), key->ciphertext + skip, strlen(key->ciphertext + skip),
+                   &len) < 0 ||
         len != sizeof(blob))
         return kms_refuse_key(err);
     AUTO_SECRET struct secret *plain = secret_new(KEY_BYTES, err);
@@ -139,15 +146,16 @@ static int file_unwrap(void *state, const struct kms_call *call, const struct ke
     return 0;
 }
 
-/* Wraps and opens a throw-away key: proves the cipher works, and has OpenSSL load whatever it loads at first
- * use while files can still be opened. */
+/* Wraps and opens a throw-away key: proves the cipher works, and has OpenSSL load whatever it loads
+ * at first use while files can still be opened. */
 static int self_test(void *master, struct error *err)
 {
     const unsigned char context[CONTEXT_SIZE] = { 0 };
     const struct kms_call call = { .context = context };
     struct keyd_wrapped key;
     AUTO_SECRET struct secret *plain = NULL;
-    if (file_mint(master, &call, &key, err) < 0 || file_unwrap(master, &call, &key, &plain, err) < 0)
+    if (file_mint(master, &call, &key, err) < 0 ||
+        file_unwrap(master, &call, &key, &plain, err) < 0)
         return error_set(err, ERR_INTERNAL, "AES-256-GCM fails its self-test");
     return 0;
 }
@@ -156,7 +164,8 @@ static int file_open(const struct kms_config *config, void **ret_state, struct e
 {
     const char *path = config->uri + strlen(PREFIX);
     if (path[0] != '/')
-        return error_set(err, ERR_INVALID, "uri '%s' must be file:// and an absolute path", config->uri);
+        return error_set(err, ERR_INVALID, "uri '%s' must be file:// and an absolute path",
+                         config->uri);
     /* O_NONBLOCK: a FIFO at the path must not hold us up before check_file refuses it. */
     AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
     struct stat st;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* coffer-keyd: the only process that mints and unwraps storage keys (ARCHITECTURE.md, docs/PROTOCOL-keyd.md). */
+/* coffer-keyd: the only process that mints and unwraps storage keys (ARCHITECTURE.md,
+ * docs/PROTOCOL-keyd.md). */
 #include "common/base.h"
 
 #include "common/flags.h"
@@ -30,16 +31,18 @@ static const struct flag flags[] = {
       "file of pools and key services", NULL },
     { "socket", "COFFER_KEYD_SOCKET", FLAG_STRING, &options.socket, "/run/coffer/keyd.sock",
       "unix socket to serve; its directory must exist", NULL },
-    { "peer", NULL, FLAG_STRINGS, &options.peers, NULL, "UID:GID that may connect; repeatable, at least one", NULL },
+    { "peer", NULL, FLAG_STRINGS, &options.peers, NULL,
+      "UID:GID that may connect; repeatable, at least one", NULL },
     { "allow", NULL, FLAG_STRING, &options.allow, NULL,
       "operations to answer: MINT, UNWRAP, joined by commas; STATUS is always answered", NULL },
     { "insecure-file-kms", NULL, FLAG_BOOL, &options.insecure_file_kms, "false",
       "accept key services whose master key is a file (development only)", NULL },
-    { "idle-timeout-ms", NULL, FLAG_UINT, &options.idle_ms, "10000", "drop a connection that is silent for so long",
-      NULL },
+    { "idle-timeout-ms", NULL, FLAG_UINT, &options.idle_ms, "10000",
+      "drop a connection that is silent for so long", NULL },
     { "log-level", "COFFER_LOG_LEVEL", FLAG_STRING, &options.log_level, "info", "how much to log",
       "error|warn|info|debug" },
-    { "log-format", "COFFER_LOG_FORMAT", FLAG_STRING, &options.log_format, "text", "how to log", "text|json" },
+    { "log-format", "COFFER_LOG_FORMAT", FLAG_STRING, &options.log_format, "text", "how to log",
+      "text|json" },
 };
 
 static int check_options(struct options *o, bool allowed[WIRE_OP_LIMIT], struct error *err)
@@ -49,10 +52,12 @@ static int check_options(struct options *o, bool allowed[WIRE_OP_LIMIT], struct 
     if (log_level_parse(o->log_level, &level) < 0 || log_format_parse(o->log_format, &format) < 0)
         return error_set(err, ERR_INVALID, "--log-level or --log-format is not one of its choices");
     if (o->allow == NULL)
-        return error_set(err, ERR_INVALID, "--allow is needed: the operations to answer (MINT, UNWRAP)");
+        return error_set(err, ERR_INVALID,
+                         "--allow is needed: the operations to answer (MINT, UNWRAP)");
     if (o->idle_ms == 0)
         return error_set(err, ERR_INVALID, "--idle-timeout-ms must be more than 0");
-    if (peers_parse(&o->peers, &o->allowed_peers, err) < 0 || ops_allow_parse(o->allow, allowed, err) < 0)
+    if (peers_parse(&o->peers, &o->allowed_peers, err) < 0 ||
+        ops_allow_parse(o->allow, allowed, err) < 0)
         return -1;
     log_setup(level, format);
     return 0;
@@ -66,7 +71,8 @@ static void log_start(const struct options *o, const struct kms_set *kms)
                      KV("kms", kms->items[i].name), KV("kind", kms->items[i].driver->kind));
     }
     log_info("coffer-keyd is ready", KV("version", COFFER_VERSION), KV("socket", o->socket),
-             KV("allow", o->allow), KV("peers", o->allowed_peers.n), KV("insecure", kms_set_insecure(kms)));
+             KV("allow", o->allow), KV("peers", o->allowed_peers.n),
+             KV("insecure", kms_set_insecure(kms)));
 }
 
 static int serve(const struct options *o, struct keyd *keyd, struct error *err)

@@ -12,7 +12,7 @@
 #include "volume/id.h"
 
 struct op {
-    bool always;  /* answered whatever --allow says: it touches no key */
+    bool always; /* answered whatever --allow says: it touches no key */
     bool audited;
     int (*run)(struct keyd *k, const struct wire_request *request, int descriptor,
                struct wire_reply *ret, struct error *err);
@@ -48,7 +48,8 @@ static int check_binding(const struct wire_request *r, struct error *err)
     return 0;
 }
 
-static int prepare(const struct keyd *k, const struct wire_request *r, struct prepared *ret, struct error *err)
+static int prepare(const struct keyd *k, const struct wire_request *r, struct prepared *ret,
+                   struct error *err)
 {
     if (r->deadline_ms == 0)
         return error_set(err, ERR_DEADLINE, "the request came after its deadline");
@@ -123,7 +124,8 @@ static json_t *allowed_json(const struct keyd *k)
     json_t *list = json_array();
     for (uint16_t op = 0; op < WIRE_OP_LIMIT; op++) {
         if (k->allowed[op])
-            (void)json_array_append_new(list, json_string(wire_message_name(wire_message_find(op))));
+            (void)json_array_append_new(list,
+                                        json_string(wire_message_name(wire_message_find(op))));
     }
     return list;
 }
@@ -145,7 +147,8 @@ static int run_status(struct keyd *k, const struct wire_request *r UNUSED, int d
         "{s:s, s:i, s:b, s:o, s:o, s:I, s:o}", "version", COFFER_VERSION, "wire", (int)WIRE_VERSION,
         "insecure", kms_set_insecure(k->kms), "allow", allowed_json(k), "kms", kms_json(k->kms),
         "connections", (json_int_t)k->connections, "counters", counters_to_json(&k->counters));
-    AUTO_FREE char *text = status == NULL ? NULL : json_dumps(status, JSON_COMPACT | JSON_SORT_KEYS);
+    AUTO_FREE char *text =
+        status == NULL ? NULL : json_dumps(status, JSON_COMPACT | JSON_SORT_KEYS);
     if (text == NULL)
         return error_set(err, ERR_EXHAUSTED, "out of memory");
     strbuf_clear(&k->text);
@@ -162,8 +165,8 @@ static const struct op ops[WIRE_OP_LIMIT] = {
     [WIRE_STATUS] = { .always = true, .run = run_status },
 };
 
-static int run(struct keyd *k, const struct wire_request *request, int descriptor, struct wire_reply *ret,
-               struct error *err)
+static int run(struct keyd *k, const struct wire_request *request, int descriptor,
+               struct wire_reply *ret, struct error *err)
 {
     const struct op *op = &ops[request->op];
     if (!op->always && !k->allowed[request->op])
@@ -176,7 +179,8 @@ static void audit(const struct wire_request *r, uid_t peer, const struct error *
 {
     log_info("audit", KV("op", wire_message_name(wire_message_find(r->op))), KV("use", r->use),
              KV("tenant", r->tenant), KV("volume_id", r->volume_id), KV("kms", r->kms),
-             KV("peer_uid", peer), KV("result", error_code_name(err->code)), KV("reason", err->msg));
+             KV("peer_uid", peer), KV("result", error_code_name(err->code)),
+             KV("reason", err->msg));
 }
 
 void ops_error_reply(uint16_t op, const struct error *err, struct wire_reply *ret)
@@ -203,7 +207,8 @@ static int allow_one(const char *name, bool ret[WIRE_OP_LIMIT], struct error *er
 {
     uint16_t op = WIRE_NONE;
     if (wire_message_by_name(name, &op) == NULL)
-        return error_set(err, ERR_INVALID, "--allow: '%s' is not an operation (MINT, UNWRAP, STATUS)", name);
+        return error_set(err, ERR_INVALID,
+                         "--allow: '%s' is not an operation (MINT, UNWRAP, STATUS)", name);
     ret[op] = true;
     return 0;
 }

@@ -35,10 +35,12 @@ int peers_parse(const struct flag_strings *texts, struct peers *ret, struct erro
     if (texts->len == 0)
         return error_set(err, ERR_INVALID, "--peer is needed: the UID:GID that may connect");
     if (texts->len > ARRAY_SIZE(p.items))
-        return error_set(err, ERR_INVALID, "--peer may be given at most %zu times", ARRAY_SIZE(p.items));
+        return error_set(err, ERR_INVALID, "--peer may be given at most %zu times",
+                         ARRAY_SIZE(p.items));
     for (size_t i = 0; i < texts->len; i++) {
         if (peer_parse(texts->items[i], &p.items[i]) < 0)
-            return error_set(err, ERR_INVALID, "--peer '%s' is not UID:GID in decimal", texts->items[i]);
+            return error_set(err, ERR_INVALID, "--peer '%s' is not UID:GID in decimal",
+                             texts->items[i]);
         p.n++;
     }
     *ret = p;

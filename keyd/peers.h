@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * keyd/peers.h: who may connect: pairs of uid and gid from `--peer UID:GID`, compared with SO_PEERCRED.
- * Never a pid: it reads 0 across containers. Plain value type.
+ * keyd/peers.h: who may connect: pairs of uid and gid from `--peer UID:GID`, compared with
+ * SO_PEERCRED. Never a pid: it reads 0 across containers. Plain value type.
  */
 #ifndef COFFER_KEYD_PEERS_H
 #define COFFER_KEYD_PEERS_H

@@ -31,8 +31,9 @@ enum recv_result receive_frame(int fd, struct received *r, struct error *err)
 {
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int) * RECEIVED_FDS)];
     struct iovec part = { .iov_base = r->frame.bytes, .iov_len = sizeof(r->frame.bytes) };
-    struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1,
-                              .msg_control = control, .msg_controllen = sizeof(control) };
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)
+    };
     r->n_fds = 0;
     ssize_t n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
     if (n < 0)

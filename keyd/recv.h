@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * keyd/recv.h: one frame and the descriptors that came with it. Whatever arrived is owned by the struct,
- * so that no path can leak a descriptor a peer sent.
+ * keyd/recv.h: one frame and the descriptors that came with it. Whatever arrived is owned by the
+ * struct, so that no path can leak a descriptor a peer sent.
  */
 #ifndef COFFER_KEYD_RECV_H
 #define COFFER_KEYD_RECV_H

@@ -14,18 +14,45 @@
 
 static const int allowed[] = {
     /* the loop */
-    SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_ctl), SCMP_SYS(accept4),
-    SCMP_SYS(getsockopt), SCMP_SYS(recvmsg), SCMP_SYS(sendto), SCMP_SYS(sendmsg), SCMP_SYS(read),
-    SCMP_SYS(close), SCMP_SYS(clock_gettime),
+    SCMP_SYS(epoll_wait),
+    SCMP_SYS(epoll_pwait),
+    SCMP_SYS(epoll_ctl),
+    SCMP_SYS(accept4),
+    SCMP_SYS(getsockopt),
+    SCMP_SYS(recvmsg),
+    SCMP_SYS(sendto),
+    SCMP_SYS(sendmsg),
+    SCMP_SYS(read),
+    SCMP_SYS(close),
+    SCMP_SYS(clock_gettime),
     /* the pipe */
-    SCMP_SYS(fstat), SCMP_SYS(newfstatat), SCMP_SYS(fstatfs), SCMP_SYS(fcntl), SCMP_SYS(write),
+    SCMP_SYS(fstat),
+    SCMP_SYS(newfstatat),
+    SCMP_SYS(fstatfs),
+    SCMP_SYS(fcntl),
+    SCMP_SYS(write),
     /* memory and secrets */
-    SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(mlock),
-    SCMP_SYS(mlock2), SCMP_SYS(munlock), SCMP_SYS(getrandom), SCMP_SYS(futex),
+    SCMP_SYS(brk),
+    SCMP_SYS(munmap),
+    SCMP_SYS(mremap),
+    SCMP_SYS(madvise),
+    SCMP_SYS(mlock),
+    SCMP_SYS(mlock2),
+    SCMP_SYS(munlock),
+    SCMP_SYS(getrandom),
+    SCMP_SYS(futex),
     /* the way out */
-    SCMP_SYS(unlink), SCMP_SYS(unlinkat), SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask),
-    SCMP_SYS(rt_sigaction), SCMP_SYS(getpid), SCMP_SYS(gettid), SCMP_SYS(tgkill), SCMP_SYS(exit),
-    SCMP_SYS(exit_group), SCMP_SYS(restart_syscall),
+    SCMP_SYS(unlink),
+    SCMP_SYS(unlinkat),
+    SCMP_SYS(rt_sigreturn),
+    SCMP_SYS(rt_sigprocmask),
+    SCMP_SYS(rt_sigaction),
+    SCMP_SYS(getpid),
+    SCMP_SYS(gettid),
+    SCMP_SYS(tgkill),
+    SCMP_SYS(exit),
+    SCMP_SYS(exit_group),
+    SCMP_SYS(restart_syscall),
 };
 
 static int allow_list(scmp_filter_ctx filter, const int *calls, size_t n)
@@ -37,16 +64,18 @@ static int allow_list(scmp_filter_ctx filter, const int *calls, size_t n)
 }
 
 #ifdef COFFER_FAULT
-/* What fault points need (common/fault.h); only when they are in use, so that every other test runs under
- * the filter of a release. */
+/* What fault points need (common/fault.h); only when they are in use, so that every other test runs
+ * under the filter of a release. */
 static const int fault_calls[] = {
-    SCMP_SYS(openat), SCMP_SYS(flock), SCMP_SYS(pread64), SCMP_SYS(lseek), SCMP_SYS(access),
-    SCMP_SYS(clock_nanosleep), SCMP_SYS(kill), SCMP_SYS(pause),
+    SCMP_SYS(openat), SCMP_SYS(flock),           SCMP_SYS(pread64), SCMP_SYS(lseek),
+    SCMP_SYS(access), SCMP_SYS(clock_nanosleep), SCMP_SYS(kill),    SCMP_SYS(pause),
 };
 
 static int allow_faults(scmp_filter_ctx filter)
 {
-    return getenv("COFFER_FAULT_DIR") == NULL ? 0 : allow_list(filter, fault_calls, ARRAY_SIZE(fault_calls));
+    return getenv("COFFER_FAULT_DIR") == NULL
+               ? 0
+               : allow_list(filter, fault_calls, ARRAY_SIZE(fault_calls));
 }
 #else
 static int allow_faults(scmp_filter_ctx filter UNUSED)
@@ -88,8 +117,8 @@ static int filter_calls(struct error *err UNUSED)
 }
 #endif
 
-/* Effective, permitted and inheritable; the kernel empties the ambient set with them. The bounding set
- * doesn't matter: there is no execve and no_new_privs is set. */
+/* Effective, permitted and inheritable; the kernel empties the ambient set with them. The bounding
+ * set doesn't matter: there is no execve and no_new_privs is set. */
 static int drop_capabilities(struct error *err)
 {
     struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3, .pid = 0 };

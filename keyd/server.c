@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 #define TAG_LISTENER (SERVER_CONNECTIONS + 0u)
-#define TAG_SIGNALS (SERVER_CONNECTIONS + 1u)
-#define PAUSE_MS 1000u /* how long a listener that can't accept is left alone */
+#define TAG_SIGNALS  (SERVER_CONNECTIONS + 1u)
+#define PAUSE_MS     1000u /* how long a listener that can't accept is left alone */
 
 struct connection {
     int fd; /* -1: a free slot */
@@ -94,8 +94,9 @@ static int check_version(struct server *s, const struct connection *c, const str
 {
     if (h->version == WIRE_VERSION)
         return 0;
-    (void)error_set(err, ERR_UNAVAILABLE, "this coffer-keyd speaks wire version %u, the caller version %u",
-                    WIRE_VERSION, h->version);
+    (void)error_set(err, ERR_UNAVAILABLE,
+                    "this coffer-keyd speaks wire version %u, the caller version %u", WIRE_VERSION,
+                    h->version);
     refuse(s, c->fd, err);
     return -1;
 }
@@ -104,8 +105,8 @@ static int check_descriptors(const struct wire_message *m, size_t n, struct erro
 {
     size_t want = wire_message_descriptors(m);
     if (n != want)
-        return error_set(err, ERR_INVALID, "frame: %s with %zu descriptors, not %zu", wire_message_name(m), n,
-                         want);
+        return error_set(err, ERR_INVALID, "frame: %s with %zu descriptors, not %zu",
+                         wire_message_name(m), n, want);
     return 0;
 }
 
@@ -166,7 +167,8 @@ static int check_peer(struct server *s, int fd, struct ucred *ret)
         return 0;
     s->o.keyd->counters.refused_peers++;
     log_warn("peer refused", KV("peer_uid", ret->uid), KV("peer_gid", ret->gid));
-    (void)error_set(&err, ERR_PERMISSION, "uid %u gid %u may not use this coffer-keyd", ret->uid, ret->gid);
+    (void)error_set(&err, ERR_PERMISSION, "uid %u gid %u may not use this coffer-keyd", ret->uid,
+                    ret->gid);
     refuse(s, fd, &err);
     return -1;
 }
@@ -185,7 +187,9 @@ static void accept_one(struct server *s)
         return;
     if (watch(s, fd, (uint32_t)(c - s->connections)) < 0)
         return;
-    *c = (struct connection){ .fd = TAKE_FD(fd), .uid = peer.uid, .idle_at = deadline_in(s->o.idle_ms) };
+    *c = (struct connection){ .fd = TAKE_FD(fd),
+                              .uid = peer.uid,
+                              .idle_at = deadline_in(s->o.idle_ms) };
     s->o.keyd->counters.accepted++;
     if (++s->o.keyd->connections >= SERVER_CONNECTIONS)
         pause_listener(s);
@@ -222,8 +226,9 @@ static void log_counters(const struct keyd *k)
     const struct counters *c = &k->counters;
     counters_to_text(c, &requests);
     log_info("counters", KV("requests", strbuf_text(&requests)), KV("connections", k->connections),
-             KV("accepted", c->accepted), KV("refused_peers", c->refused_peers), KV("broken", c->broken),
-             KV("idle_closed", c->idle_closed), KV("insecure", kms_set_insecure(k->kms)));
+             KV("accepted", c->accepted), KV("refused_peers", c->refused_peers),
+             KV("broken", c->broken), KV("idle_closed", c->idle_closed),
+             KV("insecure", kms_set_insecure(k->kms)));
 }
 
 static void on_signal(struct server *s)

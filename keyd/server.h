@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * keyd/server.h: the event loop: one thread, one epoll. Connections from allowed peers, one frame at a
- * time from each; a malformed one ends its connection and nothing else. A client that doesn't read its
- * replies or says nothing for idle_ms is dropped. When SERVER_CONNECTIONS are open, further ones wait in
- * the socket's queue.
+ * keyd/server.h: the event loop: one thread, one epoll. Connections from allowed peers, one frame
+ * at a time from each; a malformed one ends its connection and nothing else. A client that doesn't
+ * read its replies or says nothing for idle_ms is dropped. When SERVER_CONNECTIONS are open,
+ * further ones wait in the socket's queue.
  */
 #ifndef COFFER_KEYD_SERVER_H
 #define COFFER_KEYD_SERVER_H

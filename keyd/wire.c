@@ -20,9 +20,18 @@ struct wire_message {
     size_t descriptors;
 };
 
-#define TEXT(s, m) { #m, WIRE_TEXT, offsetof(struct s, m), sizeof(((struct s *)0)->m) }
-#define NUMBER(s, m) { #m, WIRE_NUMBER, offsetof(struct s, m), sizeof(uint64_t) }
-#define VIEW(s, m, max) { #m, WIRE_VIEW, offsetof(struct s, m), (max) }
+#define TEXT(s, m)                                                       \
+    {                                                                    \
+#m, WIRE_TEXT, offsetof(struct s, m), sizeof(((struct s *)0)->m) \
+    }
+#define NUMBER(s, m)                                             \
+    {                                                            \
+#m, WIRE_NUMBER, offsetof(struct s, m), sizeof(uint64_t) \
+    }
+#define VIEW(s, m, max)                             \
+    {                                               \
+#m, WIRE_VIEW, offsetof(struct s, m), (max) \
+    }
 
 static const struct wire_field mint_request[] = {
     NUMBER(wire_request, deadline_ms), TEXT(wire_request, kms),  TEXT(wire_request, tenant),
@@ -46,14 +55,19 @@ static const struct wire_field reply_head[] = { TEXT(wire_reply, code), TEXT(wir
 
 static const struct wire_message messages[WIRE_OP_LIMIT] = {
     [WIRE_MINT] = { .name = "MINT",
-                    .request = mint_request, .n_request = ARRAY_SIZE(mint_request),
-                    .reply = mint_reply, .n_reply = ARRAY_SIZE(mint_reply) },
+                    .request = mint_request,
+                    .n_request = ARRAY_SIZE(mint_request),
+                    .reply = mint_reply,
+                    .n_reply = ARRAY_SIZE(mint_reply) },
     [WIRE_UNWRAP] = { .name = "UNWRAP",
-                      .request = unwrap_request, .n_request = ARRAY_SIZE(unwrap_request),
+                      .request = unwrap_request,
+                      .n_request = ARRAY_SIZE(unwrap_request),
                       .descriptors = 1 },
     [WIRE_STATUS] = { .name = "STATUS",
-                      .request = status_request, .n_request = ARRAY_SIZE(status_request),
-                      .reply = status_reply, .n_reply = ARRAY_SIZE(status_reply) },
+                      .request = status_request,
+                      .n_request = ARRAY_SIZE(status_request),
+                      .reply = status_reply,
+                      .n_reply = ARRAY_SIZE(status_reply) },
 };
 
 const struct wire_message *wire_message_find(uint16_t op)
@@ -131,8 +145,8 @@ static int decode_text(const struct wire_field *f, const unsigned char *data, si
     return 0;
 }
 
-static int decode_number(const struct wire_field *f, const unsigned char *data, size_t len, void *to,
-                         struct error *err)
+static int decode_number(const struct wire_field *f, const unsigned char *data, size_t len,
+                         void *to, struct error *err)
 {
     if (len != sizeof(uint64_t))
         return error_set(err, ERR_INVALID, "frame: field '%s' is not a number of 8 bytes", f->name);
@@ -145,13 +159,15 @@ static int decode_view(const struct wire_field *f, const unsigned char *data, si
                        struct error *err)
 {
     if (len > f->size)
-        return error_set(err, ERR_INVALID, "frame: field '%s' is longer than %zu bytes", f->name, f->size);
+        return error_set(err, ERR_INVALID, "frame: field '%s' is longer than %zu bytes", f->name,
+                         f->size);
     struct wire_view v = { .data = (const char *)data, .len = len };
     memcpy(to, &v, sizeof(v));
     return 0;
 }
 
-typedef int decode_function(const struct wire_field *, const unsigned char *, size_t, void *, struct error *);
+typedef int decode_function(const struct wire_field *, const unsigned char *, size_t, void *,
+                            struct error *);
 static decode_function *const decoders[] = {
     [WIRE_TEXT] = decode_text,
     [WIRE_NUMBER] = decode_number,
@@ -192,13 +208,14 @@ int wire_header_decode(const void *bytes, size_t len, struct wire_header *ret, s
     return 0;
 }
 
-static int decode_start(const void *bytes, size_t len, struct reader *ret, struct wire_header *ret_header,
-                        struct error *err)
+static int decode_start(const void *bytes, size_t len, struct reader *ret,
+                        struct wire_header *ret_header, struct error *err)
 {
     if (wire_header_decode(bytes, len, ret_header, err) < 0)
         return -1;
     if (ret_header->version != WIRE_VERSION)
-        return error_set(err, ERR_INVALID, "frame: version %u, not %u", ret_header->version, WIRE_VERSION);
+        return error_set(err, ERR_INVALID, "frame: version %u, not %u", ret_header->version,
+                         WIRE_VERSION);
     *ret = (struct reader){ .p = (const unsigned char *)bytes + WIRE_HEADER_SIZE,
                             .left = len - WIRE_HEADER_SIZE };
     return 0;

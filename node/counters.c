@@ -22,8 +22,9 @@ void node_log_counters(void *node)
 
     log_info("counters", COUNT("formatted", NODE_FORMATTED), COUNT("opened", NODE_OPENED),
              COUNT("kept", NODE_KEPT), COUNT("reaped", NODE_REAPED),
-             COUNT("rolled_back", NODE_ROLLED_BACK), COUNT("roll_back_failed", NODE_ROLL_BACK_FAILED),
-             COUNT("published", NODE_PUBLISHED), COUNT("unpublished", NODE_UNPUBLISHED),
-             COUNT("unstaged", NODE_UNSTAGED), COUNT("busy", NODE_BUSY),
-             COUNT("expanded", NODE_EXPANDED), COUNT("break_glass", NODE_BREAK_GLASS));
+             COUNT("rolled_back", NODE_ROLLED_BACK),
+             COUNT("roll_back_failed", NODE_ROLL_BACK_FAILED), COUNT("published", NODE_PUBLISHED),
+             COUNT("unpublished", NODE_UNPUBLISHED), COUNT("unstaged", NODE_UNSTAGED),
+             COUNT("busy", NODE_BUSY), COUNT("expanded", NODE_EXPANDED),
+             COUNT("break_glass", NODE_BREAK_GLASS));
 }

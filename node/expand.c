@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * expand.c: NodeExpand: image (only with --expand=node), loop device, mapping, file system, in that order;
- * never shrinks, never undone, each step repeats cheaply. There may be neither capability nor staging path, so
- * the record and the kernel say what the volume is.
+ * expand.c: NodeExpand: image (only with --expand=node), loop device, mapping, file system, in that
+ * order; never shrinks, never undone, each step repeats cheaply. There may be neither capability
+ * nor staging path, so the record and the kernel say what the volume is.
  */
 #include "common/base.h"
 #include "node/node.h"
@@ -20,8 +20,8 @@ struct expand {
     const struct csi_expand_request *req;
     const struct filesystem *fs;
     struct live_mapping live;
-    uint64_t size;          /* bytes the volume is to have */
-    bool mounted;           /* the file system is mounted read-write somewhere */
+    uint64_t size; /* bytes the volume is to have */
+    bool mounted;  /* the file system is mounted read-write somewhere */
 };
 
 static int decide_size(struct expand *x, struct error *err)
@@ -35,12 +35,14 @@ static int decide_size(struct expand *x, struct error *err)
     want = (want + GEOMETRY_ROUND - 1) / GEOMETRY_ROUND * GEOMETRY_ROUND;
     x->size = want > have ? want : have;
     if (q->limit_bytes != 0 && x->size > q->limit_bytes)
-        return error_set(err, ERR_OUT_OF_RANGE, "the volume would have %llu bytes, over the limit of %llu",
+        return error_set(err, ERR_OUT_OF_RANGE,
+                         "the volume would have %llu bytes, over the limit of %llu",
                          (unsigned long long)x->size, (unsigned long long)q->limit_bytes);
     if (x->size > have && !x->op->node->expand_on_node)
-        return error_set(err, ERR_OUT_OF_RANGE,
-                         "volume '%s' has %llu bytes; ControllerExpandVolume must grow it to %llu first",
-                         x->op->id_text, (unsigned long long)have, (unsigned long long)x->size);
+        return error_set(
+            err, ERR_OUT_OF_RANGE,
+            "volume '%s' has %llu bytes; ControllerExpandVolume must grow it to %llu first",
+            x->op->id_text, (unsigned long long)have, (unsigned long long)x->size);
     return 0;
 }
 
@@ -52,11 +54,13 @@ static int find_volume(struct expand *x, struct error *err)
 
     if (mapper_find(x->op->dm_name, &x->live, err) < 0)
         return err->code == ERR_NOT_FOUND
-                   ? error_set(err, ERR_PRECONDITION, "volume '%s' isn't staged on this node", x->op->id_text)
+                   ? error_set(err, ERR_PRECONDITION, "volume '%s' isn't staged on this node",
+                               x->op->id_text)
                    : -1;
     if (volume_uuid_from_dm(x->live.dm_uuid, x->op->dm_name, uuid) < 0 ||
         strcmp(uuid, x->op->record.uuid) != 0)
-        return error_set(err, ERR_DATA_LOSS, "the live mapping isn't the volume that the record names");
+        return error_set(err, ERR_DATA_LOSS,
+                         "the live mapping isn't the volume that the record names");
     if (mount_table_load(&table, err) < 0)
         return -1;
     for (size_t i = 0; i < table.n; i++) {
@@ -68,8 +72,8 @@ static int find_volume(struct expand *x, struct error *err)
     }
     /* raw block is staged without a mount, so its staging path can't be in the table */
     if (!there && x->fs->mount_type != NULL)
-        return error_set(err, ERR_NOT_FOUND, "volume '%s' isn't mounted at '%.200s'", x->op->id_text,
-                         x->req->volume_path);
+        return error_set(err, ERR_NOT_FOUND, "volume '%s' isn't mounted at '%.200s'",
+                         x->op->id_text, x->req->volume_path);
     return 0;
 }
 
@@ -99,7 +103,8 @@ static int grow_device(struct expand *x, struct error *err)
     if (op->pool->ops->attach(&op->volume, &op->device, err) < 0)
         return -1;
     if (op->device.attached_now) /* a live mapping lies on the attachment that was there before */
-        return error_set(err, ERR_ABORTED, "the device below volume '%s' isn't its image", op->id_text);
+        return error_set(err, ERR_ABORTED, "the device below volume '%s' isn't its image",
+                         op->id_text);
     FAULT_POINT("expand:refresh:before");
     if (op->pool->ops->refresh(&op->volume, &op->device, err) < 0)
         return -1;
@@ -118,7 +123,8 @@ static int grow_mapping(struct expand *x, struct error *err)
     if (unlock_key_pipe(op, KEYD_USE_EXPAND, &key, err) < 0)
         return -1;
     FAULT_POINT("expand:resize:before");
-    if (crypt_resize(&op->node->crypt, &target, key, unlock_crypt_deadline(), &op->mapping, err) < 0)
+    if (crypt_resize(&op->node->crypt, &target, key, unlock_crypt_deadline(), &op->mapping, err) <
+        0)
         return -1;
     FAULT_POINT("expand:resize:after");
     return 0;
@@ -131,8 +137,8 @@ static int grow_file_system(struct expand *x, struct error *err)
 
     if (x->fs->grow == NULL || !x->mounted)
         return 0;
-    if (mapper_node_open(x->op->node->device_dir, x->op->dm_name, x->live.dm_uuid, x->live.dev, true, &node,
-                         err) < 0)
+    if (mapper_node_open(x->op->node->device_dir, x->op->dm_name, x->live.dm_uuid, x->live.dev,
+                         true, &node, err) < 0)
         return -1;
     FAULT_POINT("expand:filesystem:before");
     if (x->fs->grow(node.path, node.fd, x->op->volume.lock_fd, &grown, err) < 0)
@@ -152,7 +158,8 @@ int node_expand_volume(void *ctx, struct csi_call *call, const struct csi_expand
         return -1;
     x.fs = filesystem_find(op.record.fs);
     if (x.fs == NULL)
-        return error_set(err, ERR_DATA_LOSS, "the record names file system '%s', which this version doesn't know",
+        return error_set(err, ERR_DATA_LOSS,
+                         "the record names file system '%s', which this version doesn't know",
                          op.record.fs);
     if (find_volume(&x, err) < 0 || decide_size(&x, err) < 0 || grow_image(&x, err) < 0 ||
         grow_device(&x, err) < 0 || grow_mapping(&x, err) < 0 || grow_file_system(&x, err) < 0)

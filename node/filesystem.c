@@ -9,35 +9,41 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define MAKE_LIMIT_MS 600000u
-#define CHECK_LIMIT_MS 1800000u /* a journal replay is short; a full check of a big volume isn't */
+#define MAKE_LIMIT_MS  600000u
+#define CHECK_LIMIT_MS 1800000u /* a journal replay is short; a full check of a big volume isn't \
+                                 */
 #define GROW_LIMIT_MS 600000u
-#define LOCK_FD 3
+#define LOCK_FD       3
 
 static int run_tool(const char *const *argv, int lock_fd, uint64_t limit_ms, struct proc_result *r,
                     struct error *err)
 {
     static const char *const env[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL };
     const struct proc_fd fds[] = { { .from = lock_fd, .to = LOCK_FD } };
-    const struct proc_spec spec = { .argv = argv, .env = env, .fds = fds, .n_fds = ARRAY_SIZE(fds),
-                                    .max_output = KIB(64), .limit_ms = limit_ms };
+    const struct proc_spec spec = { .argv = argv,
+                                    .env = env,
+                                    .fds = fds,
+                                    .n_fds = ARRAY_SIZE(fds),
+                                    .max_output = KIB(64),
+                                    .limit_ms = limit_ms };
 
     return proc_run(&spec, r, err);
 }
 
-/* metadata_csum_seed lets a clone get a uuid of its own later; no discard: the image is reserved space;
- * lazy_itable_init=0 would write every table now, and the volume is all zeros behind dm-crypt's noise. */
+/* metadata_csum_seed lets a clone get a uuid of its own later; no discard: the image is reserved
+ * space; lazy_itable_init=0 would write every table now, and the volume is all zeros behind
+ * dm-crypt's noise. */
 static int ext4_make(const char *device, int lock_fd, struct error *err)
 {
     AUTO_PROC_RESULT struct proc_result r = { .exit_code = -1 };
-    const char *const argv[] = { "/sbin/mkfs.ext4", "-q", "-F", "-m", "0", "-O", "metadata_csum_seed",
-                                 "-E", "nodiscard", device, NULL };
+    const char *const argv[] = { "/sbin/mkfs.ext4",    "-q", "-F",        "-m",   "0", "-O",
+                                 "metadata_csum_seed", "-E", "nodiscard", device, NULL };
 
     if (run_tool(argv, lock_fd, MAKE_LIMIT_MS, &r, err) < 0)
         return -1;
     if (r.exit_code != 0)
-        return error_set(err, ERR_INTERNAL, "mkfs.ext4 failed (exit %d, signal %d): %s", r.exit_code,
-                         r.signal, r.last_line);
+        return error_set(err, ERR_INTERNAL, "mkfs.ext4 failed (exit %d, signal %d): %s",
+                         r.exit_code, r.signal, r.last_line);
     return 0;
 }
 
@@ -75,7 +81,8 @@ static int ext4_size(int fd, uint64_t *ret, struct error *err)
     return 0;
 }
 
-static int ext4_grow(const char *device, int device_fd, int lock_fd, bool *ret_grown, struct error *err)
+static int ext4_grow(const char *device, int device_fd, int lock_fd, bool *ret_grown,
+                     struct error *err)
 {
     AUTO_PROC_RESULT struct proc_result r = { .exit_code = -1 };
     const char *const argv[] = { "/sbin/resize2fs", device, NULL };
@@ -88,13 +95,14 @@ static int ext4_grow(const char *device, int device_fd, int lock_fd, bool *ret_g
     if (want < have)
         return error_set(err, ERR_DATA_LOSS, "the file system is %llu bytes, its device only %llu",
                          (unsigned long long)have, (unsigned long long)want);
-    if (want - have < MIB(1)) /* a rest smaller than our rounding unit is the file system's own business */
+    if (want - have <
+        MIB(1)) /* a rest smaller than our rounding unit is the file system's own business */
         return 0;
     if (run_tool(argv, lock_fd, GROW_LIMIT_MS, &r, err) < 0)
         return -1;
     if (r.exit_code != 0)
-        return error_set(err, ERR_INTERNAL, "resize2fs failed (exit %d, signal %d): %s", r.exit_code,
-                         r.signal, r.last_line);
+        return error_set(err, ERR_INTERNAL, "resize2fs failed (exit %d, signal %d): %s",
+                         r.exit_code, r.signal, r.last_line);
     *ret_grown = true;
     return 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * node/filesystem.h: one row per file system: make, check, grow. The caller passes the device node and the
- * descriptor of the volume's lock, which every child inherits: an orphaned mkfs still holds the volume.
+ * node/filesystem.h: one row per file system: make, check, grow. The caller passes the device node
+ * and the descriptor of the volume's lock, which every child inherits: an orphaned mkfs still holds
+ * the volume.
  */
 #ifndef COFFER_NODE_FILESYSTEM_H
 #define COFFER_NODE_FILESYSTEM_H
@@ -15,7 +16,8 @@ struct filesystem {
     int (*make)(const char *device, int lock_fd, struct error *err);
     /* Repairs only what is safe to repair without asking. */
     int (*check)(const char *device, int lock_fd, struct error *err);
-    /* Grows to the device's size when it is smaller; device_fd is open on the device. *ret_grown says so. */
+    /* Grows to the device's size when it is smaller; device_fd is open on the device. *ret_grown
+     * says so. */
     int (*grow)(const char *device, int device_fd, int lock_fd, bool *ret_grown, struct error *err);
 };
 

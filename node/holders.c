@@ -28,7 +28,8 @@ static bool on_mapping(const char *path, dev_t mapping)
 {
     struct stat st;
 
-    return stat(path, &st) == 0 && (st.st_dev == mapping || (S_ISBLK(st.st_mode) && st.st_rdev == mapping));
+    return stat(path, &st) == 0 &&
+           (st.st_dev == mapping || (S_ISBLK(st.st_mode) && st.st_rdev == mapping));
 }
 
 static bool name_link(const char *pid, const char *link, dev_t mapping, char *ret, size_t size)
@@ -78,8 +79,8 @@ static bool name_mount(const char *pid, dev_t mapping, char *ret, size_t size)
         if (t.items[i].dev != mapping)
             continue;
         process_name(pid, name, sizeof(name));
-        (void)snprintf(ret, size, "it is mounted at '%.200s' for process %s (%s)", t.items[i].point, pid,
-                       name);
+        (void)snprintf(ret, size, "it is mounted at '%.200s' for process %s (%s)", t.items[i].point,
+                       pid, name);
         return true;
     }
     return false;
@@ -91,7 +92,8 @@ static bool name_stacked_device(dev_t mapping, char *ret, size_t size)
     struct dirent *e;
     bool found = false;
 
-    (void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/holders", major(mapping), minor(mapping));
+    (void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/holders", major(mapping),
+                   minor(mapping));
     DIR *dir = opendir(path);
     if (dir == NULL)
         return false;

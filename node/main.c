@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * coffer-node: CSI Identity and Node on one socket, coffer.v1.NodeAdmin on another that only root can open.
- * Root with CAP_SYS_ADMIN and no network; it never sees a key.
+ * coffer-node: CSI Identity and Node on one socket, coffer.v1.NodeAdmin on another that only root
+ * can open. Root with CAP_SYS_ADMIN and no network; it never sees a key.
  */
 #include "common/base.h"
 #include "node/node.h"
@@ -28,7 +28,8 @@ static int usage_error(const struct error *err)
     return 2;
 }
 
-static int parse_options(struct options *o, int argc, char **argv, bool *ret_done, struct error *err)
+static int parse_options(struct options *o, int argc, char **argv, bool *ret_done,
+                         struct error *err)
 {
     const struct flag flags[] = {
         { "endpoint", "CSI_ENDPOINT", FLAG_STRING, &o->endpoint, "unix:///run/coffer/csi.sock",
@@ -43,10 +44,12 @@ static int parse_options(struct options *o, int argc, char **argv, bool *ret_don
           "absolute path of coffer-crypt", NULL },
         { "device-dir", NULL, FLAG_STRING, &o->device_dir, "/dev/coffer",
           "our own device nodes, on a file system that allows them", NULL },
-        { "driver-name", NULL, FLAG_STRING, &o->driver_name, "csi.coffer.dev", "CSI driver name", NULL },
-        { "node-id", "NODE_ID", FLAG_STRING, &o->node_id, "", "this node; default: the host's name", NULL },
-        { "expand", NULL, FLAG_STRING, &o->expand, "controller",
-          "who grows a volume's image", "controller|node" },
+        { "driver-name", NULL, FLAG_STRING, &o->driver_name, "csi.coffer.dev", "CSI driver name",
+          NULL },
+        { "node-id", "NODE_ID", FLAG_STRING, &o->node_id, "", "this node; default: the host's name",
+          NULL },
+        { "expand", NULL, FLAG_STRING, &o->expand, "controller", "who grows a volume's image",
+          "controller|node" },
         { "host-network", NULL, FLAG_BOOL, &o->host_network, "false",
           "stay in the network namespace it was started in", NULL },
         { "log-level", NULL, FLAG_STRING, &o->log_level, "info", "least important line",
@@ -59,7 +62,8 @@ static int parse_options(struct options *o, int argc, char **argv, bool *ret_don
     if (flags_parse(flags, ARRAY_SIZE(flags), argc, argv, &first, &help, err) < 0)
         return -1;
     if (help)
-        flags_answer(flags, ARRAY_SIZE(flags), argc, argv, "coffer-node", "usage: coffer-node [flags]");
+        flags_answer(flags, ARRAY_SIZE(flags), argc, argv, "coffer-node",
+                     "usage: coffer-node [flags]");
     *ret_done = help;
     if (!*ret_done && first < argc)
         return error_set(err, ERR_INVALID, "unexpected argument '%s'", argv[first]);
@@ -89,8 +93,8 @@ static int name_node(struct node *node, const struct options *o, struct error *e
         host[sizeof(host) - 1] = '\0';
         node->node_id = host;
     }
-    if (snprintf(node->topology_key, sizeof(node->topology_key), "topology.%s/node", o->driver_name) >=
-        (int)sizeof(node->topology_key))
+    if (snprintf(node->topology_key, sizeof(node->topology_key), "topology.%s/node",
+                 o->driver_name) >= (int)sizeof(node->topology_key))
         return error_set(err, ERR_INVALID, "--driver-name '%s' is too long", o->driver_name);
     return 0;
 }
@@ -101,7 +105,8 @@ static int setup_node(struct node *node, const struct options *o, struct error *
     struct config *config = NULL;
 
     if (o->crypt_helper[0] != '/')
-        return error_set(err, ERR_INVALID, "--crypt-helper '%s' must be an absolute path", o->crypt_helper);
+        return error_set(err, ERR_INVALID, "--crypt-helper '%s' must be an absolute path",
+                         o->crypt_helper);
     if (name_node(node, o, err) < 0 || config_load(o->config, &config, err) < 0)
         return -1;
     node->config = config;
@@ -125,7 +130,9 @@ static int drop_network(const struct options *o, struct error *err)
 
 static int serve(struct node *node, const struct options *o, struct error *err)
 {
-    const struct csi_service csi = { .identity = &node_identity_ops, .node = &node_ops, .ctx = node };
+    const struct csi_service csi = { .identity = &node_identity_ops,
+                                     .node = &node_ops,
+                                     .ctx = node };
     const struct csi_service admin = { .admin = &node_admin_ops, .ctx = node };
     const struct csi_server_options csi_options = { .endpoint = o->endpoint };
     const struct csi_server_options admin_options = { .endpoint = o->admin_endpoint, .workers = 2 };
@@ -154,7 +161,8 @@ int main(int argc, char **argv)
         return 0;
     if (setup_log(&o, &err) < 0 || setup_node(&node, &o, &err) < 0)
         return usage_error(&err);
-    if (secret_harden_process(&err) < 0 || drop_network(&o, &err) < 0 || serve(&node, &o, &err) < 0) {
+    if (secret_harden_process(&err) < 0 || drop_network(&o, &err) < 0 ||
+        serve(&node, &o, &err) < 0) {
         log_error("coffer-node can't serve", KV("error", err.msg));
         csi_server_exit(1);
     }

@@ -13,7 +13,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-static int sysfs_line(const char *block, const char *file, char *ret, size_t size, struct error *err)
+static int sysfs_line(const char *block, const char *file, char *ret, size_t size,
+                      struct error *err)
 {
     char path[320];
 
@@ -70,7 +71,8 @@ int mapper_find(const char *dm_name, struct live_mapping *ret, struct error *err
         if (strncmp(e->d_name, "dm-", 3) != 0)
             continue;
         /* a device that went away meanwhile has no name to compare: not the one we look for */
-        if (sysfs_line(e->d_name, "dm/name", name, sizeof(name), NULL) == 0 && strcmp(name, dm_name) == 0)
+        if (sysfs_line(e->d_name, "dm/name", name, sizeof(name), NULL) == 0 &&
+            strcmp(name, dm_name) == 0)
             r = read_mapping(e->d_name, ret, err);
     }
     (void)closedir(dir);
@@ -79,7 +81,8 @@ int mapper_find(const char *dm_name, struct live_mapping *ret, struct error *err
     return r;
 }
 
-/* The number's name and uuid in sysfs are the ones meant: a number can be re-used by another volume. */
+/* The number's name and uuid in sysfs are the ones meant: a number can be re-used by another
+ * volume. */
 static int check_number(dev_t dev, const char *dm_name, const char *dm_uuid, struct error *err)
 {
     char path[96], name[256], uuid[256];
@@ -91,8 +94,8 @@ static int check_number(dev_t dev, const char *dm_name, const char *dm_uuid, str
     if (fs_read_line(path, uuid, sizeof(uuid), err) < 0)
         return -1;
     if (strcmp(name, dm_name) != 0 || strcmp(uuid, dm_uuid) != 0)
-        return error_set(err, ERR_ABORTED, "device %u:%u is no longer mapping '%s'", major(dev), minor(dev),
-                         dm_name);
+        return error_set(err, ERR_ABORTED, "device %u:%u is no longer mapping '%s'", major(dev),
+                         minor(dev), dm_name);
     return 0;
 }
 
@@ -111,7 +114,8 @@ static int make_node(int dir, const char *name, dev_t dev, struct error *err)
     return 0;
 }
 
-static int open_checked(int dir, const char *name, dev_t dev, bool writable, int *ret, struct error *err)
+static int open_checked(int dir, const char *name, dev_t dev, bool writable, int *ret,
+                        struct error *err)
 {
     int flags = (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
     AUTO_CLOSE int fd = openat(dir, name, flags);
@@ -136,7 +140,8 @@ int mapper_node_open(const char *device_dir, const char *dm_name, const char *dm
         open_checked(dir, dm_name, dev, writable, &fd, err) < 0 ||
         check_number(dev, dm_name, dm_uuid, err) < 0)
         return -1;
-    if (snprintf(ret->path, sizeof(ret->path), "%s/%s", device_dir, dm_name) >= (int)sizeof(ret->path))
+    if (snprintf(ret->path, sizeof(ret->path), "%s/%s", device_dir, dm_name) >=
+        (int)sizeof(ret->path))
         return error_set(err, ERR_INVALID, "--device-dir '%s' is too long", device_dir);
     ret->fd = TAKE_FD(fd);
     return 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * node/mapper.h: live mappings as sysfs shows them, and device nodes of our own for them. A path under
- * /dev/mapper is never used: a stale node there can show another volume. Every node made here is checked
- * against dm/name and dm/uuid of its number after it was opened.
+ * node/mapper.h: live mappings as sysfs shows them, and device nodes of our own for them. A path
+ * under /dev/mapper is never used: a stale node there can show another volume. Every node made here
+ * is checked against dm/name and dm/uuid of its number after it was opened.
  */
 #ifndef COFFER_NODE_MAPPER_H
 #define COFFER_NODE_MAPPER_H
@@ -16,7 +16,7 @@
 struct live_mapping {
     dev_t dev;
     char dm_uuid[DM_UUID_MAX + 1];
-    uint64_t size;   /* bytes */
+    uint64_t size; /* bytes */
     bool read_only;
 };
 
@@ -24,17 +24,21 @@ struct live_mapping {
 int mapper_find(const char *dm_name, struct live_mapping *ret, struct error *err) MUST_CHECK;
 
 struct mapper_node {
-    char path[256];  /* <device_dir>/<dm name> */
-    int fd;          /* open on it; -1 */
+    char path[256]; /* <device_dir>/<dm name> */
+    int fd;         /* open on it; -1 */
 };
-#define MAPPER_NODE_INIT { .path = "", .fd = -1 }
+#define MAPPER_NODE_INIT     \
+    {                        \
+        .path = "", .fd = -1 \
+    }
 
-/* Makes (or keeps, when its number is right) the 0600 node, opens it read-only or read-write, checks that
- * the number still is this mapping. */
+/* Makes (or keeps, when its number is right) the 0600 node, opens it read-only or read-write,
+ * checks that the number still is this mapping. */
 int mapper_node_open(const char *device_dir, const char *dm_name, const char *dm_uuid, dev_t dev,
                      bool writable, struct mapper_node *ret, struct error *err) MUST_CHECK;
-void mapper_node_close(struct mapper_node *n);           /* keeps the node in the directory */
-void mapper_node_unlink(const char *device_dir, const char *dm_name); /* after the mapping is gone */
+void mapper_node_close(struct mapper_node *n); /* keeps the node in the directory */
+void mapper_node_unlink(const char *device_dir,
+                        const char *dm_name); /* after the mapping is gone */
 #define AUTO_MAPPER_NODE __attribute__((cleanup(mapper_node_close)))
 
 #endif

@@ -45,7 +45,8 @@ static char *unescape(const char *text, size_t len)
     for (size_t i = 0; i < len; i++) {
         if (text[i] == '\\' && i + 3 < len && octal(text[i + 1]) && octal(text[i + 2]) &&
             octal(text[i + 3])) {
-            out[n++] = (char)((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0'));
+            out[n++] =
+                (char)((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0'));
             i += 3;
         } else {
             out[n++] = text[i];
@@ -57,7 +58,10 @@ static char *unescape(const char *text, size_t len)
 
 #define MAX_FIELDS 64
 
-struct field { const char *text; size_t len; };
+struct field {
+    const char *text;
+    size_t len;
+};
 
 /* One space ends one field: a mount without a source has an empty one. */
 static size_t split_fields(const char *line, size_t len, struct field f[MAX_FIELDS])
@@ -208,8 +212,8 @@ static bool covered(const struct mount_table *t, const struct mount_entry *e)
     return false;
 }
 
-/* By parents: since Linux 6.8 the lines are in the order in which mounts were made, not attached. Of two that
- * don't cover each other the earlier one is hidden below a mount further up. */
+/* By parents: since Linux 6.8 the lines are in the order in which mounts were made, not attached.
+ * Of two that don't cover each other the earlier one is hidden below a mount further up. */
 const struct mount_entry *mount_table_at(const struct mount_table *t, const char *path)
 {
     const struct mount_entry *found = NULL;
@@ -248,7 +252,8 @@ static int configure(int fs_fd, unsigned cmd, const char *key, const char *value
     int saved = errno;
     ssize_t n = read(fs_fd, text, sizeof(text) - 1); /* the kernel's own words, "e <message>" */
     if (n > 2)
-        return error_errno(err, saved, "%s (%.*s)", key != NULL ? key : "mount", (int)n - 2, text + 2);
+        return error_errno(err, saved, "%s (%.*s)", key != NULL ? key : "mount", (int)n - 2,
+                           text + 2);
     return error_errno(err, saved, "mount option '%s'", key != NULL ? key : "create");
 }
 
@@ -278,13 +283,24 @@ static int configure_data(int fs_fd, const char *data, struct error *err)
     return 0;
 }
 
-/* mount(2)'s bits that the new API takes as options of the super block, and as attributes of the mount. */
-static const struct { unsigned long bit; const char *option; } super_flags[] = {
-    { MS_SYNCHRONOUS, "sync" }, { MS_DIRSYNC, "dirsync" }, { MS_LAZYTIME, "lazytime" },
+/* mount(2)'s bits that the new API takes as options of the super block, and as attributes of the
+ * mount. */
+static const struct {
+    unsigned long bit;
+    const char *option;
+} super_flags[] = {
+    { MS_SYNCHRONOUS, "sync" },
+    { MS_DIRSYNC, "dirsync" },
+    { MS_LAZYTIME, "lazytime" },
 };
-static const struct { unsigned long bit; unsigned attribute; } mount_flags[] = {
-    { MS_NOATIME, MOUNT_ATTR_NOATIME },   { MS_NODIRATIME, MOUNT_ATTR_NODIRATIME },
-    { MS_NOEXEC, MOUNT_ATTR_NOEXEC },     { MS_RDONLY, MOUNT_ATTR_RDONLY },
+static const struct {
+    unsigned long bit;
+    unsigned attribute;
+} mount_flags[] = {
+    { MS_NOATIME, MOUNT_ATTR_NOATIME },
+    { MS_NODIRATIME, MOUNT_ATTR_NODIRATIME },
+    { MS_NOEXEC, MOUNT_ATTR_NOEXEC },
+    { MS_RDONLY, MOUNT_ATTR_RDONLY },
 };
 
 static int configure_all(int fs_fd, const char *device, const struct mount_options *o,
@@ -319,8 +335,8 @@ static int attach_mount(int mount_fd, const char *target, struct error *err)
 
     if (fs_open_path(target, &target_fd, err) < 0)
         return -1;
-    if (move_mount(mount_fd, "", target_fd, "",
-                MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+    if (move_mount(mount_fd, "", target_fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) <
+        0)
         return error_errno(err, errno, "mount at '%s'", target);
     return 0;
 }
@@ -346,11 +362,12 @@ int mount_bind(const char *source, const char *target, bool read_only, struct er
 
     if (fs_open_path(source, &source_fd, err) < 0)
         return -1;
-    AUTO_CLOSE int tree = open_tree(source_fd, "",
-                                       OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    AUTO_CLOSE int tree =
+        open_tree(source_fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
     if (tree < 0)
         return error_errno(err, errno, "open_tree '%s'", source);
-    struct mount_attr attr = { .attr_set = MOUNT_ATTR_NOSUID | (read_only ? MOUNT_ATTR_RDONLY : 0) };
+    struct mount_attr attr = { .attr_set =
+                                   MOUNT_ATTR_NOSUID | (read_only ? MOUNT_ATTR_RDONLY : 0) };
     if (mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
         return error_errno(err, errno, "mount_setattr for '%s'", target);
     return attach_mount(tree, target, err);

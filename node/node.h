@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * node/node.h: what coffer-node is made of: configuration, pools, helpers. Filled by main, immutable
- * afterwards (the key lock has its own mutex), shared by all threads.
+ * node/node.h: what coffer-node is made of: configuration, pools, helpers. Filled by main,
+ * immutable afterwards (the key lock has its own mutex), shared by all threads.
  */
 #ifndef COFFER_NODE_NODE_H
 #define COFFER_NODE_NODE_H
@@ -26,9 +26,9 @@ enum node_counter {
     NODE_PUBLISHED,
     NODE_UNPUBLISHED,
     NODE_UNSTAGED,
-    NODE_BUSY,             /* teardowns refused because somebody uses the volume */
+    NODE_BUSY, /* teardowns refused because somebody uses the volume */
     NODE_EXPANDED,
-    NODE_BREAK_GLASS,      /* passphrases given out */
+    NODE_BREAK_GLASS, /* passphrases given out */
     NODE_COUNTERS,
 };
 
@@ -39,11 +39,11 @@ struct node {
     struct keylock *locks;
     struct crypt_client crypt;
     const char *keyd_socket;
-    const char *device_dir;  /* our own device nodes, 0700; on a file system that allows devices */
+    const char *device_dir; /* our own device nodes, 0700; on a file system that allows devices */
     const char *driver_name;
     const char *node_id;
-    char topology_key[128];  /* topology.<driver name>/node */
-    bool expand_on_node;     /* --expand=node: NodeExpand grows the image too */
+    char topology_key[128]; /* topology.<driver name>/node */
+    bool expand_on_node;    /* --expand=node: NodeExpand grows the image too */
 };
 
 /* counters.c */
@@ -56,7 +56,8 @@ extern const struct csi_node_ops node_ops;
 extern const struct csi_admin_ops node_admin_ops;
 
 /* One file each. */
-int node_stage_volume(void *ctx, struct csi_call *, const struct csi_stage_request *, struct error *);
+int node_stage_volume(void *ctx, struct csi_call *, const struct csi_stage_request *,
+                      struct error *);
 int node_unstage_volume(void *ctx, struct csi_call *, const struct csi_unstage_request *,
                         struct error *);
 int node_publish_volume(void *ctx, struct csi_call *, const struct csi_publish_request *,

@@ -43,8 +43,9 @@ int node_op_usable(const struct node_op *op, struct error *err)
         return error_set(err, ERR_PRECONDITION, "volume '%s' is in state '%s' and can't be used",
                          op->id_text, record_state_name(r->state));
     if (!pool_allows_kms(op->pool->config, r->kms))
-        return error_set(err, ERR_PRECONDITION, "volume '%s' names kms '%s', which pool '%s' doesn't allow",
-                         op->id_text, r->kms, op->id.pool);
+        return error_set(err, ERR_PRECONDITION,
+                         "volume '%s' names kms '%s', which pool '%s' doesn't allow", op->id_text,
+                         r->kms, op->id.pool);
     return 0;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * node/op.h: one call's work on one volume: who it is, the locks it holds, the record it read, the device
- * and the mapping it found. Owned by one thread; node_op_end lets go of everything (never of kernel state).
+ * node/op.h: one call's work on one volume: who it is, the locks it holds, the record it read, the
+ * device and the mapping it found. Owned by one thread; node_op_end lets go of everything (never of
+ * kernel state).
  */
 #ifndef COFFER_NODE_OP_H
 #define COFFER_NODE_OP_H
@@ -13,16 +14,19 @@ struct node_op {
     char id_text[VOLUME_ID_MAX + 1];
     struct volume_id id;
     char dm_name[DM_NAME_LEN + 1];
-    struct pool *pool;           /* NULL: not looked up */
+    struct pool *pool; /* NULL: not looked up */
     struct keylock_hold *hold;
-    struct volume volume;        /* its flock is held from NODE_OP_LOCKED on */
+    struct volume volume; /* its flock is held from NODE_OP_LOCKED on */
     struct record record;
-    struct block_device device;  /* filled by the attach step */
-    struct mapping mapping;      /* filled by the unlock step */
-    uint64_t deadline;           /* of the call; for waits that cost nothing to give up */
+    struct block_device device; /* filled by the attach step */
+    struct mapping mapping;     /* filled by the unlock step */
+    uint64_t deadline;          /* of the call; for waits that cost nothing to give up */
 };
 
-#define NODE_OP_INIT { .hold = NULL, .volume = VOLUME_INIT, .device = BLOCK_DEVICE_INIT }
+#define NODE_OP_INIT                                                     \
+    {                                                                    \
+        .hold = NULL, .volume = VOLUME_INIT, .device = BLOCK_DEVICE_INIT \
+    }
 
 /* Parses the id and takes the process lock. Foreign or malformed id: ERR_NOT_FOUND. */
 int node_op_begin(struct node_op *op, struct node *node, const struct csi_call *call,
@@ -31,14 +35,14 @@ int node_op_begin(struct node_op *op, struct node *node, const struct csi_call *
 int node_op_lock(struct node_op *op, struct error *err) MUST_CHECK;
 /* The record without the flock: the volume exists. */
 int node_op_peek(struct node_op *op, struct error *err) MUST_CHECK;
-/* ERR_PRECONDITION / ERR_NOT_FOUND unless the record's state lets a node use the volume, and ERR_PRECONDITION
- * when its kms isn't allowed by the pool. */
+/* ERR_PRECONDITION / ERR_NOT_FOUND unless the record's state lets a node use the volume, and
+ * ERR_PRECONDITION when its kms isn't allowed by the pool. */
 int node_op_usable(const struct node_op *op, struct error *err) MUST_CHECK;
 void node_op_end(struct node_op *op);
 #define AUTO_NODE_OP __attribute__((cleanup(node_op_end)))
 
 /* Limits of each kind of child and wait, in ms. */
-#define NODE_LIMIT_KEYD 30000u
+#define NODE_LIMIT_KEYD  30000u
 #define NODE_LIMIT_CRYPT 120000u
 
 #endif

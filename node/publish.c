@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * publish.c: NodePublish shows a staged volume at a target path. The kernel's mount table is the only memory:
- * which targets exist, whether they are read-only, which volume they show.
+ * publish.c: NodePublish shows a staged volume at a target path. The kernel's mount table is the
+ * only memory: which targets exist, whether they are read-only, which volume they show.
  */
 #include "common/base.h"
 #include "node/node.h"
@@ -32,7 +32,8 @@ static int find_mapping(struct publish *p, struct error *err)
     if (mapper_find(p->op->dm_name, &p->live, err) == 0)
         return 0;
     if (err->code == ERR_NOT_FOUND)
-        return error_set(err, ERR_PRECONDITION, "volume '%s' isn't staged on this node", p->op->id_text);
+        return error_set(err, ERR_PRECONDITION, "volume '%s' isn't staged on this node",
+                         p->op->id_text);
     return -1;
 }
 
@@ -42,7 +43,8 @@ static int check_staging(const struct publish *p, struct error *err)
 
     if (p->use.block) {
         if (p->live.read_only && !p->read_only)
-            return error_set(err, ERR_PRECONDITION, "volume '%s' is staged read-only", p->op->id_text);
+            return error_set(err, ERR_PRECONDITION, "volume '%s' is staged read-only",
+                             p->op->id_text);
         return 0;
     }
     if (mount_match(entry, p->live.dev) != MOUNT_OURS)
@@ -67,8 +69,9 @@ static int look_at_target(const struct publish *p, struct error *err)
         break;
     }
     if (entry->read_only != p->read_only)
-        return error_set(err, ERR_EXISTS, "volume '%s' is already published %s at '%s'", p->op->id_text,
-                         entry->read_only ? "read-only" : "read-write", p->req->target_path);
+        return error_set(err, ERR_EXISTS, "volume '%s' is already published %s at '%s'",
+                         p->op->id_text, entry->read_only ? "read-only" : "read-write",
+                         p->req->target_path);
     return 1;
 }
 
@@ -104,8 +107,8 @@ static int bind_block(const struct publish *p, struct error *err)
 {
     AUTO_MAPPER_NODE struct mapper_node node = MAPPER_NODE_INIT;
 
-    if (mapper_node_open(p->op->node->device_dir, p->op->dm_name, p->live.dm_uuid, p->live.dev, false,
-                         &node, err) < 0)
+    if (mapper_node_open(p->op->node->device_dir, p->op->dm_name, p->live.dm_uuid, p->live.dev,
+                         false, &node, err) < 0)
         return -1;
     return mount_bind(node.path, p->req->target_path, p->read_only, err);
 }
@@ -116,9 +119,9 @@ static int bind_target(const struct publish *p, struct error *err)
     if (make_target(p->req->target_path, p->use.block, err) < 0)
         return -1;
     FAULT_POINT("publish:target:after");
-    int r = p->use.block ? bind_block(p, err)
-                                : mount_bind(p->req->staging_target_path, p->req->target_path,
-                                             p->read_only, err);
+    int r = p->use.block
+                ? bind_block(p, err)
+                : mount_bind(p->req->staging_target_path, p->req->target_path, p->read_only, err);
     FAULT_POINT("publish:bind:after");
     if (r < 0) /* fails when it isn't empty or wasn't ours: then it stays */
         (void)(p->use.block ? unlink(p->req->target_path) : rmdir(p->req->target_path));
@@ -127,7 +130,8 @@ static int bind_target(const struct publish *p, struct error *err)
 
 static int publish_run(struct publish *p, struct error *err)
 {
-    if (find_mapping(p, err) < 0 || mount_table_load(&p->table, err) < 0 || check_staging(p, err) < 0)
+    if (find_mapping(p, err) < 0 || mount_table_load(&p->table, err) < 0 ||
+        check_staging(p, err) < 0)
         return -1;
     int there = look_at_target(p, err);
     if (there != 0)

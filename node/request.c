@@ -31,7 +31,8 @@ int request_usage(const struct csi_capability *in, struct usage *ret, struct err
 
 static bool plain_part(const char *part, size_t len)
 {
-    return len > 0 && !(len == 1 && part[0] == '.') && !(len == 2 && part[0] == '.' && part[1] == '.');
+    return len > 0 && !(len == 1 && part[0] == '.') &&
+           !(len == 2 && part[0] == '.' && part[1] == '.');
 }
 
 int request_path(const char *path, const char *field, struct error *err)
@@ -53,7 +54,8 @@ static int need(const char *value, const char *key, struct error *err)
 {
     if (value != NULL)
         return 0;
-    return error_set(err, ERR_INVALID, "volume_context lacks '%s', which CreateVolume returned", key);
+    return error_set(err, ERR_INVALID, "volume_context lacks '%s', which CreateVolume returned",
+                     key);
 }
 
 int request_claim(const struct node_op *op, const struct csi_map *context, struct error *err)
@@ -69,7 +71,8 @@ int request_claim(const struct node_op *op, const struct csi_map *context, struc
     }
     volume_context_decode(items, n, &claim);
     if (need(claim.tenant, CONTEXT_TENANT, err) < 0 || need(claim.uuid, CONTEXT_UUID, err) < 0 ||
-        need(claim.kms, CONTEXT_KMS, err) < 0 || need(claim.key_source, CONTEXT_KEY_SOURCE, err) < 0)
+        need(claim.kms, CONTEXT_KMS, err) < 0 ||
+        need(claim.key_source, CONTEXT_KEY_SOURCE, err) < 0)
         return -1;
     claim.id = op->id_text;
     return record_matches(&op->record, &claim, err);

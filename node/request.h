@@ -9,18 +9,22 @@
 /* How a request wants to use a volume: its checked capability. */
 struct usage {
     bool block;
-    bool read_only;              /* a reader-only access mode, or the mount flag "ro" */
-    bool single_target;          /* SINGLE_NODE_SINGLE_WRITER: one target path on the node */
-    const char *fs;              /* as the record says it: "ext4" or "none" */
+    bool read_only;     /* a reader-only access mode, or the mount flag "ro" */
+    bool single_target; /* SINGLE_NODE_SINGLE_WRITER: one target path on the node */
+    const char *fs;     /* as the record says it: "ext4" or "none" */
     struct capability_mount mount;
 };
 int request_usage(const struct csi_capability *in, struct usage *ret, struct error *err) MUST_CHECK;
-/* Absolute, without "." or ".." parts, no doubled slash: it is compared with mountinfo. ERR_INVALID. */
+/* Absolute, without "." or ".." parts, no doubled slash: it is compared with mountinfo.
+ * ERR_INVALID. */
 int request_path(const char *path, const char *field, struct error *err) MUST_CHECK;
-/* Id and volume_context against the record: ERR_INVALID when the context lacks a field, ERR_DATA_LOSS on a
- * difference. */
-int request_claim(const struct node_op *op, const struct csi_map *context, struct error *err) MUST_CHECK;
-/* ERR_PRECONDITION when the capability wants another file system than the volume was created with. */
-int request_same_fs(const struct node_op *op, const struct usage *use, struct error *err) MUST_CHECK;
+/* Id and volume_context against the record: ERR_INVALID when the context lacks a field,
+ * ERR_DATA_LOSS on a difference. */
+int request_claim(const struct node_op *op, const struct csi_map *context,
+                  struct error *err) MUST_CHECK;
+/* ERR_PRECONDITION when the capability wants another file system than the volume was created with.
+ */
+int request_same_fs(const struct node_op *op, const struct usage *use,
+                    struct error *err) MUST_CHECK;
 
 #endif

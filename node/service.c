@@ -21,7 +21,8 @@ static int get_plugin_capabilities(void *ctx, struct csi_call *call, struct csi_
     return 0;
 }
 
-/* Speaks of this process alone: an outage of Vault or of a pool must not restart the node plugin. */
+/* Speaks of this process alone: an outage of Vault or of a pool must not restart the node plugin.
+ */
 static int probe(void *ctx, struct csi_call *call, bool *ret_ready, struct error *err)
 {
     *ret_ready = true;

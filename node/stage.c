@@ -58,7 +58,8 @@ static int filesystem_apply(struct stage *s, bool *changed, struct error *err)
     return write_ready(s, err);
 }
 
-/* What was formatted for a read-only block volume was opened for writing; open it again as asked. */
+/* What was formatted for a read-only block volume was opened for writing; open it again as asked.
+ */
 static int reopen_apply(struct stage *s, bool *changed, struct error *err)
 {
     if (!s->use.block || !s->use.read_only || s->op->mapping.read_only)
@@ -71,7 +72,9 @@ static int reopen_apply(struct stage *s, bool *changed, struct error *err)
 static int mount_apply(struct stage *s, bool *changed, struct error *err)
 {
     const struct mount_options options = {
-        .read_only = s->use.read_only, .flags = s->use.mount.flags, .data = s->use.mount.data,
+        .read_only = s->use.read_only,
+        .flags = s->use.mount.flags,
+        .data = s->use.mount.data,
     };
 
     if (s->fs->mount_type == NULL || s->mounted_before)
@@ -96,10 +99,10 @@ static int grow_apply(struct stage *s, bool *changed, struct error *err)
     return s->fs->grow(s->node.path, s->node.fd, s->op->volume.lock_fd, &grown, err);
 }
 
-/* Kubelet never calls Unstage after a final error, so nothing may be left; when something is, the answer must
- * be one that it repeats. */
-static int roll_back(const struct stage_step *steps, size_t failed, const bool *changed, struct stage *s,
-                     struct error *err)
+/* Kubelet never calls Unstage after a final error, so nothing may be left; when something is, the
+ * answer must be one that it repeats. */
+static int roll_back(const struct stage_step *steps, size_t failed, const bool *changed,
+                     struct stage *s, struct error *err)
 {
     struct error undo_err = ERROR_INIT;
 
@@ -135,19 +138,15 @@ int stage_run_steps(const struct stage_step *steps, size_t n, struct stage *s, s
     return 0;
 }
 
-#define STEP(step, undo_function)                                                              \
-    {                                                                                          \
+#define STEP(step, undo_function)                                                            \
+    {                                                                                        \
         .name = #step, .before = "stage:" #step ":before", .after = "stage:" #step ":after", \
-        .apply = step##_apply, .undo = (undo_function),                                        \
+        .apply = step##_apply, .undo = (undo_function),                                      \
     }
 
 static const struct stage_step stage_steps[] = {
-    STEP(attach, attach_undo),
-    STEP(unlock, unlock_undo),
-    STEP(filesystem, NULL),
-    STEP(reopen, NULL),
-    STEP(mount, mount_undo),
-    STEP(grow, NULL),
+    STEP(attach, attach_undo), STEP(unlock, unlock_undo), STEP(filesystem, NULL),
+    STEP(reopen, NULL),        STEP(mount, mount_undo),   STEP(grow, NULL),
 };
 
 _Static_assert(ARRAY_SIZE(stage_steps) <= STAGE_STEPS_MAX, "stage_run_steps remembers that many");
@@ -177,11 +176,13 @@ static int check_staged(struct stage *s, struct error *err)
     switch (mount_match(entry, live.dev)) {
     case MOUNT_OURS:
         if (entry->read_only != s->use.read_only)
-            return error_set(err, ERR_EXISTS, "volume '%s' is already staged %s at '%s'", s->op->id_text,
-                             entry->read_only ? "read-only" : "read-write", s->path);
+            return error_set(err, ERR_EXISTS, "volume '%s' is already staged %s at '%s'",
+                             s->op->id_text, entry->read_only ? "read-only" : "read-write",
+                             s->path);
         s->mounted_before = true;
         return 0;
-    default: /* what lies there is a mount point of its own (a test's tmpfs, say): we mount over it */
+    default: /* what lies there is a mount point of its own (a test's tmpfs, say): we mount over it
+              */
         return 0;
     }
 }
@@ -200,7 +201,8 @@ int node_stage_volume(void *ctx, struct csi_call *call, const struct csi_stage_r
         return -1;
     s.fs = filesystem_find(op.record.fs);
     if (s.fs == NULL)
-        return error_set(err, ERR_DATA_LOSS, "the record names file system '%s', which this version doesn't know",
+        return error_set(err, ERR_DATA_LOSS,
+                         "the record names file system '%s', which this version doesn't know",
                          op.record.fs);
     if (check_staged(&s, err) < 0)
         return -1;

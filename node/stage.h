@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * node/stage.h: NodeStage as a step table: attach, unlock, filesystem, mount, grow. A step is idempotent,
- * says whether this call changed anything, and can be undone; steps don't know which RPC runs them.
+ * node/stage.h: NodeStage as a step table: attach, unlock, filesystem, mount, grow. A step is
+ * idempotent, says whether this call changed anything, and can be undone; steps don't know which
+ * RPC runs them.
  */
 #ifndef COFFER_NODE_STAGE_H
 #define COFFER_NODE_STAGE_H
@@ -14,25 +15,26 @@
 
 struct stage {
     struct node_op *op;
-    const char *path;                     /* staging target path */
+    const char *path; /* staging target path */
     struct usage use;
     const struct filesystem *fs;
-    struct mapper_node node;              /* from the unlock step on */
-    char digest[65], mac[65];             /* of a format this call made; go into the record with `ready` */
-    bool mounted_before;                  /* the staging path already shows this volume */
+    struct mapper_node node;  /* from the unlock step on */
+    char digest[65], mac[65]; /* of a format this call made; go into the record with `ready` */
+    bool mounted_before;      /* the staging path already shows this volume */
 };
 
 struct stage_step {
     const char *name;
-    const char *before, *after;           /* fault points */
+    const char *before, *after; /* fault points */
     int (*apply)(struct stage *s, bool *changed, struct error *err);
     int (*undo)(struct stage *s, struct error *err); /* NULL: nothing to undo */
 };
 
 #define STAGE_STEPS_MAX 8
-/* Runs a table of at most that many steps; on failure undoes what this call changed, backwards. A step that
- * fails has cleaned up after itself. When an undo fails the error becomes ERR_ABORTED. */
-int stage_run_steps(const struct stage_step *steps, size_t n, struct stage *s, struct error *err) MUST_CHECK;
+/* Runs a table of at most that many steps; on failure undoes what this call changed, backwards. A
+ * step that fails has cleaned up after itself. When an undo fails the error becomes ERR_ABORTED. */
+int stage_run_steps(const struct stage_step *steps, size_t n, struct stage *s,
+                    struct error *err) MUST_CHECK;
 /* The same with NodeStage's own table. */
 int stage_run(struct stage *s, struct error *err) MUST_CHECK;
 

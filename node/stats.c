@@ -11,14 +11,16 @@
 #include <errno.h>
 #include <sys/statvfs.h>
 
-static int find_path(struct node_op *op, const char *path, struct live_mapping *live, struct error *err)
+static int find_path(struct node_op *op, const char *path, struct live_mapping *live,
+                     struct error *err)
 {
     AUTO_MOUNT_TABLE struct mount_table table = { .items = NULL, .n = 0 };
 
     if (mapper_find(op->dm_name, live, err) < 0 || mount_table_load(&table, err) < 0)
         return -1;
     if (mount_match(mount_table_at(&table, path), live->dev) != MOUNT_OURS)
-        return error_set(err, ERR_NOT_FOUND, "volume '%s' isn't mounted at '%.200s'", op->id_text, path);
+        return error_set(err, ERR_NOT_FOUND, "volume '%s' isn't mounted at '%.200s'", op->id_text,
+                         path);
     return 0;
 }
 
@@ -32,10 +34,9 @@ static int file_system_stats(const char *path, struct csi_stats_reply *ret, stru
                                         .total = s.f_blocks * s.f_frsize,
                                         .used = (s.f_blocks - s.f_bfree) * s.f_frsize,
                                         .unit = 1 };
-    ret->usage[1] = (struct csi_usage){ .available = s.f_favail,
-                                        .total = s.f_files,
-                                        .used = s.f_files - s.f_ffree,
-                                        .unit = 2 };
+    ret->usage[1] = (struct csi_usage){
+        .available = s.f_favail, .total = s.f_files, .used = s.f_files - s.f_ffree, .unit = 2
+    };
     ret->n = 2;
     return 0;
 }

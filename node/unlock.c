@@ -20,7 +20,10 @@ int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd, struct e
 {
     const struct record *r = &op->record;
     const struct keyd_binding binding = {
-        .kms = r->kms, .tenant = r->tenant, .volume_id = op->id_text, .uuid = r->uuid,
+        .kms = r->kms,
+        .tenant = r->tenant,
+        .volume_id = op->id_text,
+        .uuid = r->uuid,
     };
     struct keyd_wrapped key = { .version = r->key.version };
     int fds[2];
@@ -53,8 +56,9 @@ struct crypt_volume unlock_target(const struct node_op *op, bool read_only)
     };
 }
 
-/* Only raw block needs a read-only mapping: a read-only bind mount of a device node doesn't stop writes. A
- * file system is mounted read-only over a writable mapping, so that its journal can be replayed. */
+/* Only raw block needs a read-only mapping: a read-only bind mount of a device node doesn't stop
+ * writes. A file system is mounted read-only over a writable mapping, so that its journal can be
+ * replayed. */
 static bool wants_read_only(const struct stage *s)
 {
     return s->use.read_only && s->use.block;
@@ -66,7 +70,8 @@ static int close_mapping(struct stage *s, struct error *err)
                        unlock_crypt_deadline(), err);
 }
 
-/* A mapping that was there before this call: kept when it is right, removed when nothing can be on it. */
+/* A mapping that was there before this call: kept when it is right, removed when nothing can be on
+ * it. */
 static int look_at_existing(struct stage *s, bool *ret_open, struct error *err)
 {
     struct node_op *op = s->op;
@@ -119,8 +124,8 @@ static int format(struct stage *s, struct error *err)
     enum record_state stored = op->record.state;
     AUTO_CLOSE int key = -1;
 
-    /* `formatting` allows more than `new` does, so it is written only when nothing can refuse any more: the
-     * disk is blank and the key is here. */
+    /* `formatting` allows more than `new` does, so it is written only when nothing can refuse any
+     * more: the disk is blank and the key is here. */
     if (stored == RECORD_NEW && check_blank(op, err) < 0)
         return -1;
     if (unlock_key_pipe(op, KEYD_USE_STAGE, &key, err) < 0)
@@ -152,11 +157,12 @@ static int open_node(struct stage *s, struct error *err)
 {
     const struct mapping *m = &s->op->mapping;
 
-    return mapper_node_open(s->op->node->device_dir, s->op->dm_name, m->dm_uuid, m->dev, !m->read_only,
-                            &s->node, err);
+    return mapper_node_open(s->op->node->device_dir, s->op->dm_name, m->dm_uuid, m->dev,
+                            !m->read_only, &s->node, err);
 }
 
-/* A step that fails cleans up after itself: a helper that was killed may have left half a mapping. */
+/* A step that fails cleans up after itself: a helper that was killed may have left half a mapping.
+ */
 static int clean_up(struct stage *s, struct error *err)
 {
     struct error close_err = ERROR_INIT;

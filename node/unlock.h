@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * node/unlock.h: the key's way past this process: a pipe whose write end goes to coffer-keyd and whose read
- * end goes to coffer-crypt. coffer-node holds the descriptors and never reads from them.
+ * node/unlock.h: the key's way past this process: a pipe whose write end goes to coffer-keyd and
+ * whose read end goes to coffer-crypt. coffer-node holds the descriptors and never reads from them.
  */
 #ifndef COFFER_NODE_UNLOCK_H
 #define COFFER_NODE_UNLOCK_H
@@ -10,7 +10,8 @@
 #include "node/op.h"
 
 /* Asks keyd for the key of op->record; *ret_fd: the read end of a pipe that holds the frame. */
-int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd, struct error *err) MUST_CHECK;
+int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd,
+                    struct error *err) MUST_CHECK;
 /* The mapping this volume's record calls for, as crypt/client.h wants it. Borrowed from op. */
 struct crypt_volume unlock_target(const struct node_op *op, bool read_only);
 uint64_t unlock_crypt_deadline(void);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * unlock_key.c: break-glass. The administrator's cofferctl names a descriptor of its own; coffer-crypt writes
- * the LUKS passphrase there. This process opens the descriptor and never writes to it or reads from it. One
- * audit line, whatever the result.
+ * unlock_key.c: break-glass. The administrator's cofferctl names a descriptor of its own;
+ * coffer-crypt writes the LUKS passphrase there. This process opens the descriptor and never writes
+ * to it or reads from it. One audit line, whatever the result.
  */
 #include "common/base.h"
 #include "node/node.h"
@@ -39,8 +39,9 @@ static int write_passphrase(struct node_op *op, int out, struct error *err)
     AUTO_CLOSE int key = -1;
 
     if (op->record.state != RECORD_READY)
-        return error_set(err, ERR_PRECONDITION, "volume '%s' is in state '%s' and has no passphrase yet",
-                         op->id_text, record_state_name(op->record.state));
+        return error_set(err, ERR_PRECONDITION,
+                         "volume '%s' is in state '%s' and has no passphrase yet", op->id_text,
+                         record_state_name(op->record.state));
     if (op->pool->ops->attach(&op->volume, &op->device, err) < 0 ||
         unlock_key_pipe(op, KEYD_USE_BREAK_GLASS, &key, err) < 0)
         return -1;

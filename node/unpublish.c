@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * unpublish.c: NodeUnpublish takes a target path away. It needs no pool, no record and no key: teardown must
- * work when everything else is gone. It never removes what isn't empty and never unmounts what isn't the
- * volume's.
+ * unpublish.c: NodeUnpublish takes a target path away. It needs no pool, no record and no key:
+ * teardown must work when everything else is gone. It never removes what isn't empty and never
+ * unmounts what isn't the volume's.
  */
 #include "common/base.h"
 #include "node/node.h"
@@ -67,7 +67,8 @@ static int unmount_all(struct node_op *op, const char *target, struct error *err
             return r;
         FAULT_POINT("unpublish:unmount:after");
     }
-    return error_set(err, ERR_INTERNAL, "more than %d mounts lie at '%s'", MOUNTS_AT_ONE_PATH, target);
+    return error_set(err, ERR_INTERNAL, "more than %d mounts lie at '%s'", MOUNTS_AT_ONE_PATH,
+                     target);
 }
 
 static int remove_target(const char *target, struct error *err)
@@ -79,7 +80,8 @@ static int remove_target(const char *target, struct error *err)
     if (S_ISREG(st.st_mode) && st.st_size > 0)
         return error_set(err, ERR_PRECONDITION, "target '%s' is a file with content", target);
     if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
-        return error_set(err, ERR_PRECONDITION, "target '%s' is neither a file nor a directory", target);
+        return error_set(err, ERR_PRECONDITION, "target '%s' is neither a file nor a directory",
+                         target);
     if ((S_ISDIR(st.st_mode) ? rmdir(target) : unlink(target)) < 0 && errno != ENOENT)
         return error_errno(err, errno, "remove target '%s'", target);
     return 0;

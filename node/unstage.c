@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * unstage.c: NodeUnstage answers OK only when the mapping is gone. It never reads the disk and needs no key.
+ * unstage.c: NodeUnstage answers OK only when the mapping is gone. It never reads the disk and
+ * needs no key.
  */
 #include "common/base.h"
 #include "node/node.h"
@@ -67,7 +68,8 @@ static int close_mapping(struct node_op *op, const struct live_mapping *live, st
     return 0;
 }
 
-/* An absent volume has no lock and no record; a mapping of its name can still be there and is taken down. */
+/* An absent volume has no lock and no record; a mapping of its name can still be there and is taken
+ * down. */
 static int lock_if_there(struct node_op *op, struct error *err)
 {
     struct error lock_err = ERROR_INIT;
@@ -98,5 +100,6 @@ int node_unstage_volume(void *ctx, struct csi_call *call, const struct csi_unsta
         *err = find_err;
         return -1;
     }
-    return close_mapping(&op, &live, err); /* also reaps a mapping without a table, which sysfs doesn't show */
+    return close_mapping(&op, &live,
+                         err); /* also reaps a mapping without a table, which sysfs doesn't show */
 }

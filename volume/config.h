@@ -16,16 +16,16 @@
 
 struct pool_config {
     char name[POOL_NAME_MAX + 1];
-    char backend[16];                 /* "file" */
-    char path[4096];                  /* absolute */
+    char backend[16];                                /* "file" */
+    char path[4096];                                 /* absolute */
     char kms[CONFIG_KMS_PER_POOL][KMS_NAME_MAX + 1]; /* allowed ones; [0] is the default */
     size_t n_kms;
-    char allocate[16];                /* "full" */
+    char allocate[16]; /* "full" */
 };
 
 struct kms_config {
     char name[KMS_NAME_MAX + 1];
-    char uri[1024];                   /* file:///path; later hcvault://, hcvault+kv:// */
+    char uri[1024]; /* file:///path; later hcvault://, hcvault+kv:// */
 };
 
 struct config {
@@ -33,7 +33,7 @@ struct config {
     size_t n_pools;
     struct kms_config *kms;
     size_t n_kms;
-    char default_tenant[64];          /* "" when not configured */
+    char default_tenant[64]; /* "" when not configured */
 };
 
 int config_load(const char *path, struct config **ret, struct error *err) MUST_CHECK;

@@ -12,8 +12,8 @@
 
 #define POOL_NAME_MAX 24
 #define VOLUME_ID_MAX (POOL_NAME_MAX + 1 + 8 + 1 + 32)
-#define DM_NAME_LEN (7 + 32 + 1 + 8)              /* coffer-<32 hex>-<8 hex> */
-#define DM_UUID_MAX (12 + 32 + 1 + DM_NAME_LEN)   /* CRYPT-LUKS2-<32 hex>-<name> */
+#define DM_NAME_LEN   (7 + 32 + 1 + 8)            /* coffer-<32 hex>-<8 hex> */
+#define DM_UUID_MAX   (12 + 32 + 1 + DM_NAME_LEN) /* CRYPT-LUKS2-<32 hex>-<name> */
 
 struct volume_id {
     char pool[POOL_NAME_MAX + 1];

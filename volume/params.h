@@ -10,14 +10,16 @@
 #include "common/error.h"
 #include "volume/config.h"
 
-struct param { const char *key, *value; };
+struct param {
+    const char *key, *value;
+};
 
 struct volume_params {
-    const struct pool_config *pool;   /* borrowed from the config */
+    const struct pool_config *pool; /* borrowed from the config */
     char kms[KMS_NAME_MAX + 1];
-    char key_source[16];              /* "vault"; "client" is refused until it is built */
+    char key_source[16]; /* "vault"; "client" is refused until it is built */
     char tenant[64];
-    bool discard;                     /* true is refused for a fully allocated pool */
+    bool discard; /* true is refused for a fully allocated pool */
 };
 
 /* `pool` may be left out when the configuration has one pool or one named "default". */
@@ -25,9 +27,9 @@ int volume_params_decode(const struct config *config, const struct param *params
                          struct volume_params *ret, struct error *err) MUST_CHECK;
 
 /* The keys of volume_context: what Create returns and Stage/Publish send back. */
-#define CONTEXT_TENANT "tenant"
-#define CONTEXT_UUID "uuid"
-#define CONTEXT_KMS "kms"
+#define CONTEXT_TENANT     "tenant"
+#define CONTEXT_UUID       "uuid"
+#define CONTEXT_KMS        "kms"
 #define CONTEXT_KEY_SOURCE "keySource"
 /* Other keys in a volume_context (csi.storage.k8s.io/…) are ignored. Members point into `items`;
  * NULL = absent. */

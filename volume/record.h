@@ -14,10 +14,10 @@
 #include "common/strbuf.h"
 #include "volume/id.h"
 
-#define RECORD_VERSION 1
-#define RECORD_MAX 8192
+#define RECORD_VERSION  1
+#define RECORD_MAX      8192
 #define RECORD_NAME_MAX 512
-#define KMS_NAME_MAX 63
+#define KMS_NAME_MAX    63
 #define WRAPPED_KEY_MAX 2048
 
 enum record_state {
@@ -25,32 +25,32 @@ enum record_state {
     RECORD_NEW,        /* key and space exist; nothing was ever written: may be formatted */
     RECORD_FORMATTING, /* a format began; may be formatted again under the lock */
     RECORD_READY,      /* holds data; never formatted again, whatever the disk looks like */
-    RECORD_CLONING, /* this and the next two: later capabilities, refused by this version */
+    RECORD_CLONING,    /* this and the next two: later capabilities, refused by this version */
     RECORD_REKEYING,
     RECORD_REVOKED,
-    RECORD_ERASED,     /* being deleted: only delete may go on */
+    RECORD_ERASED, /* being deleted: only delete may go on */
 };
 
 struct record {
-    uint64_t gen;                     /* compare-and-swap: each write is old gen + 1 */
+    uint64_t gen; /* compare-and-swap: each write is old gen + 1 */
     char id[VOLUME_ID_MAX + 1];
-    char name[RECORD_NAME_MAX + 1];   /* the CSI name, any Unicode */
+    char name[RECORD_NAME_MAX + 1]; /* the CSI name, any Unicode */
     char uuid[37];
     char tenant[64];
-    uint64_t size;                    /* bytes asked for, rounded up; without the 4 MiB header */
+    uint64_t size; /* bytes asked for, rounded up; without the 4 MiB header */
     enum record_state state;
-    char fs[16];                      /* "ext4", or "none" for raw block */
+    char fs[16]; /* "ext4", or "none" for raw block */
     char kms[KMS_NAME_MAX + 1];
-    char key_source[16];              /* "vault" */
+    char key_source[16]; /* "vault" */
     struct {
-        char kind[16];                /* "transit", "kv", "file" */
+        char kind[16];                        /* "transit", "kv", "file" */
         char ciphertext[WRAPPED_KEY_MAX + 1]; /* "" while minting */
         uint64_t version;
     } key;
-    char digest[65];                  /* SHA-256 hex of the LUKS2 digest object; "" before ready */
-    char mac[65];                     /* HMAC-SHA256 hex; "" before ready */
+    char digest[65]; /* SHA-256 hex of the LUKS2 digest object; "" before ready */
+    char mac[65];    /* HMAC-SHA256 hex; "" before ready */
     bool sealed;
-    char created[21];                 /* RFC 3339, UTC, seconds */
+    char created[21]; /* RFC 3339, UTC, seconds */
 };
 
 const char *record_state_name(enum record_state state);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* keyd's frames: no input may be read past its end, and what decodes must encode to the same bytes. */
+/* keyd's frames: no input may be read past its end, and what decodes must encode to the same bytes.
+ */
 #include "common/base.h"
 #include "keyd/wire.h"
 

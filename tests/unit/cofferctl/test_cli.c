@@ -45,10 +45,18 @@ static const struct flag open_flags[] = {
     { "yes", NULL, FLAG_BOOL, &yes, "false", "don't ask", NULL },
 };
 
-static const struct verb thing_list = { .group = "thing", .name = "list", .help = "lists", .run = run };
+static const struct verb thing_list = {
+    .group = "thing", .name = "list", .help = "lists", .run = run
+};
 static const struct verb thing_open = {
-    .group = "thing", .name = "open", .operand = "ID", .help = "opens", .flags = open_flags,
-    .n_flags = ARRAY_SIZE(open_flags), .check = check, .run = run,
+    .group = "thing",
+    .name = "open",
+    .operand = "ID",
+    .help = "opens",
+    .flags = open_flags,
+    .n_flags = ARRAY_SIZE(open_flags),
+    .check = check,
+    .run = run,
 };
 const struct verb *const verbs[] = { &thing_list, &thing_open, NULL };
 
@@ -126,7 +134,8 @@ static void test_usage_errors(void **state UNUSED)
         { "--output json", "unknown command '--output json' (see cofferctl --help)" },
         { "thing list v1", "there are too many arguments for 'cofferctl thing list'" },
         { "thing open --reason why", "ID is missing: cofferctl thing open ID" },
-        { "thing open v1 v2 --reason why", "there are too many arguments for 'cofferctl thing open'" },
+        { "thing open v1 v2 --reason why",
+          "there are too many arguments for 'cofferctl thing open'" },
         { "thing open v1", "--reason is needed" },
         { "thing list --yes", "unknown flag '--yes'" },
         { "thing list -x", "unknown flag '-x'" },
@@ -172,8 +181,9 @@ static void test_help(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_runs),    cmocka_unit_test(test_operand_anywhere), cmocka_unit_test(test_usage_errors),
-        cmocka_unit_test(test_failure), cmocka_unit_test(test_help),
+        cmocka_unit_test(test_runs),         cmocka_unit_test(test_operand_anywhere),
+        cmocka_unit_test(test_usage_errors), cmocka_unit_test(test_failure),
+        cmocka_unit_test(test_help),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

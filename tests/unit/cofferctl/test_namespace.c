@@ -22,11 +22,13 @@ static void test_nobody_listens(void **state UNUSED)
     struct error err = ERROR_INIT;
     assert_int_equal(namespace_check("/nonexistent/admin.sock", &err), -1);
     assert_int_equal(err.code, ERR_UNAVAILABLE);
-    assert_string_equal(err.msg, "connect to coffer-node at '/nonexistent/admin.sock': No such file or directory");
+    assert_string_equal(
+        err.msg, "connect to coffer-node at '/nonexistent/admin.sock': No such file or directory");
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_status_lines), cmocka_unit_test(test_nobody_listens) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_status_lines),
+                                        cmocka_unit_test(test_nobody_listens) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

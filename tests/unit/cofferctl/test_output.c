@@ -8,9 +8,10 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
-static const struct output_column columns[] = {
-    { "id", "ID", false }, { "size", "SIZE", true }, { "sealed", "SEALED", false }, { "n", "N", false }
-};
+static const struct output_column columns[] = { { "id", "ID", false },
+                                                { "size", "SIZE", true },
+                                                { "sealed", "SEALED", false },
+                                                { "n", "N", false } };
 
 static char text[4096];
 
@@ -44,7 +45,8 @@ static void print_object(const char *json, enum output_format format)
 static void test_table(void **state UNUSED)
 {
     print_list("[{\"id\":\"a\",\"size\":1073741824,\"sealed\":false,\"n\":7},"
-               "{\"id\":\"longer\",\"size\":1025,\"sealed\":true,\"n\":-1}]", OUTPUT_TABLE);
+               "{\"id\":\"longer\",\"size\":1025,\"sealed\":true,\"n\":-1}]",
+               OUTPUT_TABLE);
     assert_string_equal(text, "ID      SIZE  SEALED  N\n"
                               "a       1Gi   no      7\n"
                               "longer  1025  yes     -1\n");
@@ -63,8 +65,15 @@ static void test_sizes(void **state UNUSED)
     static const struct {
         const char *bytes, *want;
     } sizes[] = {
-        { "0", "0" }, { "1", "1" }, { "1023", "1023" }, { "1024", "1Ki" }, { "1536", "1536" }, { "1048576", "1Mi" },
-        { "1074790400", "1025Mi" }, { "1099511627776", "1Ti" }, { "1125899906842624", "1024Ti" },
+        { "0", "0" },
+        { "1", "1" },
+        { "1023", "1023" },
+        { "1024", "1Ki" },
+        { "1536", "1536" },
+        { "1048576", "1Mi" },
+        { "1074790400", "1025Mi" },
+        { "1099511627776", "1Ti" },
+        { "1125899906842624", "1024Ti" },
     };
     for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
         char json[64], want[64];
@@ -78,7 +87,8 @@ static void test_sizes(void **state UNUSED)
 
 static void test_object(void **state UNUSED)
 {
-    print_object("{\"id\":\"v\",\"size\":4096,\"sealed\":true,\"n\":3,\"hidden\":\"x\"}", OUTPUT_TABLE);
+    print_object("{\"id\":\"v\",\"size\":4096,\"sealed\":true,\"n\":3,\"hidden\":\"x\"}",
+                 OUTPUT_TABLE);
     assert_string_equal(text, "ID      v\nSIZE    4Ki\nSEALED  yes\nN       3\n");
 }
 
@@ -104,7 +114,8 @@ static void test_control_characters(void **state UNUSED)
 static void test_width_counts_characters(void **state UNUSED)
 {
     print_list("[{\"id\":\"\\u00e4\\u00f6\",\"size\":1},{\"id\":\"ab\",\"size\":2}]", OUTPUT_TABLE);
-    assert_string_equal(text, "ID  SIZE  SEALED  N\n\u00e4\u00f6  1     -       -\nab  2     -       -\n");
+    assert_string_equal(
+        text, "ID  SIZE  SEALED  N\n\u00e4\u00f6  1     -       -\nab  2     -       -\n");
 }
 
 static void test_json_is_ascii(void **state UNUSED)
@@ -132,10 +143,14 @@ static void test_write_error(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table),  cmocka_unit_test(test_absent_values),
-        cmocka_unit_test(test_sizes),  cmocka_unit_test(test_object),
-        cmocka_unit_test(test_control_characters), cmocka_unit_test(test_width_counts_characters),
-        cmocka_unit_test(test_json_is_ascii), cmocka_unit_test(test_write_error),
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_absent_values),
+        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_object),
+        cmocka_unit_test(test_control_characters),
+        cmocka_unit_test(test_width_counts_characters),
+        cmocka_unit_test(test_json_is_ascii),
+        cmocka_unit_test(test_write_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,12 +19,17 @@
 #include <cmocka.h>
 
 static const struct keyd_binding binding = {
-    .kms = "dev", .tenant = "team-a", .volume_id = "fast.0a1b2c3d.00112233445566778899aabbccddeeff",
+    .kms = "dev",
+    .tenant = "team-a",
+    .volume_id = "fast.0a1b2c3d.00112233445566778899aabbccddeeff",
     .uuid = "6ba7b810-9dad-41d1-80b4-00c04fd430c8",
 };
-static const struct keyd_wrapped wrapped = { .kind = "file", .ciphertext = "file:v1:AAAA", .version = 1 };
+static const struct keyd_wrapped wrapped = { .kind = "file",
+                                             .ciphertext = "file:v1:AAAA",
+                                             .version = 1 };
 
-/* A peer for one connection: reads one request (unless it refuses at once), sends `answer`, closes. */
+/* A peer for one connection: reads one request (unless it refuses at once), sends `answer`, closes.
+ */
 struct peer {
     struct tmpdir dir;
     char path[600];
@@ -106,8 +111,11 @@ static void peer_stop(struct peer *p)
 
 static void test_mint(void **state UNUSED)
 {
-    struct peer p = { .answer = { .op = WIRE_MINT, .code = WIRE_OK, .kind = "file",
-                                  .ciphertext = "file:v1:BBBB", .key_version = 4 } };
+    struct peer p = { .answer = { .op = WIRE_MINT,
+                                  .code = WIRE_OK,
+                                  .kind = "file",
+                                  .ciphertext = "file:v1:BBBB",
+                                  .key_version = 4 } };
     struct keyd_wrapped key = { .version = 0 };
     struct error err = ERROR_INIT;
     peer_start(&p);
@@ -130,7 +138,9 @@ static void test_unwrap_sends_the_descriptor(void **state UNUSED)
     char got[8];
     assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
     peer_start(&p);
-    assert_int_equal(keyd_unwrap(p.path, &binding, &wrapped, KEYD_USE_BREAK_GLASS, ends[1], DEADLINE_NEVER, &err), 0);
+    assert_int_equal(keyd_unwrap(p.path, &binding, &wrapped, KEYD_USE_BREAK_GLASS, ends[1],
+                                 DEADLINE_NEVER, &err),
+                     0);
     peer_stop(&p);
     assert_int_equal(p.got_fds, 1);
     assert_string_equal(p.got.use, "break-glass");
@@ -143,7 +153,9 @@ static void test_unwrap_sends_the_descriptor(void **state UNUSED)
 
 static void test_status(void **state UNUSED)
 {
-    struct peer p = { .answer = { .op = WIRE_STATUS, .code = WIRE_OK, .text = { .data = "{}", .len = 2 } } };
+    struct peer p = {
+        .answer = { .op = WIRE_STATUS, .code = WIRE_OK, .text = { .data = "{}", .len = 2 } }
+    };
     struct error err = ERROR_INIT;
     AUTO_STRBUF struct strbuf sb = STRBUF_INIT(100);
     peer_start(&p);
@@ -152,7 +164,8 @@ static void test_status(void **state UNUSED)
     assert_string_equal(strbuf_text(&sb), "{}");
 }
 
-static void expect_failure(struct peer *p, uint64_t deadline_ms, enum error_code code, const char *msg)
+static void expect_failure(struct peer *p, uint64_t deadline_ms, enum error_code code,
+                           const char *msg)
 {
     struct keyd_wrapped key = { .version = 99 };
     struct error err = ERROR_INIT;
@@ -166,28 +179,34 @@ static void expect_failure(struct peer *p, uint64_t deadline_ms, enum error_code
 
 static void test_error_reply(void **state UNUSED)
 {
-    struct peer p = { .answer = { .op = WIRE_MINT, .code = "FAILED_PRECONDITION", .message = "no such key" } };
+    struct peer p = {
+        .answer = { .op = WIRE_MINT, .code = "FAILED_PRECONDITION", .message = "no such key" }
+    };
     expect_failure(&p, 5000, ERR_PRECONDITION, "coffer-keyd: no such key");
 }
 
 static void test_refused_peer(void **state UNUSED)
 {
-    struct peer p = { .answer = { .op = WIRE_NONE, .code = "PERMISSION_DENIED", .message = "not you" },
-                      .refuse_unread = true };
+    struct peer p = {
+        .answer = { .op = WIRE_NONE, .code = "PERMISSION_DENIED", .message = "not you" },
+        .refuse_unread = true
+    };
     expect_failure(&p, 5000, ERR_PERMISSION, "coffer-keyd: not you");
 }
 
 static void test_other_version(void **state UNUSED)
 {
     struct peer p = { .answer = { .op = WIRE_NONE, .code = "ABORTED" }, .raw_version = 2 };
-    expect_failure(&p, 5000, ERR_UNAVAILABLE, "coffer-keyd speaks wire version 2, this program version 1");
+    expect_failure(&p, 5000, ERR_UNAVAILABLE,
+                   "coffer-keyd speaks wire version 2, this program version 1");
 }
 
 static void test_malformed_answer(void **state UNUSED)
 {
     struct peer p = { .answer = { .op = WIRE_MINT, .code = WIRE_OK }, .cut = 1 };
-    expect_failure(&p, 5000, ERR_UNAVAILABLE,
-                   "coffer-keyd's answer is malformed: frame: the header's length is not the frame's");
+    expect_failure(
+        &p, 5000, ERR_UNAVAILABLE,
+        "coffer-keyd's answer is malformed: frame: the header's length is not the frame's");
 }
 
 static void test_answer_to_another_op(void **state UNUSED)
@@ -199,9 +218,11 @@ static void test_answer_to_another_op(void **state UNUSED)
 static void test_no_answer(void **state UNUSED)
 {
     struct peer p = { .refuse_unread = false };
-    expect_failure(&p, 5000, ERR_UNAVAILABLE, "coffer-keyd closed the connection without an answer");
+    expect_failure(&p, 5000, ERR_UNAVAILABLE,
+                   "coffer-keyd closed the connection without an answer");
     p = (struct peer){ .refuse_unread = true };
-    expect_failure(&p, 5000, ERR_UNAVAILABLE, "coffer-keyd closed the connection without an answer");
+    expect_failure(&p, 5000, ERR_UNAVAILABLE,
+                   "coffer-keyd closed the connection without an answer");
 }
 
 static void test_deadline(void **state UNUSED)
@@ -217,7 +238,8 @@ static void test_nobody_there(void **state UNUSED)
     AUTO_TMPDIR struct tmpdir dir = tmpdir_make();
     struct keyd_wrapped key;
     struct error err = ERROR_INIT;
-    assert_int_equal(keyd_mint(tmpdir_path(&dir, "none"), &binding, deadline_in(1000), &key, &err), -1);
+    assert_int_equal(keyd_mint(tmpdir_path(&dir, "none"), &binding, deadline_in(1000), &key, &err),
+                     -1);
     assert_int_equal(err.code, ERR_UNAVAILABLE);
     assert_int_equal(keyd_mint(tmpdir_path(&dir, "none"), &binding, 1, &key, &err), -1);
     assert_int_equal(err.code, ERR_DEADLINE);
@@ -242,12 +264,18 @@ static void test_name_too_long(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mint),           cmocka_unit_test(test_unwrap_sends_the_descriptor),
-        cmocka_unit_test(test_status),         cmocka_unit_test(test_error_reply),
-        cmocka_unit_test(test_refused_peer),   cmocka_unit_test(test_other_version),
-        cmocka_unit_test(test_malformed_answer), cmocka_unit_test(test_answer_to_another_op),
-        cmocka_unit_test(test_no_answer),      cmocka_unit_test(test_deadline),
-        cmocka_unit_test(test_nobody_there),   cmocka_unit_test(test_name_too_long),
+        cmocka_unit_test(test_mint),
+        cmocka_unit_test(test_unwrap_sends_the_descriptor),
+        cmocka_unit_test(test_status),
+        cmocka_unit_test(test_error_reply),
+        cmocka_unit_test(test_refused_peer),
+        cmocka_unit_test(test_other_version),
+        cmocka_unit_test(test_malformed_answer),
+        cmocka_unit_test(test_answer_to_another_op),
+        cmocka_unit_test(test_no_answer),
+        cmocka_unit_test(test_deadline),
+        cmocka_unit_test(test_nobody_there),
+        cmocka_unit_test(test_name_too_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,9 +12,11 @@
 static const struct {
     const char *tenant, *volume_id, *uuid, *want;
 } vectors[] = {
-    { "team-a", "fast.0a1b2c3d.00112233445566778899aabbccddeeff", "6ba7b810-9dad-41d1-80b4-00c04fd430c8",
+    { "team-a", "fast.0a1b2c3d.00112233445566778899aabbccddeeff",
+      "6ba7b810-9dad-41d1-80b4-00c04fd430c8",
       "096d55f828bfa7e3044d6f589c7327dd5523ea31f4d7a265ea43c38fbd86f9e1" },
-    { "lab", "default.ffffffff.ffffffffffffffffffffffffffffffff", "00000000-0000-4000-8000-000000000000",
+    { "lab", "default.ffffffff.ffffffffffffffffffffffffffffffff",
+      "00000000-0000-4000-8000-000000000000",
       "2424a7627389f0c390017bf511bba6e0141c147fde65910dcc36f8e4efc3627f" },
     { "", "", "", "fe2eb772dc1f3e9678bdc9a5a4b20b0611d37f2454de7f42a51479356a7e3333" },
 };
@@ -43,6 +45,7 @@ static void test_borders(void **state UNUSED)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_vectors), cmocka_unit_test(test_borders) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_vectors),
+                                        cmocka_unit_test(test_borders) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

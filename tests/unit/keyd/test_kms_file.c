@@ -51,7 +51,8 @@ static int setup(void **state UNUSED)
 
 static int teardown(void **state UNUSED)
 {
-    static const char *const names[] = { "master", "wide", "group", "short", "long", "fifo", "link", "suid" };
+    static const char *const names[] = { "master", "wide", "group", "short",
+                                         "long",   "fifo", "link",  "suid" };
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
         char name[64];
         assert_true(snprintf(name, sizeof(name), "%s/%s", directory, names[i]) < 64);
@@ -115,7 +116,8 @@ static void test_needs_flag(void **state UNUSED)
     struct error err = ERROR_INIT;
     assert_int_equal(open_at(path, false, &set, &err), -1);
     assert_int_equal(err.code, ERR_PRECONDITION);
-    assert_string_equal(err.msg, "key service 'dev' is insecure (file://): it needs --insecure-file-kms");
+    assert_string_equal(err.msg,
+                        "key service 'dev' is insecure (file://): it needs --insecure-file-kms");
 }
 
 static void test_unknown_prefix(void **state UNUSED)
@@ -125,7 +127,8 @@ static void test_unknown_prefix(void **state UNUSED)
     struct kms_set *set = NULL;
     struct error err = ERROR_INIT;
     assert_int_equal(kms_set_open(&config, true, &set, &err), -1);
-    assert_string_equal(err.msg, "key service 'x': no driver for uri 'hcvault://h:1/transit/keys/k'");
+    assert_string_equal(err.msg,
+                        "key service 'x': no driver for uri 'hcvault://h:1/transit/keys/k'");
 }
 
 /* ---- mint and unwrap ---- */
@@ -149,13 +152,15 @@ static void fixture_open(struct fixture *f)
     assert_int_equal(kms_mint(f->kms, &f->call, &f->key, &err), 0);
 }
 
-static void expect_no_key(const struct fixture *f, const struct kms_call *call, const struct keyd_wrapped *key)
+static void expect_no_key(const struct fixture *f, const struct kms_call *call,
+                          const struct keyd_wrapped *key)
 {
     struct secret *plain = NULL;
     struct error err = ERROR_INIT;
     assert_int_equal(kms_unwrap(f->kms, call, key, &plain, &err), -1);
     assert_int_equal(err.code, ERR_PRECONDITION);
-    assert_string_equal(err.msg, "the wrapped key was not made for this volume here, or it was changed");
+    assert_string_equal(err.msg,
+                        "the wrapped key was not made for this volume here, or it was changed");
     assert_null(plain);
 }
 
@@ -185,9 +190,13 @@ static void test_known_ciphertext(void **state UNUSED)
     struct fixture f;
     struct error err = ERROR_INIT;
     AUTO_SECRET struct secret *plain = NULL;
-    struct keyd_wrapped key = { .kind = "file", .version = 1,
-                                .ciphertext = "file:v1:"
-                                              "ICEiIyQlJicoKSorknvkMyjdXElSNQiFjVW6toAYvs/T1TW5NK82SRXXAFYK0qjqrz38Snc04W7Qgbh0" };
+    struct keyd_wrapped key = {
+        .kind = "file",
+        .version = 1,
+        .ciphertext =
+            "file:v1:"
+            "ICEiIyQlJicoKSorknvkMyjdXElSNQiFjVW6toAYvs/T1TW5NK82SRXXAFYK0qjqrz38Snc04W7Qgbh0"
+    };
     unsigned char want[KEY_BYTES];
     for (size_t i = 0; i < sizeof(want); i++)
         want[i] = (unsigned char)(0x40 + i);
@@ -227,7 +236,8 @@ static void test_tampered(void **state UNUSED)
 
 static void test_malformed_text(void **state UNUSED)
 {
-    static const char *const texts[] = { "", "file:v1:", "file:v1:AAAA", "vault:v1:AAAA", "file:v2:AAAA" };
+    static const char *const texts[] = { "", "file:v1:", "file:v1:AAAA", "vault:v1:AAAA",
+                                         "file:v2:AAAA" };
     struct fixture f;
     fixture_open(&f);
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
@@ -279,12 +289,18 @@ static void test_unknown_name(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refused_files),    cmocka_unit_test(test_refused_kinds),
-        cmocka_unit_test(test_foreign_owner),    cmocka_unit_test(test_needs_flag),
-        cmocka_unit_test(test_unknown_prefix),   cmocka_unit_test(test_same_key_twice),
-        cmocka_unit_test(test_known_ciphertext), cmocka_unit_test(test_wrong_context),
-        cmocka_unit_test(test_tampered),         cmocka_unit_test(test_malformed_text),
-        cmocka_unit_test(test_wrong_kind_and_token), cmocka_unit_test(test_unknown_name),
+        cmocka_unit_test(test_refused_files),
+        cmocka_unit_test(test_refused_kinds),
+        cmocka_unit_test(test_foreign_owner),
+        cmocka_unit_test(test_needs_flag),
+        cmocka_unit_test(test_unknown_prefix),
+        cmocka_unit_test(test_same_key_twice),
+        cmocka_unit_test(test_known_ciphertext),
+        cmocka_unit_test(test_wrong_context),
+        cmocka_unit_test(test_tampered),
+        cmocka_unit_test(test_malformed_text),
+        cmocka_unit_test(test_wrong_kind_and_token),
+        cmocka_unit_test(test_unknown_name),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

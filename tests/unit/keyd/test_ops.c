@@ -22,7 +22,14 @@ static void test_allow(void **state UNUSED)
 
 static void test_allow_malformed(void **state UNUSED)
 {
-    static const char *const bad[] = { "", ",", "MINT,", ",MINT", "mint", "MINT UNWRAP", "REWRAP", "MINT,,UNWRAP",
+    static const char *const bad[] = { "",
+                                       ",",
+                                       "MINT,",
+                                       ",MINT",
+                                       "mint",
+                                       "MINT UNWRAP",
+                                       "REWRAP",
+                                       "MINT,,UNWRAP",
                                        "MINTMINTMINTMINTMINTMINTMINTMINTMINT" };
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         bool allowed[WIRE_OP_LIMIT] = { false };
@@ -57,9 +64,15 @@ static const struct kms_driver unreachable = {
 static struct wire_request good(uint16_t op)
 {
     return (struct wire_request){
-        .op = op, .deadline_ms = 1000, .kms = "dev", .tenant = "team-a",
+        .op = op,
+        .deadline_ms = 1000,
+        .kms = "dev",
+        .tenant = "team-a",
         .volume_id = "fast.0a1b2c3d.00112233445566778899aabbccddeeff",
-        .uuid = "6ba7b810-9dad-41d1-80b4-00c04fd430c8", .use = "stage", .kind = "x", .ciphertext = "x",
+        .uuid = "6ba7b810-9dad-41d1-80b4-00c04fd430c8",
+        .use = "stage",
+        .kind = "x",
+        .ciphertext = "x",
     };
 }
 
@@ -74,7 +87,7 @@ static void set_field(struct wire_request *r, const char *field, const char *val
         const char *name;
         char *to;
     } fields[] = {
-        { "kms", r->kms }, { "tenant", r->tenant }, { "volume_id", r->volume_id },
+        { "kms", r->kms },   { "tenant", r->tenant }, { "volume_id", r->volume_id },
         { "uuid", r->uuid }, { "use", r->use },
     };
     for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
@@ -86,11 +99,16 @@ static void set_field(struct wire_request *r, const char *field, const char *val
 static void test_refusals(void **state UNUSED)
 {
     static const struct refusal refusals[] = {
-        { "kms", "other", "FAILED_PRECONDITION" }, { "kms", "", "FAILED_PRECONDITION" },
-        { "tenant", "", "INVALID_ARGUMENT" },      { "tenant", "Team A", "INVALID_ARGUMENT" },
-        { "volume_id", "", "INVALID_ARGUMENT" },   { "volume_id", "../../etc", "INVALID_ARGUMENT" },
-        { "uuid", "", "INVALID_ARGUMENT" },        { "uuid", "6BA7B810-9DAD-41D1-80B4-00C04FD430C8", "INVALID_ARGUMENT" },
-        { "use", "", "INVALID_ARGUMENT" },         { "use", "copy", "INVALID_ARGUMENT" },
+        { "kms", "other", "FAILED_PRECONDITION" },
+        { "kms", "", "FAILED_PRECONDITION" },
+        { "tenant", "", "INVALID_ARGUMENT" },
+        { "tenant", "Team A", "INVALID_ARGUMENT" },
+        { "volume_id", "", "INVALID_ARGUMENT" },
+        { "volume_id", "../../etc", "INVALID_ARGUMENT" },
+        { "uuid", "", "INVALID_ARGUMENT" },
+        { "uuid", "6BA7B810-9DAD-41D1-80B4-00C04FD430C8", "INVALID_ARGUMENT" },
+        { "use", "", "INVALID_ARGUMENT" },
+        { "use", "copy", "INVALID_ARGUMENT" },
     };
     struct kms kms = { .name = "dev", .driver = &unreachable };
     const struct kms_set set = { .items = &kms, .n = 1 };
@@ -101,7 +119,8 @@ static void test_refusals(void **state UNUSED)
         set_field(&r, refusals[i].field, refusals[i].value);
         ops_handle(&k, &r, -1, 0, &reply);
         if (strcmp(reply.code, refusals[i].code) != 0)
-            fail_msg("%s '%s': %s %s", refusals[i].field, refusals[i].value, reply.code, reply.message);
+            fail_msg("%s '%s': %s %s", refusals[i].field, refusals[i].value, reply.code,
+                     reply.message);
     }
     assert_true(k.counters.requests[WIRE_UNWRAP][ERR_PRECONDITION] == 2);
     assert_true(k.counters.requests[WIRE_UNWRAP][ERR_INVALID] == ARRAY_SIZE(refusals) - 2);
@@ -125,14 +144,16 @@ static void test_not_allowed_and_late(void **state UNUSED)
 
 static void test_counters(void **state UNUSED)
 {
-    struct counters c = { .requests = { [WIRE_MINT] = { [ERR_OK] = 3, [ERR_ABORTED] = 1 } }, .broken = 2 };
+    struct counters c = { .requests = { [WIRE_MINT] = { [ERR_OK] = 3, [ERR_ABORTED] = 1 } },
+                          .broken = 2 };
     AUTO_STRBUF struct strbuf sb = STRBUF_INIT(256);
     counters_to_text(&c, &sb);
     assert_string_equal(strbuf_text(&sb), "MINT OK=3, MINT ABORTED=1");
     AUTO_JSON json_t *json = counters_to_json(&c);
     AUTO_FREE char *text = json_dumps(json, JSON_COMPACT | JSON_SORT_KEYS);
-    assert_string_equal(text, "{\"accepted\":0,\"broken\":2,\"idle_closed\":0,\"refused_peers\":0,"
-                              "\"requests\":{\"MINT\":{\"ABORTED\":1,\"OK\":3},\"STATUS\":{},\"UNWRAP\":{}}}");
+    assert_string_equal(
+        text, "{\"accepted\":0,\"broken\":2,\"idle_closed\":0,\"refused_peers\":0,"
+              "\"requests\":{\"MINT\":{\"ABORTED\":1,\"OK\":3},\"STATUS\":{},\"UNWRAP\":{}}}");
 }
 
 int main(void)

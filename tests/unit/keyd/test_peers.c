@@ -31,8 +31,20 @@ static void test_none(void **state UNUSED)
 
 static void test_malformed(void **state UNUSED)
 {
-    static const char *const bad[] = { "", "0", ":", "0:", ":0", "0:0:0", "-1:0", "root:root", " 0:0", "0:0 ",
-                                       "4294967295:0", "0:4294967295", "99999999999999999999999999:0", "0x1:0" };
+    static const char *const bad[] = { "",
+                                       "0",
+                                       ":",
+                                       "0:",
+                                       ":0",
+                                       "0:0:0",
+                                       "-1:0",
+                                       "root:root",
+                                       " 0:0",
+                                       "0:0 ",
+                                       "4294967295:0",
+                                       "0:4294967295",
+                                       "99999999999999999999999999:0",
+                                       "0x1:0" };
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         const struct flag_strings texts = { .items = { bad[i] }, .len = 1 };
         struct peers peers;
@@ -45,8 +57,8 @@ static void test_malformed(void **state UNUSED)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_both_ids_count), cmocka_unit_test(test_none), cmocka_unit_test(test_malformed)
-    };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_both_ids_count),
+                                        cmocka_unit_test(test_none),
+                                        cmocka_unit_test(test_malformed) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -123,9 +123,9 @@ static void test_no_reader(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_frame),     cmocka_unit_test(test_not_a_pipe),
+        cmocka_unit_test(test_frame),      cmocka_unit_test(test_not_a_pipe),
         cmocka_unit_test(test_named_fifo), cmocka_unit_test(test_wrong_end),
-        cmocka_unit_test(test_full),      cmocka_unit_test(test_no_reader),
+        cmocka_unit_test(test_full),       cmocka_unit_test(test_no_reader),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,15 +8,23 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
-#define ID "fast.0a1b2c3d.00112233445566778899aabbccddeeff"
+#define ID   "fast.0a1b2c3d.00112233445566778899aabbccddeeff"
 #define UUID "6ba7b810-9dad-41d1-80b4-00c04fd430c8"
 
 static struct wire_request sample(uint16_t op)
 {
     return (struct wire_request){
-        .op = op, .deadline_ms = 0x1122334455667788u, .kms = "vault", .tenant = "team-ä",
-        .volume_id = ID, .uuid = UUID, .use = "stage", .kind = "file", .ciphertext = "file:v1:AAAA",
-        .key_version = 7, .token = { .data = "tok\0en", .len = 6 },
+        .op = op,
+        .deadline_ms = 0x1122334455667788u,
+        .kms = "vault",
+        .tenant = "team-ä",
+        .volume_id = ID,
+        .uuid = UUID,
+        .use = "stage",
+        .kind = "file",
+        .ciphertext = "file:v1:AAAA",
+        .key_version = 7,
+        .token = { .data = "tok\0en", .len = 6 },
     };
 }
 
@@ -45,8 +53,8 @@ static void test_request_round_trip(void **state UNUSED)
 static void test_request_bytes(void **state UNUSED)
 {
     static struct wire_frame frame;
-    const unsigned char want[] = { 'C', 'O', 'F', 'D', 1, 0, 3, 0, 10, 0, 0, 0,
-                                   8, 0, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11 };
+    const unsigned char want[] = { 'C', 'O', 'F', 'D',  1,    0,    3,    0,    10,   0,    0,
+                                   0,   8,   0,   0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11 };
     struct wire_request in = sample(WIRE_STATUS);
     struct error err = ERROR_INIT;
     assert_int_equal(wire_request_encode(&in, &frame, &err), 0);
@@ -74,8 +82,11 @@ static void test_reply_round_trip(void **state UNUSED)
 {
     static struct wire_frame frame;
     struct error err = ERROR_INIT;
-    struct wire_reply in = { .op = WIRE_MINT, .code = WIRE_OK, .kind = "file",
-                             .ciphertext = "file:v1:BBBB", .key_version = 3 };
+    struct wire_reply in = { .op = WIRE_MINT,
+                             .code = WIRE_OK,
+                             .kind = "file",
+                             .ciphertext = "file:v1:BBBB",
+                             .key_version = 3 };
     struct wire_reply out = { 0 };
     assert_int_equal(wire_reply_encode(&in, &frame, &err), 0);
     assert_int_equal(wire_reply_decode(frame.bytes, frame.len, &out, &err), 0);
@@ -83,8 +94,9 @@ static void test_reply_round_trip(void **state UNUSED)
     assert_string_equal(out.ciphertext, "file:v1:BBBB");
     assert_true(out.key_version == 3);
 
-    in = (struct wire_reply){ .op = WIRE_MINT, .code = "ABORTED", .message = "busy",
-                              .ciphertext = "not sent" };
+    in = (struct wire_reply){
+        .op = WIRE_MINT, .code = "ABORTED", .message = "busy", .ciphertext = "not sent"
+    };
     assert_int_equal(wire_reply_encode(&in, &frame, &err), 0);
     assert_int_equal(wire_reply_decode(frame.bytes, frame.len, &out, &err), 0);
     assert_string_equal(out.code, "ABORTED");
@@ -110,14 +122,15 @@ static void test_reply_too_long(void **state UNUSED)
     static struct wire_frame frame;
     static char text[WIRE_FRAME_MAX];
     struct error err = ERROR_INIT;
-    struct wire_reply in = { .op = WIRE_STATUS, .code = WIRE_OK,
+    struct wire_reply in = { .op = WIRE_STATUS,
+                             .code = WIRE_OK,
                              .text = { .data = text, .len = sizeof(text) } };
     assert_int_equal(wire_reply_encode(&in, &frame, &err), -1);
     assert_int_equal(err.code, ERR_EXHAUSTED);
 }
 
-/* One broken frame: bytes `cut` off the end, `put` written at `at`, `extra` zero bytes added; the header's
- * length is corrected unless keep_length. */
+/* One broken frame: bytes `cut` off the end, `put` written at `at`, `extra` zero bytes added; the
+ * header's length is corrected unless keep_length. */
 struct broken {
     const char *name;
     uint16_t op;
@@ -131,35 +144,86 @@ struct broken {
 #define PUT(text) .put = (text), .put_len = sizeof(text) - 1
 /* MINT: header 12, deadline 10, kms 2+5, tenant 2+7, volume_id 2+46, uuid 2+36 */
 #define AT_DEADLINE 12
-#define AT_KMS 22
-#define AT_TENANT 29
+#define AT_KMS      22
+#define AT_TENANT   29
 
 static const struct broken broken_frames[] = {
     { .name = "wrong magic", .op = WIRE_MINT, .at = 0, PUT("KOFD"), .want = "frame: wrong magic" },
-    { .name = "another version", .op = WIRE_MINT, .at = 4, PUT("\x02\x00"), .want = "frame: version 2, not 1" },
+    { .name = "another version",
+      .op = WIRE_MINT,
+      .at = 4,
+      PUT("\x02\x00"),
+      .want = "frame: version 2, not 1" },
     { .name = "op 0", .op = WIRE_MINT, .at = 6, PUT("\x00\x00"), .want = "frame: unknown op 0" },
-    { .name = "reserved op", .op = WIRE_MINT, .at = 6, PUT("\x04\x00"), .want = "frame: unknown op 4" },
-    { .name = "a reply as request", .op = WIRE_MINT, .at = 6, PUT("\x01\x80"),
+    { .name = "reserved op",
+      .op = WIRE_MINT,
+      .at = 6,
+      PUT("\x04\x00"),
+      .want = "frame: unknown op 4" },
+    { .name = "a reply as request",
+      .op = WIRE_MINT,
+      .at = 6,
+      PUT("\x01\x80"),
       .want = "frame: unknown op 32769" },
-    { .name = "length too small", .op = WIRE_MINT, .at = 8, PUT("\x01\x00\x00\x00"), .keep_length = true,
+    { .name = "length too small",
+      .op = WIRE_MINT,
+      .at = 8,
+      PUT("\x01\x00\x00\x00"),
+      .keep_length = true,
       .want = "frame: the header's length is not the frame's" },
-    { .name = "length huge", .op = WIRE_MINT, .at = 8, PUT("\xff\xff\xff\xff"), .keep_length = true,
+    { .name = "length huge",
+      .op = WIRE_MINT,
+      .at = 8,
+      PUT("\xff\xff\xff\xff"),
+      .keep_length = true,
       .want = "frame: the header's length is not the frame's" },
-    { .name = "trailing byte", .op = WIRE_MINT, .extra = 1, .want = "frame: 1 bytes after the last field" },
-    { .name = "cut in a field", .op = WIRE_MINT, .cut = 1, .want = "frame: field 'uuid' is cut off" },
-    { .name = "cut in a length", .op = WIRE_MINT, .cut = 37, .want = "frame: field 'uuid' is missing" },
-    { .name = "a field missing", .op = WIRE_MINT, .cut = 38, .want = "frame: field 'uuid' is missing" },
-    { .name = "number of 7 bytes", .op = WIRE_STATUS, .cut = 1, .at = AT_DEADLINE, PUT("\x07\x00"),
+    { .name = "trailing byte",
+      .op = WIRE_MINT,
+      .extra = 1,
+      .want = "frame: 1 bytes after the last field" },
+    { .name = "cut in a field",
+      .op = WIRE_MINT,
+      .cut = 1,
+      .want = "frame: field 'uuid' is cut off" },
+    { .name = "cut in a length",
+      .op = WIRE_MINT,
+      .cut = 37,
+      .want = "frame: field 'uuid' is missing" },
+    { .name = "a field missing",
+      .op = WIRE_MINT,
+      .cut = 38,
+      .want = "frame: field 'uuid' is missing" },
+    { .name = "number of 7 bytes",
+      .op = WIRE_STATUS,
+      .cut = 1,
+      .at = AT_DEADLINE,
+      PUT("\x07\x00"),
       .want = "frame: field 'deadline_ms' is not a number of 8 bytes" },
-    { .name = "number of no bytes", .op = WIRE_STATUS, .cut = 8, .at = AT_DEADLINE, PUT("\x00\x00"),
+    { .name = "number of no bytes",
+      .op = WIRE_STATUS,
+      .cut = 8,
+      .at = AT_DEADLINE,
+      PUT("\x00\x00"),
       .want = "frame: field 'deadline_ms' is not a number of 8 bytes" },
-    { .name = "field past the end", .op = WIRE_MINT, .at = AT_KMS, PUT("\xff\xff"),
+    { .name = "field past the end",
+      .op = WIRE_MINT,
+      .at = AT_KMS,
+      PUT("\xff\xff"),
       .want = "frame: field 'kms' is cut off" },
-    { .name = "text too long", .op = WIRE_MINT, .at = AT_KMS, PUT("\x40\x00"),
+    { .name = "text too long",
+      .op = WIRE_MINT,
+      .at = AT_KMS,
+      PUT("\x40\x00"),
       .want = "frame: field 'kms' is longer than 63 bytes" },
-    { .name = "NUL in a text", .op = WIRE_MINT, .at = AT_KMS + 3, PUT("\x00"),
+    { .name = "NUL in a text",
+      .op = WIRE_MINT,
+      .at = AT_KMS + 3,
+      PUT("\x00"),
       .want = "frame: field 'kms' is not text" },
-    { .name = "not UTF-8", .op = WIRE_MINT, .at = AT_TENANT + 2, PUT("\xff"),
+    { .name = "not UTF-8",
+      .op = WIRE_MINT,
+      .at = AT_TENANT + 2,
+      PUT("\xff"),
       .want = "frame: field 'tenant' is not text" },
 };
 
@@ -194,7 +258,8 @@ static void test_malformed(void **state UNUSED)
     }
 }
 
-/* Every prefix of a good frame and every frame with one wrong length byte is refused, never read past. */
+/* Every prefix of a good frame and every frame with one wrong length byte is refused, never read
+ * past. */
 static void test_prefixes(void **state UNUSED)
 {
     static struct wire_frame frame;
