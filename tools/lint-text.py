@@ -7,7 +7,7 @@ import re
 import lintlib
 
 SOURCES = ('*.c', '*.h', '*.py', '*.sh', '*.proto', '*.mk', 'Makefile', '.ci/run', 'e2e/run', 'e2e/vm/*', 'tools/*')
-WIDTH = {'.c': 100, '.h': 100, '.py': 120}
+WIDTH = {'.c': 100, '.h': 100, '.py': 140}
 TRACES = (
     (re.compile(r'(?<![\w.$}*-])/(home|work|Users|root)/[\w.-]+'), 'an absolute path of one machine'),
     (re.compile(r'\b(?:registry|mirror|proxy|artifactory|nexus)[-.\w]*\.(?!k8s\.io)[a-z]{2,}\b(?!\()'), 'a registry host'),
