@@ -108,7 +108,10 @@ class Keyd:
     def __init__(self, root, *more, peer=ME, allow='MINT,UNWRAP', socket_name='keyd.sock', uid=None, insecure=True):
         self.root, self.path = root, os.path.join(root, socket_name)
         self.log_path = os.path.join(root, f'{socket_name}.log')
-        argv = [KEYD, '--config', os.path.join(root, 'config.json'), '--socket', self.path, '--allow', allow]
+        program = KEYD
+        if uid is not None:  # the checkout may lie where only its owner may look
+            program = shutil.copy(KEYD, root)
+        argv = [program, '--config', os.path.join(root, 'config.json'), '--socket', self.path, '--allow', allow]
         argv += ['--insecure-file-kms'] if insecure else []
         argv += ['--peer', peer] if peer else []
         with open(self.log_path, 'wb'):
