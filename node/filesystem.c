@@ -9,9 +9,10 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define MAKE_LIMIT_MS  600000u
-#define CHECK_LIMIT_MS 1800000u /* a journal replay is short; a full check of a big volume isn't \
-                                 */
+#define MAKE_LIMIT_MS 600000u
+#define CHECK_LIMIT_MS                                                        \
+    1800000u /* a journal replay is short; a full check of a big volume isn't \
+              */
 #define GROW_LIMIT_MS 600000u
 #define LOCK_FD       3
 
