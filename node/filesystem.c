@@ -9,12 +9,12 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define MAKE_LIMIT_MS 600000u
-#define CHECK_LIMIT_MS                                                        \
-    1800000u /* a journal replay is short; a full check of a big volume isn't \
-              */
-#define GROW_LIMIT_MS 600000u
-#define LOCK_FD       3
+/* of each kind of child; a journal replay is short, a full check of a big volume isn't */
+#define MAKE_LIMIT_MS  600000u
+#define CHECK_LIMIT_MS 1800000u
+#define GROW_LIMIT_MS  600000u
+
+#define LOCK_FD 3
 
 static int run_tool(const char *const *argv, int lock_fd, uint64_t limit_ms, struct proc_result *r,
                     struct error *err)
