@@ -51,9 +51,11 @@ def scan_scratch(c, needles, images):
 
 
 def scan_elsewhere(c, needles, since):
-    """What the programs opened for writing, and what is new in the places where programs like to write."""
+    """What the programs opened for writing, wherever it is, and what is new in the places where programs like to
+    write; big trees (packages, caches) not to their bottom."""
     found = []
-    for top, deepest in (('/tmp', 99), ('/run', 99), ('/dev/shm', 99), ('/var', 99), ('/root', 2)):
+    for top in ('/tmp', '/run', '/dev/shm', '/var/log', '/var', '/root'):
+        deepest = 2 if top in ('/var', '/root') else 99
         found += leakscan.scan_tree(needles, top, (c.watch + '/', c.root + '/'), since, deepest)
     for trace in c.traces:
         for path in leakscan.ExecTrace(trace).written:
