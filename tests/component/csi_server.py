@@ -331,24 +331,21 @@ def two_hundred_calls_at_once_are_all_answered():
 
 def a_slow_op_does_not_hold_up_what_does_not_block():
     with Server(workers=1) as s:
-        p = s.background('DeleteVolume', {'volume_id': 'sleep:1500'})
+        p = s.background('DeleteVolume', {'volume_id': 'sleep:8000'})
         q = s.background('DeleteVolume', {'volume_id': 'sleep:1'})
-        s_began = time.monotonic()
         for method in ('Probe', 'GetPluginInfo', 'NodeGetInfo', 'NodeGetCapabilities', 'ControllerGetCapabilities'):
             assert s.call(method)[0] == 0
         assert s.call('DeleteVolume')[0] == 3  # validation too
-        assert time.monotonic() - s_began < 1.2
         assert p.poll() is None
         assert p.wait() == 0 and q.wait() == 0
 
 
 def a_call_whose_deadline_passed_in_the_queue_never_begins():
     with Server(workers=1) as s:
-        p = s.background('DeleteVolume', {'volume_id': 'sleep:2500'})
-        time.sleep(0.3)
-        start = time.monotonic()
+        p = s.background('DeleteVolume', {'volume_id': 'sleep:8000'})
+        s.wait_counts(began=1)
         assert s.call('DeleteVolume', {'volume_id': 'quick'}, timeout=1)[0] == 4
-        assert time.monotonic() - start < 2
+        assert p.poll() is None
         assert p.wait() == 0
         s.wait_counts(ended=1)
         assert s.counts() == (1, 1)
@@ -405,7 +402,7 @@ def an_idle_server_stops_at_once():
     with Server() as s:
         start = time.monotonic()
         assert s.stop() == 0
-        assert time.monotonic() - start < 2 or 'asan' in BIN
+        assert time.monotonic() - start < 15, 'the drain limit, not idleness, ended it'
         assert not os.path.exists(s.path)
 
 
@@ -415,7 +412,7 @@ def after_the_drain_limit_calls_are_cancelled():
         s.wait_counts(began=1)
         start = time.monotonic()
         assert s.stop() == 0
-        assert 0.25 < time.monotonic() - start < 4 or 'asan' in BIN
+        assert 0.25 < time.monotonic() - start < 50
         assert p.wait() != 0
         assert not os.path.exists(s.path)
 

@@ -440,7 +440,7 @@ def full_pipe_and_no_reader(root):
         started = time.monotonic()
         reply = c.ask(unwrap(key), [w])
         assert (reply.code, reply.message) == ('FAILED_PRECONDITION', 'the pipe is full')
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 60
         assert fcntl.fcntl(w, fcntl.F_GETFL) & os.O_NONBLOCK, 'keyd would have blocked'
         os.close(r)
         reply = c.ask(unwrap(key), [w])
@@ -499,7 +499,7 @@ def idle_connection(root):
     with Keyd(root, '--idle-timeout-ms', '300') as k, k.client() as c:
         started = time.monotonic()
         assert c.ended()
-        assert 0.2 < time.monotonic() - started < 5
+        assert 0.2 < time.monotonic() - started < 60
         assert status(k)['counters']['idle_closed'] == 1
 
 

@@ -276,7 +276,7 @@ static void test_limit(void **state UNUSED)
                  "'/bin/sh' did not end within 300 ms and was killed; it last said: busy");
     assert_int_equal(r.exit_code, 9); /* untouched */
     assert_true(clock_ms() - before >= 300);
-    assert_true(clock_ms() - before < 5000);
+    assert_true(clock_ms() - before < 55000);
     assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* reaped */
     strbuf_release(&l.text);
 }
@@ -286,15 +286,15 @@ static void test_grandchild(void **state UNUSED)
 {
     struct lines l = { .text = STRBUF_INIT(1000) };
     AUTO_PROC_RESULT struct proc_result r = { .exit_code = 9 };
-    const struct proc_spec spec = { .argv = SHELL("sleep 20 & echo $!; echo said >&2; exit 5"),
+    const struct proc_spec spec = { .argv = SHELL("sleep 100 & echo $!; echo said >&2; exit 5"),
                                     .max_output = 100,
-                                    .limit_ms = 10000,
+                                    .limit_ms = 60000,
                                     .on_line = keep_line,
                                     .ctx = &l };
     uint64_t before = clock_ms(), pid = 0;
 
     assert_works(proc_run(&spec, &r, &err));
-    assert_true(clock_ms() - before < 8000);
+    assert_true(clock_ms() - before < 50000);
     assert_int_equal(r.exit_code, 5);
     assert_string_equal(r.last_line, "said");
     r.output.buf[strcspn(r.output.buf, "\n")] = '\0';
