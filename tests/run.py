@@ -6,6 +6,7 @@ Its whole output goes to DIR/NAME.log. Exit 0 when nothing failed; with STRICT=1
 skipped whole fails too. Last line: N passed, N failed, N skipped."""
 import argparse
 import concurrent.futures
+import contextlib
 import dataclasses
 import os
 import re
@@ -52,10 +53,21 @@ class Result:
         return self.passed + len(self.failed) + len(self.skipped)
 
 
+RUNNING = set()  # the suites' processes, each the leader of its own group
+
+
 def start(suite):
-    return subprocess.Popen(shlex.split(suite), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, env=dict(os.environ, CMOCKA_MESSAGE_OUTPUT='TAP'),
-                            start_new_session=True)
+    """In a group of its own, so that what a suite started ends with it; the kernel ends it with this program."""
+    command = ['setpriv', '--pdeathsig', 'TERM', *shlex.split(suite)]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            env=dict(os.environ, CMOCKA_MESSAGE_OUTPUT='TAP'), start_new_session=True)
+
+
+def end_all(signum, _):
+    for process in list(RUNNING):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+    os._exit(128 + signum)
 
 
 def finish(process, timeout):
@@ -70,12 +82,11 @@ def finish(process, timeout):
 
 
 def run(suite, timeout):
-    result, started, process = Result(suite), time.monotonic(), None
-    try:
-        process = start(suite)
-        out, code = finish(process, timeout)
-    except OSError as e:
-        out, code = b'', f'could not be started: {e}'
+    result, started = Result(suite), time.monotonic()
+    process = start(suite)
+    RUNNING.add(process)
+    out, code = finish(process, timeout)
+    RUNNING.discard(process)
     result.output = out.decode(errors='replace')
     plan = result.read(result.output)
     if code not in (0, SKIPPED_WHOLE) and not result.failed:
@@ -123,6 +134,8 @@ def options(argv):
 def main(argv):
     opts, results, started = options(argv), [], time.monotonic()
     strict = os.environ.get('STRICT') == '1'
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(signum, end_all)
     if opts.log:
         os.makedirs(opts.log, exist_ok=True)
     with concurrent.futures.ThreadPoolExecutor(opts.jobs) as pool:
