@@ -14,7 +14,7 @@ from fixture import MIB, CallError, Coffer  # noqa: E402
 from luks2 import AREA, BOTH, COPY, OTHER_KEY, PRIMARY, SECONDARY, SEQUENCE  # noqa: E402
 from records import NOBODY, broken_records, changed_fields  # noqa: E402
 from sweep import demand_clean  # noqa: E402
-from tamper import MARKER, PLAIN, SIZE, Paused, Victim, demand, place_file, read, write  # noqa: E402
+from tamper import MARKER, PLAIN, SIZE, Paused, Victim, demand, drop_caches, place_file, read, write  # noqa: E402
 from tap import Tap  # noqa: E402
 # After an attack the image is restored byte by byte and nothing is left on the node: that the volume opens then is
 # shown after some of them and at the end of each part, for each stage takes seconds in a VM.
@@ -185,37 +185,32 @@ def swapped_inside_open(v, point, evil):
     v.demand_table()
     v.demand_data()
     write(v.c.staging(v.volume) + '/later', PLAIN)
+    drop_caches()
+    v.demand_data()
     v.c.unstage(v.volume)
     demand(v.header().area == evil.area, 'the disk\'s header was written to')
     v.demand_refused('DATA_LOSS', '')
     demand_clean(v.c)
 
 
-def race_of_open(v, point, evil):
-    """And what was written meanwhile is there, encrypted by the right key."""
-    good = v.header()
-    try:
-        swapped_inside_open(v, point, evil)
-    except Exception:
-        v.take_down()
-        raise
-    finally:
-        good.write(v.image)
-    demand(MARKER not in read(v.image), 'the image holds the plaintext')
-    v.c.stage(v.volume)
-    demand(read(v.c.staging(v.volume) + '/later') == PLAIN, 'what was written meanwhile is lost')
-    os.unlink(v.c.staging(v.volume) + '/later')
-    v.c.unstage(v.volume)
-
-
-def races_of_open(tap, v, evil):
+def race_of_open(tap, v, evil):
     null = v.header()
     null.edit(luks2.put(luks2.NULL, *luks2.SEGMENT, 'encryption'))
-    points = ('crypt:session:header', 'crypt:session:verified', 'crypt:open:checked', 'crypt:open:activated')
-    for point, name, header in [*((p, 'another volume key', evil) for p in points),
-                                (points[2], 'a null segment', null)]:
-        tap.run(f'header swapped at {point} for {name}: the checked one is used, now and later', race_of_open, v, point,
-                header)
+    for point in ('crypt:session:header', 'crypt:session:verified', 'crypt:open:checked', 'crypt:open:activated'):
+        for name, header in (('another volume key', evil), ('a null segment', null)):
+            good = v.header()
+            tap.run(f'header swapped at {point} for {name}: the checked one is used', swapped_inside_open, v, point,
+                    header)
+            v.take_down()
+            good.write(v.image)
+
+            def after():
+                v.c.stage(v.volume)
+                demand(read(v.c.staging(v.volume) + '/later') == PLAIN, 'what was written meanwhile is lost')
+                os.unlink(v.c.staging(v.volume) + '/later')
+                v.c.unstage(v.volume)
+                demand(MARKER not in read(v.image), 'the image holds the plaintext')
+            tap.run('and what was written meanwhile is there, encrypted by the right key', after)
 
 
 def race_of_format(c, point):
@@ -250,6 +245,7 @@ def published(v):
 
 def live_is_right(v):
     v.demand_table()
+    drop_caches()
     v.demand_data(v.c.target(v.volume))
     write(v.c.target(v.volume) + '/live', PLAIN)
 
@@ -334,7 +330,7 @@ def zeroed_while_staged(v):
 
 
 def races(tap, v, evil):
-    races_of_open(tap, v, evil)
+    race_of_open(tap, v, evil)
     for point in ('crypt:format:flushed', 'crypt:format:keyslot'):
         tap.run(f'header swapped at {point} of the first stage: refused, then formatted again', race_of_format, v.c,
                 point)
