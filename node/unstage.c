@@ -7,6 +7,7 @@
 #include "node/node.h"
 
 #include "common/fault.h"
+#include "common/log.h"
 #include "node/holders.h"
 #include "node/mapper.h"
 #include "node/mounts.h"
@@ -68,8 +69,16 @@ static int close_mapping(struct node_op *op, const struct live_mapping *live, st
     return 0;
 }
 
-/* An absent volume has no lock and no record; a mapping of its name can still be there and is taken
- * down. */
+/* Teardown works without the pool: an absent volume has no lock and no record, and a pool whose
+ * disk is gone or that is not mounted must not keep a node busy for ever. What the lock would tell
+ * (a child of a killed node still works on the device) the mapping's open count tells too. Only a
+ * lock that somebody holds stops it, and what this process lacks for the moment. */
+static bool lock_may_lack(enum error_code code)
+{
+    return code != ERR_ABORTED && code != ERR_EXHAUSTED && code != ERR_CANCELED &&
+           code != ERR_DEADLINE;
+}
+
 static int lock_if_there(struct node_op *op, struct error *err)
 {
     struct error lock_err = ERROR_INIT;
@@ -77,10 +86,14 @@ static int lock_if_there(struct node_op *op, struct error *err)
     if (pool_set_for_id(op->node->pools, &op->id, &op->pool, &lock_err) == 0 &&
         volume_open(op->pool, &op->id, false, &op->volume, &lock_err) == 0)
         return 0;
-    if (lock_err.code == ERR_NOT_FOUND)
-        return 0;
-    *err = lock_err;
-    return -1;
+    if (!lock_may_lack(lock_err.code)) {
+        *err = lock_err;
+        return -1;
+    }
+    if (lock_err.code != ERR_NOT_FOUND)
+        log_warn("unstage without the pool", KV("volume_id", op->id_text),
+                 KV("error", lock_err.msg));
+    return 0;
 }
 
 int node_unstage_volume(void *ctx, struct csi_call *call, const struct csi_unstage_request *req,

@@ -83,7 +83,7 @@ class Victim:
 
     def __init__(self, coffer, name, tenant='lab'):
         self.c, self.volume = coffer, coffer.create(name, SIZE, parameters={'tenant': tenant})
-        self.id, self.size = self.volume['volume_id'], SIZE
+        self.name, self.id, self.size = name, self.volume['volume_id'], SIZE
         self.known = None  # the image's bytes, with the time of its last change
         self.image, self.record_path = coffer.image(self.volume), os.path.join(coffer.place(self.volume), 'record.json')
         self.uuid = self.record()['uuid']

@@ -16,7 +16,7 @@ PRELOAD="virtio_pci virtio_console virtio_blk virtio_net virtio_rng 9pnet_virtio
  dm_mod dm_crypt loop ext4 aesni_intel xts"
 # Found by the kernel itself when something asks for them.
 ON_DEMAND="dm_flakey dm_delay dm_log_writes dm_zero dm_snapshot dm_integrity dm_thin_pool dm_verity
- xfs btrfs squashfs brd null_blk scsi_debug nbd fuse
+ xfs btrfs squashfs brd null_blk scsi_debug sd_mod nbd fuse
  cbc cmac hmac sha1_generic sha256_generic sha512_generic crc32c_generic crc32c-intel crc32_generic
  crc32_pclmul algif_skcipher algif_hash authenc
  vsock vmw_vsock_virtio_transport qemu_fw_cfg
