@@ -11,6 +11,7 @@ include mk/build.mk
 include mk/deps.mk
 include mk/test.mk
 include mk/demo.mk
+include mk/bench.mk
 include mk/lint.mk
 
 .PHONY: help

@@ -4,7 +4,7 @@
  * figures. csi-call ENDPOINT METHOD [JSON|-] [--timeout S] [--repeat N] [--parallel N] Prints the
  * reply's JSON. A gRPC error: "CODE: message" on stderr and the code's number as exit status. A
  * call that can't be made (usage, bad JSON) exits 64. With --repeat it prints one line of figures
- * instead.
+ * instead; so it does for an array of requests: each is one call.
  */
 #include "common/base.h"
 
@@ -21,7 +21,7 @@
 #include <time.h>
 
 #define EXIT_USAGE   64
-#define INPUT_MAX    MIB(16)
+#define INPUT_MAX    MIB(32)
 #define PARALLEL_MAX 1000u
 
 struct plan {
@@ -32,7 +32,7 @@ struct plan {
 struct load {
     const struct plan *plan;
     struct csi_client *client;
-    json_t *request;
+    json_t *request; /* one for all calls, or an array */
     atomic_ullong next;
     uint64_t *took_ns; /* one per call */
     atomic_ullong by_code[ERR_CODE_COUNT];
@@ -90,6 +90,18 @@ static int read_stdin(struct strbuf *sb, struct error *err)
     return strbuf_check(sb, "standard input", err);
 }
 
+static int check_request(const struct plan *p, json_t *request, struct error *err)
+{
+    json_t *one;
+    size_t i;
+    if (!json_is_array(request))
+        return csi_client_check(p->method, request, err);
+    json_array_foreach (request, i, one)
+        if (csi_client_check(p->method, one, err) < 0)
+            return -1;
+    return 0;
+}
+
 static int read_request(const struct plan *p, json_t **ret, struct error *err)
 {
     AUTO_STRBUF struct strbuf sb = STRBUF_INIT(INPUT_MAX);
@@ -100,7 +112,7 @@ static int read_request(const struct plan *p, json_t **ret, struct error *err)
     AUTO_JSON json_t *request = NULL;
     if (strbuf_check(&sb, "the request", err) < 0 ||
         json_parse(strbuf_text(&sb), sb.len, "the request", &request, err) < 0 ||
-        csi_client_check(p->method, request, err) < 0)
+        check_request(p, request, err) < 0)
         return -1;
     *ret = TAKE_PTR(request);
     return 0;
@@ -139,8 +151,9 @@ static void *load_thread(void *arg)
             return NULL;
         struct error err = ERROR_INIT;
         AUTO_JSON json_t *reply = NULL;
+        json_t *request = json_is_array(l->request) ? json_array_get(l->request, i) : l->request;
         uint64_t start = now_ns();
-        int rc = csi_client_request(l->client, l->plan->method, l->request, l->plan->timeout_ms,
+        int rc = csi_client_request(l->client, l->plan->method, request, l->plan->timeout_ms,
                                     &reply, &err);
         l->took_ns[i] = now_ns() - start;
         atomic_fetch_add(&l->by_code[rc == 0 ? ERR_OK : err.code], 1);
@@ -208,6 +221,8 @@ static int run(int argc, char **argv)
     AUTO_CSI_CLIENT struct csi_client *client = NULL;
     if (read_request(&p, &request, &err) < 0 || csi_client_open(p.endpoint, &client, &err) < 0)
         return usage(err.msg);
+    if (json_is_array(request))
+        p.repeat = json_array_size(request);
     return p.repeat > 0 ? call_many(&p, client, request) : call_once(&p, client, request);
 }
 

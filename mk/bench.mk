@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+# The figures of docs/BENCHMARKS.md: make bench, or one part of them: make bench PART=rpc (volumes, keyslot, stage).
+BENCH := $(B)/bench-keyslot $(B)/bench-bare-stage
+$(B)/bench-keyslot: $(B)/obj/tests/bench/keyslot.o $(call lib,crypt volume common)
+	$(Q)$(CC) $(ALL_LDFLAGS) -pie -o $@ $^ $(LIBS_CRYPT) $(LIBS_COMMON)
+$(B)/bench-bare-stage: $(B)/obj/tests/bench/bare_stage.o $(call lib,common)
+	$(Q)$(CC) $(ALL_LDFLAGS) -pie -o $@ $^ $(LIBS_CRYPT) $(LIBS_COMMON)
+
+.PHONY: bench bench-run
+bench: ## measure: interleaved ratios as a table (root); PART=rpc|volumes|keyslot|stage
+	$(Q)$(MAKE) --no-print-directory deps
+	+$(Q)$(MAKE) --no-print-directory PROFILE=release -j$(JOBS) bench-run
+bench-run: $(BIN) $(BENCH)
+	$(Q)unshare -m --propagation private tests/bench/run.py $(BUILD) $(PART)

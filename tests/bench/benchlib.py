@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures that hold on a busy machine: two subjects in turn (A B A B …), the median of the pairs' ratios with its
+range. CPU time is the kernel's own account of a process's threads, so waiting for a processor doesn't count."""
+import dataclasses
+import glob
+import json
+import os
+import statistics
+import subprocess
+
+ROUNDS = int(os.environ.get('COFFER_BENCH_ROUNDS', '7'))
+
+
+@dataclasses.dataclass
+class Row:
+    """One line of the table. goal: the ratio that it must not exceed, or None."""
+    what: str
+    ours: str
+    theirs: str
+    ratios: list
+    goal: float | None
+
+    def text(self):
+        middle = statistics.median(self.ratios)
+        verdict = '' if self.goal is None else ' met' if middle <= self.goal else ' **missed**'
+        goal = '–' if self.goal is None else f'≤ {self.goal:g}'
+        return (f'| {self.what} | {self.ours} | {self.theirs} | {middle:.3g} ({min(self.ratios):.3g}–{max(self.ratios):.3g})'
+                f' | {goal}{verdict} |')
+
+
+HEADER = '| what | Coffer | compared with | ratio (range) | goal |\n|---|---|---|---|---|'
+
+
+def paired(ours, theirs, rounds=ROUNDS):
+    """ours() and theirs() return a number each, in turn; one round of both is thrown away first."""
+    ours(), theirs()
+    return [(ours(), theirs()) for _ in range(rounds)]
+
+
+def row(what, unit, pairs, goal, scale=1.0, against=''):
+    a, b = (statistics.median(column) * scale for column in zip(*pairs))
+    return Row(what, f'{a:.3g} {unit}', f'{b:.3g} {unit}{against}', [x / y for x, y in pairs], goal)
+
+
+def cpu_ns(pid):
+    """CPU time of all threads that live, in ns (/proc/PID/task/*/schedstat, first field)."""
+    total = 0
+    for path in glob.glob(f'/proc/{pid}/task/*/schedstat'):
+        with open(path, encoding='ascii') as f:
+            total += int(f.read().split()[0])
+    return total
+
+
+def load(csi_call, endpoint, method, request, repeat=0, parallel=1):
+    """Many calls over one connection; all must be OK. request: one object, or a list with one per call."""
+    command = [csi_call, 'unix://' + endpoint, method, '-', '--parallel', str(parallel), '--timeout', '600']
+    done = subprocess.run(command + (['--repeat', str(repeat)] if repeat else []), input=json.dumps(request).encode(),
+                          capture_output=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f'{method}: {done.stderr.decode()} {done.stdout.decode()}')
+    return json.loads(done.stdout)
+
+
+def cpu_per_call(pid, csi_call, endpoint, method, request, repeat=0, parallel=1):
+    """The server's CPU in ns for one of these calls."""
+    before = cpu_ns(pid)
+    calls = load(csi_call, endpoint, method, request, repeat, parallel)['calls']
+    return (cpu_ns(pid) - before) / calls
