@@ -48,6 +48,7 @@ int file_read_record(struct volume *v, struct record *ret, struct error *err);
 int file_write_record(struct volume *v, struct record *r, struct error *err);
 int file_peek_record(struct pool *pool, const struct volume_id *id, struct record *ret,
                      struct error *err);
+/* For a volume that has a record: no image is ERR_DATA_LOSS. */
 int file_image_open(const struct volume *v, int flags, int *ret_fd, struct stat *ret_st,
                     struct error *err) MUST_CHECK;
 int file_allocate(struct volume *v, uint64_t device_bytes, struct error *err);

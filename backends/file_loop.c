@@ -91,12 +91,15 @@ struct search {
     unsigned matches;
 };
 
-static bool is_bound(unsigned number)
+/* 1 yes, 0 no. What can't be looked at isn't "no": a second loop over the image would follow. */
+static int is_bound(unsigned number, struct error *err)
 {
     char path[64];
 
     (void)snprintf(path, sizeof(path), "/sys/block/loop%u/loop/backing_file", number);
-    return access(path, F_OK) == 0;
+    if (access(path, F_OK) == 0)
+        return 1;
+    return errno == ENOENT ? 0 : error_errno(err, errno, "look for '%s'", path);
 }
 
 static bool is_gone(int sys_errno)
@@ -120,9 +123,10 @@ static int look_at(unsigned number, struct search *s, struct error *err)
     AUTO_BLOCK_DEVICE struct block_device d = BLOCK_DEVICE_INIT;
     struct error local = ERROR_INIT;
     struct loop_info64 info;
+    int bound = is_bound(number, err);
 
-    if (!is_bound(number))
-        return 0;
+    if (bound <= 0)
+        return bound;
     if (open_loop(number, O_RDONLY, &d, &local) < 0)
         return is_gone(local.sys_errno) ? 0 : error_set(err, local.code, "%s", local.msg);
     if (ioctl(d.fd, LOOP_GET_STATUS64, &info) < 0)

@@ -49,10 +49,18 @@ static int read_record_at(int dir, const struct volume_id *id, struct record *re
     return 0;
 }
 
+/* A writer that was killed between rename and fsync leaves a record that a power cut can take back:
+ * what would be done on its word (data written to a volume that is `ready`) must not be lost to the
+ * one before it (`formatting`). So it is made durable before it is believed. */
 int file_read_record(struct volume *v, struct record *ret, struct error *err)
 {
-    return read_record_at(v->dir_fd, &v->id, ret, err) < 0 ? file_place_error(v->pool, &v->id, err)
-                                                           : 0;
+    struct record r;
+
+    if (read_record_at(v->dir_fd, &v->id, &r, err) < 0 ||
+        fs_fsync_dir(v->dir_fd, "the directory", err) < 0)
+        return file_place_error(v->pool, &v->id, err);
+    *ret = r;
+    return 0;
 }
 
 int file_peek_record(struct pool *pool, const struct volume_id *id, struct record *ret,
@@ -74,7 +82,7 @@ static int check_generation(struct volume *v, uint64_t gen, struct error *err)
     struct error local = ERROR_INIT;
     struct record now;
 
-    if (file_read_record(v, &now, &local) < 0) {
+    if (read_record_at(v->dir_fd, &v->id, &now, &local) < 0) {
         if (local.code == ERR_NOT_FOUND && gen == 0)
             return 0;
         return error_set(err, local.code, "%s", local.msg);
@@ -114,8 +122,8 @@ int file_write_record(struct volume *v, struct record *r, struct error *err)
 
 /* ---- the bytes ---- */
 
-int file_image_open(const struct volume *v, int flags, int *ret_fd, struct stat *ret_st,
-                    struct error *err)
+static int open_image(const struct volume *v, int flags, int *ret_fd, struct stat *ret_st,
+                      struct error *err)
 {
     AUTO_CLOSE int fd = -1;
 
@@ -127,20 +135,46 @@ int file_image_open(const struct volume *v, int flags, int *ret_fd, struct stat 
     return 0;
 }
 
+/* Absent isn't "no such volume": whoever asks has read a record. */
+int file_image_open(const struct volume *v, int flags, int *ret_fd, struct stat *ret_st,
+                    struct error *err)
+{
+    if (open_image(v, flags, ret_fd, ret_st, err) == 0)
+        return 0;
+    return err != NULL && err->code == ERR_NOT_FOUND ? error_recode(err, ERR_DATA_LOSS) : -1;
+}
+
+/* Only a volume that is being made may get an image: of any other it is lost, and a blank one in
+ * its place would hide that. */
+static int may_make_image(const struct volume *v, struct error *err)
+{
+    struct error local = ERROR_INIT;
+    struct record r;
+
+    if (read_record_at(v->dir_fd, &v->id, &r, &local) < 0)
+        return local.code == ERR_NOT_FOUND ? 0 : error_set(err, local.code, "%s", local.msg);
+    if (r.state == RECORD_MINTING)
+        return 0;
+    return error_set(err, ERR_DATA_LOSS, "the record says '%s', but the image is gone",
+                     record_state_name(r.state));
+}
+
 static int open_or_make_image(const struct volume *v, int *ret_fd, struct stat *ret_st,
                               struct error *err)
 {
     struct error local = ERROR_INIT;
     AUTO_CLOSE int made = -1;
 
-    if (file_image_open(v, O_RDWR, ret_fd, ret_st, &local) == 0)
+    if (open_image(v, O_RDWR, ret_fd, ret_st, &local) == 0)
         return 0;
     if (local.code != ERR_NOT_FOUND)
         return error_set(err, local.code, "%s", local.msg);
+    if (may_make_image(v, err) < 0)
+        return -1;
     if (file_make(v->dir_fd, FILE_IMAGE, &made, err) < 0)
         return -1;
     FAULT_POINT("file:allocate:made");
-    return file_image_open(v, O_RDWR, ret_fd, ret_st, err);
+    return open_image(v, O_RDWR, ret_fd, ret_st, err);
 }
 
 static int say_full(const struct volume *v, uint64_t wanted, uint64_t available, struct error *err)
@@ -212,8 +246,9 @@ int file_allocate(struct volume *v, uint64_t device_bytes, struct error *err)
 
     if (open_or_make_image(v, &fd, &st, err) < 0)
         return file_place_error(v->pool, &v->id, err);
+    /* it may have grown in a call that was killed before its fsync */
     if ((uint64_t)st.st_size >= device_bytes && reserved_bytes(&st) >= device_bytes)
-        return 0;
+        return fsync(fd) < 0 ? error_errno(err, errno, "fsync '%s'", FILE_IMAGE) : 0;
     if (device_bytes < (uint64_t)st.st_size)
         device_bytes = (uint64_t)st.st_size;
     if (check_space(v, fd, &st, device_bytes, err) < 0)
@@ -230,7 +265,7 @@ int file_allocated(struct volume *v, uint64_t *ret_bytes, struct error *err)
     AUTO_CLOSE int fd = -1;
     struct stat st;
 
-    if (file_image_open(v, O_RDONLY, &fd, &st, err) < 0)
+    if (open_image(v, O_RDONLY, &fd, &st, err) < 0)
         return file_place_error(v->pool, &v->id, err);
     *ret_bytes = (uint64_t)st.st_size;
     return 0;

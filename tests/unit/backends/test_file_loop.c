@@ -130,7 +130,7 @@ static void test_short_image_is_refused(void **state UNUSED)
     assert_int_equal(truncate(place_path(&f, &v.id, "image"), (off_t)MIB(19)), 0);
     assert_fails(v.pool->ops->attach(&v, &d, &err), err, ERR_DATA_LOSS);
     assert_int_equal(unlink(place_path(&f, &v.id, "image")), 0);
-    assert_fails(v.pool->ops->attach(&v, &d, &err), err, ERR_NOT_FOUND);
+    assert_fails(v.pool->ops->attach(&v, &d, &err), err, ERR_DATA_LOSS);
     assert_int_equal(d.fd, -1);
 }
 

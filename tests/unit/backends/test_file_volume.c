@@ -8,6 +8,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 
 static void open_new(struct fixture *f, const char *name, struct volume *v)
 {
@@ -116,6 +117,71 @@ static void test_unreadable_is_not_absent(void **state UNUSED)
     assert_fails(v.pool->ops->peek_record(f.set->pools[0], &id, &r, &err), err, ERR_DATA_LOSS);
     assert_int_equal(unlink(place_path(&f, &id, "image")), 0);
     assert_fails(v.pool->ops->read_record(&v, &r, &err), err, ERR_NOT_FOUND);
+}
+
+/* The image of a volume that was made is lost: it isn't "no such volume", and no blank one takes its
+ * place. */
+static void test_lost_image(void **state UNUSED)
+{
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
+    AUTO_VOLUME struct volume v = VOLUME_INIT;
+    AUTO_BLOCK_DEVICE struct block_device d = BLOCK_DEVICE_INIT;
+    struct error err = ERROR_INIT;
+    struct volume_id id;
+
+    fixture_make(&f, 1);
+    id = fixture_volume(&f, 0, "pvc-1");
+    assert_ok(volume_open(f.set->pools[0], &id, false, &v, &err), err);
+    assert_int_equal(unlink(place_path(&f, &id, "image")), 0);
+    assert_fails(v.pool->ops->attach(&v, &d, &err), err, ERR_DATA_LOSS);
+    assert_non_null(strstr(err.msg, "open 'image'"));
+    assert_fails(v.pool->ops->allocate(&v, MIB(40), &err), err, ERR_DATA_LOSS);
+    assert_non_null(strstr(err.msg, "the record says 'new', but the image is gone"));
+    assert_false(exists(place_path(&f, &id, "image")));
+}
+
+/* ---- what is flushed: this program's fsync counts, then asks the kernel ---- */
+
+static struct stat synced[16];
+static size_t n_synced;
+
+int fsync(int fd)
+{
+    if (n_synced < ARRAY_SIZE(synced) && fstat(fd, &synced[n_synced]) == 0)
+        n_synced++;
+    return (int)syscall(SYS_fsync, fd);
+}
+
+static bool was_synced(const char *path)
+{
+    struct stat st;
+
+    assert_int_equal(stat(path, &st), 0);
+    for (size_t i = 0; i < n_synced; i++)
+        if (synced[i].st_dev == st.st_dev && synced[i].st_ino == st.st_ino)
+            return true;
+    return false;
+}
+
+/* A killed writer or allocator got as far as the page cache; who goes on from there makes it durable
+ * first. */
+static void test_found_is_made_durable(void **state UNUSED)
+{
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
+    AUTO_VOLUME struct volume v = VOLUME_INIT;
+    struct error err = ERROR_INIT;
+    struct volume_id id;
+    struct record r;
+
+    fixture_make(&f, 1);
+    id = fixture_volume(&f, 0, "pvc-1");
+    assert_ok(volume_open(f.set->pools[0], &id, false, &v, &err), err);
+    n_synced = 0;
+    assert_ok(v.pool->ops->read_record(&v, &r, &err), err);
+    assert_true(was_synced(place_path(&f, &id, "")));
+    n_synced = 0;
+    assert_ok(v.pool->ops->allocate(&v, MIB(20), &err), err);
+    assert_true(was_synced(place_path(&f, &id, "image")));
 }
 
 static void test_peek(void **state UNUSED)
@@ -353,6 +419,8 @@ int main(void)
         cmocka_unit_test(test_record_of_another_volume),
         cmocka_unit_test(test_unreadable_is_not_absent),
         cmocka_unit_test(test_peek),
+        cmocka_unit_test(test_lost_image),
+        cmocka_unit_test(test_found_is_made_durable),
         cmocka_unit_test(test_allocate),
         cmocka_unit_test(test_allocate_fills_holes),
         cmocka_unit_test(test_full),
