@@ -24,12 +24,16 @@ static void process_name(const char *pid, char *ret, size_t size)
         (void)snprintf(ret, size, "?");
 }
 
+/* Not stat(2): of a file on a network or FUSE file system it waits for that server, for ever when
+ * that is dead. What is on a mapping the kernel knows without asking anybody. */
 static bool on_mapping(const char *path, dev_t mapping)
 {
-    struct stat st;
+    struct statx st;
 
-    return stat(path, &st) == 0 &&
-           (st.st_dev == mapping || (S_ISBLK(st.st_mode) && st.st_rdev == mapping));
+    if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE, &st) < 0)
+        return false;
+    return makedev(st.stx_dev_major, st.stx_dev_minor) == mapping ||
+           (S_ISBLK(st.stx_mode) && makedev(st.stx_rdev_major, st.stx_rdev_minor) == mapping);
 }
 
 static bool name_link(const char *pid, const char *link, dev_t mapping, char *ret, size_t size)
