@@ -2,6 +2,7 @@
 #include "common/base.h"
 #include "node/filesystem.h"
 
+#include "common/log.h"
 #include "common/proc.h"
 
 #include <errno.h>
@@ -16,6 +17,29 @@
 
 #define LOCK_FD 3
 
+static void log_line(void *ctx, const char *line)
+{
+    if (line[0] != '\0')
+        log_info("a file system tool wrote", KV("tool", (const char *)ctx), KV("line", line));
+}
+
+/* The last line of standard output that holds anything; plain text, since it goes into an error. */
+static void keep_last_output(struct proc_result *r)
+{
+    const char *text = strbuf_text(&r->output);
+
+    while (*text != '\0') {
+        size_t len = strcspn(text, "\n");
+        size_t n = len < sizeof(r->last_line) ? len : sizeof(r->last_line) - 1;
+
+        for (size_t i = 0; i < n; i++)
+            r->last_line[i] = text[i] >= ' ' && text[i] <= '~' ? text[i] : '?';
+        if (n > 0)
+            r->last_line[n] = '\0';
+        text += len + (text[len] == '\n' ? 1 : 0);
+    }
+}
+
 static int run_tool(const char *const *argv, int lock_fd, uint64_t limit_ms, struct proc_result *r,
                     struct error *err)
 {
@@ -26,9 +50,15 @@ static int run_tool(const char *const *argv, int lock_fd, uint64_t limit_ms, str
                                     .fds = fds,
                                     .n_fds = ARRAY_SIZE(fds),
                                     .max_output = KIB(64),
-                                    .limit_ms = limit_ms };
+                                    .limit_ms = limit_ms,
+                                    .on_line = log_line,
+                                    .ctx = (void *)(uintptr_t)argv[0] };
 
-    return proc_run(&spec, r, err);
+    if (proc_run(&spec, r, err) < 0)
+        return -1;
+    if (r->last_line[0] == '\0')
+        keep_last_output(r);
+    return 0;
 }
 
 /* metadata_csum_seed lets a clone get a uuid of its own later; no discard: the image is reserved
@@ -57,7 +87,12 @@ static int ext4_check(const char *device, int lock_fd, struct error *err)
         return -1;
     if (r.exit_code >= 0 && r.exit_code <= 3) /* e2fsck(8): clean, or corrected */
         return 0;
-    return error_set(err, r.exit_code >= 8 ? ERR_INTERNAL : ERR_DATA_LOSS,
+    /* 4: errors are left, and standard output names them. More, or a signal: it couldn't do its
+     * work, which says nothing of the data. */
+    bool damaged = r.exit_code >= 4 && r.exit_code < 8;
+    if (damaged)
+        keep_last_output(&r);
+    return error_set(err, damaged ? ERR_DATA_LOSS : ERR_INTERNAL,
                      "e2fsck -p won't repair the file system by itself (exit %d, signal %d): %s",
                      r.exit_code, r.signal, r.last_line);
 }
