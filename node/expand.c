@@ -49,7 +49,6 @@ static int decide_size(struct expand *x, struct error *err)
 static int find_volume(struct expand *x, struct error *err)
 {
     AUTO_MOUNT_TABLE struct mount_table table = { .items = NULL, .n = 0 };
-    char uuid[37];
     bool there = false;
 
     if (mapper_find(x->op->dm_name, &x->live, err) < 0)
@@ -57,11 +56,8 @@ static int find_volume(struct expand *x, struct error *err)
                    ? error_set(err, ERR_PRECONDITION, "volume '%s' isn't staged on this node",
                                x->op->id_text)
                    : -1;
-    if (volume_uuid_from_dm(x->live.dm_uuid, x->op->dm_name, uuid) < 0 ||
-        strcmp(uuid, x->op->record.uuid) != 0)
-        return error_set(err, ERR_DATA_LOSS,
-                         "the live mapping isn't the volume that the record names");
-    if (mount_table_load(&table, err) < 0)
+    if (mapper_check_uuid(&x->live, x->op->dm_name, x->op->record.uuid, err) < 0 ||
+        mount_table_load(&table, err) < 0)
         return -1;
     for (size_t i = 0; i < table.n; i++) {
         const struct mount_entry *e = &table.items[i];

@@ -9,7 +9,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -58,27 +61,57 @@ static int read_mapping(const char *block, struct live_mapping *ret, struct erro
     return 0;
 }
 
+/* 1: that device has the name. 0: it hasn't, or went away meanwhile. -1: nobody can say. */
+static int has_name(const char *block, const char *dm_name, struct error *err)
+{
+    struct error local = ERROR_INIT;
+    char name[256];
+
+    if (strncmp(block, "dm-", 3) != 0)
+        return 0;
+    if (sysfs_line(block, "dm/name", name, sizeof(name), &local) == 0)
+        return strcmp(name, dm_name) == 0 ? 1 : 0;
+    if (local.sys_errno == ENOENT || local.sys_errno == ENODEV)
+        return 0;
+    return error_set(err, local.code, "%s", local.msg);
+}
+
+/* 0: found. 1: there is none. A list that can't be read to its end says nothing. */
+static int search(DIR *dir, const char *dm_name, struct live_mapping *ret, struct error *err)
+{
+    const struct dirent *e;
+
+    for (errno = 0; (e = readdir(dir)) != NULL; errno = 0) {
+        int r = has_name(e->d_name, dm_name, err);
+
+        if (r != 0)
+            return r < 0 ? -1 : read_mapping(e->d_name, ret, err);
+    }
+    return errno != 0 ? error_errno(err, errno, "read directory '/sys/block'") : 1;
+}
+
 int mapper_find(const char *dm_name, struct live_mapping *ret, struct error *err)
 {
     DIR *dir = opendir("/sys/block");
-    struct dirent *e;
-    char name[256];
-    int r = 1;
+    int r;
 
     if (dir == NULL)
         return error_errno(err, errno, "open '/sys/block'");
-    while (r == 1 && (e = readdir(dir)) != NULL) {
-        if (strncmp(e->d_name, "dm-", 3) != 0)
-            continue;
-        /* a device that went away meanwhile has no name to compare: not the one we look for */
-        if (sysfs_line(e->d_name, "dm/name", name, sizeof(name), NULL) == 0 &&
-            strcmp(name, dm_name) == 0)
-            r = read_mapping(e->d_name, ret, err);
-    }
+    r = search(dir, dm_name, ret, err);
     (void)closedir(dir);
     if (r == 1)
         return error_set(err, ERR_NOT_FOUND, "there is no mapping '%s'", dm_name);
     return r;
+}
+
+int mapper_check_uuid(const struct live_mapping *m, const char *dm_name, const char *uuid,
+                      struct error *err)
+{
+    char live[37];
+
+    if (volume_uuid_from_dm(m->dm_uuid, dm_name, live) == 0 && strcmp(live, uuid) == 0)
+        return 0;
+    return error_set(err, ERR_DATA_LOSS, "the live mapping isn't the volume that the record names");
 }
 
 /* The number's name and uuid in sysfs are the ones meant: a number can be re-used by another
@@ -129,12 +162,28 @@ static int open_checked(int dir, const char *name, dev_t dev, bool writable, int
     return 0;
 }
 
+/* mounts.h knows a target's device node by these file systems; on a disk it would outlive a reboot.
+ */
+static int check_directory(int dir, const char *path, struct error *err)
+{
+    struct statfs st;
+
+    if (fstatfs(dir, &st) < 0)
+        return error_errno(err, errno, "look at --device-dir '%s'", path);
+    if ((st.f_type != TMPFS_MAGIC && st.f_type != RAMFS_MAGIC) || (st.f_flags & ST_NODEV) != 0)
+        return error_set(err, ERR_PRECONDITION,
+                         "--device-dir '%s' must be on a devtmpfs or tmpfs that allows devices",
+                         path);
+    return 0;
+}
+
 int mapper_node_open(const char *device_dir, const char *dm_name, const char *dm_uuid, dev_t dev,
                      bool writable, struct mapper_node *ret, struct error *err)
 {
     AUTO_CLOSE int dir = -1, fd = -1;
 
-    if (fs_mkdir_p(device_dir, 0700, err) < 0 || fs_open_dir(device_dir, &dir, err) < 0)
+    if (fs_mkdir_p(device_dir, 0700, err) < 0 || fs_open_dir(device_dir, &dir, err) < 0 ||
+        check_directory(dir, device_dir, err) < 0)
         return -1;
     if (make_node(dir, dm_name, dev, err) < 0 ||
         open_checked(dir, dm_name, dev, writable, &fd, err) < 0 ||

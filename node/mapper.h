@@ -23,6 +23,10 @@ struct live_mapping {
 /* ERR_NOT_FOUND: no live mapping of that name. */
 int mapper_find(const char *dm_name, struct live_mapping *ret, struct error *err) MUST_CHECK;
 
+/* ERR_DATA_LOSS unless the mapping's dm uuid holds that volume uuid. */
+int mapper_check_uuid(const struct live_mapping *m, const char *dm_name, const char *uuid,
+                      struct error *err) MUST_CHECK;
+
 struct mapper_node {
     char path[256]; /* <device_dir>/<dm name> */
     int fd;         /* open on it; -1 */
