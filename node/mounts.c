@@ -229,18 +229,37 @@ static bool is_device_file_system(const char *fs_type)
     return strcmp(fs_type, "devtmpfs") == 0 || strcmp(fs_type, "tmpfs") == 0;
 }
 
+/* A bind mount of one block device node. A whole file system has the root "/" and is none: its
+ * path isn't looked at, since that could wait for somebody's server. */
+static bool is_node(const struct mount_entry *entry, struct stat *ret)
+{
+    return is_device_file_system(entry->fs_type) && strcmp(entry->root, "/") != 0 &&
+           stat(entry->point, ret) == 0 && S_ISBLK(ret->st_mode);
+}
+
 enum mount_match mount_match(const struct mount_entry *entry, dev_t mapping)
 {
     struct stat st;
 
     if (entry == NULL)
         return MOUNT_NONE;
-    if (entry->dev == mapping)
-        return MOUNT_OURS;
-    if (is_device_file_system(entry->fs_type) && stat(entry->point, &st) == 0 &&
-        S_ISBLK(st.st_mode) && st.st_rdev == mapping)
+    if (entry->dev == mapping || (is_node(entry, &st) && st.st_rdev == mapping))
         return MOUNT_OURS;
     return MOUNT_FOREIGN;
+}
+
+bool mount_is_node(const struct mount_entry *entry, const char *name)
+{
+    static const char gone[] = "//deleted"; /* the kernel's mark of a file that was unlinked */
+    const char *end = entry->root + strlen(entry->root);
+    size_t len = strlen(name);
+    struct stat st;
+
+    if ((size_t)(end - entry->root) >= sizeof(gone) - 1 &&
+        strcmp(end - (sizeof(gone) - 1), gone) == 0)
+        end -= sizeof(gone) - 1;
+    return (size_t)(end - entry->root) > len && end[-(ptrdiff_t)len - 1] == '/' &&
+           memcmp(end - len, name, len) == 0 && is_node(entry, &st);
 }
 
 static int configure(int fs_fd, unsigned cmd, const char *key, const char *value, struct error *err)

@@ -41,6 +41,9 @@ enum mount_match { MOUNT_NONE, MOUNT_OURS, MOUNT_FOREIGN };
  * mount of a device node with its number. */
 enum mount_match mount_match(const struct mount_entry *entry, dev_t mapping);
 
+/* A bind mount of a device node of that file name, whatever its number leads to by now. */
+bool mount_is_node(const struct mount_entry *entry, const char *name);
+
 struct mount_options {
     bool read_only;
     unsigned long flags; /* MS_ bits of mount(2), as volume/capability.h makes them */

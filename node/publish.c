@@ -30,23 +30,31 @@ struct publish {
 static int find_mapping(struct publish *p, struct error *err)
 {
     if (mapper_find(p->op->dm_name, &p->live, err) == 0)
-        return 0;
+        return mapper_check_uuid(&p->live, p->op->dm_name, p->op->record.uuid, err);
     if (err->code == ERR_NOT_FOUND)
         return error_set(err, ERR_PRECONDITION, "volume '%s' isn't staged on this node",
                          p->op->id_text);
     return -1;
 }
 
+static int check_staging_block(const struct publish *p, struct error *err)
+{
+    if (p->live.read_only && !p->read_only)
+        return error_set(err, ERR_PRECONDITION, "volume '%s' is staged read-only", p->op->id_text);
+    if (!p->live.read_only && p->read_only) /* a read-only mount of a device node stops nobody */
+        return error_set(err, ERR_PRECONDITION,
+                         "raw block volume '%s' is staged read-write, so a read-only target could "
+                         "be written to: stage it with a reader-only access mode",
+                         p->op->id_text);
+    return 0;
+}
+
 static int check_staging(const struct publish *p, struct error *err)
 {
     const struct mount_entry *entry = mount_table_at(&p->table, p->req->staging_target_path);
 
-    if (p->use.block) {
-        if (p->live.read_only && !p->read_only)
-            return error_set(err, ERR_PRECONDITION, "volume '%s' is staged read-only",
-                             p->op->id_text);
-        return 0;
-    }
+    if (p->use.block)
+        return check_staging_block(p, err);
     if (mount_match(entry, p->live.dev) != MOUNT_OURS)
         return error_set(err, ERR_PRECONDITION, "volume '%s' isn't staged at '%s'", p->op->id_text,
                          p->req->staging_target_path);
@@ -90,16 +98,28 @@ static int check_single_target(const struct publish *p, struct error *err)
     return 0;
 }
 
-static int make_target(const char *path, bool block, struct error *err)
+static int make_directory(const char *path, bool *ret_made, struct error *err)
 {
-    if (!block) {
-        if (mkdir(path, 0750) == 0 || errno == EEXIST)
-            return 0;
-        return error_errno(err, errno, "make target directory '%s'", path);
-    }
-    AUTO_CLOSE int fd = open(path, O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_RDONLY, 0600);
-    if (fd < 0)
+    *ret_made = mkdir(path, 0750) == 0;
+    if (*ret_made || errno == EEXIST)
+        return 0;
+    return error_errno(err, errno, "make target directory '%s'", path);
+}
+
+/* What is there already is not opened: it may be a device, or a FIFO that nobody writes to. */
+static int make_file(const char *path, bool *ret_made, struct error *err)
+{
+    AUTO_CLOSE int fd = open(path, O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_WRONLY, 0600);
+    struct stat st;
+
+    *ret_made = fd >= 0;
+    if (fd >= 0)
+        return 0;
+    if (errno != EEXIST || lstat(path, &st) < 0)
         return error_errno(err, errno, "make target file '%s'", path);
+    if (!S_ISREG(st.st_mode) || st.st_size != 0)
+        return error_set(err, ERR_PRECONDITION, "target '%s' is there and isn't an empty file",
+                         path);
     return 0;
 }
 
@@ -115,16 +135,18 @@ static int bind_block(const struct publish *p, struct error *err)
 
 static int bind_target(const struct publish *p, struct error *err)
 {
+    const char *target = p->req->target_path;
+    bool made = false;
+
     FAULT_POINT("publish:target:before");
-    if (make_target(p->req->target_path, p->use.block, err) < 0)
+    if ((p->use.block ? make_file : make_directory)(target, &made, err) < 0)
         return -1;
     FAULT_POINT("publish:target:after");
-    int r = p->use.block
-                ? bind_block(p, err)
-                : mount_bind(p->req->staging_target_path, p->req->target_path, p->read_only, err);
+    int r = p->use.block ? bind_block(p, err)
+                         : mount_bind(p->req->staging_target_path, target, p->read_only, err);
     FAULT_POINT("publish:bind:after");
-    if (r < 0) /* fails when it isn't empty or wasn't ours: then it stays */
-        (void)(p->use.block ? unlink(p->req->target_path) : rmdir(p->req->target_path));
+    if (r < 0 && made) /* what was there before stays */
+        (void)(p->use.block ? unlink(target) : rmdir(target));
     return r;
 }
 

@@ -38,18 +38,19 @@ static int unmount_named(struct node_op *op, const char *target, dev_t dev, stru
 static int unmount_one(struct node_op *op, const char *target, dev_t dev, struct error *err)
 {
     AUTO_MOUNT_TABLE struct mount_table table = { .items = NULL, .n = 0 };
+    const struct mount_entry *entry;
 
     if (mount_table_load(&table, err) < 0)
         return -1;
-    switch (mount_match(mount_table_at(&table, target), dev)) {
-    case MOUNT_NONE:
+    entry = mount_table_at(&table, target);
+    if (entry == NULL)
         return 0;
-    case MOUNT_FOREIGN:
-        return error_set(err, ERR_PRECONDITION, "what is mounted at '%s' isn't volume '%s'", target,
-                         op->id_text);
-    default:
+    /* a raw block volume's node outlives a mapping that was lost, and its number may be another's
+     * by now: then its name says whose it is */
+    if (mount_match(entry, dev) == MOUNT_OURS || mount_is_node(entry, op->dm_name))
         return unmount_named(op, target, dev, err) < 0 ? -1 : 1;
-    }
+    return error_set(err, ERR_PRECONDITION, "what is mounted at '%s' isn't volume '%s'", target,
+                     op->id_text);
 }
 
 static int unmount_all(struct node_op *op, const char *target, struct error *err)
