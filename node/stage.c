@@ -58,17 +58,6 @@ static int filesystem_apply(struct stage *s, bool *changed, struct error *err)
     return write_ready(s, err);
 }
 
-/* What was formatted for a read-only block volume was opened for writing; open it again as asked.
- */
-static int reopen_apply(struct stage *s, bool *changed, struct error *err)
-{
-    if (!s->use.block || !s->use.read_only || s->op->mapping.read_only)
-        return 0;
-    if (unlock_undo(s, err) < 0)
-        return -1;
-    return unlock_apply(s, changed, err);
-}
-
 static int mount_apply(struct stage *s, bool *changed, struct error *err)
 {
     const struct mount_options options = {
@@ -133,6 +122,9 @@ int stage_run_steps(const struct stage_step *steps, size_t n, struct stage *s, s
             continue;
         }
         error_prefix(err, "stage step '%s'", step->name);
+        if (err != NULL &&
+            err->code == ERR_NOT_FOUND) /* of a file or device: the volume is there */
+            (void)error_recode(err, ERR_INTERNAL);
         return roll_back(steps, i, changed, s, err);
     }
     return 0;
@@ -146,7 +138,7 @@ int stage_run_steps(const struct stage_step *steps, size_t n, struct stage *s, s
 
 static const struct stage_step stage_steps[] = {
     STEP(attach, attach_undo), STEP(unlock, unlock_undo), STEP(filesystem, NULL),
-    STEP(reopen, NULL),        STEP(mount, mount_undo),   STEP(grow, NULL),
+    STEP(mount, mount_undo),   STEP(grow, NULL),
 };
 
 _Static_assert(ARRAY_SIZE(stage_steps) <= STAGE_STEPS_MAX, "stage_run_steps remembers that many");
@@ -156,35 +148,35 @@ int stage_run(struct stage *s, struct error *err)
     return stage_run_steps(stage_steps, ARRAY_SIZE(stage_steps), s, err);
 }
 
+/* Found at the staging path: as asked, or not. Nothing there (or a mount point that is nobody's
+ * volume, a test's tmpfs say, over which we mount): then the volume must not be mounted elsewhere,
+ * or no unstage could ever tell which of the two is the staging path. */
+static int check_mounts(struct stage *s, const struct mount_table *table, dev_t dev,
+                        struct error *err)
+{
+    const struct mount_entry *entry = mount_table_at(table, s->path);
+
+    s->mounted_before = mount_match(entry, dev) == MOUNT_OURS;
+    if (s->mounted_before && entry->read_only != s->use.read_only)
+        return error_set(err, ERR_EXISTS, "volume '%s' is already staged %s at '%s'",
+                         s->op->id_text, entry->read_only ? "read-only" : "read-write", s->path);
+    for (size_t i = 0; i < table->n && !s->mounted_before && !s->use.block; i++)
+        if (table->items[i].dev == dev)
+            return error_set(err, ERR_PRECONDITION,
+                             "volume '%s' is mounted at '%s', but not at its staging path '%s'",
+                             s->op->id_text, table->items[i].point, s->path);
+    return 0;
+}
+
 static int check_staged(struct stage *s, struct error *err)
 {
     AUTO_MOUNT_TABLE struct mount_table table = { .items = NULL, .n = 0 };
     struct live_mapping live;
     struct error find_err = ERROR_INIT;
 
-    if (mount_table_load(&table, err) < 0)
-        return -1;
-    const struct mount_entry *entry = mount_table_at(&table, s->path);
-    if (mapper_find(s->op->dm_name, &live, &find_err) < 0) {
-        if (find_err.code != ERR_NOT_FOUND) {
-            if (err != NULL)
-                *err = find_err;
-            return -1;
-        }
-        live = (struct live_mapping){ .dev = 0 };
-    }
-    switch (mount_match(entry, live.dev)) {
-    case MOUNT_OURS:
-        if (entry->read_only != s->use.read_only)
-            return error_set(err, ERR_EXISTS, "volume '%s' is already staged %s at '%s'",
-                             s->op->id_text, entry->read_only ? "read-only" : "read-write",
-                             s->path);
-        s->mounted_before = true;
-        return 0;
-    default: /* what lies there is a mount point of its own (a test's tmpfs, say): we mount over it
-              */
-        return 0;
-    }
+    if (mapper_find(s->op->dm_name, &live, &find_err) == 0)
+        return mount_table_load(&table, err) < 0 ? -1 : check_mounts(s, &table, live.dev, err);
+    return find_err.code == ERR_NOT_FOUND ? 0 : error_set(err, find_err.code, "%s", find_err.msg);
 }
 
 int node_stage_volume(void *ctx, struct csi_call *call, const struct csi_stage_request *req,

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 uint64_t unlock_crypt_deadline(void)
@@ -70,6 +71,25 @@ static int close_mapping(struct stage *s, struct error *err)
                        unlock_crypt_deadline(), err);
 }
 
+/* A bind mount of a device node opens nothing: it doesn't keep the mapping, and shows whoever gets
+ * the number next. So a number that a target shows is neither given back nor taken. */
+static int refuse_shown(struct node_op *op, dev_t dev, struct error *err)
+{
+    AUTO_MOUNT_TABLE struct mount_table table = { .items = NULL, .n = 0 };
+
+    if (mount_table_load(&table, err) < 0)
+        return -1;
+    for (size_t i = 0; i < table.n; i++) {
+        const struct mount_entry *e = &table.items[i];
+        if (e->dev != dev && mount_match(e, dev) == MOUNT_OURS)
+            return error_set(err, ERR_ABORTED,
+                             "device %u:%u, dead or just made for volume '%s', is still shown at "
+                             "'%s': that target must be unpublished first",
+                             major(dev), minor(dev), op->id_text, e->point);
+    }
+    return 0;
+}
+
 /* A mapping that was there before this call: kept when it is right, removed when nothing can be on
  * it. */
 static int look_at_existing(struct stage *s, bool *ret_open, struct error *err)
@@ -85,6 +105,8 @@ static int look_at_existing(struct stage *s, bool *ret_open, struct error *err)
         return 0;
     /* before `ready` nothing was ever mounted from it; a zombie can't serve anybody */
     if (m->state == MAPPING_ZOMBIE || op->record.state != RECORD_READY) {
+        if (refuse_shown(op, m->dev, err) < 0)
+            return -1;
         node_count(op->node, NODE_REAPED);
         return close_mapping(s, err);
     }
@@ -135,7 +157,9 @@ static int format(struct stage *s, struct error *err)
     FAULT_POINT("stage:unlock:formatting");
     struct record ready = op->record;
     ready.state = RECORD_READY;
-    struct crypt_volume target = unlock_target(op, false);
+    /* As asked from the start: nothing is made on a raw block volume, and a kill between two
+     * mappings would leave one of the wrong mode. */
+    struct crypt_volume target = unlock_target(op, wants_read_only(s));
     target.record = &ready;
     return crypt_format(&op->node->crypt, &target, stored, key, unlock_crypt_deadline(), s->digest,
                         s->mac, &op->mapping, err);
@@ -186,7 +210,7 @@ int unlock_apply(struct stage *s, bool *changed, struct error *err)
         node_count(s->op->node, formatted ? NODE_FORMATTED : NODE_OPENED);
         *changed = true;
     }
-    if (open_node(s, err) == 0)
+    if ((open || refuse_shown(s->op, s->op->mapping.dev, err) == 0) && open_node(s, err) == 0)
         return 0;
     if (!*changed)
         return -1;

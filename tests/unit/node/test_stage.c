@@ -7,13 +7,14 @@
 
 static struct strbuf journal = STRBUF_INIT(1024);
 static bool a_changes, b_changes, c_changes;
+static enum error_code failing_code = ERR_DATA_LOSS;
 static const char *failing_apply, *failing_undo;
 
 static int apply(const char *name, bool changes, bool *changed, struct error *err)
 {
     strbuf_addf(&journal, "+%s ", name);
     if (failing_apply != NULL && strcmp(failing_apply, name) == 0)
-        return error_set(err, ERR_DATA_LOSS, "%s is broken", name);
+        return error_set(err, failing_code, "%s is broken", name);
     *changed = changes;
     return 0;
 }
@@ -67,6 +68,7 @@ static int reset(void **state UNUSED)
 {
     a_changes = b_changes = c_changes = true;
     failing_apply = failing_undo = NULL;
+    failing_code = ERR_DATA_LOSS;
     return 0;
 }
 
@@ -106,6 +108,19 @@ static void test_error_names_the_step(void **state UNUSED)
                  "stage step 'c': c is broken");
 }
 
+/* A file or device that isn't there is not a volume that isn't there: the record was read. */
+static void test_never_not_found(void **state UNUSED)
+{
+    struct node node = { .config = NULL };
+    struct node_op op = { .node = &node, .volume = VOLUME_INIT, .device = BLOCK_DEVICE_INIT };
+    struct stage s = { .op = &op };
+
+    failing_apply = "b";
+    failing_code = ERR_NOT_FOUND;
+    assert_fails(stage_run_steps(steps, ARRAY_SIZE(steps), &s, &err), ERR_INTERNAL,
+                 "stage step 'b': b is broken");
+}
+
 /* Something may be left: the answer must be one that is repeated. Below it nothing is taken away.
  */
 static void test_failed_undo(void **state UNUSED)
@@ -135,6 +150,7 @@ int main(void)
         cmocka_unit_test_setup(test_undone_backwards, reset),
         cmocka_unit_test_setup(test_only_what_changed_is_undone, reset),
         cmocka_unit_test_setup(test_error_names_the_step, reset),
+        cmocka_unit_test_setup(test_never_not_found, reset),
         cmocka_unit_test_setup(test_failed_undo, reset),
     };
 
