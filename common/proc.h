@@ -4,8 +4,8 @@
  * argv[0] is an absolute path. The child gets exactly: stdin (from `input`, or /dev/null), stdout
  * (captured up to max_output, or /dev/null), stderr (each line handed to on_line, or inherited when
  * NULL), and `fds`, each dup'ed to its number. Everything else is close-on-exec. The environment is
- * exactly `env` (NULL: PATH and DM_DISABLE_UDEV=1). Signals are reset to default, the mask is
- * empty. Thread-safe: any number of threads may run children.
+ * exactly `env` (NULL: PATH and DM_DISABLE_UDEV=1). Signals are reset to default (but see
+ * outlives_us), the mask is empty. Thread-safe: any number of threads may run children.
  */
 #ifndef COFFER_COMMON_PROC_H
 #define COFFER_COMMON_PROC_H
@@ -28,6 +28,9 @@ struct proc_spec {
     const struct proc_fd *fds;
     size_t n_fds;
     size_t max_output; /* 0: stdout goes to /dev/null */
+    /* Not ended by SIGPIPE when it writes after this process died (which must ignore that signal):
+     * a repair that is broken off at its first message is worse than one that nobody listens to. */
+    bool outlives_us;
     uint64_t limit_ms; /* this kind of child's own limit; then SIGKILL and ERR_DEADLINE */
     void (*on_line)(void *ctx, const char *line);
     void *ctx;

@@ -123,12 +123,14 @@ static int list_actions(posix_spawn_file_actions_t *fa, const struct proc_spec *
     return rc != 0 ? rc : posix_spawn_file_actions_addclosefrom_np(fa, FD_MAX);
 }
 
-static int set_signals(posix_spawnattr_t *attr)
+static int set_signals(const struct proc_spec *spec, posix_spawnattr_t *attr)
 {
     sigset_t all, none;
     int rc;
 
     (void)sigfillset(&all);
+    if (spec->outlives_us)
+        (void)sigdelset(&all, SIGPIPE);
     (void)sigemptyset(&none);
     rc = posix_spawnattr_setsigdefault(attr, &all);
     if (rc == 0)
@@ -184,7 +186,7 @@ static int prepare_and_spawn(const struct proc_spec *spec, const struct child_en
 
     if (rc != 0)
         return rc;
-    rc = set_signals(&attr);
+    rc = set_signals(spec, &attr);
     if (rc == 0)
         rc = list_actions(fa, spec, e);
     if (rc == 0)

@@ -50,6 +50,7 @@ static int run_tool(const char *const *argv, int lock_fd, uint64_t limit_ms, str
                                     .fds = fds,
                                     .n_fds = ARRAY_SIZE(fds),
                                     .max_output = KIB(64),
+                                    .outlives_us = true,
                                     .limit_ms = limit_ms,
                                     .on_line = log_line,
                                     .ctx = (void *)(uintptr_t)argv[0] };

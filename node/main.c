@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -155,6 +156,7 @@ int main(int argc, char **argv)
     bool done = false;
 
     umask(0077);
+    (void)signal(SIGCHLD, SIG_DFL); /* ignored (inherited) it would hide how a child ended */
     if (parse_options(&o, argc, argv, &done, &err) < 0)
         return usage_error(&err);
     if (done)

@@ -129,6 +129,19 @@ def read_only(c, tap):
     demand_clean(c)
 
 
+def grow_read_only(c):
+    """A mapping that grows stays read-only."""
+    volume = c.create('block-grow', SIZE, block=True)
+    c.stage(volume, block=True, **READER)
+    c.controller_expand(volume['volume_id'], SIZE + 4 * MIB)
+    c.node_expand(volume, SIZE + 4 * MIB, c.staging(volume))
+    columns = dm('info', '--columns', '--noheadings', '-o', 'attr', c.dm_name(volume))
+    demand('L--r' in columns, f'the mapping is not read-only: {columns}')
+    demand(dm('table', c.dm_name(volume)).split()[1] == str((SIZE + 4 * MIB) // 512), 'the mapping did not grow')
+    c.unstage(volume)
+    demand_clean(c)
+
+
 def two_staging_paths(c, tap):
     volume = c.create('block-not', 32 * MIB)
     c.stage(volume)
@@ -153,6 +166,7 @@ def main():
     for test in (dead_mapping, lost_mapping_number_reused, read_only, two_staging_paths):
         tap.run(f'{test.__name__}: ran to its end', test, c, tap)
     tap.run('a published device whose mapping is gone can be unpublished', lost_mapping, c)
+    tap.run('a read-only raw block volume grows and stays read-only', grow_read_only, c)
     m = Machine(c)
     sweep(tap, c, Job('first stage of raw block, read-only', m.make, m.stage, m.check, m.drop), FaultKiller(c, 'coffer-node'))
     c.stop()

@@ -83,6 +83,17 @@ def new_namespace(c):
     c.start_node()
 
 
+def ignored_children(c):
+    """Started by somebody who ignores SIGCHLD, which exec keeps: how a child ended must be known all the same."""
+    c.node.stop()
+    c.node_prefix = ['/bin/sh', '-c', 'trap "" CHLD; exec "$@"', 'sh']
+    c.start_node()
+    life_after(c, staged_and_published(c, 'restart-ignored'))
+    c.node.stop()
+    c.node_prefix = []
+    c.start_node()
+
+
 def race(c, tap):
     """Two stages of one volume at once, the first held at a pause point."""
     volume, results = c.create('restart-race', SIZE), []
@@ -199,6 +210,7 @@ def main():
     tap.run('coffer-node stopped and started: mounts survive, later calls are right', plain_restart, c)
     tap.run('coffer-node killed and started: the same', killed_restart, c)
     tap.run('coffer-node started in a new mount namespace: the same', new_namespace, c)
+    tap.run('coffer-node started with SIGCHLD ignored: the same', ignored_children, c)
     for test in (race, busy, busy_device, single_writer):
         tap.run(f'{test.__name__}: ran to its end', test, c, tap)
     tap.run('a mapping without a table is reaped by stage', zombie_before_stage, c)

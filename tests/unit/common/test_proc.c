@@ -231,6 +231,22 @@ static void test_environment(void **state UNUSED)
     assert_string_equal(strbuf_text(&own.output), "ONLY=this\n");
 }
 
+/* A child that may outlive us goes on when nobody reads what it says. */
+static void test_outlives_us(void **state UNUSED)
+{
+    AUTO_PROC_RESULT struct proc_result r = { .exit_code = 9 };
+    const struct proc_spec spec = { .argv = SHELL("kill -s PIPE $$; exit 3"),
+                                    .outlives_us = true,
+                                    .limit_ms = 60000 };
+
+    (void)signal(SIGPIPE, SIG_IGN);
+    int result = proc_run(&spec, &r, NULL);
+    (void)signal(SIGPIPE, SIG_DFL);
+    assert_int_equal(result, 0);
+    assert_int_equal(r.signal, 0);
+    assert_int_equal(r.exit_code, 3);
+}
+
 static void test_signals_reset(void **state UNUSED)
 {
     AUTO_PROC_RESULT struct proc_result r = { .exit_code = 9 };
@@ -384,21 +400,14 @@ static void test_no_leak(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_output),
-        cmocka_unit_test(test_nothing),
-        cmocka_unit_test(test_input),
-        cmocka_unit_test(test_input_not_read),
-        cmocka_unit_test(test_output_limit),
-        cmocka_unit_test(test_stderr),
-        cmocka_unit_test(test_descriptors),
-        cmocka_unit_test(test_closed_standard),
-        cmocka_unit_test(test_environment),
-        cmocka_unit_test(test_signals_reset),
-        cmocka_unit_test(test_killed_by_signal),
-        cmocka_unit_test(test_limit),
-        cmocka_unit_test(test_grandchild),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_output),        cmocka_unit_test(test_nothing),
+        cmocka_unit_test(test_input),         cmocka_unit_test(test_input_not_read),
+        cmocka_unit_test(test_output_limit),  cmocka_unit_test(test_stderr),
+        cmocka_unit_test(test_descriptors),   cmocka_unit_test(test_closed_standard),
+        cmocka_unit_test(test_environment),   cmocka_unit_test(test_outlives_us),
+        cmocka_unit_test(test_signals_reset), cmocka_unit_test(test_killed_by_signal),
+        cmocka_unit_test(test_limit),         cmocka_unit_test(test_grandchild),
+        cmocka_unit_test(test_refused),       cmocka_unit_test(test_threads),
         cmocka_unit_test(test_no_leak),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
