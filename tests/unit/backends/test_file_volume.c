@@ -119,8 +119,8 @@ static void test_unreadable_is_not_absent(void **state UNUSED)
     assert_fails(v.pool->ops->read_record(&v, &r, &err), err, ERR_NOT_FOUND);
 }
 
-/* The image of a volume that was made is lost: it isn't "no such volume", and no blank one takes its
- * place. */
+/* The image of a volume that was made is lost: it isn't "no such volume", and no blank one takes
+ * its place. */
 static void test_lost_image(void **state UNUSED)
 {
     AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
@@ -163,8 +163,8 @@ static bool was_synced(const char *path)
     return false;
 }
 
-/* A killed writer or allocator got as far as the page cache; who goes on from there makes it durable
- * first. */
+/* A killed writer or allocator got as far as the page cache; who goes on from there makes it
+ * durable first. */
 static void test_found_is_made_durable(void **state UNUSED)
 {
     AUTO_FIXTURE struct fixture f = FIXTURE_INIT;

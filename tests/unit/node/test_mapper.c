@@ -56,7 +56,7 @@ static void test_find_passes_over_what_went(void **state UNUSED)
 /* A name that can't be read may be the one that is looked for: "not found" would be a lie. */
 static void test_unreadable_is_not_absent(void **state UNUSED)
 {
-    struct rlimit old, none;
+    struct rlimit old = { 0 }, none;
     struct live_mapping m = { .dev = 0 };
     struct error err = ERROR_INIT;
     int fd;
