@@ -135,7 +135,9 @@ static int serve(struct controller *c, const struct options *o, struct error *er
              KV("driver", c->driver_name), KV("node", c->node_id), KV("endpoint", o->endpoint),
              KV("pools", c->pools->n));
     warn_of_missing_pools(c);
-    return csi_server_run(&server, 1, on_usr1, c);
+    if (csi_server_run(&server, 1, on_usr1, c) < 0)
+        return error_set(err, ERR_INTERNAL, "the server did not end as it should");
+    return 0;
 }
 
 int main(int argc, char **argv)

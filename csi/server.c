@@ -14,6 +14,8 @@
 #include <grpc/support/log.h>
 #include <malloc.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #define WORKERS_MAX   32u
@@ -21,6 +23,7 @@
 #define CANCEL_MS     5000u /* how long cancelled calls may take to notice it */
 #define RECEIVE_MAX   (4 << 20)
 #define STREAMS_MAX   512
+#define DESCRIPTORS   16384u
 #define IDENTITY_ONLY 1 /* bit set of compression algorithms: none */
 
 struct csi_server {
@@ -40,8 +43,24 @@ struct csi_server {
     bool stopped; /* the core has finished every call */
 };
 
+static atomic_bool listener_lost;
+
+/* gRPC 1.51 stops listening for good after one accept that fails (no descriptor left, say), and
+ * only its log tells. A server that nobody can reach must end, so that it is started again. */
+static void watch_listener(const char *message)
+{
+    static const char *const ends[] = { "Failed accept4:", "Failed getpeername:" };
+    for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
+        if (strncmp(message, ends[i], strlen(ends[i])) != 0)
+            continue;
+        atomic_store(&listener_lost, true);
+        (void)kill(getpid(), SIGTERM); /* csi_server_run waits for it */
+    }
+}
+
 static void grpc_to_log(gpr_log_func_args *args)
 {
+    watch_listener(args->message);
     enum log_level level =
         args->severity == GPR_LOG_SEVERITY_ERROR ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG;
     if (!log_enabled(level))
@@ -60,9 +79,22 @@ static sigset_t handled_signals(void)
     return set;
 }
 
+/* Callers open a connection for every call, and each call has files of its own: the usual soft
+ * limit of 1024 is near. Nothing here or in our children uses select(), which could not go beyond
+ * it. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= DESCRIPTORS)
+        return;
+    limit.rlim_cur = limit.rlim_max < DESCRIPTORS ? limit.rlim_max : DESCRIPTORS;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 void csi_server_init(void)
 {
     sigset_t set = handled_signals();
+    raise_descriptor_limit();
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
     mallopt(M_ARENA_MAX, 1);
@@ -278,6 +310,11 @@ int csi_server_run(struct csi_server **servers, size_t n, void (*on_usr1)(void *
         break;
     }
     int rc = 0;
+    if (atomic_load(&listener_lost)) {
+        log_error(
+            "gRPC stopped listening after an accept that failed: this process can't be reached");
+        rc = -1;
+    }
     for (size_t i = 0; i < n; i++)
         begin_stop(servers[i]);
     for (size_t i = 0; i < n; i++)

@@ -20,12 +20,12 @@ struct csi_server_options {
     uint64_t drain_ms;    /* how long SIGTERM waits for running calls; 0 = 20000 */
 };
 
-void csi_server_init(void); /* grpc_init and signals; once */
+void csi_server_init(void); /* grpc_init, signals, descriptors; once */
 int csi_server_start(const struct csi_server_options *o, const struct csi_service *service,
                      struct csi_server **ret, struct error *err) MUST_CHECK;
-/* Blocks until SIGTERM/SIGINT, drains all given servers, frees them. -1 when a
- * call did not end (its server is left as it is: exit). on_usr1 (may be NULL) is called on SIGUSR1.
- */
+/* Blocks until SIGTERM/SIGINT, drains all given servers, frees them. -1 when a call did not end
+ * (its server is left as it is: exit), and when gRPC itself stopped listening. on_usr1 (may be
+ * NULL) is called on SIGUSR1. */
 int csi_server_run(struct csi_server **servers, size_t n, void (*on_usr1)(void *ctx), void *ctx);
 /* The same for one server, at once. -1: calls didn't end even when cancelled; the server is then
  * left as it is. */

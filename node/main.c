@@ -145,7 +145,9 @@ static int serve(struct node *node, const struct options *o, struct error *err)
         return -1;
     log_info("coffer-node serves", KV("version", COFFER_VERSION), KV("endpoint", o->endpoint),
              KV("node_id", node->node_id), KV("expand", o->expand));
-    return csi_server_run(servers, ARRAY_SIZE(servers), node_log_counters, node);
+    if (csi_server_run(servers, ARRAY_SIZE(servers), node_log_counters, node) < 0)
+        return error_set(err, ERR_INTERNAL, "the servers did not end as they should");
+    return 0;
 }
 
 int main(int argc, char **argv)

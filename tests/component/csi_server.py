@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import stat
@@ -27,13 +28,18 @@ CODES = {'CANCELLED': 1, 'INVALID_ARGUMENT': 3, 'DEADLINE_EXCEEDED': 4, 'NOT_FOU
          'UNIMPLEMENTED': 12, 'INTERNAL': 13, 'UNAVAILABLE': 14, 'DATA_LOSS': 15, 'UNAUTHENTICATED': 16}
 
 
+def limit_descriptors(limits):
+    if limits is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
 class Server:
-    def __init__(self, drain=5000, workers=0, path=None):
+    def __init__(self, drain=5000, workers=0, path=None, descriptors=None):
         self.dir = tempfile.TemporaryDirectory(prefix='csi')
         self.path = path or os.path.join(self.dir.name, 'csi.sock')
         self.log = open(os.path.join(self.dir.name, 'log'), 'w+b')
         self.process = subprocess.Popen([FAKE, 'unix://' + self.path, str(drain), str(workers)], stderr=self.log,
-                                        umask=0)
+                                        umask=0, preexec_fn=lambda: limit_descriptors(descriptors))
         self.wait_ready()
 
     def wait_ready(self):
@@ -317,6 +323,21 @@ def connections_leave_no_descriptor():
             time.sleep(0.05)
 
 
+def a_low_soft_limit_of_descriptors_is_raised():
+    with Server(descriptors=(64, 4096)) as s, contextlib.ExitStack() as stack:
+        many = [stack.enter_context(h2.Connection(s.path)) for _ in range(200)]
+        assert all(c.call(PROBE, b'')[0] == 0 for c in many)
+
+
+def a_server_that_can_t_accept_any_more_ends():
+    with Server(descriptors=(40, 40), drain=300) as s, contextlib.ExitStack() as stack:
+        for _ in range(60):
+            with contextlib.suppress(OSError):
+                stack.enter_context(h2.Connection(s.path))
+        assert s.process.wait(60) == 3, 'an end that a supervisor takes for a failure'
+        assert "can't be reached" in s.text(), s.text()[-2000:]
+
+
 # ---- many calls, slow calls
 
 def two_hundred_calls_at_once_are_all_answered():
@@ -484,7 +505,7 @@ class Skip(Exception):
 
 
 TESTS = [f for f in list(globals().values()) if callable(f) and getattr(f, '__module__', '') == '__main__'
-         and f.__name__ not in ('Server', 'Skip', 'memory_holds', 'begun', 'deleting')]
+         and f.__name__ not in ('Server', 'Skip', 'memory_holds', 'begun', 'deleting', 'limit_descriptors')]
 
 
 def main():
