@@ -33,6 +33,13 @@ static int add_unreadable(struct listing *l, const char *id)
     return 0;
 }
 
+/* One volume whose record can't be read must not hide all others. These errors don't speak of one
+ * volume: the pool is away, or this process has no memory or descriptors left. */
+static bool is_of_all(enum error_code code)
+{
+    return code == ERR_UNAVAILABLE || code == ERR_EXHAUSTED;
+}
+
 /* 1 = belongs into the list; 0 = does not (being made or deleted). */
 static int look(struct listing *l, const char *id, struct record *ret, bool *ret_readable)
 {
@@ -44,9 +51,9 @@ static int look(struct listing *l, const char *id, struct record *ret, bool *ret
     *ret_readable = l->pool->ops->peek_record(l->pool, &parsed, ret, &local) == 0;
     if (*ret_readable)
         return record_is_live(ret) ? 1 : 0;
-    if (local.code == ERR_DATA_LOSS)
-        return 1;
-    return local.code == ERR_NOT_FOUND ? 0 : error_set(l->err, local.code, "%s", local.msg);
+    if (local.code == ERR_NOT_FOUND)
+        return 0;
+    return is_of_all(local.code) ? error_set(l->err, local.code, "%s", local.msg) : 1;
 }
 
 static int add(struct listing *l, const char *id)

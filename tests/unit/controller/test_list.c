@@ -2,6 +2,9 @@
 #include "common/base.h"
 #include "tests/unit/controller/fixture.h"
 
+#include <fcntl.h>
+#include <limits.h>
+
 #define N 23
 
 static int list(struct rig *r, uint64_t max, const char *token, struct csi_list_reply *ret)
@@ -126,6 +129,33 @@ static void test_unreadable_is_listed(void **state UNUSED)
     assert_int_equal(reply.items[0].volume_context.n, 0);
 }
 
+/* What somebody put in the place of a record or of a volume's directory hides no other volume. */
+static void test_odd_neighbours(void **state UNUSED)
+{
+    AUTO_RIG struct rig r = RIG_INIT;
+    struct csi_list_reply reply;
+    struct csi_volume link, file;
+    struct volume_id id;
+    char place[PATH_MAX];
+
+    rig_make(&r, 1);
+    link = rig_volume(&r, "pvc-1", MIB(20));
+    file = rig_volume(&r, "pvc-2", MIB(20));
+    (void)rig_volume(&r, "pvc-3", MIB(20));
+    assert_ok(volume_id_parse(link.volume_id, &id, &r.err), r.err);
+    assert_int_equal(unlink(place_path(&r.f, &id, "record.json")), 0);
+    assert_int_equal(symlink("/none", place_path(&r.f, &id, "record.json")), 0);
+    assert_ok(list(&r, 0, "", &reply), r.err);
+    assert_int_equal(reply.n, 3);
+    assert_ok(volume_id_parse(file.volume_id, &id, &r.err), r.err);
+    (void)snprintf(place, sizeof(place), "%s", place_path(&r.f, &id, "."));
+    place[strlen(place) - 2] = '\0';
+    assert_int_equal(rename(place, tmpdir_path(&r.f.dir, "moved")), 0);
+    assert_int_equal(close(open(place, O_WRONLY | O_CREAT | O_CLOEXEC, 0600)), 0);
+    assert_ok(list(&r, 0, "", &reply), r.err);
+    assert_int_equal(reply.n, 3);
+}
+
 static void test_pool_away(void **state UNUSED)
 {
     AUTO_RIG struct rig r = RIG_INIT;
@@ -170,6 +200,7 @@ int main(void)
         cmocka_unit_test(test_bad_token),
         cmocka_unit_test(test_what_is_no_volume),
         cmocka_unit_test(test_unreadable_is_listed),
+        cmocka_unit_test(test_odd_neighbours),
         cmocka_unit_test(test_pool_away),
         cmocka_unit_test(test_pools_in_id_order),
     };
