@@ -83,7 +83,27 @@ static int make_plan(struct controller *c, struct arena *arena,
 
 /* ---- the name elsewhere ---- */
 
-static int check_other_pool(const struct plan *p, struct pool *pool, struct error *err)
+static int is_elsewhere(const struct pool *pool, struct error *err)
+{
+    return error_set(err, ERR_EXISTS, "pool '%s' has a volume of this name", pool->config->name);
+}
+
+/* A create there that never ended, for parameters that nobody asks for any more: its place would
+ * stay for ever. */
+static int drop_unborn(struct controller *c, struct pool *pool, const struct volume_id *id,
+                       struct error *err)
+{
+    AUTO_VOLUME struct volume v = VOLUME_INIT;
+    struct error local = ERROR_INIT;
+    struct record r;
+
+    if (volume_open(pool, id, false, &v, &local) < 0 || pool->ops->read_record(&v, &r, &local) < 0)
+        return local.code == ERR_NOT_FOUND ? 0 : error_set(err, local.code, "%s", local.msg);
+    return record_is_live(&r) ? is_elsewhere(pool, err) : controller_erase(c, &v, &r, err);
+}
+
+static int check_other_pool(struct controller *c, const struct plan *p, struct pool *pool,
+                            struct error *err)
 {
     struct error local = ERROR_INIT;
     struct volume_id id;
@@ -97,13 +117,13 @@ static int check_other_pool(const struct plan *p, struct pool *pool, struct erro
         return local.code == ERR_NOT_FOUND ? 0 : error_set(err, local.code, "%s", local.msg);
     if (r.state == RECORD_ERASED)
         return 0;
-    return error_set(err, ERR_EXISTS, "pool '%s' has a volume of this name", pool->config->name);
+    return record_is_live(&r) ? is_elsewhere(pool, err) : drop_unborn(c, pool, &id, err);
 }
 
 static int check_other_pools(struct controller *c, const struct plan *p, struct error *err)
 {
     for (size_t i = 0; i < c->pools->n; i++) {
-        if (c->pools->pools[i] != p->pool && check_other_pool(p, c->pools->pools[i], err) < 0)
+        if (c->pools->pools[i] != p->pool && check_other_pool(c, p, c->pools->pools[i], err) < 0)
             return -1;
     }
     return 0;
@@ -262,7 +282,15 @@ static int make_new(struct controller *c, const struct csi_call *call, const str
     return 0;
 }
 
-/* *ret_again: an erased volume of this name was in the way and is gone now, with its lock. */
+/* It makes way for the one that is asked for: an erased one, and one that was begun with other
+ * parameters and never came to be (nobody was told of it; no other call says that it exists). */
+static bool makes_way(const struct plan *p, const struct record *r)
+{
+    return r->state == RECORD_ERASED ||
+           (r->state == RECORD_MINTING && check_compatible(p, r, NULL) < 0);
+}
+
+/* *ret_again: something of this name was in the way and is gone now, with its lock. */
 static int create_once(struct controller *c, const struct csi_call *call, const struct plan *p,
                        struct record *ret, bool *ret_again, struct error *err)
 {
@@ -276,7 +304,7 @@ static int create_once(struct controller *c, const struct csi_call *call, const 
     if (p->pool->ops->read_record(&v, ret, &local) < 0)
         return local.code == ERR_NOT_FOUND ? make_new(c, call, p, &v, ret, err)
                                            : error_set(err, local.code, "%s", local.msg);
-    if (ret->state != RECORD_ERASED)
+    if (!makes_way(p, ret))
         return take_existing(c, call, p, &v, ret, err);
     *ret_again = true;
     return controller_erase(c, &v, ret, err);

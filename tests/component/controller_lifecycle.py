@@ -504,6 +504,16 @@ def test_kill_sweep(rig):
         rig.delete(v['volume_id'])
         assert rig.places() == []
 
+    def created_otherwise(_, step):
+        try:
+            v = rig.create('pvc-kill', 20 * MIB)
+            assert v['capacity_bytes'] == 20 * MIB
+        except RpcError as e:
+            assert e.code == 'ALREADY_EXISTS', e
+            v = step(None)  # it was made, only the answer was lost
+        rig.delete(v['volume_id'])
+        assert rig.places() == []
+
     def expanded(v, step):
         image = os.path.join(rig.place(v['volume_id']), 'image')
         assert os.stat(image).st_size >= rig.record(v['volume_id'])['size'] + HEADER
@@ -516,9 +526,10 @@ def test_kill_sweep(rig):
         assert rig.places() == [] and v['volume_id'] not in rig.ids()
 
     counts = (sweep(rig, lambda: None, lambda _: rig.create('pvc-kill'), created),
+              sweep(rig, lambda: None, lambda _: rig.create('pvc-kill'), created_otherwise),
               sweep(rig, lambda: rig.create('pvc-kill'), lambda v: rig.expand(v['volume_id'], 40 * MIB), expanded),
               sweep(rig, lambda: rig.create('pvc-kill'), lambda v: rig.delete(v['volume_id']), deleted))
-    print('# killed at %d points of create, %d of expand, %d of delete' % counts)
+    print('# killed at %d points of create, %d with other parameters after, %d of expand, %d of delete' % counts)
     assert min(counts) >= 5, counts
 
 

@@ -203,6 +203,35 @@ static void test_keyd_outage(void **state UNUSED)
     assert_int_equal(after.state, RECORD_NEW);
 }
 
+/* What never came to be isn't "the volume that exists": a call with other parameters, or for
+ * another pool, takes its place and leaves nothing of it. */
+static void test_unborn_makes_way(void **state UNUSED)
+{
+    AUTO_RIG struct rig r = RIG_INIT;
+    struct csi_create_volume_request req;
+    struct csi_volume v;
+    struct record before;
+
+    rig_make(&r, 2);
+    keyd.fails = ERR_UNAVAILABLE;
+    assert_fails(rig_create(&r, "pvc-1", SIZE, &v), r.err, ERR_UNAVAILABLE);
+    before = rig_record(&r, rig_id(&r, 0, "pvc-1"));
+    keyd.fails = ERR_OK;
+    v = rig_volume(&r, "pvc-1", MIB(32));
+    assert_int_equal(v.capacity_bytes, MIB(32));
+    assert_string_not_equal(rig_record(&r, v.volume_id).uuid, before.uuid);
+    req = rig_request("pvc-1", "b", MIB(32));
+    assert_fails(create(&r, &req), r.err, ERR_EXISTS);
+    assert_ok(rig_delete(&r, v.volume_id), r.err);
+
+    keyd.fails = ERR_UNAVAILABLE;
+    assert_fails(rig_create(&r, "pvc-1", SIZE, &v), r.err, ERR_UNAVAILABLE);
+    keyd.fails = ERR_OK;
+    req = rig_request("pvc-1", "b", MIB(32));
+    assert_ok(create(&r, &req), r.err);
+    assert_true(rig_is_gone(&r, rig_id(&r, 0, "pvc-1")));
+}
+
 /* A final answer: no DeleteVolume follows, so nothing may stay, not even what an earlier call left.
  */
 static void test_final_failure_rolls_back(void **state UNUSED)
@@ -382,6 +411,7 @@ int main(void)
         cmocka_unit_test(test_bad_requests_make_nothing),
         cmocka_unit_test(test_topology),
         cmocka_unit_test(test_keyd_outage),
+        cmocka_unit_test(test_unborn_makes_way),
         cmocka_unit_test(test_final_failure_rolls_back),
         cmocka_unit_test(test_full_pool_rolls_back),
         cmocka_unit_test(test_erased_makes_room),
