@@ -3,6 +3,7 @@
 #include "cofferctl/output.h"
 
 #include "common/cleanup.h"
+#include "common/parse.h"
 #include "common/strbuf.h"
 
 #include <errno.h>
@@ -12,27 +13,14 @@
 
 /* ---- one cell ---- */
 
-/* How many bytes of a character that must not reach a terminal are at p; 0: none is there. C0, DEL,
- * C1, and the Unicode marks that turn the direction of writing. */
-static size_t unsafe_at(const unsigned char *p)
-{
-    if (p[0] < 0x20 || p[0] == 0x7f)
-        return 1;
-    if (p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0)
-        return 2;
-    if (p[0] == 0xe2 && p[1] == 0x80 &&
-        ((p[2] >= 0x8e && p[2] <= 0x8f) || (p[2] >= 0xa8 && p[2] <= 0xae)))
-        return 3;
-    return p[0] == 0xe2 && p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9 ? 3 : 0;
-}
-
 static void add_text(struct strbuf *sb, const char *text)
 {
-    const unsigned char *p = (const unsigned char *)text;
-    while (*p != '\0') {
-        size_t skip = unsafe_at(p);
-        strbuf_add(sb, skip > 0 ? "?" : (const char *)p, 1);
-        p += skip > 0 ? skip : 1;
+    size_t left = strlen(text);
+    while (left > 0) {
+        size_t unsafe = utf8_unsafe_len(text, left), n = unsafe > 0 ? unsafe : 1;
+        strbuf_add(sb, unsafe > 0 ? "?" : text, 1);
+        text += n;
+        left -= n;
     }
 }
 

@@ -46,18 +46,18 @@ static void mark_cut(char *msg, size_t size)
     memcpy(msg + at, CUT_MARK, sizeof(CUT_MARK));
 }
 
-/* gRPC refuses a status text that is not UTF-8, and then the caller would see nothing of it. */
-static void replace_malformed(char *msg)
+/* gRPC refuses a status text that is not UTF-8, and then the caller would see nothing of it. And
+ * what a text quotes (a record's field, a flag) must not drive the terminal it is read on. */
+static void replace_unfit(char *msg)
 {
     size_t left = strlen(msg);
 
     while (left > 0) {
-        size_t n = utf8_char_len(msg, left);
+        size_t n = utf8_char_len(msg, left), unsafe = utf8_unsafe_len(msg, left);
 
-        if (n == 0) {
-            *msg = '?';
-            n = 1;
-        }
+        if (n == 0)
+            n = unsafe = 1;
+        memset(msg, '?', unsafe);
         msg += n;
         left -= n;
     }
@@ -78,7 +78,7 @@ static PRINTF_LIKE(4, 0) size_t
     }
     if ((size_t)n >= size - len)
         mark_cut(msg, size);
-    replace_malformed(msg + len);
+    replace_unfit(msg + len);
     return (size_t)n < size - len ? len + (size_t)n : size;
 }
 

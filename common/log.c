@@ -91,8 +91,7 @@ static PRINTF_LIKE(2, 3) void putf(struct line *l, const char *fmt, ...)
         put(l, text, (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1);
 }
 
-/* One character, as JSON writes it. Controls (C1 too: terminals obey them) never reach the reader
- * raw. */
+/* One character, as JSON writes it. What steers a terminal never reaches the reader raw. */
 static void put_char(struct line *l, const char *p, size_t n)
 {
     unsigned char c = (unsigned char)p[0];
@@ -105,8 +104,11 @@ static void put_char(struct line *l, const char *p, size_t n)
         put(l, "\\n", 2);
     else if (c < 0x20 || c == 0x7f)
         putf(l, "\\u%04x", c);
-    else if (n == 2 && c == 0xc2 && (unsigned char)p[1] < 0xa0)
+    else if (n == 2 && utf8_unsafe_len(p, n) > 0)
         putf(l, "\\u%04x", (unsigned char)p[1]);
+    else if (n == 3 && utf8_unsafe_len(p, n) > 0)
+        putf(l, "\\u%04x",
+             0x2000 | ((unsigned char)p[1] & 0x3f) << 6 | ((unsigned char)p[2] & 0x3f));
     else
         put(l, p, n);
 }

@@ -101,6 +101,24 @@ size_t utf8_char_len(const char *text, size_t left)
     return 0;
 }
 
+/* U+200E, 200F, 2028 to 202E, 2066 to 2069 */
+static bool steers(const unsigned char *p)
+{
+    return (p[1] == 0x80 && ((p[2] >= 0x8e && p[2] <= 0x8f) || (p[2] >= 0xa8 && p[2] <= 0xae))) ||
+           (p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9);
+}
+
+size_t utf8_unsafe_len(const char *text, size_t len)
+{
+    const unsigned char *p = (const unsigned char *)text;
+
+    if (p[0] < 0x20 || p[0] == 0x7f)
+        return 1;
+    if (len >= 2 && p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0)
+        return 2;
+    return len >= 3 && p[0] == 0xe2 && steers(p) ? 3 : 0;
+}
+
 bool utf8_valid(const char *text, size_t len)
 {
     while (len > 0) {

@@ -10,8 +10,11 @@ int parse_bool(const char *text, bool *ret) MUST_CHECK;     /* "true" | "false" 
 int parse_size(const char *text, uint64_t *ret) MUST_CHECK; /* digits, nothing or Ki, Mi, Gi, Ti */
 bool utf8_valid(const char *text, size_t len);              /* RFC 3629 */
 size_t utf8_char_len(const char *text, size_t len);         /* of the first; 0: malformed */
-bool hex_lower_valid(const char *text, size_t digits);      /* that many of [0-9a-f], then NUL */
-bool uuid_valid(const char *text);                          /* 8-4-4-4-12 lower-case hex, NUL */
-int uuid_random(char ret[37]) MUST_CHECK;                   /* RFC 9562 version 4, lower case */
+/* Bytes of the first character when no terminal may get it: C0, DEL, C1, the marks that end a line
+ * or turn the direction of writing. Else 0. */
+size_t utf8_unsafe_len(const char *text, size_t len);
+bool hex_lower_valid(const char *text, size_t digits); /* that many of [0-9a-f], then NUL */
+bool uuid_valid(const char *text);                     /* 8-4-4-4-12 lower-case hex, NUL */
+int uuid_random(char ret[37]) MUST_CHECK;              /* RFC 9562 version 4, lower case */
 
 #endif

@@ -246,6 +246,13 @@ def names_cannot_drive_the_terminal(b):
     assert j.isascii() and '\x1b' not in j and json.loads(j)['name'] == 'pvc\x1b[2J\x9b\u202eüber'
 
 
+def errors_cannot_drive_the_terminal(b):
+    volume = b.record(b.init(), 'odd', **{'x\x1b]0;title\x07\u202e\nnext': 1})
+    p = b.run('volume', 'show', volume, code=1)
+    assert "unknown field 'x?]0;title????" in p.stderr, p.stderr
+    assert p.stderr.count('\n') == 1 and '\x1b' not in p.stderr and '\x07' not in p.stderr, p.stderr
+
+
 def output_that_fails(b):
     b.init()
     with open('/dev/full', 'wb') as full:
@@ -326,7 +333,8 @@ def unlock_from_another_pid_namespace(b):
 
 
 TESTS = [usage_errors, help_texts, config_good, config_bad, pool_init_once, pool_init_refusals, operand_anywhere, list_empty,
-         list_without_pool, list_and_show, show_absent, unreadable_records, names_cannot_drive_the_terminal, output_that_fails,
+         list_without_pool, list_and_show, show_absent, unreadable_records, names_cannot_drive_the_terminal,
+         errors_cannot_drive_the_terminal, output_that_fails,
          unlock_into_pipe, unlock_into_file, unlock_failures, unlock_on_terminal, unlock_from_another_pid_namespace]
 
 

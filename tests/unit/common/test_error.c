@@ -104,6 +104,19 @@ static void test_malformed(void **state UNUSED)
     assert_string_equal(err.msg, "cut 'a?'");
 }
 
+/* A quoted name can't write a line of its own or drive the reader's terminal. */
+static void test_unsafe(void **state UNUSED)
+{
+    struct error err = ERROR_INIT;
+
+    (void)error_set(&err, ERR_INVALID, "field '%s'", "a\n\x1b[2J\t\x7f\xc2\x9bz");
+    assert_string_equal(err.msg, "field 'a??[2J????z'");
+    (void)error_set(&err, ERR_INVALID, "x\xe2\x80\xae\xe2\x81\xa6\xe2\x80\xa8\xe2\x82\xac");
+    assert_string_equal(err.msg, "x?????????\xe2\x82\xac");
+    (void)error_prefix(&err, "%s", "b\r");
+    assert_string_equal(err.msg, "b?: x?????????\xe2\x82\xac");
+}
+
 static void test_names(void **state UNUSED)
 {
     for (unsigned int i = 0; i < ERR_CODE_COUNT; i++) {
@@ -122,8 +135,10 @@ static void test_names(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_set), cmocka_unit_test(test_errno),     cmocka_unit_test(test_prefix),
-        cmocka_unit_test(test_cut), cmocka_unit_test(test_malformed), cmocka_unit_test(test_names),
+        cmocka_unit_test(test_set),       cmocka_unit_test(test_errno),
+        cmocka_unit_test(test_prefix),    cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_malformed), cmocka_unit_test(test_unsafe),
+        cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

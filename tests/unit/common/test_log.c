@@ -129,6 +129,8 @@ static void test_escapes(void **state UNUSED)
     assert_string_equal(caught_text(),
                         "\"m\" v=\"a\\\"b\\\\c\\nd\\u0009e\\u001b[31m\\u007f\\u009b\xc3\xa9"
                         "\\ufffd\\ufffd\\ufffd\"");
+    log_info("m", KV("v", "a\xe2\x80\xae\xe2\x80\xa8\xe2\x81\xa9\xe2\x82\xac"));
+    assert_string_equal(caught_text(), "\"m\" v=\"a\\u202e\\u2028\\u2069\xe2\x82\xac\"");
 }
 
 static void test_cut_value(void **state UNUSED)

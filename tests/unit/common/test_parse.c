@@ -134,6 +134,40 @@ static void test_utf8(void **state UNUSED)
     assert_int_equal(utf8_char_len("a", 1), 1);
 }
 
+static void test_utf8_unsafe(void **state UNUSED)
+{
+    static const struct {
+        const char *text;
+        size_t len;
+    } cases[] = {
+        { "a", 0 },
+        { " ", 0 },
+        { "\x1b", 1 },
+        { "\n", 1 },
+        { "\x7f", 1 },
+        { "\xc2\x80", 2 },
+        { "\xc2\x9f", 2 },
+        { "\xc2\xa0", 0 },
+        { "\xe2\x80\x8d", 0 },
+        { "\xe2\x80\x8e", 3 },
+        { "\xe2\x80\x8f", 3 },
+        { "\xe2\x80\x90", 0 },
+        { "\xe2\x80\xa7", 0 },
+        { "\xe2\x80\xa8", 3 },
+        { "\xe2\x80\xae", 3 },
+        { "\xe2\x80\xaf", 0 },
+        { "\xe2\x81\xa5", 0 },
+        { "\xe2\x81\xa6", 3 },
+        { "\xe2\x81\xa9", 3 },
+        { "\xe2\x81\xaa", 0 },
+        { "\xe2\x80", 0 },
+        { "\xc2", 0 },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+        assert_int_equal(utf8_unsafe_len(cases[i].text, strlen(cases[i].text)), cases[i].len);
+}
+
 static void test_hex_lower(void **state UNUSED)
 {
     assert_true(hex_lower_valid("0af9", 4));
@@ -172,8 +206,10 @@ static void test_uuid(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_u64),  cmocka_unit_test(test_bool),      cmocka_unit_test(test_size),
-        cmocka_unit_test(test_utf8), cmocka_unit_test(test_hex_lower), cmocka_unit_test(test_uuid),
+        cmocka_unit_test(test_u64),         cmocka_unit_test(test_bool),
+        cmocka_unit_test(test_size),        cmocka_unit_test(test_utf8),
+        cmocka_unit_test(test_utf8_unsafe), cmocka_unit_test(test_hex_lower),
+        cmocka_unit_test(test_uuid),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
