@@ -39,6 +39,7 @@ static const char *const formats[] = { [LOG_FORMAT_TEXT] = "text", [LOG_FORMAT_J
 
 void log_setup(enum log_level level, enum log_format format)
 {
+    tzset(); /* gmtime_r opens the zone's file at first use, and a sandbox would kill for that */
     atomic_store(&current_level, (int)level);
     atomic_store(&current_format, (int)format);
 }
@@ -172,7 +173,7 @@ static void put_end(struct line *l, bool json)
     l->len += len;
 }
 
-/* UTC: no time zone file is opened, and lines of several machines can be compared. */
+/* UTC: lines of several machines can be compared. */
 static void put_head(struct line *l, bool json, enum log_level level, const char *file, int n,
                      const char *msg)
 {

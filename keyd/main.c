@@ -92,8 +92,10 @@ static int serve(const struct options *o, struct keyd *keyd, struct error *err)
     };
     if (server_new(&so, &server, err) < 0)
         return -1;
+    if (sandbox_enter(err) < 0)
+        return -1;
     log_start(o, kms);
-    if (sandbox_enter(err) < 0 || server_run(server, err) < 0)
+    if (server_run(server, err) < 0)
         return -1;
     log_info("coffer-keyd stops");
     return 0;
