@@ -42,6 +42,18 @@ static int fail_at(struct error *err, int sys_errno, const char *verb, int dirfd
     return error_errno(err, sys_errno, "%s '%s'", verb, path_of(dirfd, name, &p));
 }
 
+/* A program that is started with descriptor 0, 1 or 2 closed would give the number to a lock file,
+ * a socket or a volume, and then log into it. /dev/null takes the place, for reading only, so that
+ * an answer that can't be printed is still an error. Before main and before the constructors of
+ * libraries, because gRPC's opens a descriptor. */
+static __attribute__((constructor(101))) void fill_standard_descriptors(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) != fd)
+            _exit(2); /* there is nobody to tell */
+    }
+}
+
 int fs_open_dir(const char *path, int *ret_fd, struct error *err)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

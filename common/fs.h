@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * fs.h: files relative to a directory descriptor. Never follows a symlink in the last component.
- * Every descriptor is O_CLOEXEC. Errors name the path.
+ * Every descriptor is O_CLOEXEC. Errors name the path. A program that links this has its
+ * descriptors 0 to 2 open from the start, at least on /dev/null.
  */
 #ifndef COFFER_COMMON_FS_H
 #define COFFER_COMMON_FS_H

@@ -258,6 +258,9 @@ def output_that_fails(b):
     with open('/dev/full', 'wb') as full:
         p = subprocess.run([CTL, 'volume', 'list', '--config', b.config], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert p.returncode == 1 and p.stderr == 'cofferctl: write the output: No space left on device\n', p
+    closed = f'exec "{CTL}" volume list --config "{b.config}" >&-'
+    p = subprocess.run(['sh', '-c', closed], stderr=subprocess.PIPE, text=True, check=False)
+    assert p.returncode == 1 and p.stderr == 'cofferctl: write the output: Bad file descriptor\n', p
 
 
 # ---- break-glass ----

@@ -277,6 +277,23 @@ def missing_socket_directory(root):
     assert p.returncode == 1 and 'No such file or directory' in p.stderr, p
 
 
+def closed_descriptors(root):
+    argv = [KEYD, '--config', os.path.join(root, 'config.json'), '--socket', os.path.join(root, 'keyd.sock'), '--allow', 'MINT',
+            '--insecure-file-kms', '--peer', ME]
+    p = subprocess.Popen(['sh', '-c', 'exec "$@" 2>&-', 'sh', *argv])
+    try:
+        end = time.monotonic() + 10
+        while not os.path.exists(os.path.join(root, 'keyd.sock')):
+            assert p.poll() is None and time.monotonic() < end
+            time.sleep(0.01)
+        with Client(os.path.join(root, 'keyd.sock')) as c:
+            assert c.ask(mint()).code == 'OK'
+        assert os.path.getsize(os.path.join(root, 'keyd.sock.lock')) == 0, 'the log went into the lock file'
+    finally:
+        p.kill()
+        p.wait()
+
+
 def socket_mode_and_warning(root):
     with Keyd(root) as k:
         assert stat.S_IMODE(os.stat(k.path).st_mode) == 0o660
@@ -638,7 +655,8 @@ def killed_in_the_middle(root):
         del os.environ['COFFER_FAULT_DIR']
 
 
-TESTS = [help_and_version, wrong_flags_have_one_sentence, start_refusals, missing_socket_directory, socket_mode_and_warning,
+TESTS = [help_and_version, wrong_flags_have_one_sentence, start_refusals, missing_socket_directory, closed_descriptors,
+         socket_mode_and_warning,
          mint_and_unwrap, wrong_binding, refused_values, not_allowed_op, peer_refused, other_uid, sandboxed, descriptors_counted,
          wrong_descriptors, full_pipe_and_no_reader, malformed_frames_end_the_connection, random_frames, other_version,
          idle_connection, reader_that_does_not_read, three_hundred_connections, second_instance, killed_and_restarted,
