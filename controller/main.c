@@ -7,6 +7,7 @@
 #include "common/flags.h"
 #include "common/log.h"
 #include "csi/server.h"
+#include "keyd/client.h"
 
 #include <errno.h>
 #include <sys/stat.h>
@@ -90,7 +91,8 @@ static int setup(struct controller *c, const struct options *o, struct config **
                  struct error *err)
 {
     if (setup_log(o, err) < 0 || setup_names(c, o, err) < 0 ||
-        config_load(o->config, config, err) < 0 || pool_set_open(*config, &c->pools, err) < 0)
+        keyd_socket_check(o->keyd_socket, err) < 0 || config_load(o->config, config, err) < 0 ||
+        pool_set_open(*config, &c->pools, err) < 0)
         return -1;
     c->locks = keylock_new();
     if (c->locks == NULL)

@@ -75,11 +75,24 @@ static int connect_failed(const char *path, int sys_errno, struct error *err)
                                                                        : ERR_UNAVAILABLE);
 }
 
+int keyd_socket_check(const char *path, struct error *err)
+{
+    const struct sockaddr_un address = { .sun_family = AF_UNIX };
+    if (path[0] != '/')
+        return error_set(err, ERR_INVALID, "coffer-keyd's socket path '%s' must be absolute", path);
+    if (strlen(path) >= sizeof(address.sun_path))
+        return error_set(err, ERR_INVALID,
+                         "coffer-keyd's socket path '%s' is longer than %zu bytes", path,
+                         sizeof(address.sun_path) - 1);
+    return 0;
+}
+
 static int keyd_connect(const char *path, uint64_t deadline, int *ret_fd, struct error *err)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
-    if (str_copy(address.sun_path, sizeof(address.sun_path), path) < 0)
-        return error_set(err, ERR_INVALID, "coffer-keyd's socket path '%s' is too long", path);
+    if (keyd_socket_check(path, err) < 0)
+        return -1;
+    memcpy(address.sun_path, path, strlen(path) + 1);
     AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return error_errno(err, errno, "make a socket");

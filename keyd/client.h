@@ -28,6 +28,9 @@ struct keyd_wrapped {
 
 enum keyd_use { KEYD_USE_STAGE, KEYD_USE_EXPAND, KEYD_USE_ROTATE, KEYD_USE_BREAK_GLASS };
 
+/* ERR_INVALID: not an absolute path that fits a socket's address. (An empty one would be a name
+ * that any process may take and answer for keyd.) The calls check it too. */
+int keyd_socket_check(const char *socket_path, struct error *err) MUST_CHECK;
 /* deadline: clock_ms() value. keyd not there, version differs -> ERR_UNAVAILABLE; wrong context or
  * forged ciphertext -> ERR_PRECONDITION; op or peer not allowed -> ERR_PERMISSION. */
 int keyd_mint(const char *socket_path, const struct keyd_binding *b, uint64_t deadline,

@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "common/secret.h"
 #include "csi/server.h"
+#include "keyd/client.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -108,7 +109,8 @@ static int setup_node(struct node *node, const struct options *o, struct error *
     if (o->crypt_helper[0] != '/')
         return error_set(err, ERR_INVALID, "--crypt-helper '%s' must be an absolute path",
                          o->crypt_helper);
-    if (name_node(node, o, err) < 0 || config_load(o->config, &config, err) < 0)
+    if (keyd_socket_check(o->keyd_socket, err) < 0 || name_node(node, o, err) < 0 ||
+        config_load(o->config, &config, err) < 0)
         return -1;
     node->config = config;
     node->keyd_socket = o->keyd_socket;

@@ -256,12 +256,24 @@ def test_command_line(rig):
     wrong('--expand', *full, '--expand', 'both')
     wrong('driver name', *full, '--driver-name', 'ends.with.1')
     wrong('node id', *full, '--node-id', 'n/1')
+    wrong('absolute', *full, '--keyd-socket', '')
+    wrong('absolute', *full, '--keyd-socket', 'keyd.sock')
     wrong('--log-level', *full, '--log-level', 'loud')
     wrong('none.json', *full, '--config', '/none.json')
     with open(rig.path('bad.json'), 'w', encoding='utf-8') as f:
         json.dump({'pools': {'x': {'backend': 'tape', 'path': '/x', 'kms': ['k']}},
                    'kms': {'k': {'uri': 'file:///k'}}}, f)
     wrong('tape', *full, '--config', f.name)
+
+
+def test_closed_descriptors(rig):
+    stop(rig.controller)
+    rig.controller = subprocess.Popen(rig.argv(), close_fds=True, preexec_fn=lambda: [os.close(fd) for fd in range(3)],
+                                      **as_user(CONTROLLER_UID))
+    wait(rig.answers, 'an answer to Probe', rig.controller)
+    for fd in range(3):
+        assert os.readlink(f'/proc/{rig.controller.pid}/fd/{fd}') == '/dev/null', 'a log line would go somewhere'
+    rig.restart()
 
 
 def test_identity(rig):
@@ -547,7 +559,7 @@ def test_no_key_in_the_log(rig):
     rig.restart()
 
 
-TESTS = [test_command_line, test_identity, test_life, test_defaults, test_refusals, test_list_and_capacity,
+TESTS = [test_command_line, test_closed_descriptors, test_identity, test_life, test_defaults, test_refusals, test_list_and_capacity,
          test_keyd_away, test_pool_away, test_many_at_once, test_second_instance, test_signals, test_expand_on_node,
          test_kill_sweep, test_no_key_in_the_log]
 

@@ -261,6 +261,28 @@ static void test_name_too_long(void **state UNUSED)
     assert_int_equal(err.code, ERR_INVALID);
 }
 
+/* An empty path is an abstract name to the kernel: anybody could answer there. */
+static void test_socket_path(void **state UNUSED)
+{
+    static const char *const bad[] = { "", "keyd.sock", "@keyd" };
+    struct error err = ERROR_INIT;
+    struct keyd_wrapped key;
+    char text[200];
+
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        assert_int_equal(keyd_mint(bad[i], &binding, deadline_in(5000), &key, &err), -1);
+        assert_int_equal(err.code, ERR_INVALID);
+        assert_non_null(strstr(err.msg, "must be absolute"));
+    }
+    memset(text, 'x', sizeof(text));
+    text[0] = '/';
+    text[108] = '\0';
+    assert_int_equal(keyd_socket_check(text, &err), -1);
+    assert_non_null(strstr(err.msg, "longer than 107 bytes"));
+    text[107] = '\0';
+    assert_int_equal(keyd_socket_check(text, &err), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -276,6 +298,7 @@ int main(void)
         cmocka_unit_test(test_deadline),
         cmocka_unit_test(test_nobody_there),
         cmocka_unit_test(test_name_too_long),
+        cmocka_unit_test(test_socket_path),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
