@@ -17,13 +17,10 @@
 #include "common/keylock.h"
 #include "csi/api.h"
 #include "volume/config.h"
+#include "volume/names.h"
 #include "volume/params.h"
 
 #include <stdatomic.h>
-
-#define DRIVER_NAME_MAX  54 /* "topology.<name>" is a topology prefix: at most 63 (CSI spec) */
-#define NODE_ID_MAX      63 /* it is a topology value */
-#define TOPOLOGY_KEY_MAX (9 + DRIVER_NAME_MAX + 5)
 
 struct controller_counters {
     atomic_ullong created, create_repeated, create_rolled_back, mint_failed;

@@ -85,7 +85,7 @@ static int setup_log(const struct options *o, struct error *err)
 
 static int name_node(struct node *node, const struct options *o, struct error *err)
 {
-    static char host[64];
+    static char host[65];
 
     node->driver_name = o->driver_name;
     node->node_id = o->node_id;
@@ -95,10 +95,7 @@ static int name_node(struct node *node, const struct options *o, struct error *e
         host[sizeof(host) - 1] = '\0';
         node->node_id = host;
     }
-    if (snprintf(node->topology_key, sizeof(node->topology_key), "topology.%s/node",
-                 o->driver_name) >= (int)sizeof(node->topology_key))
-        return error_set(err, ERR_INVALID, "--driver-name '%s' is too long", o->driver_name);
-    return 0;
+    return driver_names_check(node->driver_name, node->node_id, node->topology_key, err);
 }
 
 /* Owns nothing but memory that lives as long as the process. */

@@ -12,6 +12,7 @@
 #include "crypt/client.h"
 #include "csi/api.h"
 #include "volume/config.h"
+#include "volume/names.h"
 
 #include <stdatomic.h>
 
@@ -42,8 +43,8 @@ struct node {
     const char *device_dir; /* our own device nodes, 0700; on a file system that allows devices */
     const char *driver_name;
     const char *node_id;
-    char topology_key[128]; /* topology.<driver name>/node */
-    bool expand_on_node;    /* --expand=node: NodeExpand grows the image too */
+    char topology_key[TOPOLOGY_KEY_MAX + 1];
+    bool expand_on_node; /* --expand=node: NodeExpand grows the image too */
 };
 
 /* counters.c */

@@ -54,34 +54,6 @@ static void test_bad_sizes(void **state UNUSED)
     }
 }
 
-static void test_names(void **state UNUSED)
-{
-    static const char *const good[] = { "csi.coffer.dev", "ab", "a-b_c.D" };
-    static const char *const bad[] = {
-        "",
-        "a",
-        "csi.coffer.dev1",
-        "1csi",
-        ".csi",
-        "csi.",
-        "csi coffer",
-        "csi/coffer",
-        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-    };
-    static const char *const bad_nodes[] = { "", "-n1", "n1.", "n 1", "n/1" };
-    struct controller c;
-    struct error err = ERROR_INIT;
-
-    for (size_t i = 0; i < ARRAY_SIZE(good); i++)
-        assert_ok(controller_set_names(&c, good[i], "n1", &err), err);
-    assert_string_equal(c.topology_key, "topology.a-b_c.D/node");
-    for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
-        assert_fails(controller_set_names(&c, bad[i], "n1", &err), err, ERR_INVALID);
-    for (size_t i = 0; i < ARRAY_SIZE(bad_nodes); i++)
-        assert_fails(controller_set_names(&c, "csi.coffer.dev", bad_nodes[i], &err), err,
-                     ERR_INVALID);
-}
-
 static void test_identity(void **state UNUSED)
 {
     AUTO_RIG struct rig r = RIG_INIT;
@@ -112,7 +84,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_bad_sizes),
-        cmocka_unit_test(test_names),
         cmocka_unit_test(test_identity),
     };
 
