@@ -56,10 +56,15 @@ fetch_kernel() {
     mv "$work" "$cache/kernel"
 }
 
+# The sandbox's user could not write into root's cache: apt would warn, and leave the sandbox anyway.
+download_once() { # PACKAGE FOLDER
+    (cd "$2" && apt-get download -q -o APT::Sandbox::User=root "$1" >&2)
+}
+
 download() { # PACKAGE FOLDER; package lists older than the mirror are the usual failure: root can renew them
-    (cd "$2" && apt-get download -q "$1" >&2) && return
+    download_once "$@" && return
     [ "$(id -u)" = 0 ] || return
-    apt-get update -q >&2 && (cd "$2" && apt-get download -q "$1" >&2)
+    apt-get update -q >&2 && download_once "$@"
 }
 
 build_images() {
