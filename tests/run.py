@@ -136,8 +136,11 @@ def main(argv):
     strict = os.environ.get('STRICT') == '1'
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, end_all)
+    print(f'{len(opts.suites)} suites, {opts.jobs} at a time, a line each at its end', end='')
     if opts.log:
         os.makedirs(opts.log, exist_ok=True)
+        print(f'; whole outputs: {opts.log}/', end='')
+    print(flush=True)
     with concurrent.futures.ThreadPoolExecutor(opts.jobs) as pool:
         work = [pool.submit(run, suite, opts.timeout) for suite in opts.suites]
         for done in concurrent.futures.as_completed(work):
