@@ -63,7 +63,7 @@ check-run: $(TEST_BIN) $(UNIT) $(FUZZ)
 	$(Q)$(TEST_ENV) tests/run.py --log $(BUILD)/log $(CHECK_SUITES)
 
 fuzz: ## look for new inputs: make fuzz T=name S=60 (T=all: one after the other)
-	$(if $(T),,$(error which one? make fuzz T=NAME S=SECONDS; NAME is one of: all $(FUZZ_NAMES)))
+	$(if $(filter all $(FUZZ_NAMES),$(T)),,$(error which one? make fuzz T=NAME S=SECONDS; NAME is one of: all $(FUZZ_NAMES)))
 	+$(Q)$(MAKE) --no-print-directory PROFILE=fuzz CC=clang -j$(JOBS) fuzz-run
 fuzz-run: $(patsubst %,$(B)/tests/fuzz/%.libfuzzer,$(if $(filter all,$(T)),$(FUZZ_NAMES),$(T)))
 	$(Q)tools/fuzz.sh $(BUILD) $(or $(S),60) $(patsubst $(B)/tests/fuzz/%.libfuzzer,%,$^)
