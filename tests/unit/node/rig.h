@@ -30,9 +30,13 @@
 #include <unistd.h>
 
 #define RIG_HASH "0123456789abcdef0123456789abcdef"
-#define RIG_LOOP makedev(7, 913) /* of our own: others use the lowest ones that are free */
-#define RIG_NEXT makedev(7, 914) /* a number for nodes that are never opened */
+#define RIG_LOOP makedev(7, rig_number)     /* ours, till the program ends */
+#define RIG_NEXT makedev(7, rig_number + 1) /* a number for nodes that are never opened */
 #define RIG_UUID "11111111-2222-4333-8444-555555555555"
+
+/* Programs run side by side and each removes its device at its end: a pid's own number, far above
+ * the lowest free ones that others use. Minor numbers have 20 bits. */
+static unsigned rig_number;
 
 static inline void rig_mount_tmpfs(const char *path)
 {
@@ -145,6 +149,7 @@ static inline void rig_end(void)
 static inline void rig_start(void)
 {
     (void)alarm(300);
+    rig_number = 1000 + 2 * ((unsigned)getpid() % 500000);
     if (rig_unusable() != NULL)
         return;
     rig_enter();
