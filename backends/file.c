@@ -282,7 +282,7 @@ static int read_shard(int root, unsigned shard, struct names *names, struct erro
 
     (void)snprintf(path, sizeof(path), FILE_VOLUMES "/%02x", shard);
     if (file_open_below(root, path, &fd, &local) < 0)
-        return local.code == ERR_NOT_FOUND ? 0 : error_set(err, local.code, "%s", local.msg);
+        return local.code == ERR_NOT_FOUND ? 0 : error_pass(err, &local);
     d = dir_of(fd);
     if (d == NULL)
         return error_errno(err, errno, "read directory '%s'", path);

@@ -128,7 +128,7 @@ static int look_at(unsigned number, struct search *s, struct error *err)
     if (bound <= 0)
         return bound;
     if (open_loop(number, O_RDONLY, &d, &local) < 0)
-        return is_gone(local.sys_errno) ? 0 : error_set(err, local.code, "%s", local.msg);
+        return is_gone(local.sys_errno) ? 0 : error_pass(err, &local);
     if (ioctl(d.fd, LOOP_GET_STATUS64, &info) < 0)
         return is_gone(errno) ? 0 : error_errno(err, errno, "ask %s for its file", d.path);
     if (info.lo_device != s->image->st_dev || info.lo_inode != s->image->st_ino)
@@ -183,7 +183,7 @@ static int find_attached(const struct stat *image, struct block_device *ret, str
                          s.found);
     if (open_loop(s.found, O_RDWR, ret, &local) == 0 || is_gone(local.sys_errno))
         return 0;
-    return error_set(err, local.code, "%s", local.msg);
+    return error_pass(err, &local);
 }
 
 /* Between the look and our open its last user may have gone: then it is another file's, or
@@ -224,7 +224,7 @@ static int try_attach(int control, int image_fd, const struct volume *v, struct 
         return error_errno(err, errno, "get a free loop device");
     if (open_loop((unsigned)number, O_RDWR, &d, &local) < 0) {
         *ret_busy = is_gone(local.sys_errno) || local.sys_errno == EBUSY;
-        return *ret_busy ? 0 : error_set(err, local.code, "%s", local.msg);
+        return *ret_busy ? 0 : error_pass(err, &local);
     }
     if (configure(image_fd, v, &d, ret_busy, err) < 0)
         return -1;

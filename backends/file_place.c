@@ -145,7 +145,7 @@ static enum step open_without_lock(int root, const char *place, int dir, bool cr
         return STEP_DONE;
     if (local.code == ERR_EXISTS || local.code == ERR_NOT_FOUND)
         return STEP_AGAIN;
-    *err = local;
+    (void)error_pass(err, &local);
     return STEP_FAILED;
 }
 
@@ -158,7 +158,7 @@ static enum step open_lock(int root, const char *place, int dir, bool create, in
         return STEP_DONE;
     if (local.code == ERR_NOT_FOUND)
         return open_without_lock(root, place, dir, create, ret_lock, err);
-    *err = local;
+    (void)error_pass(err, &local);
     return STEP_FAILED;
 }
 
@@ -188,7 +188,7 @@ static enum step try_open(int root, const char *place, bool create, struct volum
 
     if (file_open_below(root, place, &dir, &local) < 0) {
         if (local.code != ERR_NOT_FOUND) {
-            *err = local;
+            (void)error_pass(err, &local);
             return STEP_FAILED;
         }
         if (!create) {
@@ -230,7 +230,7 @@ int file_open(struct pool *pool, const struct volume_id *id, bool create, struct
         return 0;
     }
     (void)file_place_error(pool, id, &local);
-    return error_set(err, local.code, "%s", local.msg);
+    return error_pass(err, &local);
 }
 
 /* ---- removing ---- */

@@ -41,7 +41,7 @@ static int read_record_at(int dir, const struct volume_id *id, struct record *re
     if (fs_read_at(dir, FILE_RECORD, RECORD_MAX, &text, &local) < 0) {
         if (local.code == ERR_NOT_FOUND)
             return no_record(dir, err);
-        return error_set(err, local.code, "%s", local.msg);
+        return error_pass(err, &local);
     }
     if (record_decode(strbuf_text(&text), text.len, &r, err) < 0 || check_id(id, &r, err) < 0)
         return -1;
@@ -85,7 +85,7 @@ static int check_generation(struct volume *v, uint64_t gen, struct error *err)
     if (read_record_at(v->dir_fd, &v->id, &now, &local) < 0) {
         if (local.code == ERR_NOT_FOUND && gen == 0)
             return 0;
-        return error_set(err, local.code, "%s", local.msg);
+        return error_pass(err, &local);
     }
     if (now.gen == gen)
         return 0;
@@ -152,7 +152,7 @@ static int may_make_image(const struct volume *v, struct error *err)
     struct record r;
 
     if (read_record_at(v->dir_fd, &v->id, &r, &local) < 0)
-        return local.code == ERR_NOT_FOUND ? 0 : error_set(err, local.code, "%s", local.msg);
+        return local.code == ERR_NOT_FOUND ? 0 : error_pass(err, &local);
     if (r.state == RECORD_MINTING)
         return 0;
     return error_set(err, ERR_DATA_LOSS, "the record says '%s', but the image is gone",
@@ -168,7 +168,7 @@ static int open_or_make_image(const struct volume *v, int *ret_fd, struct stat *
     if (open_image(v, O_RDWR, ret_fd, ret_st, &local) == 0)
         return 0;
     if (local.code != ERR_NOT_FOUND)
-        return error_set(err, local.code, "%s", local.msg);
+        return error_pass(err, &local);
     if (may_make_image(v, err) < 0)
         return -1;
     if (file_make(v->dir_fd, FILE_IMAGE, &made, err) < 0)

@@ -158,6 +158,13 @@ int error_recode(struct error *err, enum error_code code)
     return -1;
 }
 
+int error_pass(struct error *err, const struct error *from)
+{
+    if (err != NULL)
+        *err = *from;
+    return -1;
+}
+
 const char *error_code_name(enum error_code code)
 {
     unsigned int i = (unsigned int)code;

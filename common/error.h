@@ -59,6 +59,9 @@ int error_prefix(struct error *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Gives a set error another code, keeps its text. Returns -1. */
 int error_recode(struct error *err, enum error_code code);
 
+/* Hands on an error that was kept aside until it was clear that it is one. Returns -1. */
+int error_pass(struct error *err, const struct error *from);
+
 /* "ABORTED", "DATA_LOSS", ...: gRPC's names. Never NULL. */
 const char *error_code_name(enum error_code code);
 

@@ -98,7 +98,7 @@ static int drop_unborn(struct controller *c, struct pool *pool, const struct vol
     struct record r;
 
     if (volume_open(pool, id, false, &v, &local) < 0 || pool->ops->read_record(&v, &r, &local) < 0)
-        return local.code == ERR_NOT_FOUND ? 0 : error_set(err, local.code, "%s", local.msg);
+        return local.code == ERR_NOT_FOUND ? 0 : error_pass(err, &local);
     return record_is_live(&r) ? is_elsewhere(pool, err) : controller_erase(c, &v, &r, err);
 }
 
@@ -114,7 +114,7 @@ static int check_other_pool(struct controller *c, const struct plan *p, struct p
                             pool->config->name);
     volume_id_from_name(pool->config->name, pool->tag, p->name, &id);
     if (pool->ops->peek_record(pool, &id, &r, &local) < 0)
-        return local.code == ERR_NOT_FOUND ? 0 : error_set(err, local.code, "%s", local.msg);
+        return local.code == ERR_NOT_FOUND ? 0 : error_pass(err, &local);
     if (r.state == RECORD_ERASED)
         return 0;
     return record_is_live(&r) ? is_elsewhere(pool, err) : drop_unborn(c, pool, &id, err);
@@ -303,7 +303,7 @@ static int create_once(struct controller *c, const struct csi_call *call, const 
     FAULT_POINT("controller:create:placed");
     if (p->pool->ops->read_record(&v, ret, &local) < 0)
         return local.code == ERR_NOT_FOUND ? make_new(c, call, p, &v, ret, err)
-                                           : error_set(err, local.code, "%s", local.msg);
+                                           : error_pass(err, &local);
     if (!makes_way(p, ret))
         return take_existing(c, call, p, &v, ret, err);
     *ret_again = true;

@@ -26,7 +26,7 @@ static int check_device(const char *sysfs, const char *name, const char *prefix,
     if (snprintf(path, sizeof(path), "%s/%s/dm/uuid", sysfs, name) >= (int)sizeof(path))
         return error_set(err, ERR_INTERNAL, "the name of block device '%.64s' is too long", name);
     if (fs_read_line(path, uuid, sizeof(uuid), &local) < 0)
-        return is_gone(&local) ? 0 : error_set(err, local.code, "%s", local.msg);
+        return is_gone(&local) ? 0 : error_pass(err, &local);
     if (strncmp(uuid, prefix, strlen(prefix)) != 0)
         return 0;
     return error_set(err, ERR_PRECONDITION,
@@ -99,7 +99,7 @@ static int delete_open(struct controller *c, struct volume *v, struct error *err
     if (read_for_delete(v, &r, &local) == 0)
         return controller_erase(c, v, &r, err);
     if (local.code != ERR_NOT_FOUND)
-        return error_set(err, local.code, "%s", local.msg);
+        return error_pass(err, &local);
     /* A create that was killed before its record, or a delete that was killed after it. */
     return v->pool->ops->remove(v, err);
 }
@@ -122,7 +122,7 @@ static int delete_locked(struct controller *c, const struct volume_id *id, struc
     if (find_pool(c, id, &pool, err) < 0)
         return -1;
     if (volume_open(pool, id, false, &v, &local) < 0)
-        return local.code == ERR_NOT_FOUND ? 0 : error_set(err, local.code, "%s", local.msg);
+        return local.code == ERR_NOT_FOUND ? 0 : error_pass(err, &local);
     FAULT_POINT("controller:delete:locked");
     if (delete_open(c, &v, err) < 0)
         return -1;

@@ -53,7 +53,7 @@ static int look(struct listing *l, const char *id, struct record *ret, bool *ret
         return record_is_live(ret) ? 1 : 0;
     if (local.code == ERR_NOT_FOUND)
         return 0;
-    return is_of_all(local.code) ? error_set(l->err, local.code, "%s", local.msg) : 1;
+    return is_of_all(local.code) ? error_pass(l->err, &local) : 1;
 }
 
 static int add(struct listing *l, const char *id)

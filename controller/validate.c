@@ -96,7 +96,7 @@ int controller_validate(void *ctx, struct csi_call *call, const struct csi_valid
         return 0;
     }
     if (why.code == ERR_EXHAUSTED)
-        return error_set(err, why.code, "%s", why.msg);
+        return error_pass(err, &why);
     *ret = (struct csi_validate_reply){ .confirmed = false,
                                         .message = arena_strdup(call->arena, why.msg) };
     if (ret->message == NULL)

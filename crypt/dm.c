@@ -289,7 +289,7 @@ static int refuse_other(void *ctx, const char *name, struct error *err)
     if (task == NULL && local.code == ERR_NOT_FOUND)
         return 0; /* went away since the list was made */
     if (task == NULL)
-        return error_set(err, local.code, "%s", local.msg);
+        return error_pass(err, &local);
     uuid = dm_task_get_uuid(task);
     if (uuid == NULL || strncmp(uuid, o->prefix, strlen(o->prefix)) != 0)
         return 0;
@@ -329,12 +329,8 @@ int dm_remove(const char *name, bool deferred, struct error *err)
 
     FAULT_POINT("crypt:dm:remove");
     task = run_task(DM_DEVICE_REMOVE, name, deferred ? prepare_deferred : NULL, &local);
-    if (task == NULL && local.code != ERR_NOT_FOUND) {
-        (void)error_set(err, local.code, "%s", local.msg);
-        if (err != NULL)
-            err->sys_errno = local.sys_errno;
-        return -1;
-    }
+    if (task == NULL && local.code != ERR_NOT_FOUND)
+        return error_pass(err, &local);
     FAULT_POINT("crypt:dm:removed");
     dm_task_update_nodes();
     dm_drop_node(name);

@@ -100,7 +100,7 @@ static int find_existing(const struct request *q, struct mapping *ret, struct er
     if (dm_refuse_other_names(q->name, q->record.uuid, err) < 0)
         return -1;
     if (dm_inspect(q->name, &m, &inactive, &local) < 0)
-        return local.code == ERR_NOT_FOUND ? 0 : error_set(err, local.code, "%s", local.msg);
+        return local.code == ERR_NOT_FOUND ? 0 : error_pass(err, &local);
     if (m.state == MAPPING_ZOMBIE)
         return reap(&m, err);
     if (must_fit_mode(&m, q, err) < 0 || (inactive && dm_clear_inactive(q->name, err) < 0))

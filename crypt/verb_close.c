@@ -36,7 +36,7 @@ static int try_close(const struct request *q, struct mapping *m, struct error *e
     struct error local = ERROR_INIT;
 
     if (dm_inspect(q->name, m, NULL, &local) < 0)
-        return local.code == ERR_NOT_FOUND ? 0 : error_set(err, local.code, "%s", local.msg);
+        return local.code == ERR_NOT_FOUND ? 0 : error_pass(err, &local);
     if (refuse_other(m, q, err) < 0)
         return -1;
     if (m->open_count > 0)
@@ -44,7 +44,7 @@ static int try_close(const struct request *q, struct mapping *m, struct error *e
     FAULT_POINT("crypt:close:remove");
     if (dm_remove(q->name, false, &local) == 0)
         return 0;
-    return local.code == ERR_ABORTED ? 1 : error_set(err, local.code, "%s", local.msg);
+    return local.code == ERR_ABORTED ? 1 : error_pass(err, &local);
 }
 
 int verb_close(struct request *q, json_t *reply, struct error *err)

@@ -20,7 +20,7 @@ static int drop_mapping(const struct request *q, struct error *err)
     if (dm_refuse_other_names(q->name, q->record.uuid, err) < 0)
         return -1;
     if (dm_inspect(q->name, &m, NULL, &local) < 0)
-        return local.code == ERR_NOT_FOUND ? 0 : error_set(err, local.code, "%s", local.msg);
+        return local.code == ERR_NOT_FOUND ? 0 : error_pass(err, &local);
     if (m.state == MAPPING_OK && mapping_must_fit(&m, q, err) < 0)
         return -1;
     if (m.state == MAPPING_WRONG)

@@ -11,7 +11,7 @@ static int add(json_t *array, const char *name, struct error *err)
     struct mapping m;
 
     if (dm_inspect(name, &m, NULL, &local) < 0) /* it may have gone since the list was made */
-        return local.code == ERR_NOT_FOUND ? 0 : error_set(err, local.code, "%s", local.msg);
+        return local.code == ERR_NOT_FOUND ? 0 : error_pass(err, &local);
     if (json_array_append_new(array, mapping_to_json(&m)) < 0)
         return error_set(err, ERR_EXHAUSTED, "out of memory");
     return 0;

@@ -73,7 +73,7 @@ static int has_name(const char *block, const char *dm_name, struct error *err)
         return strcmp(name, dm_name) == 0 ? 1 : 0;
     if (local.sys_errno == ENOENT || local.sys_errno == ENODEV)
         return 0;
-    return error_set(err, local.code, "%s", local.msg);
+    return error_pass(err, &local);
 }
 
 /* 0: found. 1: there is none. A list that can't be read to its end says nothing. */

@@ -176,7 +176,7 @@ static int check_staged(struct stage *s, struct error *err)
 
     if (mapper_find(s->op->dm_name, &live, &find_err) == 0)
         return mount_table_load(&table, err) < 0 ? -1 : check_mounts(s, &table, live.dev, err);
-    return find_err.code == ERR_NOT_FOUND ? 0 : error_set(err, find_err.code, "%s", find_err.msg);
+    return find_err.code == ERR_NOT_FOUND ? 0 : error_pass(err, &find_err);
 }
 
 int node_stage_volume(void *ctx, struct csi_call *call, const struct csi_stage_request *req,

@@ -74,7 +74,7 @@ int node_unlock_key(void *ctx, struct csi_call *call, const struct csi_unlock_ke
              KV("result", error_code_name(own.code)));
     if (r == 0)
         node_count(ctx, NODE_BREAK_GLASS);
-    else if (err != NULL)
-        *err = own;
+    else
+        (void)error_pass(err, &own);
     return r;
 }

@@ -58,10 +58,8 @@ static int unmount_all(struct node_op *op, const char *target, struct error *err
     struct live_mapping live = { .dev = 0 };
     struct error find_err = ERROR_INIT;
 
-    if (mapper_find(op->dm_name, &live, &find_err) < 0 && find_err.code != ERR_NOT_FOUND) {
-        *err = find_err;
-        return -1;
-    }
+    if (mapper_find(op->dm_name, &live, &find_err) < 0 && find_err.code != ERR_NOT_FOUND)
+        return error_pass(err, &find_err);
     for (int i = 0; i < MOUNTS_AT_ONE_PATH; i++) {
         int r = unmount_one(op, target, live.dev, err);
         if (r <= 0)

@@ -86,10 +86,8 @@ static int lock_if_there(struct node_op *op, struct error *err)
     if (pool_set_for_id(op->node->pools, &op->id, &op->pool, &lock_err) == 0 &&
         volume_open(op->pool, &op->id, false, &op->volume, &lock_err) == 0)
         return 0;
-    if (!lock_may_lack(lock_err.code)) {
-        *err = lock_err;
-        return -1;
-    }
+    if (!lock_may_lack(lock_err.code))
+        return error_pass(err, &lock_err);
     if (lock_err.code != ERR_NOT_FOUND)
         log_warn("unstage without the pool", KV("volume_id", op->id_text),
                  KV("error", lock_err.msg));
@@ -110,8 +108,7 @@ int node_unstage_volume(void *ctx, struct csi_call *call, const struct csi_unsta
         if (unmount_staging(&op, &live, req->staging_target_path, err) < 0)
             return -1;
     } else if (find_err.code != ERR_NOT_FOUND) {
-        *err = find_err;
-        return -1;
+        return error_pass(err, &find_err);
     }
     return close_mapping(&op, &live,
                          err); /* also reaps a mapping without a table, which sysfs doesn't show */

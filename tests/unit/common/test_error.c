@@ -55,6 +55,10 @@ static void test_prefix(void **state UNUSED)
     assert_string_equal(err.msg, "stage volume 'v': lock: Device or resource busy");
     assert_int_equal(err.code, ERR_ABORTED);
     assert_int_equal(err.sys_errno, EBUSY);
+    struct error copy = ERROR_INIT;
+    assert_int_equal(error_pass(&copy, &err), -1);
+    assert_memory_equal(&copy, &err, sizeof(err));
+    assert_int_equal(error_pass(NULL, &err), -1);
     assert_int_equal(error_recode(&err, ERR_UNAVAILABLE), -1);
     assert_int_equal(err.code, ERR_UNAVAILABLE);
     assert_string_equal(err.msg, "stage volume 'v': lock: Device or resource busy");
