@@ -52,20 +52,6 @@ static int open_node(const char *path, mode_t type, dev_t dev, int flags, int *r
     return 0;
 }
 
-static int parse_dev(char *text, dev_t *ret)
-{
-    char *colon = strchr(text, ':');
-    uint64_t ma, mi;
-
-    if (colon == NULL)
-        return -1;
-    *colon = '\0';
-    if (parse_u64(text, &ma) < 0 || parse_u64(colon + 1, &mi) < 0)
-        return -1;
-    *ret = makedev((unsigned)ma, (unsigned)mi);
-    return 0;
-}
-
 static int open_loop(unsigned number, int flags, struct block_device *ret, struct error *err)
 {
     struct block_device d = BLOCK_DEVICE_INIT;

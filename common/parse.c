@@ -6,6 +6,10 @@
 
 #include <errno.h>
 #include <sys/random.h>
+#include <sys/sysmacros.h>
+
+#define MAJOR_MAX 0xfffu
+#define MINOR_MAX 0xfffffu
 
 static const struct {
     const char *suffix;
@@ -70,6 +74,18 @@ int parse_size(const char *text, uint64_t *ret)
         return 0;
     }
     return -1;
+}
+
+int parse_dev(const char *text, dev_t *ret)
+{
+    uint64_t major_no = 0, minor_no = 0;
+    const char *colon = digits(text, &major_no);
+    const char *end = colon != NULL && *colon == ':' ? digits(colon + 1, &minor_no) : NULL;
+
+    if (end == NULL || *end != '\0' || major_no > MAJOR_MAX || minor_no > MINOR_MAX)
+        return -1;
+    *ret = makedev((unsigned)major_no, (unsigned)minor_no);
+    return 0;
 }
 
 /* Bounds of the second byte: RFC 3629 §4. */

@@ -19,22 +19,6 @@ void dev_text(dev_t dev, char ret[DEV_TEXT_MAX])
     (void)snprintf(ret, DEV_TEXT_MAX, "%u:%u", major(dev), minor(dev));
 }
 
-int dev_parse(const char *text, dev_t *ret)
-{
-    char first[DEV_TEXT_MAX];
-    const char *colon = strchr(text, ':');
-    uint64_t ma, mi;
-
-    if (colon == NULL || (size_t)(colon - text) >= sizeof(first))
-        return -1;
-    memcpy(first, text, (size_t)(colon - text));
-    first[colon - text] = '\0';
-    if (parse_u64(first, &ma) < 0 || parse_u64(colon + 1, &mi) < 0 || ma > 0xfff || mi > 0xfffff)
-        return -1;
-    *ret = makedev((unsigned)ma, (unsigned)mi);
-    return 0;
-}
-
 const char *mapping_state_name(enum mapping_state state)
 {
     return state_names[state];
@@ -68,7 +52,7 @@ static void get_dev(struct json_reader *r, const char *key, dev_t *ret)
     char text[DEV_TEXT_MAX] = "";
 
     json_get_string(r, key, text, sizeof(text));
-    if (dev_parse(text, ret) < 0)
+    if (parse_dev(text, ret) < 0)
         json_problem(r, "field '%s' must be major:minor", key);
 }
 

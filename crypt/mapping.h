@@ -12,8 +12,7 @@
 
 #define DEV_TEXT_MAX 24 /* "major:minor" and a NUL */
 
-void dev_text(dev_t dev, char ret[DEV_TEXT_MAX]);
-int dev_parse(const char *text, dev_t *ret) MUST_CHECK; /* strict "major:minor"; -1 */
+void dev_text(dev_t dev, char ret[DEV_TEXT_MAX]); /* what parse_dev reads */
 
 const char *mapping_state_name(enum mapping_state state); /* "ok", "zombie", "wrong" */
 json_t *mapping_to_json(const struct mapping *m); /* new reference, or NULL: out of memory */

@@ -3,6 +3,7 @@
 #include "crypt/verb.h"
 
 #include "common/deadline.h"
+#include "common/parse.h"
 #include "crypt/mapping.h"
 #include "volume/geometry.h"
 
@@ -39,7 +40,7 @@ static void read_device(struct json_reader *r, struct request *q)
     char text[DEV_TEXT_MAX] = "";
 
     json_get_string(r, "device", text, sizeof(text));
-    if (dev_parse(text, &q->device) < 0)
+    if (parse_dev(text, &q->device) < 0)
         json_problem(r, "field 'device' must be major:minor");
 }
 

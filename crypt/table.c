@@ -3,7 +3,7 @@
 #include "crypt/table.h"
 
 #include "common/cleanup.h"
-#include "crypt/mapping.h"
+#include "common/parse.h"
 #include "volume/geometry.h"
 
 enum { CIPHER, KEY, IV_OFFSET, DEVICE, OFFSET, N_OPTIONS, OPTION, N_WORDS };
@@ -75,7 +75,7 @@ bool table_is_ours(const char *params, const char *uuid, dev_t *ret_backing, cha
         return false;
     }
     n = split(copy, words);
-    if (n > DEVICE && dev_parse(words[DEVICE], ret_backing) < 0)
+    if (n > DEVICE && parse_dev(words[DEVICE], ret_backing) < 0)
         *ret_backing = 0;
     if (n == N_WORDS)
         ours = words_are_ours(words, uuid, why);

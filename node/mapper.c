@@ -26,22 +26,6 @@ static int sysfs_line(const char *block, const char *file, char *ret, size_t siz
     return fs_read_line(path, ret, size, err);
 }
 
-static int parse_dev(const char *text, dev_t *ret)
-{
-    char major_text[16];
-    const char *colon = strchr(text, ':');
-    uint64_t major_no, minor_no;
-
-    if (colon == NULL || (size_t)(colon - text) >= sizeof(major_text))
-        return -1;
-    memcpy(major_text, text, (size_t)(colon - text));
-    major_text[colon - text] = '\0';
-    if (parse_u64(major_text, &major_no) < 0 || parse_u64(colon + 1, &minor_no) < 0)
-        return -1;
-    *ret = makedev((unsigned)major_no, (unsigned)minor_no);
-    return 0;
-}
-
 static int read_mapping(const char *block, struct live_mapping *ret, struct error *err)
 {
     char dev[32], sectors[32], ro[8];

@@ -3,13 +3,13 @@
 #include "node/mounts.h"
 
 #include "common/fs.h"
+#include "common/parse.h"
 #include "common/strbuf.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define MOUNTINFO_MAX MIB(64) /* a node with 10,000 pods has some 10 MiB */
@@ -92,36 +92,29 @@ static bool has_option(const struct field *f, const char *option)
     return false;
 }
 
-static int parse_digits(const struct field *f, size_t *at, unsigned *ret)
-{
-    uint64_t n = 0;
-    size_t start = *at;
+#define NUMBER_TEXT_MAX 24 /* of a mount id or a device number, with the NUL */
 
-    while (*at < f->len && f->text[*at] >= '0' && f->text[*at] <= '9' && n <= UINT32_MAX)
-        n = n * 10 + (uint64_t)(f->text[(*at)++] - '0');
-    if (*at == start || n > UINT32_MAX)
+static int copy_number(const struct field *f, char ret[NUMBER_TEXT_MAX])
+{
+    if (f->len >= NUMBER_TEXT_MAX)
         return -1;
-    *ret = (unsigned)n;
+    memcpy(ret, f->text, f->len);
+    ret[f->len] = '\0';
     return 0;
 }
 
-static int parse_number(const struct field *f, unsigned *ret)
+static int number_of(const struct field *f, uint64_t *ret)
 {
-    size_t at = 0;
+    char text[NUMBER_TEXT_MAX];
 
-    return parse_digits(f, &at, ret) < 0 || at != f->len ? -1 : 0;
+    return copy_number(f, text) < 0 ? -1 : parse_u64(text, ret);
 }
 
-static int parse_dev(const struct field *f, dev_t *ret)
+static int dev_of(const struct field *f, dev_t *ret)
 {
-    unsigned major_no, minor_no;
-    size_t at = 0;
+    char text[NUMBER_TEXT_MAX];
 
-    if (parse_digits(f, &at, &major_no) < 0 || at >= f->len || f->text[at++] != ':' ||
-        parse_digits(f, &at, &minor_no) < 0 || at != f->len)
-        return -1;
-    *ret = makedev(major_no, minor_no);
-    return 0;
+    return copy_number(f, text) < 0 ? -1 : parse_dev(text, ret);
 }
 
 /* "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue" */
@@ -129,15 +122,12 @@ static int parse_line(const char *line, size_t len, struct mount_entry *ret)
 {
     struct field f[MAX_FIELDS];
     size_t n = split_fields(line, len, f), dash = 6;
-    unsigned id, parent;
 
     while (dash < n && !(f[dash].len == 1 && f[dash].text[0] == '-'))
         dash++;
-    if (dash + 3 >= n || parse_number(&f[0], &id) < 0 || parse_number(&f[1], &parent) < 0 ||
-        parse_dev(&f[2], &ret->dev) < 0 || f[3].len == 0 || f[4].len == 0 || f[dash + 1].len == 0)
+    if (dash + 3 >= n || number_of(&f[0], &ret->id) < 0 || number_of(&f[1], &ret->parent) < 0 ||
+        dev_of(&f[2], &ret->dev) < 0 || f[3].len == 0 || f[4].len == 0 || f[dash + 1].len == 0)
         return -1;
-    ret->id = id;
-    ret->parent = parent;
     ret->root = unescape(f[3].text, f[3].len);
     ret->point = unescape(f[4].text, f[4].len);
     ret->fs_type = unescape(f[dash + 1].text, f[dash + 1].len);

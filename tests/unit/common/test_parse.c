@@ -4,6 +4,8 @@
 
 #include "tests/support/unit.h"
 
+#include <sys/sysmacros.h>
+
 static void test_u64(void **state UNUSED)
 {
     static const char *const bad[] = { "",
@@ -79,6 +81,21 @@ static void test_size(void **state UNUSED)
         assert_int_equal(parse_size(good[i].text, &v), 0);
         assert_true(v == good[i].value);
     }
+}
+
+static void test_dev(void **state UNUSED)
+{
+    static const char *const bad[] = { "",     "7",    ":",     "7:",    ":0",     "7:0 ",
+                                       "7 :0", "-7:0", "7:0x0", "7:0:0", "4096:0", "0:1048576" };
+    dev_t d = makedev(7, 7);
+
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+        assert_int_equal(parse_dev(bad[i], &d), -1);
+    assert_true(d == makedev(7, 7));
+    assert_int_equal(parse_dev("0:0", &d), 0);
+    assert_true(d == 0);
+    assert_int_equal(parse_dev("4095:1048575", &d), 0);
+    assert_true(d == makedev(4095, 1048575));
 }
 
 /* The reference: decode by the bit layout, then refuse what is too long, a surrogate or out of
@@ -206,10 +223,10 @@ static void test_uuid(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_u64),         cmocka_unit_test(test_bool),
-        cmocka_unit_test(test_size),        cmocka_unit_test(test_utf8),
-        cmocka_unit_test(test_utf8_unsafe), cmocka_unit_test(test_hex_lower),
-        cmocka_unit_test(test_uuid),
+        cmocka_unit_test(test_u64),       cmocka_unit_test(test_bool),
+        cmocka_unit_test(test_size),      cmocka_unit_test(test_dev),
+        cmocka_unit_test(test_utf8),      cmocka_unit_test(test_utf8_unsafe),
+        cmocka_unit_test(test_hex_lower), cmocka_unit_test(test_uuid),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
