@@ -3,8 +3,8 @@
  * csi/api.h: CSI 1.12 as plain C. No gRPC or protobuf type crosses this header. The server decodes
  * and validates a request (validate.h), calls one op, encodes its reply. Requests and everything
  * they point to live in the call's arena until the op returns; replies allocate from `call->arena`
- * too. Strings are never NULL ("" when unset). Ops run on pool threads, many at once; those marked
- * `on_poller` in dispatch.c run on the server's one poller and must not block.
+ * too. Strings are never NULL ("" when unset). Ops run on worker threads, many at once; those
+ * marked `on_poller` in dispatch.c run on the server's one poller and must not block.
  */
 #ifndef COFFER_CSI_API_H
 #define COFFER_CSI_API_H

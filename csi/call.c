@@ -21,7 +21,7 @@ struct call_slot {
     struct call_source *source;
     struct call_slot *next; /* in the list of spare ones */
     struct cq_tag arrived, closed, replied;
-    struct pool_job job;
+    struct worker_job job;
     atomic_int refs;
 
     grpc_call *grpc;
@@ -179,7 +179,7 @@ static void run_op(struct call_slot *s)
 }
 
 /* On a worker: a call that nobody waits for any more isn't begun. */
-static void run_job(struct pool_job *job)
+static void run_job(struct worker_job *job)
 {
     struct call_slot *s =
         (struct call_slot *)(void *)((char *)job - offsetof(struct call_slot, job));
@@ -276,7 +276,7 @@ static void begin(struct call_slot *s)
         finish(s, NULL, &err);
     else if (s->source->method->on_poller)
         run_op(s);
-    else if (pool_submit(s->calls->pool, &s->job, &err) < 0)
+    else if (workers_submit(s->calls->workers, &s->job, &err) < 0)
         finish(s, NULL, &err);
 }
 
@@ -388,13 +388,13 @@ static void request_call(struct calls *c, struct call_source *source)
 }
 
 void calls_init(struct calls *c, grpc_server *server, grpc_completion_queue *cq,
-                const struct csi_service *service, struct pool *pool)
+                const struct csi_service *service, struct workers *workers)
 {
     memset(c, 0, sizeof(*c));
     c->server = server;
     c->cq = cq;
     c->service = service;
-    c->pool = pool;
+    c->workers = workers;
     pthread_mutex_init(&c->lock, NULL);
 }
 

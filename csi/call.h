@@ -14,7 +14,7 @@
 
 #include "common/base.h"
 #include "csi/dispatch.h"
-#include "csi/pool.h"
+#include "csi/workers.h"
 
 #include <grpc/grpc.h>
 #include <pthread.h>
@@ -41,7 +41,7 @@ struct calls {
     grpc_server *server;
     grpc_completion_queue *cq;
     const struct csi_service *service;
-    struct pool *pool;
+    struct workers *workers;
     pthread_mutex_t lock; /* everything below, and every request for a call */
     struct call_source sources[METHODS_MAX + 1];
     size_t n_sources, in_flight;
@@ -51,7 +51,7 @@ struct calls {
 };
 
 void calls_init(struct calls *c, grpc_server *server, grpc_completion_queue *cq,
-                const struct csi_service *service, struct pool *pool);
+                const struct csi_service *service, struct workers *workers);
 int calls_register(struct calls *c, struct error *err) MUST_CHECK; /* before grpc_server_start */
 void calls_open(struct calls *c);                                  /* after it */
 void calls_close(struct calls *c);                                 /* asks for no more calls */

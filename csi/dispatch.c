@@ -119,7 +119,7 @@ void dispatch_log(const char *path, const struct request *r, const ProtobufCMess
     offsetof(struct csi_service, kind), offsetof(struct csi_##kind##_ops, member)
 #define NOT_SUPPORTED .table = 0, .op = 0, .on_poller = true, .decode = NULL, .run = NULL
 #define POLLER        true
-#define POOL          false
+#define WORKER        false
 
 const struct method csi_methods[] = {
     { "/csi.v1.Identity/GetPluginInfo", &csi__v1__get_plugin_info_request__descriptor,
@@ -131,22 +131,22 @@ const struct method csi_methods[] = {
       NULL, run_probe },
 
     { "/csi.v1.Controller/CreateVolume", &csi__v1__create_volume_request__descriptor,
-      OPS(controller, create_volume), POOL, decode_create_volume, run_create_volume },
+      OPS(controller, create_volume), WORKER, decode_create_volume, run_create_volume },
     { "/csi.v1.Controller/DeleteVolume", &csi__v1__delete_volume_request__descriptor,
-      OPS(controller, delete_volume), POOL, decode_delete_volume, run_delete_volume },
+      OPS(controller, delete_volume), WORKER, decode_delete_volume, run_delete_volume },
     { "/csi.v1.Controller/ValidateVolumeCapabilities",
       &csi__v1__validate_volume_capabilities_request__descriptor,
-      OPS(controller, validate_capabilities), POOL, decode_validate, run_validate },
+      OPS(controller, validate_capabilities), WORKER, decode_validate, run_validate },
     { "/csi.v1.Controller/ListVolumes", &csi__v1__list_volumes_request__descriptor,
-      OPS(controller, list_volumes), POOL, decode_list_volumes, run_list_volumes },
+      OPS(controller, list_volumes), WORKER, decode_list_volumes, run_list_volumes },
     { "/csi.v1.Controller/GetCapacity", &csi__v1__get_capacity_request__descriptor,
-      OPS(controller, get_capacity), POOL, decode_get_capacity, run_get_capacity },
+      OPS(controller, get_capacity), WORKER, decode_get_capacity, run_get_capacity },
     { "/csi.v1.Controller/ControllerGetCapabilities",
       &csi__v1__controller_get_capabilities_request__descriptor, OPS(controller, get_capabilities),
       POLLER, NULL, run_controller_get_capabilities },
     { "/csi.v1.Controller/ControllerExpandVolume",
-      &csi__v1__controller_expand_volume_request__descriptor, OPS(controller, expand_volume), POOL,
-      decode_controller_expand, run_controller_expand },
+      &csi__v1__controller_expand_volume_request__descriptor, OPS(controller, expand_volume),
+      WORKER, decode_controller_expand, run_controller_expand },
     { "/csi.v1.Controller/ControllerPublishVolume", NULL, NOT_SUPPORTED },
     { "/csi.v1.Controller/ControllerUnpublishVolume", NULL, NOT_SUPPORTED },
     { "/csi.v1.Controller/CreateSnapshot", NULL, NOT_SUPPORTED },
@@ -157,24 +157,24 @@ const struct method csi_methods[] = {
     { "/csi.v1.Controller/ControllerModifyVolume", NULL, NOT_SUPPORTED },
 
     { "/csi.v1.Node/NodeStageVolume", &csi__v1__node_stage_volume_request__descriptor,
-      OPS(node, stage_volume), POOL, decode_stage, run_stage },
+      OPS(node, stage_volume), WORKER, decode_stage, run_stage },
     { "/csi.v1.Node/NodeUnstageVolume", &csi__v1__node_unstage_volume_request__descriptor,
-      OPS(node, unstage_volume), POOL, decode_unstage, run_unstage },
+      OPS(node, unstage_volume), WORKER, decode_unstage, run_unstage },
     { "/csi.v1.Node/NodePublishVolume", &csi__v1__node_publish_volume_request__descriptor,
-      OPS(node, publish_volume), POOL, decode_publish, run_publish },
+      OPS(node, publish_volume), WORKER, decode_publish, run_publish },
     { "/csi.v1.Node/NodeUnpublishVolume", &csi__v1__node_unpublish_volume_request__descriptor,
-      OPS(node, unpublish_volume), POOL, decode_unpublish, run_unpublish },
+      OPS(node, unpublish_volume), WORKER, decode_unpublish, run_unpublish },
     { "/csi.v1.Node/NodeGetVolumeStats", &csi__v1__node_get_volume_stats_request__descriptor,
-      OPS(node, get_volume_stats), POOL, decode_stats, run_stats },
+      OPS(node, get_volume_stats), WORKER, decode_stats, run_stats },
     { "/csi.v1.Node/NodeExpandVolume", &csi__v1__node_expand_volume_request__descriptor,
-      OPS(node, expand_volume), POOL, decode_node_expand, run_node_expand },
+      OPS(node, expand_volume), WORKER, decode_node_expand, run_node_expand },
     { "/csi.v1.Node/NodeGetCapabilities", &csi__v1__node_get_capabilities_request__descriptor,
       OPS(node, get_capabilities), POLLER, NULL, run_node_get_capabilities },
     { "/csi.v1.Node/NodeGetInfo", &csi__v1__node_get_info_request__descriptor, OPS(node, get_info),
       POLLER, NULL, run_node_get_info },
 
     { "/coffer.v1.NodeAdmin/UnlockKey", &coffer__v1__unlock_key_request__descriptor,
-      OPS(admin, unlock_key), POOL, decode_unlock_key, run_unlock_key },
+      OPS(admin, unlock_key), WORKER, decode_unlock_key, run_unlock_key },
 };
 const size_t csi_methods_len = ARRAY_SIZE(csi_methods);
 _Static_assert(ARRAY_SIZE(csi_methods) <= METHODS_MAX, "METHODS_MAX is too small");

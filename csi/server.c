@@ -7,7 +7,7 @@
 #include "common/log.h"
 #include "csi/call.h"
 #include "csi/endpoint.h"
-#include "csi/pool.h"
+#include "csi/workers.h"
 
 #include <grpc/grpc.h>
 #include <grpc/grpc_security.h>
@@ -32,7 +32,7 @@ struct csi_server {
     struct csi_service service;
     grpc_server *grpc;
     grpc_completion_queue *cq;
-    struct pool *pool;
+    struct workers *workers;
     struct calls calls;
     uint64_t drain_ms;
     pthread_t poller;
@@ -178,7 +178,7 @@ static void undo_start(struct csi_server *s)
         grpc_completion_queue_destroy(s->cq);
         calls_release(&s->calls);
     }
-    pool_free(s->pool);
+    workers_free(s->workers);
     cleanup_close(&s->lock_fd);
     free(s);
 }
@@ -188,7 +188,7 @@ static int listen_on(struct csi_server *s, struct error *err)
     if (endpoint_claim(&s->endpoint, &s->lock_fd, err) < 0)
         return -1;
     make_grpc(s);
-    calls_init(&s->calls, s->grpc, s->cq, &s->service, s->pool);
+    calls_init(&s->calls, s->grpc, s->cq, &s->service, s->workers);
     if (calls_register(&s->calls, err) < 0)
         return -1;
     return bind_socket(s, err);
@@ -221,8 +221,9 @@ int csi_server_start(const struct csi_server_options *o, const struct csi_servic
     s->service = *service;
     s->drain_ms = o->drain_ms > 0 ? o->drain_ms : DRAIN_MS;
     init_state(s);
-    s->pool = pool_new(o->workers > 0 && o->workers < WORKERS_MAX ? o->workers : WORKERS_MAX, err);
-    if (s->pool == NULL || endpoint_parse(o->endpoint, &s->endpoint, err) < 0 ||
+    s->workers =
+        workers_new(o->workers > 0 && o->workers < WORKERS_MAX ? o->workers : WORKERS_MAX, err);
+    if (s->workers == NULL || endpoint_parse(o->endpoint, &s->endpoint, err) < 0 ||
         listen_on(s, err) < 0) {
         undo_start(s);
         return -1;
@@ -258,7 +259,7 @@ static bool wait_stopped(struct csi_server *s, uint64_t until)
 /* Order matters: no call may be left when the server goes, no request when the queue goes. */
 static void free_server(struct csi_server *s)
 {
-    pool_free(s->pool);
+    workers_free(s->workers);
     grpc_server_destroy(s->grpc);
     grpc_completion_queue_shutdown(s->cq);
     pthread_join(s->poller, NULL);
@@ -279,7 +280,7 @@ static int end_stop(struct csi_server *s)
     }
     /* the core is done with a cancelled call before the op is */
     uint64_t until = deadline_in(CANCEL_MS);
-    if (wait_stopped(s, until) && pool_wait(s->pool, until)) {
+    if (wait_stopped(s, until) && workers_wait(s->workers, until)) {
         free_server(s);
         return 0;
     }

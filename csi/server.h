@@ -2,7 +2,7 @@
 /*
  * csi/server.h: one gRPC server on one unix socket. A lock file beside the socket (<path>.lock)
  * keeps a second instance from stealing it; the socket is 0600. One poller thread answers what
- * doesn't block, a pool of at most `workers` threads runs the rest. csi_server_init blocks SIGTERM,
+ * doesn't block, at most `workers` threads run the rest. csi_server_init blocks SIGTERM,
  * SIGINT and SIGUSR1 in all threads and ignores SIGPIPE: call it before anything makes a thread.
  */
 #ifndef COFFER_CSI_SERVER_H

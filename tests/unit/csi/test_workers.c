@@ -6,7 +6,7 @@
 #include <cmocka.h>
 
 #include "common/deadline.h"
-#include "csi/pool.h"
+#include "csi/workers.h"
 
 #include <dirent.h>
 #include <stdatomic.h>
@@ -17,12 +17,12 @@ struct counter {
 };
 
 struct job {
-    struct pool_job job; /* first */
+    struct worker_job job; /* first */
     struct counter *counter;
     int number, order;
 };
 
-static void run(struct pool_job *pj)
+static void run(struct worker_job *pj)
 {
     struct job *j = (struct job *)pj;
     struct counter *c = j->counter;
@@ -47,26 +47,26 @@ static size_t threads_now(void)
     return n;
 }
 
-static struct pool *make(unsigned max)
+static struct workers *make(unsigned max)
 {
     struct error err = ERROR_INIT;
-    struct pool *p = pool_new(max, &err);
-    assert_non_null(p);
-    return p;
+    struct workers *w = workers_new(max, &err);
+    assert_non_null(w);
+    return w;
 }
 
-static void submit(struct pool *p, struct job *jobs, size_t n, struct counter *c)
+static void submit(struct workers *w, struct job *jobs, size_t n, struct counter *c)
 {
     struct error err = ERROR_INIT;
     for (size_t i = 0; i < n; i++) {
         jobs[i] = (struct job){ .job.run = run, .counter = c, .number = (int)i, .order = -1 };
-        assert_int_equal(pool_submit(p, &jobs[i].job, &err), 0);
+        assert_int_equal(workers_submit(w, &jobs[i].job, &err), 0);
     }
 }
 
 static void wait_for(atomic_int *what, int value)
 {
-    for (uint64_t until = deadline_in(10000); atomic_load(what) != value; sleep_ms(1))
+    for (uint64_t until = deadline_in(60000); atomic_load(what) != value; sleep_ms(1))
         assert_true(deadline_left(until) > 0);
 }
 
@@ -74,11 +74,11 @@ static void runs_all_and_at_most_max_at_once(void **state)
 {
     struct counter c = { 0 };
     struct job jobs[200];
-    struct pool *p = make(8);
-    submit(p, jobs, ARRAY_SIZE(jobs), &c);
+    struct workers *w = make(8);
+    submit(w, jobs, ARRAY_SIZE(jobs), &c);
     wait_for(&c.running, 8);
     atomic_store(&c.open, true);
-    pool_free(p);
+    workers_free(w);
     assert_int_equal(atomic_load(&c.done), ARRAY_SIZE(jobs));
     assert_int_equal(atomic_load(&c.most), 8);
 }
@@ -87,10 +87,10 @@ static void one_worker_keeps_the_order(void **state)
 {
     struct counter c = { 0 };
     struct job jobs[50];
-    struct pool *p = make(1);
-    submit(p, jobs, ARRAY_SIZE(jobs), &c);
+    struct workers *w = make(1);
+    submit(w, jobs, ARRAY_SIZE(jobs), &c);
     atomic_store(&c.open, true);
-    pool_free(p);
+    workers_free(w);
     for (size_t i = 0; i < ARRAY_SIZE(jobs); i++)
         assert_int_equal(jobs[i].order, i);
 }
@@ -100,16 +100,16 @@ static void threads_come_when_needed(void **state)
     struct counter c = { 0 };
     struct job first, second;
     size_t before = threads_now();
-    struct pool *p = make(32);
+    struct workers *w = make(32);
     assert_int_equal(threads_now(), before);
     atomic_store(&c.open, true);
-    submit(p, &first, 1, &c);
+    submit(w, &first, 1, &c);
     wait_for(&c.done, 1);
-    sleep_ms(50); /* the worker is idle again */
-    submit(p, &second, 1, &c);
+    assert_true(workers_wait(w, deadline_in(60000))); /* then the worker is idle again */
+    submit(w, &second, 1, &c);
     wait_for(&c.done, 2);
     assert_int_equal(threads_now(), before + 1);
-    pool_free(p);
+    workers_free(w);
     assert_int_equal(threads_now(), before);
 }
 
@@ -117,26 +117,26 @@ static void waits_for_queued_and_running_jobs(void **state)
 {
     struct counter c = { 0 };
     struct job jobs[5];
-    struct pool *p = make(2);
-    assert_true(pool_wait(p, clock_ms()));
-    submit(p, jobs, ARRAY_SIZE(jobs), &c);
-    assert_false(pool_wait(p, deadline_in(50)));
+    struct workers *w = make(2);
+    assert_true(workers_wait(w, clock_ms()));
+    submit(w, jobs, ARRAY_SIZE(jobs), &c);
+    assert_false(workers_wait(w, deadline_in(50)));
     atomic_store(&c.open, true);
-    assert_true(pool_wait(p, deadline_in(10000)));
+    assert_true(workers_wait(w, deadline_in(60000)));
     assert_int_equal(atomic_load(&c.done), ARRAY_SIZE(jobs));
-    pool_free(p);
+    workers_free(w);
 }
 
 static void freeing_runs_what_is_queued(void **state)
 {
     struct counter c = { 0 };
     struct job jobs[20];
-    struct pool *p = make(2);
+    struct workers *w = make(2);
     atomic_store(&c.open, true);
-    submit(p, jobs, ARRAY_SIZE(jobs), &c);
-    pool_free(p);
+    submit(w, jobs, ARRAY_SIZE(jobs), &c);
+    workers_free(w);
     assert_int_equal(atomic_load(&c.done), ARRAY_SIZE(jobs));
-    pool_free(NULL);
+    workers_free(NULL);
 }
 
 int main(void)
