@@ -136,7 +136,8 @@ static int parse_one(const struct flag *table, size_t n, int argc, char **argv, 
     struct origin by_flag = { "flag", "--", NULL };
 
     if (f == NULL)
-        return error_set(err, ERR_INVALID, "unknown flag '%.*s'", len > 100 ? 100 : (int)len, arg);
+        return error_set(err, ERR_INVALID, "unknown flag '%.*s' (see --help)",
+                         len > 100 ? 100 : (int)len, arg);
     value = value_of(f, argc, argv, i);
     if (value == NULL)
         return error_set(err, ERR_INVALID, "flag '--%s' needs a value", f->name);
@@ -184,7 +185,7 @@ void flags_help(const struct flag *table, size_t n, const char *usage, FILE *to)
         else
             (void)fprintf(to, "  --%s%s\n", f->name, types[f->type].hint);
         (void)fprintf(to, "        %s", f->help);
-        if (f->fallback != NULL)
+        if (f->fallback != NULL && f->fallback[0] != '\0')
             (void)fprintf(to, " [default: %s]", f->fallback);
         if (f->env != NULL)
             (void)fprintf(to, " [environment: %s]", f->env);

@@ -3,8 +3,9 @@
  * flags.h: a program's command line as one table: flag, environment name, type, default, help.
  * Parsing, --help and validation come from it. Order: default, environment, command line (last
  * wins; FLAG_STRINGS appends). "--name value", "--name=value"; booleans also "--name". Unknown or
- * malformed input is an error with one exact sentence (main exits 2). Secrets never come by
- * flag: only paths.
+ * malformed input is an error with one exact sentence (main exits 2). Secrets never come by flag:
+ * only paths. Values are borrowed from argv and the environment. Called by main, before there are
+ * threads.
  */
 #ifndef COFFER_COMMON_FLAGS_H
 #define COFFER_COMMON_FLAGS_H
@@ -29,8 +30,9 @@ struct flag {
     const char *choices; /* "text|json", or NULL; FLAG_STRING only */
 };
 
-/* Fills the targets. *ret_first = index of the first non-flag argument in argv. 1 in *ret_help when
- * --help or --version was asked for (nothing else is then guaranteed). */
+/* Fills the targets; after a failure they may be half filled. *ret_first = index of the first
+ * non-flag argument in argv. *ret_help: --help or --version was asked for, and nothing else is then
+ * guaranteed. */
 int flags_parse(const struct flag *table, size_t n, int argc, char **argv, int *ret_first,
                 bool *ret_help, struct error *err) MUST_CHECK;
 /* What a daemon does when help was asked for: the first of --help and --version is answered on

@@ -49,7 +49,7 @@ bool log_enabled(enum log_level level)
     return (int)level <= atomic_load(&current_level);
 }
 
-int log_level_parse(const char *text, enum log_level *ret)
+static int level_parse(const char *text, enum log_level *ret)
 {
     for (unsigned int i = 0; i < ARRAY_SIZE(levels); i++)
         if (strcmp(levels[i].name, text) == 0) {
@@ -59,7 +59,7 @@ int log_level_parse(const char *text, enum log_level *ret)
     return -1;
 }
 
-int log_format_parse(const char *text, enum log_format *ret)
+static int format_parse(const char *text, enum log_format *ret)
 {
     for (unsigned int i = 0; i < ARRAY_SIZE(formats); i++)
         if (strcmp(formats[i], text) == 0) {
@@ -67,6 +67,20 @@ int log_format_parse(const char *text, enum log_format *ret)
             return 0;
         }
     return -1;
+}
+
+int log_setup_by_name(const char *level, const char *format, struct error *err)
+{
+    enum log_level l;
+    enum log_format f;
+
+    if (level_parse(level, &l) < 0)
+        return error_set(err, ERR_INVALID, "log level '%s' is none of error, warn, info, debug",
+                         level);
+    if (format_parse(format, &f) < 0)
+        return error_set(err, ERR_INVALID, "log format '%s' is neither text nor json", format);
+    log_setup(l, f);
+    return 0;
 }
 
 static void put(struct line *l, const char *data, size_t len)

@@ -12,6 +12,7 @@
 #define COFFER_COMMON_LOG_H
 
 #include "common/base.h"
+#include "common/error.h"
 #include "common/secret.h"
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
@@ -30,10 +31,22 @@ struct log_kv {
 
 void log_setup(enum log_level level, enum log_format format);
 bool log_enabled(enum log_level level);
-int log_level_parse(const char *text, enum log_level *ret) MUST_CHECK;   /* error|warn|info|debug */
-int log_format_parse(const char *text, enum log_format *ret) MUST_CHECK; /* text|json */
 void log_write(enum log_level level, const char *file, int line, const char *msg,
                const struct log_kv *kv, size_t n);
+
+/* The rows that every daemon's table of flags (common/flags.h) ends with, and what main does with
+ * their values. ERR_INVALID when one is none of the choices. */
+#define LOG_LEVEL_FLAG(target)                                                                  \
+    {                                                                                           \
+        "log-level", "COFFER_LOG_LEVEL", FLAG_STRING, (target), "info", "least important line", \
+            "error|warn|info|debug"                                                             \
+    }
+#define LOG_FORMAT_FLAG(target)                                                                  \
+    {                                                                                            \
+        "log-format", "COFFER_LOG_FORMAT", FLAG_STRING, (target), "text", "shape of a log line", \
+            "text|json"                                                                          \
+    }
+int log_setup_by_name(const char *level, const char *format, struct error *err) MUST_CHECK;
 
 static inline struct log_kv log_kv_str(const char *k, const char *v)
 {

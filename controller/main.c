@@ -30,8 +30,7 @@ static int parse_options(struct options *o, int argc, char **argv, bool *ret_don
                          struct error *err)
 {
     const struct flag flags[] = {
-        { "endpoint", "CSI_ENDPOINT", FLAG_STRING, &o->endpoint, "", "the CSI socket to serve",
-          NULL },
+        { "endpoint", "CSI_ENDPOINT", FLAG_STRING, &o->endpoint, "", "CSI socket; required", NULL },
         { "config", "COFFER_CONFIG", FLAG_STRING, &o->config, "/etc/coffer/config.json",
           "pools and key services", NULL },
         { "keyd-socket", "COFFER_KEYD_SOCKET", FLAG_STRING, &o->keyd_socket,
@@ -42,9 +41,8 @@ static int parse_options(struct options *o, int argc, char **argv, bool *ret_don
           "where the pools are (default: the host's name)", NULL },
         { "expand", NULL, FLAG_STRING, &o->expand, "controller",
           "who grows a volume; node: no EXPAND_VOLUME here", "controller|node" },
-        { "log-level", NULL, FLAG_STRING, &o->log_level, "info", "how much to say",
-          "error|warn|info|debug" },
-        { "log-format", NULL, FLAG_STRING, &o->log_format, "text", "how to say it", "text|json" },
+        LOG_LEVEL_FLAG(&o->log_level),
+        LOG_FORMAT_FLAG(&o->log_format),
     };
     int first;
     bool help;
@@ -63,19 +61,6 @@ static int parse_options(struct options *o, int argc, char **argv, bool *ret_don
     return 0;
 }
 
-static int setup_log(const struct options *o, struct error *err)
-{
-    enum log_level level;
-    enum log_format format;
-
-    if (log_level_parse(o->log_level, &level) < 0)
-        return error_set(err, ERR_INVALID, "unknown log level '%s'", o->log_level);
-    if (log_format_parse(o->log_format, &format) < 0)
-        return error_set(err, ERR_INVALID, "unknown log format '%s'", o->log_format);
-    log_setup(level, format);
-    return 0;
-}
-
 static int setup_names(struct controller *c, const struct options *o, struct error *err)
 {
     static char host[256];
@@ -90,7 +75,7 @@ static int setup_names(struct controller *c, const struct options *o, struct err
 static int setup(struct controller *c, const struct options *o, struct config **config,
                  struct error *err)
 {
-    if (setup_log(o, err) < 0 || setup_names(c, o, err) < 0 ||
+    if (log_setup_by_name(o->log_level, o->log_format, err) < 0 || setup_names(c, o, err) < 0 ||
         keyd_socket_check(o->keyd_socket, err) < 0 || config_load(o->config, config, err) < 0 ||
         pool_set_open(*config, &c->pools, err) < 0)
         return -1;

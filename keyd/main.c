@@ -39,18 +39,12 @@ static const struct flag flags[] = {
       "accept key services whose master key is a file (development only)", NULL },
     { "idle-timeout-ms", NULL, FLAG_UINT, &options.idle_ms, "10000",
       "drop a connection that is silent for so long", NULL },
-    { "log-level", "COFFER_LOG_LEVEL", FLAG_STRING, &options.log_level, "info", "how much to log",
-      "error|warn|info|debug" },
-    { "log-format", "COFFER_LOG_FORMAT", FLAG_STRING, &options.log_format, "text", "how to log",
-      "text|json" },
+    LOG_LEVEL_FLAG(&options.log_level),
+    LOG_FORMAT_FLAG(&options.log_format),
 };
 
 static int check_options(struct options *o, bool allowed[WIRE_OP_LIMIT], struct error *err)
 {
-    enum log_level level;
-    enum log_format format;
-    if (log_level_parse(o->log_level, &level) < 0 || log_format_parse(o->log_format, &format) < 0)
-        return error_set(err, ERR_INVALID, "--log-level or --log-format is not one of its choices");
     if (o->allow == NULL)
         return error_set(err, ERR_INVALID,
                          "--allow is needed: the operations to answer (MINT, UNWRAP)");
@@ -59,8 +53,7 @@ static int check_options(struct options *o, bool allowed[WIRE_OP_LIMIT], struct 
     if (peers_parse(&o->peers, &o->allowed_peers, err) < 0 ||
         ops_allow_parse(o->allow, allowed, err) < 0)
         return -1;
-    log_setup(level, format);
-    return 0;
+    return log_setup_by_name(o->log_level, o->log_format, err);
 }
 
 static void log_start(const struct options *o, const struct kms_set *kms)

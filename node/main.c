@@ -40,23 +40,22 @@ static int parse_options(struct options *o, int argc, char **argv, bool *ret_don
           "socket of coffer.v1.NodeAdmin, for root only", NULL },
         { "config", "COFFER_CONFIG", FLAG_STRING, &o->config, "/etc/coffer/config.json",
           "pools and key services", NULL },
-        { "keyd-socket", NULL, FLAG_STRING, &o->keyd_socket, "/run/coffer/keyd.sock",
-          "socket of coffer-keyd", NULL },
+        { "keyd-socket", "COFFER_KEYD_SOCKET", FLAG_STRING, &o->keyd_socket,
+          "/run/coffer/keyd.sock", "socket of coffer-keyd", NULL },
         { "crypt-helper", NULL, FLAG_STRING, &o->crypt_helper, "/usr/libexec/coffer/coffer-crypt",
           "absolute path of coffer-crypt", NULL },
         { "device-dir", NULL, FLAG_STRING, &o->device_dir, "/dev/coffer",
           "our own device nodes, on a file system that allows them", NULL },
-        { "driver-name", NULL, FLAG_STRING, &o->driver_name, "csi.coffer.dev", "CSI driver name",
-          NULL },
+        { "driver-name", "COFFER_DRIVER_NAME", FLAG_STRING, &o->driver_name, "csi.coffer.dev",
+          "CSI driver name", NULL },
         { "node-id", "NODE_ID", FLAG_STRING, &o->node_id, "", "this node; default: the host's name",
           NULL },
         { "expand", NULL, FLAG_STRING, &o->expand, "controller", "who grows a volume's image",
           "controller|node" },
         { "host-network", NULL, FLAG_BOOL, &o->host_network, "false",
           "stay in the network namespace it was started in", NULL },
-        { "log-level", NULL, FLAG_STRING, &o->log_level, "info", "least important line",
-          "error|warn|info|debug" },
-        { "log-format", NULL, FLAG_STRING, &o->log_format, "text", "shape of a line", "text|json" },
+        LOG_LEVEL_FLAG(&o->log_level),
+        LOG_FORMAT_FLAG(&o->log_format),
     };
     int first = 0;
     bool help = false;
@@ -69,17 +68,6 @@ static int parse_options(struct options *o, int argc, char **argv, bool *ret_don
     *ret_done = help;
     if (!*ret_done && first < argc)
         return error_set(err, ERR_INVALID, "unexpected argument '%s'", argv[first]);
-    return 0;
-}
-
-static int setup_log(const struct options *o, struct error *err)
-{
-    enum log_level level;
-    enum log_format format;
-
-    if (log_level_parse(o->log_level, &level) < 0 || log_format_parse(o->log_format, &format) < 0)
-        return error_set(err, ERR_INVALID, "--log-level or --log-format isn't known");
-    log_setup(level, format);
     return 0;
 }
 
@@ -162,7 +150,7 @@ int main(int argc, char **argv)
         return usage_error(&err);
     if (done)
         return 0;
-    if (setup_log(&o, &err) < 0 || setup_node(&node, &o, &err) < 0)
+    if (log_setup_by_name(o.log_level, o.log_format, &err) < 0 || setup_node(&node, &o, &err) < 0)
         return usage_error(&err);
     if (secret_harden_process(&err) < 0 || drop_network(&o, &err) < 0 ||
         serve(&node, &o, &err) < 0) {

@@ -94,7 +94,7 @@ def usage_errors(b):
         (['volume'], "unknown command 'volume' (see cofferctl --help)"),
         (['volume', 'eat'], "unknown command 'volume eat' (see cofferctl --help)"),
         (['--nonsense'], "unknown command '--nonsense' (see cofferctl --help)"),
-        (['volume', 'list', '--nonsense'], "unknown flag '--nonsense'"),
+        (['volume', 'list', '--nonsense'], "unknown flag '--nonsense' (see --help)"),
         (['volume', 'list', 'more'], "there are too many arguments for 'cofferctl volume list'"),
         (['volume', 'show'], 'ID is missing: cofferctl volume show ID'),
         (['volume', 'show', 'a', 'b'], "there are too many arguments for 'cofferctl volume show'"),

@@ -235,7 +235,7 @@ def help_and_version(root):
 def wrong_flags_have_one_sentence(root):
     base = ['--peer', '0:0', '--allow', 'MINT']
     cases = [
-        (['--nonsense'], "coffer-keyd: unknown flag '--nonsense'"),
+        (['--nonsense'], "coffer-keyd: unknown flag '--nonsense' (see --help)"),
         (['--peer', 'root', '--allow', 'MINT'], "coffer-keyd: --peer 'root' is not UID:GID in decimal"),
         (['--allow', 'MINT'], 'coffer-keyd: --peer is needed: the UID:GID that may connect'),
         (['--peer', '0:0'], 'coffer-keyd: --allow is needed: the operations to answer (MINT, UNWRAP)'),

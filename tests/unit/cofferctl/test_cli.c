@@ -137,8 +137,8 @@ static void test_usage_errors(void **state UNUSED)
         { "thing open v1 v2 --reason why",
           "there are too many arguments for 'cofferctl thing open'" },
         { "thing open v1", "--reason is needed" },
-        { "thing list --yes", "unknown flag '--yes'" },
-        { "thing list -x", "unknown flag '-x'" },
+        { "thing list --yes", "unknown flag '--yes' (see --help)" },
+        { "thing list -x", "unknown flag '-x' (see --help)" },
         { "thing list --output", "flag '--output' needs a value" },
         { "thing list --output yaml", "flag '--output' must be one of json|table, not 'yaml'" },
     };

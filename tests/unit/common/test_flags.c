@@ -118,13 +118,13 @@ static void test_env(void **state UNUSED)
 
 static void test_malformed(void **state UNUSED)
 {
-    assert_fails(PARSE("--nope"), ERR_INVALID, "unknown flag '--nope'");
-    assert_fails(PARSE("--nope=secret"), ERR_INVALID, "unknown flag '--nope'");
-    assert_fails(PARSE("--tex", "x"), ERR_INVALID, "unknown flag '--tex'");
-    assert_fails(PARSE("-text", "x"), ERR_INVALID, "unknown flag '-text'");
-    assert_fails(PARSE("-n"), ERR_INVALID, "unknown flag '-n'");
-    assert_fails(PARSE("-="), ERR_INVALID, "unknown flag '-'");
-    assert_fails(PARSE("--="), ERR_INVALID, "unknown flag '--'");
+    assert_fails(PARSE("--nope"), ERR_INVALID, "unknown flag '--nope' (see --help)");
+    assert_fails(PARSE("--nope=secret"), ERR_INVALID, "unknown flag '--nope' (see --help)");
+    assert_fails(PARSE("--tex", "x"), ERR_INVALID, "unknown flag '--tex' (see --help)");
+    assert_fails(PARSE("-text", "x"), ERR_INVALID, "unknown flag '-text' (see --help)");
+    assert_fails(PARSE("-n"), ERR_INVALID, "unknown flag '-n' (see --help)");
+    assert_fails(PARSE("-="), ERR_INVALID, "unknown flag '-' (see --help)");
+    assert_fails(PARSE("--="), ERR_INVALID, "unknown flag '--' (see --help)");
     assert_fails(PARSE("--text"), ERR_INVALID, "flag '--text' needs a value");
     assert_fails(PARSE("--n", "1k"), ERR_INVALID, "flag '--n' must be a whole number, not '1k'");
     assert_fails(PARSE("--n=-1"), ERR_INVALID, "flag '--n' must be a whole number, not '-1'");

@@ -100,13 +100,9 @@ static void test_types(void **state UNUSED)
 
 static void test_levels(void **state UNUSED)
 {
-    enum log_level level = LOG_LEVEL_ERROR;
-    enum log_format format = LOG_FORMAT_TEXT;
-
     log_debug("no");
     assert_null(caught());
-    assert_int_equal(log_level_parse("debug", &level), 0);
-    log_setup(level, LOG_FORMAT_TEXT);
+    assert_works(log_setup_by_name("debug", "text", &err));
     log_debug("yes");
     assert_string_equal(caught_text(), "\"yes\"");
     log_setup(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
@@ -114,12 +110,14 @@ static void test_levels(void **state UNUSED)
     assert_null(caught());
     log_error("yes");
     assert_non_null(caught());
-    assert_int_equal(log_level_parse("Debug", &level), -1);
-    assert_int_equal(log_level_parse("", &level), -1);
-    assert_int_equal(level, LOG_LEVEL_DEBUG);
-    assert_int_equal(log_format_parse("json", &format), 0);
-    assert_int_equal(format, LOG_FORMAT_JSON);
-    assert_int_equal(log_format_parse("xml", &format), -1);
+    assert_fails(log_setup_by_name("Debug", "text", &err), ERR_INVALID,
+                 "log level 'Debug' is none of error, warn, info, debug");
+    assert_fails(log_setup_by_name("debug", "xml", &err), ERR_INVALID,
+                 "log format 'xml' is neither text nor json");
+    assert_false(log_enabled(LOG_LEVEL_WARN));
+    assert_works(log_setup_by_name("info", "json", &err));
+    log_info("yes");
+    assert_int_equal(caught()[0], '{');
     log_setup(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
 }
 
