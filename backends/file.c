@@ -42,7 +42,8 @@ static void names_release(struct names *n)
     cleanup_free(&n->items);
 }
 
-/* fdopendir on a duplicate: the caller keeps its descriptor. */
+/* On a description of its own: closedir takes it, and the caller's has no reading position to lose.
+ */
 static DIR *dir_of(int fd)
 {
     AUTO_CLOSE int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

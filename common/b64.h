@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * b64.h: RFC 4648 §4 base64 (standard alphabet, padded) and hex, without data-dependent branches or
- * look-ups.
+ * look-ups: the text may be a key. The caller brings the room. Pure.
  */
 #ifndef COFFER_COMMON_B64_H
 #define COFFER_COMMON_B64_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * deadline.h: CLOCK_MONOTONIC in milliseconds. A deadline is a point in that time;
- * UINT64_MAX is never.
+ * deadline.h: CLOCK_MONOTONIC in milliseconds. A deadline is a point in that time; UINT64_MAX is
+ * never. Thread-safe.
  */
 #ifndef COFFER_COMMON_DEADLINE_H
 #define COFFER_COMMON_DEADLINE_H

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * fs.h: files relative to a directory descriptor. Never follows a symlink in the last component.
- * Every descriptor is O_CLOEXEC. Errors name the path. A program that links this has its
- * descriptors 0 to 2 open from the start, at least on /dev/null.
+ * Every descriptor is O_CLOEXEC, and the caller's to close. Errors name the path, or `what` where
+ * only a descriptor is given. Thread-safe. A program that links this has its descriptors 0 to 2
+ * open from the start, at least on /dev/null.
  */
 #ifndef COFFER_COMMON_FS_H
 #define COFFER_COMMON_FS_H
@@ -31,6 +32,7 @@ int fs_write_atomic_at(int dirfd, const char *name, const void *data, size_t len
 int fs_write_all(int fd, const void *data, size_t len, const char *what,
                  struct error *err) MUST_CHECK;
 int fs_fsync_dir(int dirfd, const char *what, struct error *err) MUST_CHECK;
+/* The directory and those above it that are missing, each with that mode whatever the umask. */
 int fs_mkdir_p(const char *path, mode_t mode, struct error *err) MUST_CHECK;
 /* Opens path (absolute) with O_PATH without following any symlink at all and without ".."
  * (openat2 RESOLVE_NO_SYMLINKS|RESOLVE_NO_MAGICLINKS). ERR_NOT_FOUND, ERR_INVALID on a symlink. */

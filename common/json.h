@@ -6,6 +6,9 @@
  *   json_get_string(&r, "id", id, sizeof(id)); json_get_u64(&r, "size", &size);
  *   return json_reader_done(&r, err);
  * The first problem sticks; json_reader_done reports it ("record: field 'size' must be a number").
+ * Until it has answered 0 the outputs mean nothing. These messages quote no value. The keys asked
+ * for are string constants, 40 of them at most. A value or reader is one thread's; any number of
+ * threads may parse.
  */
 #ifndef COFFER_COMMON_JSON_H
 #define COFFER_COMMON_JSON_H

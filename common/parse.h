@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* parse.h: strict text to number: no sign, no spaces, no trailing text, no overflow. 0 or -1. */
+/*
+ * parse.h: strict text to number: no sign, no spaces, no trailing text, no overflow. 0, or -1 with
+ * the output untouched: the caller knows what the text was to be and says so. Pure.
+ */
 #ifndef COFFER_COMMON_PARSE_H
 #define COFFER_COMMON_PARSE_H
 

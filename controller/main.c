@@ -68,7 +68,7 @@ static int setup_names(struct controller *c, const struct options *o, struct err
     if (o->node_id[0] != '\0')
         return controller_set_names(c, o->driver_name, o->node_id, err);
     if (gethostname(host, sizeof(host) - 1) < 0)
-        return error_errno(err, errno, "host name");
+        return error_errno(err, errno, "read the host's name (--node-id is empty)");
     return controller_set_names(c, o->driver_name, host, err);
 }
 

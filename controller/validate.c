@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * validate.c: ValidateVolumeCapabilities. Absent is NOT_FOUND; anything that doesn't hold is an
- * answer
- * ("not confirmed", with the reason), not an error.
+ * answer ("not confirmed", with the reason), not an error.
  */
 #include "common/base.h"
 #include "controller/controller.h"

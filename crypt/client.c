@@ -8,6 +8,7 @@
 #include "common/parse.h"
 #include "common/proc.h"
 #include "common/strbuf.h"
+#include "crypt/descriptors.h"
 #include "crypt/mapping.h"
 
 #include <errno.h>
@@ -23,8 +24,6 @@
 #define WORK_LIMIT_MS 120000u /* and one that reads or writes the disk */
 #define WAIT_MAX_MS \
     60000u /* how long the helper itself may wait for its key or for a busy mapping */
-
-enum { FD_KEY = 3, FD_DEVICE = 4, FD_LOCK = 5, FD_OUT = 6 };
 
 /* One verb's call: what goes to the helper and what comes back. */
 struct call {

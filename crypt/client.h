@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * crypt/client.h: runs the one-shot helper coffer-crypt, one verb a process. The caller passes
- * descriptors, never keys. Wire: argv[1] = verb, request JSON on stdin, reply JSON on stdout, log
- * lines on stderr, fd 3 = pipe with the key frame (keyed verbs), fd 4 = the backing block device,
- * fd 5 = the volume's lock (only inherited: an orphan keeps the volume locked), fd 6 = where
- * `passphrase` writes. Thread-safe; at most min(16, 2 * CPUs) helpers run at once, others wait
- * within their deadline.
+ * descriptors, never keys. Wire: argv[1] = verb, request JSON on stdin, reply JSON on stdout, what
+ * no reply can carry on stderr (logged here), fd 3 = pipe with the key frame (keyed verbs), fd 4 =
+ * the backing block device, fd 5 = the volume's lock (only inherited: an orphan keeps the volume
+ * locked), fd 6 = where `passphrase` writes. Thread-safe; at most min(16, 2 * CPUs) helpers run at
+ * once, others wait within their deadline.
  */
 #ifndef COFFER_CRYPT_CLIENT_H
 #define COFFER_CRYPT_CLIENT_H

@@ -136,8 +136,8 @@ static const struct {
     { DM_DEV_CREATE, DM_WRITE },
     { DM_TABLE_LOAD, DM_WRITE },
     { DM_TABLE_CLEAR, DM_WRITE },
-    { DM_DEV_SUSPEND, DM_WRITE },
-    { DM_DEV_REMOVE, DM_WRITE }, /* suspend's number is resume's, too */
+    { DM_DEV_SUSPEND, DM_WRITE }, /* its number is resume's, too */
+    { DM_DEV_REMOVE, DM_WRITE },
     { BLKGETSIZE64, DISK },
     { BLKGETSIZE, DISK },
     { BLKSSZGET, DISK },

@@ -10,10 +10,9 @@
 #include "common/error.h"
 #include "common/json.h"
 #include "crypt/client.h"
+#include "crypt/descriptors.h"
 #include "crypt/luks.h"
 #include "volume/record.h"
-
-enum { FD_KEY = 3, FD_DEVICE = 4, FD_LOCK = 5, FD_OUT = 6 };
 
 /* What a verb takes: request fields and descriptors. A field that isn't taken is refused. */
 enum verb_takes {

@@ -43,7 +43,7 @@ struct wire_request {
     uint16_t op;
     uint64_t deadline_ms; /* what the client will still wait; UINT64_MAX = for ever */
     char kms[KMS_NAME_MAX + 1];
-    char tenant[64];
+    char tenant[TENANT_MAX + 1];
     char volume_id[VOLUME_ID_MAX + 1];
     char uuid[37];
     char use[16];

@@ -2,7 +2,8 @@
 /*
  * node/filesystem.h: one row per file system: make, check, grow. The caller passes the device node
  * and the descriptor of the volume's lock, which every child inherits: an orphaned mkfs still holds
- * the volume.
+ * the volume. Each kind of child has its own time limit (filesystem.c); over it: ERR_DEADLINE.
+ * Errors end with the tool's last words. Thread-safe.
  */
 #ifndef COFFER_NODE_FILESYSTEM_H
 #define COFFER_NODE_FILESYSTEM_H

@@ -79,7 +79,7 @@ static int name_node(struct node *node, const struct options *o, struct error *e
     node->node_id = o->node_id;
     if (o->node_id[0] == '\0') {
         if (gethostname(host, sizeof(host)) < 0)
-            return error_errno(err, errno, "host name");
+            return error_errno(err, errno, "read the host's name (--node-id is empty)");
         host[sizeof(host) - 1] = '\0';
         node->node_id = host;
     }

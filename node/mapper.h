@@ -2,7 +2,8 @@
 /*
  * node/mapper.h: live mappings as sysfs shows them, and device nodes of our own for them. A path
  * under /dev/mapper is never used: a stale node there can show another volume. Every node made here
- * is checked against dm/name and dm/uuid of its number after it was opened.
+ * is checked against dm/name and dm/uuid of its number after it was opened. Thread-safe; two calls
+ * for one volume don't come at once (op.h).
  */
 #ifndef COFFER_NODE_MAPPER_H
 #define COFFER_NODE_MAPPER_H

@@ -2,7 +2,8 @@
 /*
  * node/mounts.h: mountinfo (proc(5)) read as a table, and the few mount operations a node makes, by
  * the new mount API (fsopen(2), open_tree(2), mount_setattr(2)): a bind mount is read-only before
- * it is visible. Mountinfo is this process's own; it is read anew for every question.
+ * it is visible. Mountinfo is this process's own; it is read anew for every question. Thread-safe;
+ * a table is its caller's, to be released.
  */
 #ifndef COFFER_NODE_MOUNTS_H
 #define COFFER_NODE_MOUNTS_H

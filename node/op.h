@@ -16,7 +16,7 @@ struct node_op {
     char dm_name[DM_NAME_LEN + 1];
     struct pool *pool; /* NULL: not looked up */
     struct keylock_hold *hold;
-    struct volume volume; /* its flock is held from NODE_OP_LOCKED on */
+    struct volume volume; /* its flock is held from node_op_lock on */
     struct record record;
     struct block_device device; /* filled by the attach step */
     struct mapping mapping;     /* filled by the unlock step */

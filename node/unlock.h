@@ -14,6 +14,7 @@ int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd,
                     struct error *err) MUST_CHECK;
 /* The mapping this volume's record calls for, as crypt/client.h wants it. Borrowed from op. */
 struct crypt_volume unlock_target(const struct node_op *op, bool read_only);
+/* For one verb, from now. Not the call's: its deadline ends the waiting, not the work. */
 uint64_t unlock_crypt_deadline(void);
 
 /* Steps of stage; see stage.c. */

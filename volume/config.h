@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * config.h: the one strict JSON file of pools and key services, the same in all binaries. Unknown
- * key, wrong type, unknown backend or kms prefix -> an error that names it. Owner: config_free.
+ * key, wrong type, unknown backend or kms prefix -> an error that names it. At most 256 KiB, 64
+ * pools, 64 key services. The caller frees it with config_free; nothing changes it in between, so
+ * any number of threads may read it.
  */
 #ifndef COFFER_VOLUME_CONFIG_H
 #define COFFER_VOLUME_CONFIG_H
@@ -33,7 +35,7 @@ struct config {
     size_t n_pools;
     struct kms_config *kms;
     size_t n_kms;
-    char default_tenant[64]; /* "" when not configured */
+    char default_tenant[TENANT_MAX + 1]; /* "" when not configured */
 };
 
 int config_load(const char *path, struct config **ret, struct error *err) MUST_CHECK;

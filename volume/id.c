@@ -10,7 +10,6 @@
 
 #define TAG_DIGITS     8
 #define HASH_DIGITS    32
-#define KMS_TENANT_MAX 63
 #define DM_UUID_PREFIX "CRYPT-LUKS2-"
 
 /* 1 to max of [a-z0-9-] */
@@ -28,12 +27,12 @@ bool pool_name_valid(const char *name)
 
 bool tenant_valid(const char *name)
 {
-    return label_valid(name, KMS_TENANT_MAX);
+    return label_valid(name, TENANT_MAX);
 }
 
 bool kms_name_valid(const char *name)
 {
-    return label_valid(name, KMS_TENANT_MAX);
+    return label_valid(name, KMS_NAME_MAX);
 }
 
 /* `digits` of lower-case hex, then `end`. */

@@ -2,7 +2,7 @@
 /*
  * id.h: a volume's id: "<pool>.<8 hex of the pool's random id>.<32 hex>", the last part being the
  * first 128 bits of SHA-256 over the CSI name: CreateVolume is idempotent without an index. Parsing
- * is exact: an id that doesn't have this form belongs to no volume of ours. Plain value type.
+ * is exact: an id that doesn't have this form belongs to no volume of ours. Plain value type; pure.
  */
 #ifndef COFFER_VOLUME_ID_H
 #define COFFER_VOLUME_ID_H
@@ -11,6 +11,8 @@
 #include "common/error.h"
 
 #define POOL_NAME_MAX 24
+#define TENANT_MAX    63 /* a Kubernetes namespace */
+#define KMS_NAME_MAX  63
 #define VOLUME_ID_MAX (POOL_NAME_MAX + 1 + 8 + 1 + 32)
 #define DM_NAME_LEN   (7 + 32 + 1 + 8)            /* coffer-<32 hex>-<8 hex> */
 #define DM_UUID_MAX   (12 + 32 + 1 + DM_NAME_LEN) /* CRYPT-LUKS2-<32 hex>-<name> */
@@ -21,9 +23,9 @@ struct volume_id {
     char hash[33];
 };
 
-bool pool_name_valid(const char *name); /* [a-z0-9-]{1,24} */
-bool tenant_valid(const char *name);    /* [a-z0-9-]{1,63} */
-bool kms_name_valid(const char *name);  /* [a-z0-9-]{1,63} */
+bool pool_name_valid(const char *name); /* 1 to POOL_NAME_MAX of [a-z0-9-] */
+bool tenant_valid(const char *name);    /* the same, to TENANT_MAX */
+bool kms_name_valid(const char *name);  /* the same, to KMS_NAME_MAX */
 /* ERR_NOT_FOUND on anything that is not an id of ours. */
 int volume_id_parse(const char *text, struct volume_id *ret, struct error *err) MUST_CHECK;
 void volume_id_format(const struct volume_id *id, char ret[VOLUME_ID_MAX + 1]);

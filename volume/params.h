@@ -2,6 +2,7 @@
 /*
  * params.h: StorageClass parameters and the volume_context that follows from them. Strict: any
  * unknown parameter is ERR_INVALID by name; the provisioner's three metadata keys are accepted.
+ * Pure; results point into what was passed in.
  */
 #ifndef COFFER_VOLUME_PARAMS_H
 #define COFFER_VOLUME_PARAMS_H
@@ -18,7 +19,7 @@ struct volume_params {
     const struct pool_config *pool; /* borrowed from the config */
     char kms[KMS_NAME_MAX + 1];
     char key_source[16]; /* "vault"; "client" is refused until it is built */
-    char tenant[64];
+    char tenant[TENANT_MAX + 1];
     bool discard; /* true is refused for a fully allocated pool */
 };
 

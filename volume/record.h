@@ -17,7 +17,6 @@
 #define RECORD_VERSION  1
 #define RECORD_MAX      8192
 #define RECORD_NAME_MAX 512
-#define KMS_NAME_MAX    63
 #define WRAPPED_KEY_MAX 2048
 
 enum record_state {
@@ -36,7 +35,7 @@ struct record {
     char id[VOLUME_ID_MAX + 1];
     char name[RECORD_NAME_MAX + 1]; /* the CSI name, any Unicode */
     char uuid[37];
-    char tenant[64];
+    char tenant[TENANT_MAX + 1];
     uint64_t size; /* bytes asked for, rounded up; without the 4 MiB header */
     enum record_state state;
     char fs[16]; /* "ext4", or "none" for raw block */

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * csi-call: one CSI call, JSON in and out; the client of the demo, the stories and the load
- * figures. csi-call ENDPOINT METHOD [JSON|-] [--timeout S] [--repeat N] [--parallel N] Prints the
- * reply's JSON. A gRPC error: "CODE: message" on stderr and the code's number as exit status. A
- * call that can't be made (usage, bad JSON) exits 64. With --repeat it prints one line of figures
- * instead; so it does for an array of requests: each is one call.
+ * figures.
+ *
+ *   csi-call ENDPOINT METHOD [JSON|-] [--timeout S] [--repeat N] [--parallel N]
+ *
+ * Prints the reply's JSON. A gRPC error: "CODE: message" on stderr and the code's number as exit
+ * status. A call that can't be made (usage, bad JSON) exits 64. With --repeat it prints one line of
+ * figures instead; so it does for an array of requests: each is one call.
  */
 #include "common/base.h"
 

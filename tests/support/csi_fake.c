@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * csi-fake: the CSI server of csi/ over ops that only pretend, for the component tests,
- * csi-sanity's Identity cases and load figures. A volume id says what its call does: fail:CODE
- * fails with that code          fail:      fails with an empty message sleep:MS        takes that
- * long whatever happens wait:MS         takes that long, or ends as CANCELED when the client goes
- * away anything else   works UnlockKey takes the outcome from the reason (same words) and writes
- * "passphrase of <id>" to the output. NodeGetVolumeStats reports how many ops began (total) and
- * ended (used) so far. csi-fake ENDPOINT [drain ms [workers]]
+ * csi-fake ENDPOINT [drain ms [workers]]: the CSI server of csi/ over ops that only pretend, for
+ * the component tests and load figures. A volume id says what its call does:
+ *
+ *   fail:CODE      fails with that code
+ *   fail:          fails with an empty message
+ *   sleep:MS       takes that long whatever happens
+ *   wait:MS        takes that long, or ends as CANCELLED when the client goes away
+ *   anything else  works
+ *
+ * UnlockKey takes the outcome from the reason (same words) and writes "passphrase of <id>" to the
+ * output. NodeGetVolumeStats reports how many ops began (total) and ended (used) so far.
  */
 #include "common/base.h"
 
