@@ -2,14 +2,7 @@
 /* The configuration file: whatever is accepted keeps the promises of volume/config.h. */
 #include "common/base.h"
 #include "volume/config.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void must(bool ok)
-{
-    if (!ok)
-        abort();
-}
+#include "tests/fuzz/target.h"
 
 static void check(const struct config *c)
 {

@@ -4,16 +4,9 @@
 #include "common/cleanup.h"
 #include "common/flags.h"
 #include "common/parse.h"
+#include "tests/fuzz/target.h"
 
 #define ARGS_MAX 100
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void must(bool ok)
-{
-    if (!ok)
-        abort();
-}
 
 static int split(char *text, char *argv[ARGS_MAX + 1])
 {

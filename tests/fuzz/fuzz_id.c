@@ -5,14 +5,7 @@
 #include "common/cleanup.h"
 #include "common/parse.h"
 #include "volume/id.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void must(bool ok)
-{
-    if (!ok)
-        abort();
-}
+#include "tests/fuzz/target.h"
 
 static void check_id(const struct volume_id *id, const char *text)
 {

@@ -5,14 +5,7 @@
 #include "common/cleanup.h"
 #include "common/json.h"
 #include "common/parse.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void must(bool ok)
-{
-    if (!ok)
-        abort();
-}
+#include "tests/fuzz/target.h"
 
 static void read_fields(json_t *value)
 {

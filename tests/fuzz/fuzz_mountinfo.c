@@ -2,8 +2,7 @@
 /* Mountinfo: no text may be read past its end, and an entry that was read is whole. */
 #include "common/base.h"
 #include "node/mounts.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/target.h"
 
 static void must_be_whole(const struct mount_table *t, const struct mount_entry *e)
 {

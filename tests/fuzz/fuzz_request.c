@@ -11,16 +11,9 @@
 #include "csi/client_json.h"
 #include "csi/dispatch.h"
 #include "csi/validate.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/target.h"
 
 #define MEMORY MIB(16)
-
-static void must(bool held)
-{
-    if (!held)
-        abort();
-}
 
 static void check_map(const struct csi_map *m)
 {

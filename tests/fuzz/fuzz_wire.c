@@ -3,8 +3,7 @@
  */
 #include "common/base.h"
 #include "keyd/wire.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/target.h"
 
 static void must_be(const struct wire_frame *frame, int encoded, const uint8_t *data, size_t size)
 {

@@ -6,13 +6,12 @@
  * `make fuzz` has libFuzzer in its place.
  */
 #include "common/base.h"
+#include "tests/fuzz/target.h"
 
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static int fail(const char *path, const char *what)
 {
