@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# story: timeout=900
 """crypt-verbs: coffer-crypt driven directly, verb by verb, on a loop device and real dm-crypt. `make e2e
 STORY=crypt-verbs` runs it; COFFER_BIN names the folder of the (test) build. Speaks TAP."""
 import json

@@ -4,7 +4,7 @@
 Each attack is refused with a clear error: nothing is mounted, no mapping stays, image and record are byte for byte as
 the attack left them. Then the pool is restored, and the volume opens with its data. What Coffer can't prevent (data
 loss by setting a state back, rollback of the whole volume) is shown to be no disclosure."""
-# story: disk=2G timeout=1800 cpus=1
+# story: disk=2G cpus=1
 import os
 import sys
 

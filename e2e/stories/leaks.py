@@ -6,7 +6,7 @@ of coffer-node or coffer-controller. Then a build that gives them away on purpos
 (common/leak.h), shows that the scan would have seen it.
 
 COFFER_BIN: the test build's programs; the leaky build's lie beside it, in ../leaky."""
-# story: disk=2G timeout=1800
+# story: disk=2G
 import os
 import shutil
 import signal

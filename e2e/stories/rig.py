@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# story: disk=1G timeout=300 cpus=1
+# story: disk=1G cpus=1
 """rig: what every other story stands on: a scratch disk with direct I/O, loop devices, LUKS2 on dm-crypt. Without
 any program of the project: when this one fails, look at the machine first."""
 import os

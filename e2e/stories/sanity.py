@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# story: disk=8G timeout=2400 needs=csi-sanity
+# story: disk=8G needs=csi-sanity
 """sanity: csi-sanity against controller and node on real dm-crypt: mount, raw block, and --expand=node. 0 failed, and
 the skipped cases are exactly those of e2e/sanity/expected-skips.txt. COFFER_SANITY: the csi-sanity program
 (e2e/sanity/build.sh makes it; needs Go)."""

@@ -102,7 +102,7 @@ class Server:
     def descriptors(self):
         return len(os.listdir(f'/proc/{self.process.pid}/fd'))
 
-    def stop(self, timeout=20):
+    def stop(self, timeout=60):
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout)
 
@@ -118,7 +118,7 @@ def the_socket_and_its_lock_are_the_owner_s_alone():
 def a_second_instance_is_refused_and_the_first_keeps_its_socket():
     with Server() as s:
         inode = os.stat(s.path).st_ino
-        p = subprocess.run([FAKE, s.path], stderr=subprocess.PIPE, text=True, timeout=20)
+        p = subprocess.run([FAKE, s.path], stderr=subprocess.PIPE, text=True, timeout=60)
         assert p.returncode == 1, p
         assert p.stderr == (f"csi-fake: another process already serves '{s.path}': "
                             f"it holds the lock '{s.path}.lock'\n"), p.stderr
@@ -140,14 +140,14 @@ def what_is_not_a_socket_is_not_removed():
         path = os.path.join(d, 'csi.sock')
         with open(path, 'w') as f:
             f.write('data')
-        p = subprocess.run([FAKE, path], stderr=subprocess.PIPE, text=True, timeout=20)
+        p = subprocess.run([FAKE, path], stderr=subprocess.PIPE, text=True, timeout=60)
         assert p.returncode == 1 and p.stderr == f"csi-fake: '{path}' exists and is not a socket\n", p
         with open(path) as f:
             assert f.read() == 'data'
 
 
 def a_wrong_endpoint_is_one_sentence():
-    p = subprocess.run([FAKE, 'tcp://127.0.0.1:1'], stderr=subprocess.PIPE, text=True, timeout=20)
+    p = subprocess.run([FAKE, 'tcp://127.0.0.1:1'], stderr=subprocess.PIPE, text=True, timeout=60)
     assert p.returncode == 1 and p.stderr == (
         "csi-fake: endpoint 'tcp://127.0.0.1:1' must be unix:///path, unix:/path or an absolute path\n"), p
 

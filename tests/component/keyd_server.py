@@ -73,7 +73,7 @@ class Client:
     def __init__(self, path):
         self.s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.s.connect(path)
-        self.s.settimeout(10)
+        self.s.settimeout(60)
 
     def __enter__(self):
         return self
@@ -155,7 +155,7 @@ class Keyd:
 
     def stop(self):
         self.p.terminate()
-        return self.p.wait(timeout=10)
+        return self.p.wait(timeout=60)
 
 
 def built_with(text):
@@ -251,7 +251,7 @@ def wrong_flags_have_one_sentence(root):
 def start_refusals(root):
     def refused(want, **kw):
         k = Keyd(root, **kw)
-        assert k.p.wait(timeout=10) == 1, k.log()
+        assert k.p.wait(timeout=60) == 1, k.log()
         assert want in k.log(), k.log()
         assert not os.path.exists(k.path) or not stat.S_ISSOCK(os.lstat(k.path).st_mode), 'a socket was made'
     master = os.path.join(root, 'master')
@@ -551,7 +551,7 @@ def three_hundred_connections(root):
 def second_instance(root):
     with Keyd(root) as k, k.client() as c:
         second = Keyd(root, socket_name='keyd.sock')
-        assert second.p.wait(timeout=10) == 1
+        assert second.p.wait(timeout=60) == 1
         assert f"another coffer-keyd serves '{k.path}'" in k.log()
         assert c.ask(mint()).code == 'OK'
         with k.client() as other:
@@ -572,7 +572,7 @@ def stop_unlinks(root):
         with Keyd(root) as k, k.client() as c:
             assert c.ask(mint()).code == 'OK'
             k.p.send_signal(number)
-            assert k.p.wait(timeout=10) == 0, number
+            assert k.p.wait(timeout=60) == 0, number
             assert not os.path.exists(k.path)
             assert c.ended()
 
@@ -641,7 +641,7 @@ def killed_in_the_middle(root):
             with Keyd(root) as k, k.client() as c, pipe() as (r, w):
                 kill_at(point)
                 c.send(unwrap(key), [w])
-                assert c.ended() and k.p.wait(timeout=10) == -signal.SIGKILL, point
+                assert c.ended() and k.p.wait(timeout=60) == -signal.SIGKILL, point
                 assert (read_frame(r) == want) if written else pipe_is_empty(r), point
                 os.unlink(arm)
         with Keyd(root) as k, k.client() as c:
