@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PAUSE_MAX_MS  120000
+#define PAUSE_MAX_MS  600000
 #define PAUSE_STEP_MS 10
 
 /* A sweep that silently misses its point would pass for the wrong reason: die loudly instead. */

@@ -10,7 +10,7 @@
  *                          (1 = first)
  *            "kill NAME", "pause NAME", "fail NAME"
  *   P.trace  one name per line, O_APPEND
- *   P.paused made while a point waits; it goes on when P.arm is removed (120 s at most)
+ *   P.paused made while a point waits; it goes on when P.arm is removed (600 s at most)
  */
 #ifndef COFFER_COMMON_FAULT_H
 #define COFFER_COMMON_FAULT_H

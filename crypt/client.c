@@ -20,8 +20,8 @@
 #define REQUEST_MAX   32768u
 #define REPLY_MAX     MIB(4) /* a list of some thousand mappings */
 #define SLOTS_MAX     16
-#define LOOK_LIMIT_MS 60000u  /* after that a keyless helper is killed */
-#define WORK_LIMIT_MS 120000u /* and one that reads or writes the disk */
+#define LOOK_LIMIT_MS 300000u /* after that a keyless helper is killed */
+#define WORK_LIMIT_MS 600000u /* and one that uses a key: as long as mkfs may take */
 #define WAIT_MAX_MS \
     60000u /* how long the helper itself may wait for its key or for a busy mapping */
 

@@ -170,7 +170,7 @@ class Fault:
         return []
 
     def wait_paused(self):
-        end = time.monotonic() + 100
+        end = time.monotonic() + 300
         while not os.path.exists(self.path('paused')):
             assert time.monotonic() < end, 'the helper did not reach its pause point'
             time.sleep(0.02)
@@ -239,7 +239,7 @@ class Crypt:
 
     @staticmethod
     def finish(helper):
-        out, errors = helper.process.communicate(timeout=300)
+        out, errors = helper.process.communicate(timeout=1800)
         for fd in helper.fds:
             os.close(fd)
         code = helper.process.returncode

@@ -56,17 +56,17 @@ class Daemon:
             return self.process.wait(1) if self.process else None
         self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(60)
+            return self.process.wait(300)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise RuntimeError(f'{self.name} did not end within 60 s of SIGTERM') from None
+            raise RuntimeError(f'{self.name} did not end within 300 s of SIGTERM') from None
 
     def log_text(self):
         with open(self.log, encoding='utf-8', errors='replace') as f:
             return f.read()
 
 
-def wait_for(what, condition, seconds=60):
+def wait_for(what, condition, seconds=300):
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -186,7 +186,7 @@ class Coffer:
                 d.stop()
 
     # ---- calls ----
-    def call(self, socket_path, method, request, timeout=300):
+    def call(self, socket_path, method, request, timeout=1800):
         p = subprocess.run([os.path.join(self.bin, 'csi-call'), 'unix://' + socket_path, method, '-', '--timeout',
                             str(timeout)], input=json.dumps(request).encode(), capture_output=True, check=False,
                            timeout=timeout + 60)

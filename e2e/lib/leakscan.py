@@ -316,7 +316,7 @@ def kernel_log():
     return subprocess.run(['dmesg'], capture_output=True, check=True).stdout
 
 
-def wait_traced(path, pid, seconds=60):
+def wait_traced(path, pid, seconds=300):
     """Until the tracer has written that the process ended."""
     end = time.monotonic() + seconds
     want = re.compile(rb'^%d +\+\+\+ ' % pid, re.M)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from fixture import CallError, wait_for
 
-RETRY_SECONDS = 180
+RETRY_SECONDS = 900
 SAMPLE = int(os.environ.get('COFFER_SAMPLE', '1'))
 
 
@@ -42,8 +42,17 @@ def until_ok(call):
             time.sleep(0.1)
 
 
+def outcome(call):
+    """What a call that may be interrupted said."""
+    try:
+        call()
+    except CallError as e:
+        return str(e)
+    return 'OK'
+
+
 def demand_clean(coffer):
-    end = time.monotonic() + 20  # an orphaned child may still hold a descriptor
+    end = time.monotonic() + 300  # an orphaned child may still hold a descriptor
     while coffer.left_over() and time.monotonic() < end:
         time.sleep(0.1)
     if coffer.left_over():
@@ -54,7 +63,7 @@ class FaultKiller:
     """Kills coffer-node or coffer-controller at its own fault points."""
 
     def __init__(self, coffer, program):
-        self.coffer, self.program = coffer, program
+        self.coffer, self.program, self.said = coffer, program, ''
         self.arm_file = os.path.join(coffer.fault_dir, program + '.arm')
         self.trace_file = os.path.join(coffer.fault_dir, program + '.trace')
 
@@ -89,12 +98,9 @@ class FaultKiller:
     def strike(self, point, call):
         """True when the program was killed."""
         self.arm(f'kill {point[0]}')
-        try:
-            call()
-        except CallError:
-            pass
+        self.said = outcome(call)
         # the reply can be lost a moment before the process is gone
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while self.daemon().alive() and len(self.trace()) >= point[0] and time.monotonic() < deadline:
             time.sleep(0.01)
         self.disarm()
@@ -109,7 +115,7 @@ class SyscallKiller:
     """Kills coffer-crypt at its N-th write, ioctl, unlink or mknod, by strace around the helper."""
 
     def __init__(self, coffer, verb, calls):
-        self.coffer, self.verb, self.calls = coffer, verb, calls
+        self.coffer, self.verb, self.calls, self.said = coffer, verb, calls, ''
         self.arm_file, self.trace_file = coffer.root + '/crypt.arm', coffer.root + '/crypt.trace'
 
     @staticmethod
@@ -150,11 +156,8 @@ exec "$helper" "$@"
 
     def strike(self, point, call):
         self.arm(point[1], point[0])
-        try:
-            call()
-        except CallError:
-            pass
-        wait_for('the wrapper to take its order', lambda: not os.path.exists(self.arm_file), 30)
+        self.said = outcome(call)
+        wait_for('the wrapper to take its order', lambda: not os.path.exists(self.arm_file))
         with open(self.trace_file, encoding='ascii', errors='replace') as f:
             return '+++ killed by SIGKILL' in f.read()
 
@@ -162,7 +165,7 @@ exec "$helper" "$@"
 def one_point(coffer, job, killer, point):
     job.before()
     if not killer.strike(point, job.call):
-        raise RuntimeError('the point was not reached: the run passed unkilled')
+        raise RuntimeError(f'the point was not reached; the call said: {killer.said}')
     until_ok(job.call)
     job.check()
     job.after()

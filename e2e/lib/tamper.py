@@ -269,7 +269,7 @@ class Paused:
         self.thread.start()
         try:
             wait_for(f'coffer-crypt at {self.point}',
-                     lambda: os.path.exists(self.paused) or not self.thread.is_alive(), 60)
+                     lambda: os.path.exists(self.paused) or not self.thread.is_alive())
             demand(os.path.exists(self.paused), f'the call never came to {self.point}: {self.error}')
         except BaseException:
             self.__exit__()
@@ -278,4 +278,4 @@ class Paused:
 
     def __exit__(self, *_):
         os.unlink(self.arm)
-        self.thread.join(300)
+        self.thread.join(1800)

@@ -39,7 +39,7 @@ class Watched(Coffer):
         self.traces[trace] = d.process.pid
         return d
 
-    def call(self, socket_path, method, request, timeout=300):
+    def call(self, socket_path, method, request, timeout=1800):
         try:
             reply = super().call(socket_path, method, request, timeout)
         except CallError as e:
@@ -56,7 +56,7 @@ class Watched(Coffer):
         with subprocess.Popen(leakscan.strace(trace) + argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, cwd='/') as p:
             self.traces[trace] = p.pid
-            out, err = p.communicate(timeout=300)
+            out, err = p.communicate(timeout=1800)
         self.replies.append(err.decode(errors='replace'))
         if p.returncode != 0:
             raise RuntimeError(f'cofferctl volume unlock-key: {err.decode()}')
@@ -156,6 +156,6 @@ class Paused:
 
     def __exit__(self, *_):
         os.unlink(self.arm)
-        self.thread.join(120)
+        self.thread.join(1800)
         if os.path.exists(self.paused):
             os.unlink(self.paused)
