@@ -3,7 +3,6 @@
 """kill: SIGKILL at every step boundary of every call, and inside coffer-crypt at every write of format and every
 ioctl, unlink and mknod of open, resize and close; then the same call again until OK. Points come from recorded runs,
 none is picked by hand. After each: the right state, the data as written, nothing left behind."""
-# story: timeout=5400
 import os
 import sys
 

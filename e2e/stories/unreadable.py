@@ -3,7 +3,7 @@
 """unreadable: what can't be read is never taken for blank, and what is foreign is never overwritten. Zeroed and foreign
 disks, I/O errors below header, data and record, a pool that is not mounted or is another one, a disk that is pulled out:
 an error each, the image byte for byte unchanged; and afterwards the volume works, or is taken down cleanly."""
-# story: disk=4G timeout=3600
+# story: disk=4G
 import contextlib
 import hashlib
 import json
