@@ -19,6 +19,7 @@ import time
 LINE = re.compile(r'^(not )?ok\b[ \t]*\d*[ \t]*-?[ \t]*(.*)$')
 PLAN = re.compile(r'^1\.\.(\d+)\s*$')
 SKIP = re.compile(r'#\s*SKIP\b\s*(.*)$', re.I)
+REASON = re.compile(r'^# skipped: (.*)$')  # of the next skipped test: cmocka's own line has only its name
 SKIPPED_WHOLE = 77
 SLOW_SECONDS = 20
 
@@ -34,20 +35,30 @@ class Result:
 
     def read(self, text):
         """Counts TAP lines; returns how many tests the plan promised, or None."""
-        plan = None
+        plan, reason = None, ''
         for line in text.splitlines():
+            if r := REASON.match(line):
+                reason = r.group(1)
             if p := PLAN.match(line):
                 plan = (plan or 0) + int(p.group(1))
             if not (m := LINE.match(line)):
                 continue
             skip = SKIP.search(m.group(2))
             if skip:
-                self.skipped.append((m.group(2)[:skip.start()].strip(' -'), skip.group(1)))
+                name, said = m.group(2)[:skip.start()].strip(' -'), skip.group(1)
+                self.skip(*((name, said) if name else (said, reason)))
+                reason = ''
             elif m.group(1):
                 self.failed.append(m.group(2))
             else:
                 self.passed += 1
         return plan
+
+    def skip(self, name, reason):
+        if reason:
+            self.skipped.append((name, reason))
+        else:
+            self.failed.append(f'{name}: skipped without a reason')
 
     def count(self):
         return self.passed + len(self.failed) + len(self.skipped)

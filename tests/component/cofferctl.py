@@ -328,8 +328,11 @@ def unlock_on_terminal(b):
 def unlock_from_another_pid_namespace(b):
     unshare = shutil.which('unshare')
     enter = [unshare, '--pid', '--fork', '--mount-proc'] + ([] if os.geteuid() == 0 else ['--map-root-user'])
-    if unshare is None or subprocess.run([*enter, 'true'], capture_output=True, check=False).returncode != 0:
-        raise Skip('no pid namespace can be made here')
+    if unshare is None:
+        raise Skip('there is no unshare(1)')
+    tried = subprocess.run([*enter, 'true'], capture_output=True, text=True, check=False)
+    if tried.returncode != 0:
+        raise Skip(f'no pid namespace can be made here (a chroot?): {tried.stderr.strip()}')
     with b.node():
         p = subprocess.run([*enter, CTL, *b.unlock('--yes')], capture_output=True, text=True, check=False)
         assert p.returncode == 1 and p.stdout == '' and 'coffer-node is in another pid namespace' in p.stderr, p

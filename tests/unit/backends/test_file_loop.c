@@ -2,6 +2,7 @@
 /* Needs root and loop devices; skipped elsewhere. */
 #include "common/base.h"
 #include "tests/unit/backends/fixture.h"
+#include "tests/support/skip.h"
 
 #include <linux/loop.h>
 #include <sched.h>
@@ -19,12 +20,12 @@ static bool can_loop(void)
     return true;
 }
 
-#define NEEDS_LOOPS()      \
-    do {                   \
-        if (!can_loop()) { \
-            skip();        \
-            return;        \
-        }                  \
+#define NEEDS_LOOPS()                    \
+    do {                                 \
+        if (!can_loop()) {               \
+            skip_because(SKIP_NO_LOOPS); \
+            return;                      \
+        }                                \
     } while (0)
 
 static void open_volume(struct fixture *f, const char *name, struct volume *v)
@@ -282,7 +283,7 @@ static void test_missing_device_nodes(void **state UNUSED)
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status));
     if (WEXITSTATUS(status) == 77)
-        skip();
+        skip_because(SKIP_NO_NAMESPACE);
     assert_int_equal(WEXITSTATUS(status), 0);
 }
 

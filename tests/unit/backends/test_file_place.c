@@ -3,6 +3,7 @@
 #include "tests/unit/backends/fixture.h"
 
 #include "common/fs.h"
+#include "tests/support/skip.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -196,7 +197,7 @@ static void test_owner(void **state UNUSED)
     static const char *const names[] = { "", "lock", "record.json", "image" };
 
     if (geteuid() != 0) {
-        skip();
+        skip_because(SKIP_NO_ROOT);
         return;
     }
     fixture_make(&f, 1);

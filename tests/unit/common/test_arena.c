@@ -4,6 +4,7 @@
 
 #include "tests/support/nomem.h"
 #include "tests/support/unit.h"
+#include "tests/support/skip.h"
 
 static bool all_zero(const unsigned char *p, size_t len)
 {
@@ -75,7 +76,7 @@ static void test_reset_keeps_one_small(void **state UNUSED)
 static void test_no_memory(void **state UNUSED)
 {
     if (!nomem_works())
-        skip();
+        skip_because(SKIP_ASAN);
     AUTO_ARENA struct arena *a = arena_new(1 << 20);
     void *p;
 

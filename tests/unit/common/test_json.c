@@ -4,6 +4,7 @@
 
 #include "tests/support/nomem.h"
 #include "tests/support/unit.h"
+#include "tests/support/skip.h"
 
 static json_t *parse(const char *text)
 {
@@ -204,7 +205,7 @@ static void test_no_memory(void **state UNUSED)
     static const char text[] = "{\"k\":\"0123456789abcdef0123456789abcdef0123456789abcdef\"}";
 
     if (!nomem_works())
-        skip();
+        skip_because(SKIP_ASAN);
     for (unsigned int n = 1;; n++) {
         AUTO_JSON json_t *obj = NULL;
         struct error err = ERROR_INIT;

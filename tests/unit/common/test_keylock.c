@@ -4,6 +4,7 @@
 
 #include "tests/support/nomem.h"
 #include "tests/support/unit.h"
+#include "tests/support/skip.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -87,7 +88,7 @@ static void test_threads(void **state UNUSED)
 static void test_no_memory(void **state UNUSED)
 {
     if (!nomem_works())
-        skip();
+        skip_because(SKIP_ASAN);
     struct keylock *set = keylock_new();
     struct keylock_hold *hold = NULL;
     struct error why = ERROR_INIT;

@@ -5,6 +5,7 @@
 #include "common/cleanup.h"
 #include "tests/support/nomem.h"
 #include "tests/support/unit.h"
+#include "tests/support/skip.h"
 
 static void test_grow(void **state UNUSED)
 {
@@ -70,7 +71,7 @@ static void test_no_memory(void **state UNUSED)
     bool failed;
 
     if (!nomem_works())
-        skip();
+        skip_because(SKIP_ASAN);
     strbuf_adds(&sb, "before");
     nomem_arm(1);
     for (int i = 0; i < 100; i++)

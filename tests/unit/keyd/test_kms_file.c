@@ -6,6 +6,7 @@
 #include "common/cleanup.h"
 #include "common/strbuf.h"
 #include "keyd/frame.h"
+#include "tests/support/skip.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -104,7 +105,7 @@ static void test_refused_kinds(void **state UNUSED)
 static void test_foreign_owner(void **state UNUSED)
 {
     if (geteuid() != 0)
-        skip();
+        skip_because(SKIP_NO_ROOT);
     assert_int_equal(chown(path, 12345, 0), 0);
     expect_refused(path, "must belong to uid 0, it belongs to uid 12345");
     assert_int_equal(chown(path, 0, 0), 0);

@@ -5,6 +5,7 @@
 #include "tests/support/nomem.h"
 #include "tests/support/tmpdir.h"
 #include "tests/support/unit.h"
+#include "tests/support/skip.h"
 
 #include <unistd.h>
 
@@ -198,7 +199,7 @@ static void test_load(void **state UNUSED)
 static void test_no_memory(void **state UNUSED)
 {
     if (!nomem_works())
-        skip();
+        skip_because(SKIP_ASAN);
     for (unsigned int n = 1;; n++) {
         AUTO_CONFIG struct config *c = NULL;
         int rc;

@@ -6,6 +6,7 @@
 #include "tests/support/nomem.h"
 #include "tests/support/unit.h"
 #include "volume/geometry.h"
+#include "tests/support/skip.h"
 
 #define HASH  "0123456789abcdef0123456789abcdef"
 #define HEX64 HASH HASH
@@ -381,7 +382,7 @@ static void test_now(void **state UNUSED)
 static void test_no_memory(void **state UNUSED)
 {
     if (!nomem_works())
-        skip();
+        skip_because(SKIP_ASAN);
     for (unsigned int n = 1;; n++) {
         struct record r = ready_record(), back = { .gen = 77 };
         AUTO_STRBUF struct strbuf text = STRBUF_INIT(RECORD_MAX), mac = STRBUF_INIT(RECORD_MAX);
