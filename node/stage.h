@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * node/stage.h: NodeStage as a step table: attach, unlock, filesystem, reopen, mount, grow. A step
- * is idempotent, says whether this call changed anything, and can be undone; steps don't know which
+ * node/stage.h: NodeStage as a step table: attach, unlock, filesystem, mount, grow. A step is
+ * idempotent, says whether this call changed anything, and can be undone; steps don't know which
  * RPC runs them.
  */
 #ifndef COFFER_NODE_STAGE_H

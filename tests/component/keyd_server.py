@@ -282,11 +282,15 @@ def closed_descriptors(root):
             '--insecure-file-kms', '--peer', ME]
     p = subprocess.Popen(['sh', '-c', 'exec "$@" 2>&-', 'sh', *argv])
     try:
-        end = time.monotonic() + 10
-        while not os.path.exists(os.path.join(root, 'keyd.sock')):
+        end = time.monotonic() + 60
+        while True:
             assert p.poll() is None and time.monotonic() < end
-            time.sleep(0.01)
-        with Client(os.path.join(root, 'keyd.sock')) as c:
+            try:
+                c = Client(os.path.join(root, 'keyd.sock'))
+                break
+            except (FileNotFoundError, ConnectionRefusedError):  # not bound yet, or not listening yet
+                time.sleep(0.01)
+        with c:
             assert c.ask(mint()).code == 'OK'
         assert os.path.getsize(os.path.join(root, 'keyd.sock.lock')) == 0, 'the log went into the lock file'
     finally:

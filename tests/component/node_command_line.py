@@ -8,7 +8,7 @@ import sys
 
 NODE = os.path.join(os.path.abspath(os.environ.get('COFFER_BIN', 'build/test')), 'coffer-node')
 CASES = {
-    'an unknown flag': (['--frob'], "unknown flag '--frob'"),
+    'an unknown flag': (['--frob'], "unknown flag '--frob' (see --help)"),
     'an argument': (['--node-id', 'n1', 'more'], "unexpected argument 'more'"),
     'a flag without its value': (['--endpoint'], "flag '--endpoint' needs a value"),
     'a boolean that is none': (['--host-network=maybe'], "flag '--host-network' must be true or false, not 'maybe'"),

@@ -160,8 +160,7 @@ static void test_dead_server(void **state UNUSED)
     t = tmpdir_make();
     (void)snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=0,group_id=0", fuse);
     if (fuse < 0 || mount("rig", t.path, "fuse", 0, options) < 0) {
-        print_message("skipped: no FUSE here\n");
-        skip();
+        skip_because("no FUSE file system can be mounted here");
         return;
     }
     AUTO_CLOSE int open_there = open(t.path, O_PATH | O_CLOEXEC); /* asks nobody */

@@ -159,9 +159,11 @@ static void test_number_is_anothers(void **state UNUSED)
 {
     AUTO_TMPDIR struct tmpdir t = { .path = "", .fd = -1 };
     struct mapper_node n = MAPPER_NODE_INIT;
-    static const char *const sentence = "device 7:913 is no longer mapping '" NAME "'";
+    char sentence[128];
 
     NEEDS_RIG();
+    (void)snprintf(sentence, sizeof(sentence), "device 7:%u is no longer mapping '" NAME "'",
+                   rig_number);
     t = tmpdir_make();
     rig_mapping("dm-0", OTHER, RIG_UUID, RIG_LOOP, false);
     assert_fails(open_node(t.path, NAME, RIG_LOOP, &n, &err), ERR_ABORTED, sentence);
