@@ -35,8 +35,8 @@ enum error_code {
 
 struct error {
     enum error_code code;
-    int sys_errno; /* 0 when no system call failed */
-    char msg[512]; /* one line of UTF-8, safe to show; longer texts are cut with "...", bytes that
+    int sys_errno;  /* 0 when no system call failed */
+    char msg[1024]; /* one line of UTF-8, safe to show; longer texts are cut with "...", bytes that
                       are malformed or steer a terminal become '?' */
 };
 

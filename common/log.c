@@ -12,8 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define VALUE_MAX 512 /* bytes of one text value */
-#define TAIL      32  /* kept free for the mark of a cut line and its end */
+#define VALUE_MAX 1024 /* bytes of one text value */
+#define TAIL      32   /* kept free for the mark of a cut line and its end */
 
 /* PIPE_BUF: a line on a pipe is then never mixed with another process's. */
 struct line {

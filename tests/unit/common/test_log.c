@@ -133,20 +133,20 @@ static void test_escapes(void **state UNUSED)
 
 static void test_cut_value(void **state UNUSED)
 {
-    char value[1000], wanted[600];
+    char value[1100], wanted[1200];
 
     memset(value, 'x', sizeof(value));
-    value[512] = '\0';
-    (void)snprintf(wanted, sizeof(wanted), "\"m\" v=\"%.512s\"", value);
+    value[1024] = '\0';
+    (void)snprintf(wanted, sizeof(wanted), "\"m\" v=\"%.1024s\"", value);
     log_info("m", KV("v", value));
     assert_string_equal(caught_text(), wanted);
-    value[512] = 'x';
-    value[513] = '\0';
-    (void)snprintf(wanted, sizeof(wanted), "\"m\" v=\"%.512s...\" w=1", value);
+    value[1024] = 'x';
+    value[1025] = '\0';
+    (void)snprintf(wanted, sizeof(wanted), "\"m\" v=\"%.1024s...\" w=1", value);
     log_info("m", KV("v", value), KV("w", 1));
     assert_string_equal(caught_text(), wanted);
-    memcpy(value + 511, "\xe2\x82\xac", 4); /* a character over the edge goes whole */
-    (void)snprintf(wanted, sizeof(wanted), "\"m\" v=\"%.511s...\"", value);
+    memcpy(value + 1023, "\xe2\x82\xac", 4); /* a character over the edge goes whole */
+    (void)snprintf(wanted, sizeof(wanted), "\"m\" v=\"%.1023s...\"", value);
     log_info("m", KV("v", value));
     assert_string_equal(caught_text(), wanted);
 }
