@@ -7,6 +7,7 @@
 #include "common/base.h"
 #include "controller/controller.h"
 
+#include "volume/fskind.h"
 #include "volume/geometry.h"
 
 static int add_pool(struct pool *pool, struct csi_capacity_reply *sum, struct error *err)
@@ -49,15 +50,19 @@ static int one_pool(struct controller *c, struct arena *arena, const struct csi_
 }
 
 /* No volume of that kind can be made here: that is no error, it is no capacity. */
-static bool is_for_us(const struct controller *c, const struct csi_capacity_request *req)
+static bool is_for_us(const struct controller *c, const struct csi_capacity_request *req,
+                      uint64_t *ret_minimum)
 {
     struct error ignored = ERROR_INIT;
-    const char *fs;
+    const char *fs = FS_KIND_NONE;
 
     if (req->has_topology && req->topology.segments.n > 0 &&
         !request_topology_is_here(c, &req->topology))
         return false;
-    return req->capabilities.n == 0 || request_capabilities(&req->capabilities, &fs, &ignored) == 0;
+    if (req->capabilities.n > 0 && request_capabilities(&req->capabilities, &fs, &ignored) < 0)
+        return false;
+    *ret_minimum = fs_kind_find(fs[0] != '\0' ? fs : FS_KIND_DEFAULT)->size_min;
+    return true;
 }
 
 int controller_capacity(void *ctx, struct csi_call *call, const struct csi_capacity_request *req,
@@ -69,7 +74,7 @@ int controller_capacity(void *ctx, struct csi_call *call, const struct csi_capac
     if (req->parameters.n == 0 ? all_pools(c, &sum, err) < 0
                                : one_pool(c, call->arena, &req->parameters, &sum, err) < 0)
         return -1;
-    if (!is_for_us(c, req))
+    if (!is_for_us(c, req, &sum.minimum_volume_size))
         sum = (struct csi_capacity_reply){ .available = 0 };
     *ret = sum;
     return 0;

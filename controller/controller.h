@@ -75,13 +75,14 @@ struct size_range {
     uint64_t required, limit; /* as asked; 0 = none */
 };
 
-/* ERR_OUT_OF_RANGE when no volume size lies in the range. */
-int request_size(bool has_range, uint64_t required, uint64_t limit, struct size_range *ret,
-                 struct error *err) MUST_CHECK;
+/* ERR_OUT_OF_RANGE when no size of a volume that holds `fs` (volume/fskind.h) lies in the range. */
+int request_size(const char *fs, bool has_range, uint64_t required, uint64_t limit,
+                 struct size_range *ret, struct error *err) MUST_CHECK;
 /* A volume of that size satisfies the range. */
 bool request_size_fits(const struct size_range *range, uint64_t size);
 
-/* All of them supported, and all block or all mount. *ret_fs: "ext4" or "none" (static). */
+/* All of them supported, all block or all mount, and of one file system. *ret_fs: a name of
+ * volume/fskind.h (static); "" when none of them names one. */
 int request_capabilities(const struct csi_capabilities *caps, const char **ret_fs,
                          struct error *err) MUST_CHECK;
 

@@ -12,6 +12,7 @@
 #include "common/leak.h"
 #include "common/parse.h"
 #include "keyd/client.h"
+#include "volume/fskind.h"
 #include "volume/geometry.h"
 
 #ifdef COFFER_LEAKY
@@ -67,9 +68,11 @@ static int make_plan(struct controller *c, struct arena *arena,
 
     if (check_refused(req, err) < 0 ||
         request_params(c, arena, &req->parameters, false, &p.params, NULL, err) < 0 ||
-        request_capabilities(&req->capabilities, &p.fs, err) < 0 ||
-        request_size(req->has_range, req->required_bytes, req->limit_bytes, &p.size, err) < 0 ||
-        check_topology(c, req, err) < 0)
+        request_capabilities(&req->capabilities, &p.fs, err) < 0 || check_topology(c, req, err) < 0)
+        return -1;
+    if (p.fs[0] == '\0')
+        p.fs = FS_KIND_DEFAULT;
+    if (request_size(p.fs, req->has_range, req->required_bytes, req->limit_bytes, &p.size, err) < 0)
         return -1;
     p.pool = pool_set_find(c->pools, p.params.pool->name);
     if (p.pool == NULL)

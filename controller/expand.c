@@ -9,6 +9,7 @@
 #include "controller/controller.h"
 
 #include "common/fault.h"
+#include "volume/fskind.h"
 #include "volume/geometry.h"
 
 static int grow(struct controller *c, struct volume *v, struct record *r, uint64_t size,
@@ -66,7 +67,8 @@ int controller_expand(void *ctx, struct csi_call *call, const struct csi_expand_
                          "volumes grow on their node here (--expand=node): call NodeExpandVolume");
     if (!req->has_range)
         return error_set(err, ERR_INVALID, "capacity_range is missing");
-    if (request_size(true, req->required_bytes, req->limit_bytes, &range, err) < 0 ||
+    /* a volume that exists has its file system's minimum */
+    if (request_size(FS_KIND_NONE, true, req->required_bytes, req->limit_bytes, &range, err) < 0 ||
         volume_id_parse(req->volume_id, &id, err) < 0 || request_lock(c, &id, &hold, err) < 0)
         return -1;
     if (expand_locked(c, &id, &range, &size, err) < 0)

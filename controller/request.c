@@ -3,6 +3,7 @@
 #include "controller/controller.h"
 
 #include "volume/capability.h"
+#include "volume/fskind.h"
 #include "volume/geometry.h"
 
 #include <strings.h>
@@ -25,11 +26,29 @@ static uint64_t default_size(uint64_t limit)
                                                : limit / GEOMETRY_ROUND * GEOMETRY_ROUND;
 }
 
-int request_size(bool has_range, uint64_t required, uint64_t limit, struct size_range *ret,
-                 struct error *err)
+/* Sizes below the smallest volume of all are rounded up to it, as the spec allows. A file system
+ * with a minimum of its own is another matter: who asks for less than it can hold is told so,
+ * since the volume would cost several times what he planned for. */
+static int check_minimum(const struct fs_kind *kind, const struct size_range *r, struct error *err)
 {
+    if (r->want >= kind->size_min)
+        return 0;
+    return error_set(err, ERR_OUT_OF_RANGE,
+                     "capacity_range: %s %llu is less than the smallest %s volume, %llu (%llu MiB)",
+                     r->required != 0 ? "required_bytes" : "limit_bytes",
+                     (unsigned long long)(r->required != 0 ? r->required : r->limit), kind->name,
+                     (unsigned long long)kind->size_min,
+                     (unsigned long long)(kind->size_min / MIB(1)));
+}
+
+int request_size(const char *fs, bool has_range, uint64_t required, uint64_t limit,
+                 struct size_range *ret, struct error *err)
+{
+    const struct fs_kind *kind = fs_kind_find(fs);
     struct size_range r = { .required = has_range ? required : 0, .limit = has_range ? limit : 0 };
 
+    if (kind == NULL)
+        return error_set(err, ERR_INTERNAL, "file system '%.32s' has no row", fs);
     if (r.limit != 0 && r.limit < r.required)
         return error_set(err, ERR_OUT_OF_RANGE,
                          "capacity_range: limit_bytes %llu is less than required_bytes %llu",
@@ -48,6 +67,8 @@ int request_size(bool has_range, uint64_t required, uint64_t limit, struct size_
                          "at least %llu MiB",
                          (unsigned long long)r.limit,
                          (unsigned long long)(GEOMETRY_SIZE_MIN / MIB(1)));
+    if (check_minimum(kind, &r, err) < 0)
+        return -1;
     *ret = r;
     return 0;
 }
@@ -59,9 +80,10 @@ bool request_size_fits(const struct size_range *range, uint64_t size)
 
 /* ---- capabilities ---- */
 
-static int check_capability(const struct csi_capability *in, struct error *err)
+/* *ret_fs: what the volume must hold; "" when a mount leaves it open. */
+static int check_capability(const struct csi_capability *in, const char **ret_fs, struct error *err)
 {
-    struct capability c = {
+    const struct capability c = {
         .block = in->type == CSI_ACCESS_BLOCK,
         .mode = (unsigned)in->mode,
         .fs_type = in->fs_type,
@@ -72,22 +94,33 @@ static int check_capability(const struct csi_capability *in, struct error *err)
 
     if (in->type == CSI_ACCESS_NONE)
         return error_set(err, ERR_INVALID, "a volume capability has no access type");
-    return capability_check(&c, err);
+    if (capability_check(&c, err) < 0)
+        return -1;
+    *ret_fs = !c.block && c.fs_type[0] == '\0' ? "" : capability_fs(&c);
+    return 0;
 }
 
 int request_capabilities(const struct csi_capabilities *caps, const char **ret_fs,
                          struct error *err)
 {
+    const char *common = "", *fs = "";
+
     if (caps->n == 0)
         return error_set(err, ERR_INVALID, "volume_capabilities are missing");
     for (size_t i = 0; i < caps->n; i++) {
-        if (check_capability(&caps->items[i], err) < 0)
+        if (check_capability(&caps->items[i], &fs, err) < 0)
             return -1;
         if (caps->items[i].type != caps->items[0].type)
             return error_set(err, ERR_INVALID,
                              "volume_capabilities mix block and mount: a volume is one of them");
+        if (common[0] != '\0' && fs[0] != '\0' && strcmp(common, fs) != 0)
+            return error_set(err, ERR_INVALID,
+                             "volume_capabilities ask for %s and %s: a volume holds one of them",
+                             common, fs);
+        if (fs[0] != '\0')
+            common = fs;
     }
-    *ret_fs = caps->items[0].type == CSI_ACCESS_BLOCK ? CAPABILITY_FS_NONE : CAPABILITY_FS_DEFAULT;
+    *ret_fs = common;
     return 0;
 }
 

@@ -6,7 +6,7 @@
 #include "common/base.h"
 #include "controller/controller.h"
 
-#include "volume/capability.h"
+#include "volume/fskind.h"
 
 static int peek(struct controller *c, const char *volume_id, struct record *ret, struct error *err)
 {
@@ -25,14 +25,17 @@ static int peek(struct controller *c, const char *volume_id, struct record *ret,
 static int check_capabilities(const struct csi_validate_request *req, const struct record *r,
                               struct error *err)
 {
-    const char *fs;
+    const char *fs = "";
 
     if (request_capabilities(&req->capabilities, &fs, err) < 0)
         return -1;
-    if (strcmp(fs, r->fs) == 0)
+    bool raw = strcmp(r->fs, FS_KIND_NONE) == 0;
+    if (fs[0] == '\0' ? !raw : strcmp(fs, r->fs) == 0)
         return 0;
-    if (strcmp(r->fs, CAPABILITY_FS_NONE) == 0)
+    if (raw)
         return error_set(err, ERR_INVALID, "the volume is a raw block volume");
+    if (strcmp(fs, FS_KIND_NONE) != 0)
+        return error_set(err, ERR_INVALID, "the volume holds %s, not %s", r->fs, fs);
     return error_set(err, ERR_INVALID, "the volume holds a file system (%s): use it as a mount",
                      r->fs);
 }

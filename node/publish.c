@@ -176,7 +176,7 @@ int node_publish_volume(void *ctx, struct csi_call *call, const struct csi_publi
         return error_set(err, ERR_PRECONDITION, "staging_target_path is not set");
     if (request_path(req->staging_target_path, "staging_target_path", err) < 0 ||
         node_op_begin(&op, ctx, call, req->volume_id, err) < 0 || node_op_peek(&op, err) < 0 ||
-        request_same_fs(&op, &p.use, err) < 0)
+        request_same_fs(&op, &req->capability, &p.use, err) < 0)
         return -1;
     p.read_only = req->readonly || p.use.read_only;
     int r = publish_run(&p, err);

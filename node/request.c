@@ -2,14 +2,15 @@
 #include "common/base.h"
 #include "node/request.h"
 
+#include "volume/fskind.h"
 #include "volume/params.h"
 
 #include <limits.h>
 #include <sys/mount.h>
 
-int request_usage(const struct csi_capability *in, struct usage *ret, struct error *err)
+static struct capability plain_capability(const struct csi_capability *in)
 {
-    const struct capability c = {
+    return (struct capability){
         .block = in->type == CSI_ACCESS_BLOCK,
         .mode = (unsigned)in->mode,
         .fs_type = in->fs_type,
@@ -17,10 +18,15 @@ int request_usage(const struct csi_capability *in, struct usage *ret, struct err
         .n_mount_flags = in->mount_flags.n,
         .mount_group = in->volume_mount_group,
     };
+}
+
+int request_usage(const struct csi_capability *in, struct usage *ret, struct error *err)
+{
+    const struct capability c = plain_capability(in);
     struct usage use = { .block = c.block };
 
     if (capability_check(&c, err) < 0 ||
-        (!c.block && capability_mount_options(&c, &use.mount, err) < 0))
+        (!c.block && capability_mount_options(&c, capability_fs(&c), &use.mount, err) < 0))
         return -1;
     use.read_only = capability_mode_read_only(c.mode) || (use.mount.flags & MS_RDONLY) != 0;
     use.single_target = c.mode == CAPABILITY_SINGLE_NODE_SINGLE_WRITER;
@@ -78,11 +84,26 @@ int request_claim(const struct node_op *op, const struct csi_map *context, struc
     return record_matches(&op->record, &claim, err);
 }
 
-int request_same_fs(const struct node_op *op, const struct usage *use, struct error *err)
+static const char *spoken(const char *fs)
 {
+    return strcmp(fs, FS_KIND_NONE) == 0 ? "raw block" : fs;
+}
+
+int request_same_fs(const struct node_op *op, const struct csi_capability *in, struct usage *use,
+                    struct error *err)
+{
+    const struct fs_kind *kind = fs_kind_find(op->record.fs);
+
     if (strcmp(op->record.fs, use->fs) == 0)
         return 0;
-    return error_set(err, ERR_PRECONDITION, "volume '%s' was created as %s and can't be used as %s",
-                     op->id_text, strcmp(op->record.fs, "none") == 0 ? "raw block" : op->record.fs,
-                     strcmp(use->fs, "none") == 0 ? "raw block" : use->fs);
+    if (use->block || in->fs_type[0] != '\0' || kind == NULL ||
+        strcmp(kind->name, FS_KIND_NONE) == 0)
+        return error_set(err, ERR_PRECONDITION,
+                         "volume '%s' was created as %s and can't be used as %s", op->id_text,
+                         spoken(op->record.fs), spoken(use->fs));
+    const struct capability c = plain_capability(in);
+    if (capability_mount_options(&c, kind->name, &use->mount, err) < 0)
+        return -1;
+    use->fs = kind->name;
+    return 0;
 }

@@ -11,7 +11,7 @@ struct usage {
     bool block;
     bool read_only;     /* a reader-only access mode, or the mount flag "ro" */
     bool single_target; /* SINGLE_NODE_SINGLE_WRITER: one target path on the node */
-    const char *fs;     /* as the record says it: "ext4" or "none" */
+    const char *fs;     /* as the record says it; of a mount that names none, the default */
     struct capability_mount mount;
 };
 int request_usage(const struct csi_capability *in, struct usage *ret, struct error *err) MUST_CHECK;
@@ -22,9 +22,10 @@ int request_path(const char *path, const char *field, struct error *err) MUST_CH
  * ERR_DATA_LOSS on a difference. */
 int request_claim(const struct node_op *op, const struct csi_map *context,
                   struct error *err) MUST_CHECK;
-/* ERR_PRECONDITION when the capability wants another file system than the volume was created with.
- */
-int request_same_fs(const struct node_op *op, const struct usage *use,
+/* ERR_PRECONDITION when the capability (that `use` was made of) wants another file system than the
+ * volume was created with. A mount that names none takes what there is: then `use` is made anew,
+ * since which mount flags there are depends on it. */
+int request_same_fs(const struct node_op *op, const struct csi_capability *in, struct usage *use,
                     struct error *err) MUST_CHECK;
 
 #endif

@@ -23,9 +23,6 @@ enum capability_mode {
     CAPABILITY_SINGLE_NODE_MULTI_WRITER = 7,
 };
 
-#define CAPABILITY_FS_NONE    "none" /* raw block, as the record says it */
-#define CAPABILITY_FS_DEFAULT "ext4"
-
 struct capability {
     bool block;                     /* raw block; else mount */
     unsigned mode;                  /* enum capability_mode, or any other number (refused) */
@@ -38,7 +35,7 @@ struct capability {
 /* ERR_INVALID with one sentence when the volume can't be used in that way. */
 int capability_check(const struct capability *c, struct error *err) MUST_CHECK;
 
-/* "ext4" or "none": what struct record's `fs` holds. Only for a checked capability. */
+/* What struct record's `fs` holds: a name of fskind.h, static. Only for a checked capability. */
 const char *capability_fs(const struct capability *c);
 
 /* The mode allows no write. */
@@ -53,7 +50,8 @@ struct capability_mount {
     unsigned long flags;
     char data[64];
 };
-int capability_mount_options(const struct capability *c, struct capability_mount *ret,
-                             struct error *err) MUST_CHECK;
+/* For a volume that holds `fs` (fskind.h): which flags there are depends on it. */
+int capability_mount_options(const struct capability *c, const char *fs,
+                             struct capability_mount *ret, struct error *err) MUST_CHECK;
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "common/cleanup.h"
 #include "common/parse.h"
+#include "volume/fskind.h"
 #include "volume/geometry.h"
 
 #include <time.h>
@@ -174,8 +175,8 @@ static void read_key(struct json_reader *r, struct record *rec)
 static void read_how(struct json_reader *r, struct record *rec)
 {
     json_get_string(r, "fs", rec->fs, sizeof(rec->fs));
-    if (strcmp(rec->fs, "ext4") != 0 && strcmp(rec->fs, "none") != 0)
-        json_problem(r, "field 'fs' must be ext4 or none");
+    if (fs_kind_find(rec->fs) == NULL)
+        json_problem(r, "field 'fs' must be ext4, xfs, btrfs or none");
     json_get_string(r, "kms", rec->kms, sizeof(rec->kms));
     if (!kms_name_valid(rec->kms))
         json_problem(r, "field 'kms' must be 1 to 63 of a-z, 0-9 and '-'");

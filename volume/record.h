@@ -38,7 +38,7 @@ struct record {
     char tenant[TENANT_MAX + 1];
     uint64_t size; /* bytes asked for, rounded up; without the 4 MiB header */
     enum record_state state;
-    char fs[16]; /* "ext4", or "none" for raw block */
+    char fs[16]; /* a name of fskind.h: "ext4", or "none" for raw block */
     char kms[KMS_NAME_MAX + 1];
     char key_source[16]; /* "vault" */
     struct {

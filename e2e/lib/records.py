@@ -56,7 +56,8 @@ def changed_fields(good, other):
         yield f'crypt.{key} {value}', inner(good, 'crypt', **{key: value}), loss, f'\'{key}\'', 0
     yield 'crypt with an unknown field', inner(good, 'crypt', integrity='none'), loss, 'integrity', 0
     yield 'fs none', {**good, 'fs': 'none'}, pre, 'raw block', 0
-    yield 'fs unknown', {**good, 'fs': 'btrfs'}, loss, '\'fs\'', 0
+    yield 'fs another', {**good, 'fs': 'xfs'}, pre, 'created as xfs', 0
+    yield 'fs unknown', {**good, 'fs': 'zfs'}, loss, '\'fs\'', 0
     yield 'kms to another that is configured', {**good, 'kms': 'other'}, loss, '\'kms\'', 0
     yield 'kms to one that is not configured', {**good, 'kms': 'nowhere'}, pre, 'nowhere', 0
     yield 'key.kind', inner(good, 'key', kind='transit'), pre, '', 1

@@ -336,7 +336,7 @@ def test_refusals(rig):
     v = rig.create('pvc-r', 20 * MIB)
     before = rig.places()
     many = {'mount': {}, 'access_mode': {'mode': 'MULTI_NODE_MULTI_WRITER'}}
-    xfs = {'mount': {'fs_type': 'xfs'}, 'access_mode': {'mode': 'SINGLE_NODE_WRITER'}}
+    xfs, vfat = ({'mount': {'fs_type': fs}, 'access_mode': {'mode': 'SINGLE_NODE_WRITER'}} for fs in ('xfs', 'vfat'))
     odd = {'mount': {'mount_flags': ['exec']}, 'access_mode': {'mode': 'SINGLE_NODE_WRITER'}}
     there = {'requisite': [{'segments': {TOPOLOGY: 'n2'}}]}
     for code, words, kwargs in (
@@ -348,7 +348,8 @@ def test_refusals(rig):
             ('INVALID_ARGUMENT', ('tape',), {'name': 'x', 'parameters': {'pool': 'tape'}}),
             ('INVALID_ARGUMENT', ('pool',), {'name': 'x', 'parameters': {}}),
             ('INVALID_ARGUMENT', ('MULTI_NODE_MULTI_WRITER',), {'name': 'x', 'caps': (many,)}),
-            ('INVALID_ARGUMENT', ('xfs',), {'name': 'x', 'caps': (xfs,)}),
+            ('INVALID_ARGUMENT', ('vfat',), {'name': 'x', 'caps': (vfat,)}),
+            ('OUT_OF_RANGE', ('smallest xfs volume', '300 MiB'), {'name': 'x', 'caps': (xfs,), 'size': 299 * MIB}),
             ('INVALID_ARGUMENT', ('mount flag',), {'name': 'x', 'caps': (odd,)}),
             ('INVALID_ARGUMENT', ('mix',), {'name': 'x', 'caps': (MOUNT, BLOCK)}),
             ('INVALID_ARGUMENT', ('mutable',), {'name': 'x', 'mutable_parameters': {'a': 'b'}}),

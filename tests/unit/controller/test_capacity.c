@@ -58,6 +58,13 @@ static void test_nothing_for_others(void **state UNUSED)
     req.topology.segments.items = &here;
     assert_ok(capacity(&r, &req, &reply), r.err);
     assert_true(reply.available > 0);
+    assert_int_equal(reply.minimum_volume_size, GEOMETRY_SIZE_MIN);
+    req.capabilities = (struct csi_capabilities){ .items = &capability, .n = 1 };
+    capability.fs_type = "xfs";
+    assert_ok(capacity(&r, &req, &reply), r.err);
+    assert_int_equal(reply.minimum_volume_size, MIB(300));
+    capability.fs_type = "";
+    req.capabilities.n = 0;
     req.capabilities = (struct csi_capabilities){ .items = &capability, .n = 1 };
     assert_ok(capacity(&r, &req, &reply), r.err);
     assert_true(reply.available > 0);

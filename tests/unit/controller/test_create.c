@@ -56,6 +56,27 @@ static void test_create(void **state UNUSED)
     assert_int_equal(bytes, SIZE + GEOMETRY_DATA_OFFSET);
 }
 
+static void test_file_systems(void **state UNUSED)
+{
+    AUTO_RIG struct rig r = RIG_INIT;
+    struct csi_capability mount = rig_mount();
+    struct csi_create_volume_request req;
+
+    rig_make(&r, 1);
+    req = rig_request("pvc-x", "a", MIB(300));
+    req.capabilities.items = &mount;
+    mount.fs_type = "xfs";
+    assert_ok(create(&r, &req), r.err);
+    assert_string_equal(rig_record(&r, rig_id(&r, 0, "pvc-x")).fs, "xfs");
+    assert_ok(create(&r, &req), r.err);
+    mount.fs_type = "btrfs";
+    assert_fails(create(&r, &req), r.err, ERR_EXISTS);
+    req.name = "pvc-y";
+    req.required_bytes = MIB(64);
+    assert_fails(create(&r, &req), r.err, ERR_OUT_OF_RANGE);
+    assert_int_equal(keyd.minted, 1);
+}
+
 /* A repeated call answers the same; the key is never touched again. */
 static void test_repeat(void **state UNUSED)
 {
@@ -405,6 +426,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_create),
+        cmocka_unit_test(test_file_systems),
         cmocka_unit_test(test_repeat),
         cmocka_unit_test(test_other_spec_is_refused),
         cmocka_unit_test(test_other_pool_away),

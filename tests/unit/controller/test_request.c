@@ -26,8 +26,9 @@ static void test_sizes(void **state UNUSED)
         struct size_range range;
         struct error err = ERROR_INIT;
 
-        assert_ok(request_size(good[i].has_range, good[i].required, good[i].limit, &range, &err),
-                  err);
+        assert_ok(
+            request_size("ext4", good[i].has_range, good[i].required, good[i].limit, &range, &err),
+            err);
         assert_int_equal(range.want, good[i].want);
         assert_true(request_size_fits(&range, range.want));
     }
@@ -48,10 +49,72 @@ static void test_bad_sizes(void **state UNUSED)
         struct size_range range = { .want = 1 };
         struct error err = ERROR_INIT;
 
-        assert_fails(request_size(true, bad[i].required, bad[i].limit, &range, &err), err,
+        assert_fails(request_size("ext4", true, bad[i].required, bad[i].limit, &range, &err), err,
                      ERR_OUT_OF_RANGE);
         assert_int_equal(range.want, 1);
     }
+}
+
+static void test_sizes_of_file_systems(void **state UNUSED)
+{
+    static const struct {
+        const char *fs;
+        uint64_t required, limit, want; /* want 0: refused */
+    } cases[] = {
+        { "xfs", 0, 0, GIB(1) },          { "btrfs", 0, 0, GIB(1) },
+        { "xfs", MIB(300), 0, MIB(300) }, { "xfs", MIB(300) - 1, 0, MIB(300) },
+        { "xfs", 0, MIB(300), MIB(300) }, { "btrfs", MIB(256), MIB(256), MIB(256) },
+        { "none", 1, 0, MIB(16) },        { "xfs", MIB(299), 0, 0 },
+        { "xfs", 0, MIB(300) - 1, 0 },    { "btrfs", 1, 0, 0 },
+        { "btrfs", MIB(255), GIB(1), 0 },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct size_range range = { .want = 1 };
+        struct error err = ERROR_INIT;
+        uint64_t required = cases[i].required, limit = cases[i].limit;
+
+        if (cases[i].want == 0)
+            assert_fails(request_size(cases[i].fs, true, required, limit, &range, &err), err,
+                         ERR_OUT_OF_RANGE);
+        else
+            assert_ok(request_size(cases[i].fs, true, required, limit, &range, &err), err);
+        assert_int_equal(range.want, cases[i].want == 0 ? 1 : cases[i].want);
+    }
+}
+
+/* The sentence names the minimum, and which of the two numbers it was. */
+static void test_minimum_is_named(void **state UNUSED)
+{
+    struct size_range range;
+    struct error err = ERROR_INIT;
+
+    assert_fails(request_size("xfs", true, MIB(64), 0, &range, &err), err, ERR_OUT_OF_RANGE);
+    assert_string_equal(err.msg, "capacity_range: required_bytes 67108864 is less than the "
+                                 "smallest xfs volume, 314572800 (300 MiB)");
+    assert_fails(request_size("btrfs", true, 0, MIB(64), &range, &err), err, ERR_OUT_OF_RANGE);
+    assert_string_equal(err.msg, "capacity_range: limit_bytes 67108864 is less than the smallest "
+                                 "btrfs volume, 268435456 (256 MiB)");
+}
+
+static void test_one_file_system(void **state UNUSED)
+{
+    struct csi_capability items[] = { rig_mount(), rig_mount(), rig_mount() };
+    const struct csi_capabilities caps = { .items = items, .n = ARRAY_SIZE(items) };
+    struct error err = ERROR_INIT;
+    const char *fs = NULL;
+
+    assert_ok(request_capabilities(&caps, &fs, &err), err);
+    assert_string_equal(fs, "");
+    items[1].fs_type = "xfs";
+    assert_ok(request_capabilities(&caps, &fs, &err), err);
+    assert_string_equal(fs, "xfs");
+    items[2].fs_type = "btrfs";
+    assert_fails(request_capabilities(&caps, &fs, &err), err, ERR_INVALID);
+    assert_non_null(strstr(err.msg, "xfs and btrfs"));
+    items[0] = items[1] = items[2] = rig_block();
+    assert_ok(request_capabilities(&caps, &fs, &err), err);
+    assert_string_equal(fs, "none");
 }
 
 static void test_identity(void **state UNUSED)
@@ -83,6 +146,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_minimum_is_named),
+        cmocka_unit_test(test_sizes_of_file_systems),
+        cmocka_unit_test(test_one_file_system),
         cmocka_unit_test(test_bad_sizes),
         cmocka_unit_test(test_identity),
     };

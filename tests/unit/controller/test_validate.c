@@ -90,7 +90,9 @@ static void test_not_confirmed(void **state UNUSED)
     not_confirmed(&r, &a, "MULTI_NODE_MULTI_WRITER");
     a.capability = rig_mount();
     a.capability.fs_type = "xfs";
-    not_confirmed(&r, &a, "xfs");
+    not_confirmed(&r, &a, "holds ext4, not xfs");
+    a.capability.fs_type = "vfat";
+    not_confirmed(&r, &a, "vfat");
     ask(&a, &v);
     a.req.volume_context = (struct csi_map){ .items = context, .n = 1 };
     not_confirmed(&r, &a, "uuid");

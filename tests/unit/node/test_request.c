@@ -247,18 +247,61 @@ static void test_too_many_entries(void **state UNUSED)
 
 /* --- file systems --- */
 
+static struct csi_capability block_capability(void)
+{
+    return (struct csi_capability){ .type = CSI_ACCESS_BLOCK,
+                                    .mode = CSI_SINGLE_NODE_WRITER,
+                                    .fs_type = "",
+                                    .volume_mount_group = "" };
+}
+
+static void set_fs(struct node_op *op, const char *fs)
+{
+    assert_int_equal(str_copy(op->record.fs, sizeof(op->record.fs), fs), 0);
+}
+
 static void test_same_fs(void **state UNUSED)
 {
     struct node_op op = op_with_record();
-    const struct usage ext4 = { .fs = "ext4" }, none = { .fs = "none" };
+    struct csi_capability mount = mount_capability(CSI_SINGLE_NODE_WRITER, NULL, 0);
+    const struct csi_capability block = block_capability();
+    struct usage ext4 = { .fs = "ext4" }, none = { .fs = "none", .block = true };
 
-    assert_works(request_same_fs(&op, &ext4, &err));
-    assert_fails(request_same_fs(&op, &none, &err), ERR_PRECONDITION,
+    mount.fs_type = "ext4";
+    assert_works(request_same_fs(&op, &mount, &ext4, &err));
+    assert_fails(request_same_fs(&op, &block, &none, &err), ERR_PRECONDITION,
                  "volume '" ID "' was created as ext4 and can't be used as raw block");
-    assert_int_equal(str_copy(op.record.fs, sizeof(op.record.fs), "none"), 0);
-    assert_works(request_same_fs(&op, &none, &err));
-    assert_fails(request_same_fs(&op, &ext4, &err), ERR_PRECONDITION,
+    set_fs(&op, "xfs");
+    assert_fails(request_same_fs(&op, &mount, &ext4, &err), ERR_PRECONDITION,
+                 "volume '" ID "' was created as xfs and can't be used as ext4");
+    set_fs(&op, "none");
+    assert_works(request_same_fs(&op, &block, &none, &err));
+    assert_fails(request_same_fs(&op, &mount, &ext4, &err), ERR_PRECONDITION,
                  "volume '" ID "' was created as raw block and can't be used as ext4");
+    mount.fs_type = "";
+    assert_fails(request_same_fs(&op, &mount, &ext4, &err), ERR_PRECONDITION,
+                 "volume '" ID "' was created as raw block and can't be used as ext4");
+}
+
+/* A mount that names no file system takes what there is, with that one's mount flags. */
+static void test_unnamed_fs(void **state UNUSED)
+{
+    static const char *const flags[] = { "noatime", "commit=5" };
+    struct node_op op = op_with_record();
+    const struct csi_capability in = mount_capability(CSI_SINGLE_NODE_WRITER, flags, 2);
+    struct usage use;
+    struct error refused = ERROR_INIT;
+
+    assert_works(request_usage(&in, &use, &err));
+    set_fs(&op, "btrfs");
+    assert_works(request_same_fs(&op, &in, &use, &err));
+    assert_string_equal(use.fs, "btrfs");
+    assert_string_equal(use.mount.data, "commit=5");
+    assert_works(request_usage(&in, &use, &err));
+    set_fs(&op, "xfs");
+    assert_int_equal(request_same_fs(&op, &in, &use, &refused), -1);
+    assert_int_equal(refused.code, ERR_INVALID);
+    assert_string_equal(use.fs, "ext4");
 }
 
 int main(void)
@@ -278,6 +321,7 @@ int main(void)
         cmocka_unit_test(test_copied_record),
         cmocka_unit_test(test_too_many_entries),
         cmocka_unit_test(test_same_fs),
+        cmocka_unit_test(test_unnamed_fs),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -68,8 +68,16 @@ static void test_file_systems(void **state UNUSED)
     c.fs_type = "ext4";
     assert_int_equal(check(c, &err), 0);
     c.fs_type = "xfs";
+    assert_int_equal(check(c, &err), 0);
+    assert_string_equal(capability_fs(&c), "xfs");
+    c.fs_type = "btrfs";
+    assert_int_equal(check(c, &err), 0);
+    assert_string_equal(capability_fs(&c), "btrfs");
+    c.fs_type = "none"; /* the record's word for raw block is no file system */
     assert_int_equal(check(c, &err), -1);
-    assert_non_null(strstr(err.msg, "'xfs'"));
+    c.fs_type = "vfat";
+    assert_int_equal(check(c, &err), -1);
+    assert_non_null(strstr(err.msg, "'vfat'"));
     c.fs_type = "EXT4";
     assert_int_equal(check(c, &err), -1);
     c = base;
@@ -104,6 +112,55 @@ static void test_flags(void **state UNUSED)
     }
 }
 
+/* Each file system takes its own options and no other's. */
+static void test_own_options(void **state UNUSED)
+{
+    static const struct {
+        const char *fs, *flag, *data; /* data NULL: refused */
+    } cases[] = {
+        { "ext4", "commit=300", "commit=300" },
+        { "btrfs", "commit=300", "commit=300" },
+        { "xfs", "commit=300", NULL },
+        { "btrfs", "compress=zstd", "compress=zstd" },
+        { "btrfs", "compress=lzo", "compress=lzo" },
+        { "btrfs", "compress=zlib", "compress=zlib" },
+        { "btrfs", "compress", NULL },
+        { "btrfs", "compress=", NULL },
+        { "btrfs", "compress=no", NULL },
+        { "btrfs", "compress=zstd:15", NULL },
+        { "btrfs", "compress=zstd,device=/dev/x", NULL },
+        { "ext4", "compress=zstd", NULL },
+        { "btrfs", "subvolid=7", NULL },
+        { "btrfs", "device=/dev/x", NULL },
+        { "btrfs", "degraded", NULL },
+        { "xfs", "nouuid", NULL },
+        { "xfs", "norecovery", NULL },
+        { "xfs", "logdev=/dev/x", NULL },
+        { "ext4", "journal_path=/dev/x", NULL },
+        { "xfs", "lazytime", "" },
+        { "btrfs", "sync", "" },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct capability c = base;
+        struct capability_mount m;
+        struct error err = ERROR_INIT;
+
+        c.fs_type = cases[i].fs;
+        c.mount_flags = &cases[i].flag;
+        c.n_mount_flags = 1;
+        if (cases[i].data == NULL) {
+            assert_int_equal(check(c, &err), -1);
+            assert_int_equal(err.code, ERR_INVALID);
+            assert_non_null(strstr(err.msg, cases[i].fs));
+            continue;
+        }
+        assert_int_equal(check(c, &err), 0);
+        assert_int_equal(capability_mount_options(&c, cases[i].fs, &m, &err), 0);
+        assert_string_equal(m.data, cases[i].data);
+    }
+}
+
 /* Mount flags may be sensitive: a refusal doesn't repeat them. */
 static void test_unknown_flags_are_not_repeated(void **state UNUSED)
 {
@@ -117,18 +174,25 @@ static void test_unknown_flags_are_not_repeated(void **state UNUSED)
 static void test_mount_options(void **state UNUSED)
 {
     static const char *const flags[] = { "noatime", "ro", "commit=5", "commit=30" };
+    static const char *const both[] = { "compress=zstd", "compress=lzo", "commit=30" };
     struct capability c = base;
     struct capability_mount m;
     struct error err = ERROR_INIT;
 
-    assert_int_equal(capability_mount_options(&c, &m, &err), 0);
+    assert_int_equal(capability_mount_options(&c, "ext4", &m, &err), 0);
     assert_int_equal(m.flags, 0);
     assert_string_equal(m.data, "");
     c.mount_flags = flags;
     c.n_mount_flags = ARRAY_SIZE(flags);
-    assert_int_equal(capability_mount_options(&c, &m, &err), 0);
+    assert_int_equal(capability_mount_options(&c, "ext4", &m, &err), 0);
     assert_int_equal(m.flags, MS_NOATIME | MS_RDONLY);
+    assert_string_equal(m.data, "commit=30"); /* the last one counts */
+    assert_int_equal(capability_mount_options(&c, "xfs", &m, &err), -1);
     assert_string_equal(m.data, "commit=30");
+    c.mount_flags = both;
+    c.n_mount_flags = ARRAY_SIZE(both);
+    assert_int_equal(capability_mount_options(&c, "btrfs", &m, &err), 0);
+    assert_string_equal(m.data, "commit=30,compress=lzo");
 }
 
 int main(void)
@@ -136,7 +200,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_modes),         cmocka_unit_test(test_file_systems),
         cmocka_unit_test(test_flags),         cmocka_unit_test(test_unknown_flags_are_not_repeated),
-        cmocka_unit_test(test_mount_options),
+        cmocka_unit_test(test_mount_options), cmocka_unit_test(test_own_options),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

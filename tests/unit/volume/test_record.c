@@ -190,7 +190,7 @@ static const struct {
     { "\"sector\":4096", "\"sector\":512", "field 'crypt': field 'sector' must be 4096" },
     { "4194304", "16777216", "field 'crypt': field 'data_offset' must be 4194304" },
     { "4194304", "4194304,\"iv\":1", "field 'crypt': unknown field 'iv'" },
-    { "\"ext4\"", "\"ext3\"", "field 'fs' must be ext4 or none" },
+    { "\"ext4\"", "\"ext3\"", "field 'fs' must be ext4, xfs, btrfs or none" },
     { "\"lab\"", "\"LAB\"", "field 'kms' must be 1 to 63 of a-z, 0-9 and '-'" },
     { "\"vault\"", "\"client\"", "field 'keySource' must be vault" },
     { "\"file\"", "\"none\"", "field 'key': field 'kind' must be transit, kv or file" },
