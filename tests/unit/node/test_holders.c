@@ -135,8 +135,7 @@ static void test_mounted_elsewhere(void **state UNUSED)
     (void)snprintf(want, sizeof(want), "it is mounted at '%s' for process %d (holder)", t.path,
                    (int)child);
     expect_holder(dev, want);
-    end(child);
-    expect_holder(dev, "its holder isn't visible from this pid namespace");
+    end(child); /* and the number is free: a program that runs beside this one may have it next */
 }
 
 static void test_stacked_device(void **state UNUSED)
