@@ -4,7 +4,7 @@
 DEPS_BUILD := gcc g++ make pkg-config git protobuf-compiler protobuf-c-compiler libprotobuf-c-dev libgrpc-dev libabsl-dev \
   libc-ares-dev zlib1g-dev libcryptsetup-dev libdevmapper-dev libblkid-dev libjansson-dev libssl-dev libseccomp-dev \
   libmd-dev libcmocka-dev
-DEPS_RUN := qemu-system-x86 busybox-static kmod cryptsetup-bin dmsetup e2fsprogs socat cpio zstd xz-utils binutils \
+DEPS_RUN := qemu-system-x86 busybox-static kmod cryptsetup-bin dmsetup e2fsprogs xfsprogs btrfs-progs socat cpio zstd xz-utils binutils \
   strace python3 util-linux mount procps ca-certificates
 DEPS_LINT := clang clang-format libclang-rt-14-dev universal-ctags shellcheck
 

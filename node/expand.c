@@ -15,13 +15,15 @@
 #include "node/unlock.h"
 #include "volume/geometry.h"
 
+#include <sys/stat.h>
+
 struct expand {
     struct node_op *op;
     const struct csi_expand_request *req;
     const struct filesystem *fs;
     struct live_mapping live;
     uint64_t size; /* bytes the volume is to have */
-    bool mounted;  /* the file system is mounted read-write somewhere */
+    char *mounted; /* where the file system is mounted read-write; owned; NULL: nowhere */
 };
 
 static int decide_size(struct expand *x, struct error *err)
@@ -46,31 +48,50 @@ static int decide_size(struct expand *x, struct error *err)
     return 0;
 }
 
-static int find_volume(struct expand *x, struct error *err)
+/* The kernel grows a file system through any mount of it that is a directory and may be written to.
+ * A file that is bind-mounted alone (a subPath) won't do. */
+static bool grows_through(const struct mount_table *table, const struct mount_entry *e)
+{
+    struct stat st;
+
+    return !e->read_only && mount_table_at(table, e->point) == e && stat(e->point, &st) == 0 &&
+           S_ISDIR(st.st_mode);
+}
+
+static int find_mounts(struct expand *x, struct error *err)
 {
     AUTO_MOUNT_TABLE struct mount_table table = { .items = NULL, .n = 0 };
     bool there = false;
 
-    if (mapper_find(x->op->dm_name, &x->live, err) < 0)
-        return err->code == ERR_NOT_FOUND
-                   ? error_set(err, ERR_PRECONDITION, "volume '%s' isn't staged on this node",
-                               x->op->id_text)
-                   : -1;
-    if (mapper_check_uuid(&x->live, x->op->dm_name, x->op->record.uuid, err) < 0 ||
-        mount_table_load(&table, err) < 0)
+    if (mount_table_load(&table, err) < 0)
         return -1;
     for (size_t i = 0; i < table.n; i++) {
         const struct mount_entry *e = &table.items[i];
         if (mount_match(e, x->live.dev) != MOUNT_OURS)
             continue;
-        x->mounted = x->mounted || !e->read_only;
         there = there || strcmp(e->point, x->req->volume_path) == 0;
+        if (x->mounted == NULL && x->fs->mount_type != NULL && grows_through(&table, e) &&
+            (x->mounted = strdup(e->point)) == NULL)
+            return error_set(err, ERR_EXHAUSTED, "out of memory");
     }
     /* raw block is staged without a mount, so its staging path can't be in the table */
     if (!there && x->fs->mount_type != NULL)
         return error_set(err, ERR_NOT_FOUND, "volume '%s' isn't mounted at '%.200s'",
                          x->op->id_text, x->req->volume_path);
     return 0;
+}
+
+static int find_volume(struct expand *x, struct error *err)
+{
+
+    if (mapper_find(x->op->dm_name, &x->live, err) < 0)
+        return err->code == ERR_NOT_FOUND
+                   ? error_set(err, ERR_PRECONDITION, "volume '%s' isn't staged on this node",
+                               x->op->id_text)
+                   : -1;
+    if (mapper_check_uuid(&x->live, x->op->dm_name, x->op->record.uuid, err) < 0)
+        return -1;
+    return find_mounts(x, err);
 }
 
 static int grow_image(struct expand *x, struct error *err)
@@ -131,16 +152,27 @@ static int grow_file_system(struct expand *x, struct error *err)
     AUTO_MAPPER_NODE struct mapper_node node = MAPPER_NODE_INIT;
     bool grown = false;
 
-    if (x->fs->grow == NULL || !x->mounted)
+    if (x->fs->grow == NULL || x->mounted == NULL)
         return 0;
     if (mapper_node_open(x->op->node->device_dir, x->op->dm_name, x->live.dm_uuid, x->live.dev,
                          true, &node, err) < 0)
         return -1;
     FAULT_POINT("expand:filesystem:before");
-    if (x->fs->grow(node.path, node.fd, x->op->volume.lock_fd, &grown, err) < 0)
+    const struct fs_device d = { .path = node.path,
+                                 .fd = node.fd,
+                                 .lock_fd = x->op->volume.lock_fd };
+    if (filesystem_grow(x->fs, &d, x->live.dev, x->mounted, &grown, err) < 0)
         return -1;
     FAULT_POINT("expand:filesystem:after");
     return 0;
+}
+
+static int run_steps(struct expand *x, struct error *err)
+{
+    if (find_volume(x, err) < 0 || decide_size(x, err) < 0 || grow_image(x, err) < 0 ||
+        grow_device(x, err) < 0 || grow_mapping(x, err) < 0)
+        return -1;
+    return grow_file_system(x, err);
 }
 
 int node_expand_volume(void *ctx, struct csi_call *call, const struct csi_expand_request *req,
@@ -157,8 +189,9 @@ int node_expand_volume(void *ctx, struct csi_call *call, const struct csi_expand
         return error_set(err, ERR_DATA_LOSS,
                          "the record names file system '%s', which this version doesn't know",
                          op.record.fs);
-    if (find_volume(&x, err) < 0 || decide_size(&x, err) < 0 || grow_image(&x, err) < 0 ||
-        grow_device(&x, err) < 0 || grow_mapping(&x, err) < 0 || grow_file_system(&x, err) < 0)
+    int r = run_steps(&x, err);
+    free(x.mounted);
+    if (r < 0)
         return -1;
     node_count(op.node, NODE_EXPANDED);
     ret->capacity_bytes = x.size;

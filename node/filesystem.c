@@ -2,18 +2,14 @@
 #include "common/base.h"
 #include "node/filesystem.h"
 
+#include "common/cleanup.h"
 #include "common/log.h"
 #include "common/proc.h"
 
 #include <errno.h>
-#include <linux/fs.h>
-#include <sys/ioctl.h>
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
-
-/* of each kind of child; a journal replay is short, a full check of a big volume isn't */
-#define MAKE_LIMIT_MS  600000u
-#define CHECK_LIMIT_MS 1800000u
-#define GROW_LIMIT_MS  600000u
 
 #define LOCK_FD 3
 
@@ -24,7 +20,7 @@ static void log_line(void *ctx, const char *line)
 }
 
 /* The last line of standard output that holds anything; plain text, since it goes into an error. */
-static void keep_last_output(struct proc_result *r)
+void filesystem_keep_output(struct proc_result *r)
 {
     const char *text = strbuf_text(&r->output);
 
@@ -40,8 +36,8 @@ static void keep_last_output(struct proc_result *r)
     }
 }
 
-static int run_tool(const char *const *argv, int lock_fd, uint64_t limit_ms, struct proc_result *r,
-                    struct error *err)
+int filesystem_run(const char *const *argv, const char *package, int lock_fd, uint64_t limit_ms,
+                   struct proc_result *r, struct error *err)
 {
     static const char *const env[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL };
     const struct proc_fd fds[] = { { .from = lock_fd, .to = LOCK_FD } };
@@ -55,104 +51,139 @@ static int run_tool(const char *const *argv, int lock_fd, uint64_t limit_ms, str
                                     .on_line = log_line,
                                     .ctx = (void *)(uintptr_t)argv[0] };
 
+    if (access(argv[0], X_OK) < 0)
+        return error_set(err, ERR_PRECONDITION, "'%s' can't be run: install %s", argv[0], package);
     if (proc_run(&spec, r, err) < 0)
         return -1;
     if (r->last_line[0] == '\0')
-        keep_last_output(r);
+        filesystem_keep_output(r);
     return 0;
 }
 
-/* metadata_csum_seed lets a clone get a uuid of its own later; no discard: the image is reserved
- * space; lazy_itable_init=0 would write every table now, and the volume is all zeros behind
- * dm-crypt's noise. */
-static int ext4_make(const char *device, int lock_fd, struct error *err)
+int filesystem_run_ok(const char *const *argv, const char *package, int lock_fd, uint64_t limit_ms,
+                      struct error *err)
 {
     AUTO_PROC_RESULT struct proc_result r = { .exit_code = -1 };
-    const char *const argv[] = { "/sbin/mkfs.ext4",    "-q", "-F",        "-m",   "0", "-O",
-                                 "metadata_csum_seed", "-E", "nodiscard", device, NULL };
 
-    if (run_tool(argv, lock_fd, MAKE_LIMIT_MS, &r, err) < 0)
+    if (filesystem_run(argv, package, lock_fd, limit_ms, &r, err) < 0)
         return -1;
     if (r.exit_code != 0)
-        return error_set(err, ERR_INTERNAL, "mkfs.ext4 failed (exit %d, signal %d): %s",
-                         r.exit_code, r.signal, r.last_line);
+        return error_set(err, ERR_INTERNAL, "%s failed (exit %d, signal %d): %s",
+                         strrchr(argv[0], '/') + 1, r.exit_code, r.signal, r.last_line);
     return 0;
 }
 
-static int ext4_check(const char *device, int lock_fd, struct error *err)
+int filesystem_read(int fd, void *buf, size_t len, uint64_t offset, struct error *err)
 {
-    AUTO_PROC_RESULT struct proc_result r = { .exit_code = -1 };
-    const char *const argv[] = { "/sbin/e2fsck", "-p", device, NULL };
+    ssize_t n = pread(fd, buf, len, (off_t)offset);
 
-    if (run_tool(argv, lock_fd, CHECK_LIMIT_MS, &r, err) < 0)
+    if (n != (ssize_t)len)
+        return error_errno(err, n < 0 ? errno : EIO, "read the superblock");
+    return 0;
+}
+
+/* Not BLKGETSIZE64: this works for an image file as well. */
+static int device_bytes(const struct fs_device *d, uint64_t *ret, struct error *err)
+{
+    off_t end = lseek(d->fd, 0, SEEK_END);
+
+    if (end < 0)
+        return error_errno(err, errno, "size of '%s'", d->path);
+    *ret = (uint64_t)end;
+    return 0;
+}
+
+int filesystem_fits(const struct fs_device *d, uint64_t bytes, struct error *err)
+{
+    uint64_t have = 0;
+
+    if (device_bytes(d, &have, err) < 0)
         return -1;
-    if (r.exit_code >= 0 && r.exit_code <= 3) /* e2fsck(8): clean, or corrected */
+    if (bytes <= have)
         return 0;
-    /* 4: errors are left, and standard output names them. More, or a signal: it couldn't do its
-     * work, which says nothing of the data. */
-    bool damaged = r.exit_code >= 4 && r.exit_code < 8;
-    if (damaged)
-        keep_last_output(&r);
-    return error_set(err, damaged ? ERR_DATA_LOSS : ERR_INTERNAL,
-                     "e2fsck -p won't repair the file system by itself (exit %d, signal %d): %s",
-                     r.exit_code, r.signal, r.last_line);
+    return error_set(err, ERR_DATA_LOSS, "the file system is %llu bytes, its device only %llu",
+                     (unsigned long long)bytes, (unsigned long long)have);
 }
 
-static uint32_t le32(const unsigned char *p)
+int filesystem_plain_device(int mount_fd, dev_t *ret, struct error *err)
 {
-    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-}
+    struct stat st;
 
-/* Size in bytes by the superblock: linux/Documentation/filesystems/ext4, "Super Block". */
-static int ext4_size(int fd, uint64_t *ret, struct error *err)
-{
-    unsigned char sb[1024];
-    ssize_t n = pread(fd, sb, sizeof(sb), 1024);
-
-    if (n != (ssize_t)sizeof(sb))
-        return error_errno(err, n < 0 ? errno : EIO, "read the ext4 superblock");
-    uint32_t shift = le32(sb + 24);
-    if (sb[56] != 0x53 || sb[57] != 0xef || shift > 6)
-        return error_set(err, ERR_DATA_LOSS, "there is no ext4 file system on the volume");
-    *ret = ((uint64_t)le32(sb + 0x150) << 32 | le32(sb + 4)) * (1024ull << shift);
+    if (fstat(mount_fd, &st) < 0)
+        return error_errno(err, errno, "stat the mount");
+    *ret = st.st_dev;
     return 0;
 }
 
-static int ext4_grow(const char *device, int device_fd, int lock_fd, bool *ret_grown,
-                     struct error *err)
+int filesystem_verify(const struct filesystem *fs, int mount_fd, dev_t dev, struct error *err)
 {
-    AUTO_PROC_RESULT struct proc_result r = { .exit_code = -1 };
-    const char *const argv[] = { "/sbin/resize2fs", device, NULL };
+    dev_t found = 0;
+    /* what fsmount gives is a mere path */
+    AUTO_CLOSE int fd = openat(mount_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0)
+        return error_errno(err, errno, "open the mount");
+    if (fs->device(fd, &found, err) < 0)
+        return -1;
+    if (found != dev)
+        return error_set(err, ERR_DATA_LOSS, "what was mounted lies on another device");
+    return 0;
+}
+
+int filesystem_grow(const struct filesystem *fs, const struct fs_device *d, dev_t dev,
+                    const char *path, bool *ret_grown, struct error *err)
+{
+    AUTO_CLOSE int mount_fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     uint64_t have = 0, want = 0;
 
-    if (ext4_size(device_fd, &have, err) < 0)
+    if (mount_fd < 0)
+        return error_errno(err, errno, "open '%s'", path);
+    if (filesystem_verify(fs, mount_fd, dev, err) < 0 || fs->size(d, mount_fd, &have, err) < 0 ||
+        filesystem_fits(d, have, err) < 0 || device_bytes(d, &want, err) < 0)
         return -1;
-    if (ioctl(device_fd, BLKGETSIZE64, &want) < 0)
-        return error_errno(err, errno, "size of '%s'", device);
-    if (want < have)
-        return error_set(err, ERR_DATA_LOSS, "the file system is %llu bytes, its device only %llu",
-                         (unsigned long long)have, (unsigned long long)want);
-    if (want - have <
-        MIB(1)) /* a rest smaller than our rounding unit is the file system's own business */
+    if (want - have < MIB(1)) /* less than our rounding unit is the file system's own business */
         return 0;
-    if (run_tool(argv, lock_fd, GROW_LIMIT_MS, &r, err) < 0)
+    if (fs->grow(d, mount_fd, want, err) < 0)
         return -1;
-    if (r.exit_code != 0)
-        return error_set(err, ERR_INTERNAL, "resize2fs failed (exit %d, signal %d): %s",
-                         r.exit_code, r.signal, r.last_line);
     *ret_grown = true;
     return 0;
 }
 
-static const struct filesystem filesystems[] = {
-    { "ext4", "ext4", ext4_make, ext4_check, ext4_grow },
-    { "none", NULL, NULL, NULL, NULL },
+/* EUCLEAN is every file system's "corrupted", EBADMSG its "wrong checksum"; EINVAL is what a
+ * superblock gets that makes no sense, EIO what btrfs says of any block whose checksum is wrong. */
+bool filesystem_is_damage(int sys_errno)
+{
+    return sys_errno == EUCLEAN || sys_errno == EBADMSG || sys_errno == EINVAL || sys_errno == EIO;
+}
+
+int filesystem_advice(const struct filesystem *fs, const char *id, const char *source,
+                      struct error *err)
+{
+    char cause[304];
+
+    if (fs->look == NULL || err == NULL)
+        return -1;
+    (void)snprintf(cause, sizeof(cause), "%.300s", err->msg);
+    return error_set(err, err->code,
+                     "%s. Type on this node: cofferctl volume unlock-key %s --reason repair | "
+                     "cryptsetup open '%s' repair && %s /dev/mapper/repair; cryptsetup close "
+                     "repair%s%s",
+                     cause, id, source, fs->look, fs->advice[0] != '\0' ? ". " : "", fs->advice);
+}
+
+static const struct filesystem filesystem_none = { .name = "none" };
+
+static const struct filesystem *const filesystems[] = {
+    &filesystem_ext4,
+    &filesystem_xfs,
+    &filesystem_btrfs,
+    &filesystem_none,
 };
 
 const struct filesystem *filesystem_find(const char *name)
 {
     for (size_t i = 0; i < ARRAY_SIZE(filesystems); i++)
-        if (strcmp(filesystems[i].name, name) == 0)
-            return &filesystems[i];
+        if (strcmp(filesystems[i]->name, name) == 0)
+            return filesystems[i];
     return NULL;
 }

@@ -24,67 +24,91 @@ static void process_name(const char *pid, char *ret, size_t size)
         (void)snprintf(ret, size, "?");
 }
 
-/* Not stat(2): of a file on a network or FUSE file system it waits for that server, for ever when
+/* One process, as far as it is looked at: its mounts are empty when they can't be read. */
+struct process {
+    const char *pid;
+    dev_t mapping;
+    struct mount_table mounts;
+};
+
+static bool on_our_mount(const struct process *p, uint64_t mount_id)
+{
+    for (size_t i = 0; i < p->mounts.n; i++)
+        if (p->mounts.items[i].id == mount_id)
+            return mount_lies_on(&p->mounts.items[i], p->mapping);
+    return false;
+}
+
+/* By the number of its device, and by its mount: a file on btrfs has a number that is nobody's.
+ * Not stat(2): of a file on a network or FUSE file system it waits for that server, for ever when
  * that is dead. What is on a mapping the kernel knows without asking anybody. */
-static bool on_mapping(const char *path, dev_t mapping)
+static bool on_mapping(const struct process *p, const char *path)
 {
     struct statx st;
 
-    if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE, &st) < 0)
+    if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_MNT_ID,
+              &st) < 0)
         return false;
-    return makedev(st.stx_dev_major, st.stx_dev_minor) == mapping ||
-           (S_ISBLK(st.stx_mode) && makedev(st.stx_rdev_major, st.stx_rdev_minor) == mapping);
+    return makedev(st.stx_dev_major, st.stx_dev_minor) == p->mapping ||
+           (S_ISBLK(st.stx_mode) && makedev(st.stx_rdev_major, st.stx_rdev_minor) == p->mapping) ||
+           ((st.stx_mask & STATX_MNT_ID) != 0 && on_our_mount(p, st.stx_mnt_id));
 }
 
-static bool name_link(const char *pid, const char *link, dev_t mapping, char *ret, size_t size)
+static bool name_link(const struct process *p, const char *link, char *ret, size_t size)
 {
     char path[320], target[128], name[32];
 
-    (void)snprintf(path, sizeof(path), "/proc/%s/%s", pid, link);
-    if (!on_mapping(path, mapping))
+    (void)snprintf(path, sizeof(path), "/proc/%.16s/%.280s", p->pid, link);
+    if (!on_mapping(p, path))
         return false;
     ssize_t n = readlink(path, target, sizeof(target) - 1);
     target[n < 0 ? 0 : n] = '\0';
-    process_name(pid, name, sizeof(name));
-    (void)snprintf(ret, size, "process %s (%s) has '%s' open", pid, name, target);
+    process_name(p->pid, name, sizeof(name));
+    (void)snprintf(ret, size, "process %s (%s) has '%s' open", p->pid, name, target);
     return true;
 }
 
-static bool name_open_file(const char *pid, dev_t mapping, char *ret, size_t size)
+static bool name_open_file(const struct process *p, char *ret, size_t size)
 {
     char path[300], link[300];
     struct dirent *e;
     bool found = false;
 
-    (void)snprintf(path, sizeof(path), "/proc/%.16s/fd", pid);
+    (void)snprintf(path, sizeof(path), "/proc/%.16s/fd", p->pid);
     DIR *dir = opendir(path);
     if (dir == NULL)
         return false;
     while (!found && (e = readdir(dir)) != NULL) {
         (void)snprintf(link, sizeof(link), "fd/%s", e->d_name);
-        found = e->d_name[0] != '.' && name_link(pid, link, mapping, ret, size);
+        found = e->d_name[0] != '.' && name_link(p, link, ret, size);
     }
     (void)closedir(dir);
     return found;
 }
 
-static bool name_mount(const char *pid, dev_t mapping, char *ret, size_t size)
+/* Unreadable: none, and the rest is looked at. */
+static void read_mounts(const char *pid, struct mount_table *ret)
 {
     AUTO_STRBUF struct strbuf sb = STRBUF_INIT(MOUNTINFO_MAX);
-    AUTO_MOUNT_TABLE struct mount_table t = { .items = NULL, .n = 0 };
-    char path[64], name[64];
+    char path[64];
 
     (void)snprintf(path, sizeof(path), "/proc/%.16s/mountinfo", pid);
     AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fs_read_fd(fd, path, MOUNTINFO_MAX, &sb, NULL) < 0 ||
-        mount_table_parse(strbuf_text(&sb), sb.len, &t, NULL) < 0)
-        return false;
-    for (size_t i = 0; i < t.n; i++) {
-        if (t.items[i].dev != mapping)
+        mount_table_parse(strbuf_text(&sb), sb.len, ret, NULL) < 0)
+        *ret = (struct mount_table){ .items = NULL, .n = 0 };
+}
+
+static bool name_mount(const struct process *p, char *ret, size_t size)
+{
+    char name[64];
+
+    for (size_t i = 0; i < p->mounts.n; i++) {
+        if (!mount_lies_on(&p->mounts.items[i], p->mapping))
             continue;
-        process_name(pid, name, sizeof(name));
-        (void)snprintf(ret, size, "it is mounted at '%.200s' for process %s (%s)", t.items[i].point,
-                       pid, name);
+        process_name(p->pid, name, sizeof(name));
+        (void)snprintf(ret, size, "it is mounted at '%.200s' for process %s (%s)",
+                       p->mounts.items[i].point, p->pid, name);
         return true;
     }
     return false;
@@ -111,18 +135,29 @@ static bool name_stacked_device(dev_t mapping, char *ret, size_t size)
     return found;
 }
 
-static bool name_use(const char *pid, dev_t mapping, char *ret, size_t size)
+static bool name_use(const struct process *p, char *ret, size_t size)
 {
     static const char *const links[] = { "cwd", "root", "exe" };
-    bool found = name_open_file(pid, mapping, ret, size);
+    bool found = name_open_file(p, ret, size);
 
     for (size_t i = 0; i < ARRAY_SIZE(links) && !found; i++)
-        found = name_link(pid, links[i], mapping, ret, size);
+        found = name_link(p, links[i], ret, size);
     return found;
 }
 
-static bool any_process(bool (*name)(const char *, dev_t, char *, size_t), dev_t mapping, char *ret,
-                        size_t size)
+static bool one_process(bool (*name)(const struct process *, char *, size_t), const char *pid,
+                        dev_t mapping, char *ret, size_t size)
+{
+    struct process p = { .pid = pid, .mapping = mapping };
+
+    read_mounts(pid, &p.mounts);
+    bool found = name(&p, ret, size);
+    mount_table_release(&p.mounts);
+    return found;
+}
+
+static bool any_process(bool (*name)(const struct process *, char *, size_t), dev_t mapping,
+                        char *ret, size_t size)
 {
     DIR *dir = opendir("/proc");
     struct dirent *e;
@@ -131,7 +166,8 @@ static bool any_process(bool (*name)(const char *, dev_t, char *, size_t), dev_t
     if (dir == NULL)
         return false;
     while (!found && (e = readdir(dir)) != NULL)
-        found = e->d_name[0] >= '1' && e->d_name[0] <= '9' && name(e->d_name, mapping, ret, size);
+        found = e->d_name[0] >= '1' && e->d_name[0] <= '9' &&
+                one_process(name, e->d_name, mapping, ret, size);
     (void)closedir(dir);
     return found;
 }

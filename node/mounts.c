@@ -5,6 +5,7 @@
 #include "common/fs.h"
 #include "common/parse.h"
 #include "common/strbuf.h"
+#include "node/btrfs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +20,7 @@ static void entry_release(struct mount_entry *e)
     free(e->root);
     free(e->point);
     free(e->fs_type);
+    free(e->source);
 }
 
 void mount_table_release(struct mount_table *t)
@@ -131,6 +133,7 @@ static int parse_line(const char *line, size_t len, struct mount_entry *ret)
     ret->root = unescape(f[3].text, f[3].len);
     ret->point = unescape(f[4].text, f[4].len);
     ret->fs_type = unescape(f[dash + 1].text, f[dash + 1].len);
+    ret->source = unescape(f[dash + 2].text, f[dash + 2].len);
     ret->read_only = has_option(&f[5], "ro") || has_option(&f[dash + 3], "ro");
     return 0;
 }
@@ -159,7 +162,8 @@ static int parse_lines(const char *text, size_t len, struct mount_table *t, stru
         if (parse_line(text + at, end - at, &e) < 0)
             return error_set(err, ERR_INTERNAL, "mountinfo has a line that isn't one: '%.*s'",
                              (int)(end - at > 200 ? 200 : end - at), text + at);
-        if (e.root == NULL || e.point == NULL || e.fs_type == NULL || add_entry(t, &e) < 0) {
+        if (e.root == NULL || e.point == NULL || e.fs_type == NULL || e.source == NULL ||
+            add_entry(t, &e) < 0) {
             entry_release(&e);
             return error_set(err, ERR_EXHAUSTED, "out of memory for mountinfo");
         }
@@ -227,13 +231,53 @@ static bool is_node(const struct mount_entry *entry, struct stat *ret)
            stat(entry->point, ret) == 0 && S_ISBLK(ret->st_mode);
 }
 
+static bool is_btrfs(const struct mount_entry *e)
+{
+    return strcmp(e->fs_type, "btrfs") == 0;
+}
+
+static bool source_device(const struct mount_entry *e, dev_t *ret)
+{
+    struct stat st;
+
+    if (stat(e->source, &st) < 0 || !S_ISBLK(st.st_mode))
+        return false;
+    *ret = st.st_rdev;
+    return true;
+}
+
+bool mount_lies_on(const struct mount_entry *entry, dev_t device)
+{
+    dev_t found = 0;
+
+    return entry->dev == device ||
+           (is_btrfs(entry) && source_device(entry, &found) && found == device);
+}
+
+/* Whoever scans devices (a host's udev) gives a btrfs's source another name, and this process may
+ * have no node of that name. Then the kernel is asked by way of the mount itself; that costs more,
+ * and can't be done for a mount that another one covers. */
+static bool btrfs_is_on(const struct mount_entry *e, dev_t mapping)
+{
+    dev_t found = 0;
+    struct statx st;
+
+    if (source_device(e, &found))
+        return found == mapping;
+    AUTO_CLOSE int fd = open(e->point, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    return fd >= 0 && statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) == 0 &&
+           (st.stx_mask & STATX_MNT_ID) != 0 && st.stx_mnt_id == e->id &&
+           btrfs_device(fd, &found, NULL) == 0 && found == mapping;
+}
+
 enum mount_match mount_match(const struct mount_entry *entry, dev_t mapping)
 {
     struct stat st;
 
     if (entry == NULL)
         return MOUNT_NONE;
-    if (entry->dev == mapping || (is_node(entry, &st) && st.st_rdev == mapping))
+    if (entry->dev == mapping || (is_node(entry, &st) && st.st_rdev == mapping) ||
+        (is_btrfs(entry) && btrfs_is_on(entry, mapping)))
         return MOUNT_OURS;
     return MOUNT_FOREIGN;
 }
@@ -338,7 +382,7 @@ static unsigned attributes(const struct mount_options *o)
     return attr;
 }
 
-static int attach_mount(int mount_fd, const char *target, struct error *err)
+int mount_attach(int mount_fd, const char *target, struct error *err)
 {
     AUTO_CLOSE int target_fd = -1;
 
@@ -350,19 +394,23 @@ static int attach_mount(int mount_fd, const char *target, struct error *err)
     return 0;
 }
 
-int mount_filesystem(const char *fs_type, const char *device, const char *target,
-                     const struct mount_options *o, struct error *err)
+int mount_make(const char *fs_type, const char *device, const struct mount_options *o, int *ret_fd,
+               struct error *err)
 {
     AUTO_CLOSE int fs_fd = fsopen(fs_type, FSOPEN_CLOEXEC);
 
+    if (fs_fd < 0 && errno == ENODEV)
+        return error_set(err, ERR_PRECONDITION, "this node's kernel has no %s: load its module",
+                         fs_type);
     if (fs_fd < 0)
         return error_errno(err, errno, "fsopen '%s'", fs_type);
     if (configure_all(fs_fd, device, o, err) < 0)
-        return error_prefix(err, "mount %s at '%s'", fs_type, target);
-    AUTO_CLOSE int mount_fd = fsmount(fs_fd, FSMOUNT_CLOEXEC, attributes(o));
+        return error_prefix(err, "mount %s", fs_type);
+    int mount_fd = fsmount(fs_fd, FSMOUNT_CLOEXEC, attributes(o));
     if (mount_fd < 0)
-        return error_errno(err, errno, "fsmount %s for '%s'", fs_type, target);
-    return attach_mount(mount_fd, target, err);
+        return error_errno(err, errno, "fsmount %s", fs_type);
+    *ret_fd = mount_fd;
+    return 0;
 }
 
 int mount_bind(const char *source, const char *target, bool read_only, struct error *err)
@@ -379,7 +427,7 @@ int mount_bind(const char *source, const char *target, bool read_only, struct er
                                    MOUNT_ATTR_NOSUID | (read_only ? MOUNT_ATTR_RDONLY : 0) };
     if (mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
         return error_errno(err, errno, "mount_setattr for '%s'", target);
-    return attach_mount(tree, target, err);
+    return mount_attach(tree, target, err);
 }
 
 int mount_remove(const char *target, struct error *err)

@@ -20,6 +20,7 @@ struct mount_entry {
     char *root;          /* path inside the file system, unescaped */
     char *point;         /* where it is mounted, unescaped */
     char *fs_type;
+    char *source;   /* what was mounted, as the file system shows it now, unescaped */
     bool read_only; /* of this mount point or of its super block */
 };
 
@@ -37,6 +38,10 @@ void mount_table_release(struct mount_table *t);
 /* The topmost mount at exactly that path, or NULL. */
 const struct mount_entry *mount_table_at(const struct mount_table *t, const char *path);
 
+/* Says whether the entry's file system lies on that block device, by what the entry itself says; of
+ * btrfs, whose number is no device's, by its source. Also for another process's table. */
+bool mount_lies_on(const struct mount_entry *entry, dev_t device);
+
 enum mount_match { MOUNT_NONE, MOUNT_OURS, MOUNT_FOREIGN };
 /* What is mounted at path, seen from one volume's mapping: a file system on it, or (block) a bind
  * mount of a device node with its number. */
@@ -51,9 +56,12 @@ struct mount_options {
     const char *data;    /* the file system's own options, comma-separated; "" = none */
 };
 
-/* Mounts a new super block at directory `target`, always nodev,nosuid. */
-int mount_filesystem(const char *fs_type, const char *device, const char *target,
-                     const struct mount_options *o, struct error *err) MUST_CHECK;
+/* Mounts a new super block, always nodev,nosuid, where nobody sees it yet: *ret_fd is open on it,
+ * and closing that unmounts it. ERR_PRECONDITION when this kernel lacks the file system. */
+int mount_make(const char *fs_type, const char *device, const struct mount_options *o, int *ret_fd,
+               struct error *err) MUST_CHECK;
+/* Shows it at directory `target`. */
+int mount_attach(int mount_fd, const char *target, struct error *err) MUST_CHECK;
 /* Bind mount of a directory or of a device node; nodev is not set for a node (it is the device). */
 int mount_bind(const char *source, const char *target, bool read_only,
                struct error *err) MUST_CHECK;

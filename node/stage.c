@@ -2,12 +2,16 @@
 #include "common/base.h"
 #include "node/stage.h"
 
+#include "common/cleanup.h"
 #include "common/fault.h"
+#include "common/fs.h"
 #include "common/log.h"
+#include "common/strbuf.h"
 #include "node/request.h"
 #include "node/unlock.h"
 
 #include <errno.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 static int attach_apply(struct stage *s, bool *changed, struct error *err)
@@ -45,30 +49,81 @@ static int write_ready(struct stage *s, struct error *err)
     return 0;
 }
 
+static struct fs_device fs_device(const struct stage *s)
+{
+    return (struct fs_device){ .path = s->node.path,
+                               .fd = s->node.fd,
+                               .lock_fd = s->op->volume.lock_fd };
+}
+
+/* The file system is damaged: nothing was repaired, so somebody must be told how. */
+static int refuse_damaged(const struct stage *s, struct error *err)
+{
+    struct error ignored = ERROR_INIT;
+    char path[64], source[256];
+
+    /* a device without a file behind it is the volume's bytes itself */
+    (void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/loop/backing_file",
+                   major(s->op->device.dev), minor(s->op->device.dev));
+    if (fs_read_line(path, source, sizeof(source), &ignored) < 0)
+        (void)snprintf(source, sizeof(source), "%s", s->op->device.path);
+    return filesystem_advice(s->fs, s->op->id_text, source, err);
+}
+
 static int filesystem_apply(struct stage *s, bool *changed, struct error *err)
 {
+    const struct fs_device d = fs_device(s);
+
     if (s->op->record.state == RECORD_READY) {
-        if (s->fs->check == NULL || s->mounted_before)
+        if (s->fs->check == NULL || s->mounted_before || s->fs->check(&d, err) == 0)
             return 0;
-        return s->fs->check(s->node.path, s->op->volume.lock_fd, err);
+        return err->code == ERR_DATA_LOSS ? refuse_damaged(s, err) : -1;
     }
-    if (s->fs->make != NULL && s->fs->make(s->node.path, s->op->volume.lock_fd, err) < 0)
+    if (s->fs->make != NULL && s->fs->make(&d, err) < 0)
         return -1;
     FAULT_POINT("stage:filesystem:made");
     return write_ready(s, err);
 }
 
+/* The file system's own options, then the volume's, then the user's: of one that comes twice the
+ * last one counts. */
+static int mount_data(const struct stage *s, char *ret, size_t size, struct error *err)
+{
+    const char *const parts[] = { s->fs->mount_data, s->use.mount.data };
+    AUTO_STRBUF struct strbuf sb = STRBUF_INIT(size - 1);
+
+    for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
+        if (parts[i][0] != '\0')
+            strbuf_addf(&sb, "%s%s", sb.len > 0 ? "," : "", parts[i]);
+    if (strbuf_check(&sb, "mount options", err) < 0)
+        return -1;
+    return str_copy(ret, size, strbuf_text(&sb)) < 0
+               ? error_set(err, ERR_INTERNAL, "mount options are too long")
+               : 0;
+}
+
 static int mount_apply(struct stage *s, bool *changed, struct error *err)
 {
+    char data[128];
     const struct mount_options options = {
         .read_only = s->use.read_only,
         .flags = s->use.mount.flags,
-        .data = s->use.mount.data,
+        .data = data,
     };
+    AUTO_CLOSE int mount_fd = -1;
 
     if (s->fs->mount_type == NULL || s->mounted_before)
         return 0;
-    if (mount_filesystem(s->fs->mount_type, s->node.path, s->path, &options, err) < 0)
+    if (mount_data(s, data, sizeof(data), err) < 0)
+        return -1;
+    if (mount_make(s->fs->mount_type, s->node.path, &options, &mount_fd, err) < 0) {
+        if (!filesystem_is_damage(err->sys_errno))
+            return -1;
+        (void)error_recode(err, ERR_DATA_LOSS);
+        return refuse_damaged(s, err);
+    }
+    if (filesystem_verify(s->fs, mount_fd, s->op->mapping.dev, err) < 0 ||
+        mount_attach(mount_fd, s->path, err) < 0)
         return -1;
     *changed = true;
     return 0;
@@ -81,11 +136,12 @@ static int mount_undo(struct stage *s, struct error *err)
 
 static int grow_apply(struct stage *s, bool *changed, struct error *err)
 {
+    const struct fs_device d = fs_device(s);
     bool grown = false; /* growing is never undone: it loses nothing */
 
     if (s->fs->grow == NULL || s->use.read_only)
         return 0;
-    return s->fs->grow(s->node.path, s->node.fd, s->op->volume.lock_fd, &grown, err);
+    return filesystem_grow(s->fs, &d, s->op->mapping.dev, s->path, &grown, err);
 }
 
 /* Kubelet never calls Unstage after a final error, so nothing may be left; when something is, the
@@ -161,7 +217,7 @@ static int check_mounts(struct stage *s, const struct mount_table *table, dev_t 
         return error_set(err, ERR_EXISTS, "volume '%s' is already staged %s at '%s'",
                          s->op->id_text, entry->read_only ? "read-only" : "read-write", s->path);
     for (size_t i = 0; i < table->n && !s->mounted_before && !s->use.block; i++)
-        if (table->items[i].dev == dev)
+        if (mount_match(&table->items[i], dev) == MOUNT_OURS)
             return error_set(err, ERR_PRECONDITION,
                              "volume '%s' is mounted at '%s', but not at its staging path '%s'",
                              s->op->id_text, table->items[i].point, s->path);

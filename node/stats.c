@@ -34,6 +34,9 @@ static int file_system_stats(const char *path, struct csi_stats_reply *ret, stru
                                         .total = s.f_blocks * s.f_frsize,
                                         .used = (s.f_blocks - s.f_bfree) * s.f_frsize,
                                         .unit = 1 };
+    ret->n = 1;
+    if (s.f_files == 0) /* btrfs has no fixed number of inodes: no figure rather than "all used" */
+        return 0;
     ret->usage[1] = (struct csi_usage){
         .available = s.f_favail, .total = s.f_files, .used = s.f_files - s.f_ffree, .unit = 2
     };

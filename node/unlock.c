@@ -81,7 +81,7 @@ static int refuse_shown(struct node_op *op, dev_t dev, struct error *err)
         return -1;
     for (size_t i = 0; i < table.n; i++) {
         const struct mount_entry *e = &table.items[i];
-        if (e->dev != dev && mount_match(e, dev) == MOUNT_OURS)
+        if (!mount_lies_on(e, dev) && mount_match(e, dev) == MOUNT_OURS)
             return error_set(err, ERR_ABORTED,
                              "device %u:%u, dead or just made for volume '%s', is still shown at "
                              "'%s': that target must be unpublished first",

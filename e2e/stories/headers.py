@@ -161,13 +161,13 @@ def images(tap, v, other):
 
 
 def shrunk(v):
-    """`size` is not under the MAC, so the mapping opens, smaller than its file system: e2fsck notices, and may say so
-    in the (encrypted) superblock. The header stays as it is."""
+    """`size` is not under the MAC, so the mapping opens, smaller than its file system. That is noticed before e2fsck
+    or the kernel could write to it. The header stays as it is."""
     good, header = v.good(), v.header()
     try:
         os.truncate(v.image, 16 * MIB + AREA)
         v.edit_record(size=16 * MIB)
-        v.demand_refused('DATA_LOSS', 'e2fsck')
+        v.demand_refused('DATA_LOSS', 'its device only')
         demand_clean(v.c)
         demand(v.header().area == header.area, 'the header was written to')
         demand(MARKER not in read(v.image), 'the image holds the plaintext')

@@ -33,6 +33,7 @@ static void test_one_line(void **state UNUSED)
     assert_string_equal(t.items[0].root, "/sub");
     assert_string_equal(t.items[0].point, "/mnt/a");
     assert_string_equal(t.items[0].fs_type, "ext4");
+    assert_string_equal(t.items[0].source, "/dev/x");
     assert_false(t.items[0].read_only);
 }
 
@@ -221,6 +222,21 @@ static void test_match(void **state UNUSED)
     assert_int_equal(mount_match(&t.items[1], makedev(1, 3)), MOUNT_FOREIGN);
 }
 
+/* Of btrfs the source counts, since its number is no device's; of the others it never does. A
+ * source that leads nowhere makes the mount point be asked, and no btrfs is there. */
+static void test_match_btrfs(void **state UNUSED)
+{
+    AUTO_MOUNT_TABLE struct mount_table t =
+        parsed("2 1 0:44 / /a rw - btrfs /dev/null rw\n3 1 0:45 / /proc rw - btrfs /nowhere rw\n"
+               "4 1 0:46 / /nowhere rw - btrfs /nowhere rw\n");
+
+    for (size_t i = 0; i < t.n; i++) {
+        assert_int_equal(mount_match(&t.items[i], makedev(253, 4)), MOUNT_FOREIGN);
+        assert_false(mount_lies_on(&t.items[i], makedev(253, 4)));
+        assert_false(mount_lies_on(&t.items[i], makedev(1, 3))); /* no block device */
+    }
+}
+
 static void test_load(void **state UNUSED)
 {
     AUTO_MOUNT_TABLE struct mount_table t = { .items = NULL, .n = 0 };
@@ -259,6 +275,7 @@ int main(void)
         cmocka_unit_test(test_many_lines),
         cmocka_unit_test(test_topmost),
         cmocka_unit_test(test_match),
+        cmocka_unit_test(test_match_btrfs),
         cmocka_unit_test(test_load),
         cmocka_unit_test(test_remove_what_is_not_there),
     };
