@@ -4,6 +4,7 @@ unprivileged users) and node plugin (root), all below one scratch directory, dri
 
 Runs as root where real dm-crypt is (e2e/vm/vm-or-native). COFFER_BIN: folder of the programs.
 COFFER_SCRATCH: a directory on a real disk."""
+import glob
 import json
 import os
 import shutil
@@ -200,14 +201,15 @@ class Coffer:
                               capture_output=True, text=True, cwd='/', **who)
 
     @staticmethod
-    def capability(block=False, mode='SINGLE_NODE_MULTI_WRITER', flags=()):
-        access = {'block': {}} if block else {'mount': {'fs_type': 'ext4', 'mount_flags': list(flags)}}
+    def capability(block=False, mode='SINGLE_NODE_MULTI_WRITER', flags=(), fs='ext4'):
+        access = {'block': {}} if block else {'mount': {'fs_type': fs, 'mount_flags': list(flags)}}
         return {**access, 'access_mode': {'mode': mode}}
 
-    def create(self, name, size=64 * MIB, block=False, **more):
-        return self.call(self.controller_socket, 'csi.v1.Controller/CreateVolume', {
+    def create(self, name, size=64 * MIB, block=False, fs='ext4', **more):
+        volume = self.call(self.controller_socket, 'csi.v1.Controller/CreateVolume', {
             'name': name, 'capacity_range': {'required_bytes': size},
-            'volume_capabilities': [self.capability(block)], **more})['volume']
+            'volume_capabilities': [self.capability(block, fs=fs)], **more})['volume']
+        return {**volume, 'fs': fs}  # for stage() and publish()
 
     def delete(self, volume_id):
         self.call(self.controller_socket, 'csi.v1.Controller/DeleteVolume', {'volume_id': volume_id})
@@ -223,12 +225,14 @@ class Coffer:
         return os.path.join(self.kubelet, f'pod{n}-' + volume['volume_id'][-12:])
 
     def stage(self, volume, block=False, **capability):
+        capability.setdefault('fs', volume.get('fs', 'ext4'))
         os.makedirs(self.staging(volume), exist_ok=True)
         self.call(self.node_socket, 'csi.v1.Node/NodeStageVolume', {
             'volume_id': volume['volume_id'], 'staging_target_path': self.staging(volume),
             'volume_context': volume['volume_context'], 'volume_capability': self.capability(block, **capability)})
 
     def publish(self, volume, n=0, block=False, readonly=False, **capability):
+        capability.setdefault('fs', volume.get('fs', 'ext4'))
         self.call(self.node_socket, 'csi.v1.Node/NodePublishVolume', {
             'volume_id': volume['volume_id'], 'staging_target_path': self.staging(volume),
             'target_path': self.target(volume, n), 'volume_context': volume['volume_context'], 'readonly': readonly,
@@ -264,6 +268,14 @@ class Coffer:
     def dm_name(volume):
         _, tag, part = volume['volume_id'].rsplit('.', 2)
         return f'coffer-{part}-{tag}'
+
+    def mapping_bytes(self, volume):
+        """Size of its live mapping; a file on btrfs doesn't show the device, so this goes by the mapping's name."""
+        for path in glob.glob('/sys/block/dm-*'):
+            with open(path + '/dm/name', encoding='ascii') as name, open(path + '/size', encoding='ascii') as size:
+                if name.read().strip() == self.dm_name(volume):
+                    return int(size.read()) * 512
+        raise RuntimeError('there is no such mapping')
 
     @staticmethod
     def mappings():
