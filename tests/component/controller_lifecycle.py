@@ -267,6 +267,8 @@ def test_command_line(rig):
 
 
 def test_closed_descriptors(rig):
+    if 'asan' in BIN:
+        raise Skip('gRPC is a shared library in this build, and its constructor takes a descriptor before ours runs')
     stop(rig.controller)
     rig.controller = subprocess.Popen(rig.argv(), close_fds=True, preexec_fn=lambda: [os.close(fd) for fd in range(3)],
                                       **as_user(CONTROLLER_UID))
