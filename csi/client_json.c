@@ -6,7 +6,7 @@
 #include "common/json.h"
 #include "common/parse.h"
 #include "csi/validate.h"
-#include "csi/wire.h"
+#include "csi/protowire.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -115,7 +115,7 @@ static int put_message(const ProtobufCFieldDescriptor *f, json_t *v, unsigned de
     }
     if (strbuf_check(&inner, f->name, err) < 0)
         return -1;
-    wire_put_bytes(sb, f->id, strbuf_text(&inner), inner.len);
+    protowire_put_bytes(sb, f->id, strbuf_text(&inner), inner.len);
     return 0;
 }
 
@@ -127,7 +127,7 @@ static int put_value(const ProtobufCFieldDescriptor *f, json_t *v, unsigned dept
     case PROTOBUF_C_TYPE_STRING:
         if (!json_is_string(v))
             return wrong_type(f, "a string", err);
-        wire_put_bytes(sb, f->id, json_string_value(v), json_string_length(v));
+        protowire_put_bytes(sb, f->id, json_string_value(v), json_string_length(v));
         return 0;
     case PROTOBUF_C_TYPE_MESSAGE:
         return put_message(f, v, depth, sb, err);
@@ -151,7 +151,7 @@ static int put_value(const ProtobufCFieldDescriptor *f, json_t *v, unsigned dept
         return error_set(err, ERR_UNIMPLEMENTED, "field '%s' has a type that CSI doesn't use",
                          f->name);
     }
-    wire_put_varint(sb, f->id, bits);
+    protowire_put_varint(sb, f->id, bits);
     return 0;
 }
 
@@ -165,11 +165,11 @@ static int put_map(const ProtobufCFieldDescriptor *f, json_t *obj, struct strbuf
         if (!json_is_string(value))
             return error_set(err, ERR_INVALID, "field '%s': the value of '%s' must be a string",
                              f->name, key);
-        wire_put_bytes(&entry, 1, key, strlen(key));
-        wire_put_bytes(&entry, 2, json_string_value(value), json_string_length(value));
+        protowire_put_bytes(&entry, 1, key, strlen(key));
+        protowire_put_bytes(&entry, 2, json_string_value(value), json_string_length(value));
         if (strbuf_check(&entry, f->name, err) < 0)
             return -1;
-        wire_put_bytes(sb, f->id, strbuf_text(&entry), entry.len);
+        protowire_put_bytes(sb, f->id, strbuf_text(&entry), entry.len);
     }
     return 0;
 }
@@ -240,12 +240,12 @@ static json_t *enum_name(const ProtobufCEnumDescriptor *desc, int value)
     return e != NULL ? json_string(e->name) : json_integer(value);
 }
 
-static json_t *get_wrapper(const ProtobufCMessageDescriptor *desc, const struct wire_field *w)
+static json_t *get_wrapper(const ProtobufCMessageDescriptor *desc, const struct protowire_field *w)
 {
-    struct wire_reader r = wire_reader_of(w->bytes, w->len);
-    struct wire_field part, last = { .value = 0 };
+    struct protowire_reader r = protowire_reader_of(w->bytes, w->len);
+    struct protowire_field part, last = { .value = 0 };
     int more;
-    while ((more = wire_next(&r, &part)) > 0)
+    while ((more = protowire_next(&r, &part)) > 0)
         if (part.number == 1)
             last = part;
     if (more < 0)
@@ -255,11 +255,11 @@ static json_t *get_wrapper(const ProtobufCMessageDescriptor *desc, const struct 
     return json_integer((json_int_t)last.value);
 }
 
-static json_t *get_value(const ProtobufCFieldDescriptor *f, const struct wire_field *w,
+static json_t *get_value(const ProtobufCFieldDescriptor *f, const struct protowire_field *w,
                          unsigned depth)
 {
     bool bytes = f->type == PROTOBUF_C_TYPE_STRING || f->type == PROTOBUF_C_TYPE_MESSAGE;
-    if (w->type != (bytes ? WIRE_BYTES : WIRE_VARINT))
+    if (w->type != (bytes ? PROTOWIRE_BYTES : PROTOWIRE_VARINT))
         return NULL;
     switch (f->type) {
     case PROTOBUF_C_TYPE_STRING:
@@ -283,16 +283,16 @@ static json_t *get_value(const ProtobufCFieldDescriptor *f, const struct wire_fi
     }
 }
 
-static int get_map_entry(json_t *obj, const char *name, const struct wire_field *w)
+static int get_map_entry(json_t *obj, const char *name, const struct protowire_field *w)
 {
-    struct wire_reader r = wire_reader_of(w->bytes, w->len);
-    struct wire_field part, key = { .bytes = (const uint8_t *)"" },
-                            value = { .bytes = (const uint8_t *)"" };
+    struct protowire_reader r = protowire_reader_of(w->bytes, w->len);
+    struct protowire_field part, key = { .bytes = (const uint8_t *)"" },
+                                 value = { .bytes = (const uint8_t *)"" };
     int more;
-    while ((more = wire_next(&r, &part)) > 0) {
-        if (part.number == 1 && part.type == WIRE_BYTES)
+    while ((more = protowire_next(&r, &part)) > 0) {
+        if (part.number == 1 && part.type == PROTOWIRE_BYTES)
             key = part;
-        if (part.number == 2 && part.type == WIRE_BYTES)
+        if (part.number == 2 && part.type == PROTOWIRE_BYTES)
             value = part;
     }
     json_t *map = json_object_get(obj, name);
@@ -302,12 +302,12 @@ static int get_map_entry(json_t *obj, const char *name, const struct wire_field 
                                 json_stringn((const char *)value.bytes, value.len));
 }
 
-static int get_field(json_t *obj, const ProtobufCFieldDescriptor *f, const struct wire_field *w,
-                     unsigned depth)
+static int get_field(json_t *obj, const ProtobufCFieldDescriptor *f,
+                     const struct protowire_field *w, unsigned depth)
 {
     bool repeated = f->label == PROTOBUF_C_LABEL_REPEATED;
     if (repeated && f->type == PROTOBUF_C_TYPE_MESSAGE && descriptor_is_map_entry(f->descriptor))
-        return w->type == WIRE_BYTES ? get_map_entry(obj, f->name, w) : -1;
+        return w->type == PROTOWIRE_BYTES ? get_map_entry(obj, f->name, w) : -1;
     AUTO_JSON json_t *value = get_value(f, w, depth);
     if (value == NULL)
         return -1;
@@ -323,12 +323,12 @@ static json_t *get_message(const ProtobufCMessageDescriptor *desc, const void *d
                            unsigned depth)
 {
     AUTO_JSON json_t *obj = json_object();
-    struct wire_reader r = wire_reader_of(data, len);
-    struct wire_field w;
+    struct protowire_reader r = protowire_reader_of(data, len);
+    struct protowire_field w;
     int more;
     if (obj == NULL || depth > DEPTH_MAX)
         return NULL;
-    while ((more = wire_next(&r, &w)) > 0) {
+    while ((more = protowire_next(&r, &w)) > 0) {
         const ProtobufCFieldDescriptor *f = protobuf_c_message_descriptor_get_field(desc, w.number);
         if (f != NULL && get_field(obj, f, &w, depth) < 0)
             return NULL;

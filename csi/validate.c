@@ -3,7 +3,7 @@
 #include "csi/validate.h"
 
 #include "common/parse.h"
-#include "csi/wire.h"
+#include "csi/protowire.h"
 
 struct limit {
     const char *field;
@@ -64,8 +64,8 @@ static bool has_control(const uint8_t *s, size_t len)
     return false;
 }
 
-static int check_string(const char *name, const struct limit *limit, const struct wire_field *f,
-                        struct error *err)
+static int check_string(const char *name, const struct limit *limit,
+                        const struct protowire_field *f, struct error *err)
 {
     if (f->len > limit->each)
         return error_set(err, ERR_INVALID, "%s is longer than %zu bytes", name, limit->each);
@@ -81,25 +81,25 @@ static int check_string(const char *name, const struct limit *limit, const struc
 }
 
 /* The wire type that a field must have; a packed list of numbers comes as bytes. */
-static bool type_fits(const ProtobufCFieldDescriptor *field, enum wire_type type)
+static bool type_fits(const ProtobufCFieldDescriptor *field, enum protowire_type type)
 {
-    if (type == WIRE_BYTES && field->label == PROTOBUF_C_LABEL_REPEATED)
+    if (type == PROTOWIRE_BYTES && field->label == PROTOBUF_C_LABEL_REPEATED)
         return true;
     switch (field->type) {
     case PROTOBUF_C_TYPE_STRING:
     case PROTOBUF_C_TYPE_BYTES:
     case PROTOBUF_C_TYPE_MESSAGE:
-        return type == WIRE_BYTES;
+        return type == PROTOWIRE_BYTES;
     case PROTOBUF_C_TYPE_FIXED32:
     case PROTOBUF_C_TYPE_SFIXED32:
     case PROTOBUF_C_TYPE_FLOAT:
-        return type == WIRE_32BIT;
+        return type == PROTOWIRE_32BIT;
     case PROTOBUF_C_TYPE_FIXED64:
     case PROTOBUF_C_TYPE_SFIXED64:
     case PROTOBUF_C_TYPE_DOUBLE:
-        return type == WIRE_64BIT;
+        return type == PROTOWIRE_64BIT;
     default:
-        return type == WIRE_VARINT;
+        return type == PROTOWIRE_VARINT;
     }
 }
 
@@ -142,13 +142,13 @@ static int malformed(const ProtobufCMessageDescriptor *desc, struct error *err)
 }
 
 /* Bytes of key and value in one map entry; SIZE_MAX when malformed (the walk says so again). */
-static size_t entry_size(const struct wire_field *f)
+static size_t entry_size(const struct protowire_field *f)
 {
-    struct wire_reader r = wire_reader_of(f->bytes, f->len);
-    struct wire_field part;
+    struct protowire_reader r = protowire_reader_of(f->bytes, f->len);
+    struct protowire_field part;
     size_t size = 0;
     int more;
-    while ((more = wire_next(&r, &part)) > 0)
+    while ((more = protowire_next(&r, &part)) > 0)
         size += part.len;
     return more < 0 ? SIZE_MAX : size;
 }
@@ -157,7 +157,7 @@ static int walk_message(struct walk *w, const ProtobufCMessageDescriptor *desc, 
                         size_t len, unsigned depth, const char *map_name);
 
 static int walk_field(struct walk *w, const ProtobufCMessageDescriptor *desc,
-                      const ProtobufCFieldDescriptor *field, const struct wire_field *f,
+                      const ProtobufCFieldDescriptor *field, const struct protowire_field *f,
                       unsigned depth, const char *map_name, struct totals *totals)
 {
     if (!type_fits(field, f->type))
@@ -187,10 +187,10 @@ static int walk_message(struct walk *w, const ProtobufCMessageDescriptor *desc, 
         return error_set(w->err, ERR_INVALID, "the request is nested more than %u levels deep",
                          VALIDATE_DEPTH_MAX);
     struct totals totals = { .n = 0 };
-    struct wire_reader r = wire_reader_of(data, len);
-    struct wire_field f;
+    struct protowire_reader r = protowire_reader_of(data, len);
+    struct protowire_field f;
     int more;
-    while ((more = wire_next(&r, &f)) > 0) {
+    while ((more = protowire_next(&r, &f)) > 0) {
         if (++w->fields > VALIDATE_FIELDS_MAX)
             return error_set(w->err, ERR_INVALID, "the request has more than %u fields",
                              VALIDATE_FIELDS_MAX);

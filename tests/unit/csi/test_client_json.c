@@ -8,7 +8,7 @@
 #include "common/json.h"
 #include "csi/client.h"
 #include "csi/client_json.h"
-#include "csi/wire.h"
+#include "csi/protowire.h"
 
 #include "coffer_admin.pb-c.h"
 #include "csi.pb-c.h"
@@ -117,8 +117,8 @@ static void unknown_reply_fields_are_dropped_and_broken_ones_refused(void **stat
     AUTO_JSON json_t *got = NULL;
     struct error err = ERROR_INIT;
     AUTO_STRBUF struct strbuf sb = STRBUF_INIT(1024);
-    wire_put_varint(&sb, 999, 1);
-    wire_put_bytes(&sb, 1, "n1", 2);
+    protowire_put_varint(&sb, 999, 1);
+    protowire_put_bytes(&sb, 1, "n1", 2);
     assert_int_equal(wire_to_json(&csi__v1__node_get_info_response__descriptor, strbuf_text(&sb),
                                   sb.len, &got, &err),
                      0);

@@ -10,7 +10,7 @@
 #include "common/json.h"
 #include "csi/client_json.h"
 #include "csi/dispatch.h"
-#include "csi/wire.h"
+#include "csi/protowire.h"
 
 static struct arena *arena;
 
@@ -186,10 +186,10 @@ static void put_entry(struct strbuf *sb, const char *key, const char *value)
 {
     AUTO_STRBUF struct strbuf entry = STRBUF_INIT(1024);
     if (key != NULL)
-        wire_put_bytes(&entry, 1, key, strlen(key));
+        protowire_put_bytes(&entry, 1, key, strlen(key));
     if (value != NULL)
-        wire_put_bytes(&entry, 2, value, strlen(value));
-    wire_put_bytes(sb, 2, strbuf_text(&entry), entry.len);
+        protowire_put_bytes(&entry, 2, value, strlen(value));
+    protowire_put_bytes(sb, 2, strbuf_text(&entry), entry.len);
 }
 
 static void the_last_duplicate_of_a_map_key_wins(void **state)
@@ -197,7 +197,7 @@ static void the_last_duplicate_of_a_map_key_wins(void **state)
     AUTO_STRBUF struct strbuf sb = STRBUF_INIT(4096);
     struct request r = { .message = NULL };
     struct error err = ERROR_INIT;
-    wire_put_bytes(&sb, 1, "v", 1);
+    protowire_put_bytes(&sb, 1, "v", 1);
     put_entry(&sb, "b", "old");
     put_entry(&sb, "a", "1");
     put_entry(&sb, "b", "new");
@@ -231,7 +231,7 @@ static void one_call_has_a_memory_limit(void **state)
     AUTO_STRBUF struct strbuf sb = STRBUF_INIT(65536);
     struct request r = { .message = NULL };
     struct error err = ERROR_INIT;
-    wire_put_bytes(&sb, 1, "v", 1);
+    protowire_put_bytes(&sb, 1, "v", 1);
     for (int i = 0; i < 1000; i++)
         put_entry(&sb, NULL, NULL);
     assert_int_equal(

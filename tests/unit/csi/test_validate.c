@@ -6,7 +6,7 @@
 #include <cmocka.h>
 
 #include "csi/validate.h"
-#include "csi/wire.h"
+#include "csi/protowire.h"
 
 #include "csi.pb-c.h"
 
@@ -40,9 +40,9 @@ static void put_entry(struct strbuf *sb, uint32_t field, const char *key, size_t
                       size_t value_len)
 {
     AUTO_STRBUF struct strbuf entry = STRBUF_INIT(65536);
-    wire_put_bytes(&entry, 1, key, key_len);
-    wire_put_bytes(&entry, 2, filler, value_len);
-    wire_put_bytes(sb, field, strbuf_text(&entry), entry.len);
+    protowire_put_bytes(&entry, 1, key, key_len);
+    protowire_put_bytes(&entry, 2, filler, value_len);
+    protowire_put_bytes(sb, field, strbuf_text(&entry), entry.len);
 }
 
 static void strings_have_limits_by_field(void **state)
@@ -57,16 +57,16 @@ static void strings_have_limits_by_field(void **state)
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         AUTO_STRBUF struct strbuf sb = STRBUF_INIT(65536);
-        wire_put_bytes(&sb, cases[i].field, filler, cases[i].limit);
+        protowire_put_bytes(&sb, cases[i].field, filler, cases[i].limit);
         ASSERT_FINE(STAGE, &sb);
         strbuf_clear(&sb);
-        wire_put_bytes(&sb, cases[i].field, filler, cases[i].limit + 1);
+        protowire_put_bytes(&sb, cases[i].field, filler, cases[i].limit + 1);
         ASSERT_REFUSED(STAGE, &sb, cases[i].text);
     }
     AUTO_STRBUF struct strbuf sb = STRBUF_INIT(65536);
-    wire_put_bytes(&sb, 2, filler, 256);
+    protowire_put_bytes(&sb, 2, filler, 256);
     ASSERT_FINE(&csi__v1__controller_publish_volume_request__descriptor, &sb);
-    wire_put_bytes(&sb, 2, filler, 257);
+    protowire_put_bytes(&sb, 2, filler, 257);
     ASSERT_REFUSED(&csi__v1__controller_publish_volume_request__descriptor, &sb,
                    "node_id is longer than 256 bytes");
 }
@@ -87,7 +87,7 @@ static void strings_are_text(void **state)
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         AUTO_STRBUF struct strbuf sb = STRBUF_INIT(65536);
-        wire_put_bytes(&sb, 1, cases[i].bytes, cases[i].len);
+        protowire_put_bytes(&sb, 1, cases[i].bytes, cases[i].len);
         ASSERT_REFUSED(STAGE, &sb, cases[i].text);
     }
 }
@@ -99,13 +99,13 @@ static void names_have_no_control_characters(void **state)
     static const char *const good[] = { "a b", "\t\n\r", "\xc2\xa0", "\xe2\x82\xac", "../../etc" };
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         AUTO_STRBUF struct strbuf sb = STRBUF_INIT(65536);
-        wire_put_bytes(&sb, 1, bad[i], strlen(bad[i]));
+        protowire_put_bytes(&sb, 1, bad[i], strlen(bad[i]));
         ASSERT_REFUSED(CREATE, &sb, "name contains a control character");
         ASSERT_FINE(STAGE, &sb); /* a volume_id may */
     }
     for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
         AUTO_STRBUF struct strbuf sb = STRBUF_INIT(65536);
-        wire_put_bytes(&sb, 1, good[i], strlen(good[i]));
+        protowire_put_bytes(&sb, 1, good[i], strlen(good[i]));
         ASSERT_FINE(CREATE, &sb);
     }
 }
@@ -133,9 +133,9 @@ static void put_flags(struct strbuf *sb, size_t n, size_t len)
     AUTO_STRBUF struct strbuf mount = STRBUF_INIT(65536);
     AUTO_STRBUF struct strbuf cap = STRBUF_INIT(65536);
     for (size_t i = 0; i < n; i++)
-        wire_put_bytes(&mount, 2, filler, len);
-    wire_put_bytes(&cap, 2, strbuf_text(&mount), mount.len);
-    wire_put_bytes(sb, 4, strbuf_text(&cap), cap.len);
+        protowire_put_bytes(&mount, 2, filler, len);
+    protowire_put_bytes(&cap, 2, strbuf_text(&mount), mount.len);
+    protowire_put_bytes(sb, 4, strbuf_text(&cap), cap.len);
 }
 
 static void mount_flags_have_a_total(void **state)
@@ -175,9 +175,9 @@ static void unknown_fields_are_few(void **state)
 {
     AUTO_STRBUF struct strbuf sb = STRBUF_INIT(65536);
     for (size_t i = 0; i < VALIDATE_UNKNOWN_MAX; i++)
-        wire_put_bytes(&sb, 1000, "\xff\x00", 2); /* not text: nobody knows what it is */
+        protowire_put_bytes(&sb, 1000, "\xff\x00", 2); /* not text: nobody knows what it is */
     ASSERT_FINE(STAGE, &sb);
-    wire_put_varint(&sb, 1001, 1);
+    protowire_put_varint(&sb, 1001, 1);
     ASSERT_REFUSED(STAGE, &sb, "the request has more than 64 unknown fields");
 }
 
@@ -185,8 +185,8 @@ static void the_number_of_fields_is_bounded(void **state)
 {
     AUTO_STRBUF struct strbuf sb = STRBUF_INIT(1 << 20);
     for (size_t i = 0; i <= VALIDATE_FIELDS_MAX; i++)
-        wire_put_bytes(&sb, 3, "",
-                       0); /* empty volume_capabilities: two bytes each, a struct each */
+        protowire_put_bytes(&sb, 3, "",
+                            0); /* empty volume_capabilities: two bytes each, a struct each */
     ASSERT_REFUSED(CREATE, &sb, "the request has more than 20000 fields");
 }
 

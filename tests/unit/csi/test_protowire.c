@@ -5,14 +5,14 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
-#include "csi/wire.h"
+#include "csi/protowire.h"
 
 #define READ(bytes, f) read_one(bytes, sizeof(bytes) - 1, f)
 
-static int read_one(const char *bytes, size_t len, struct wire_field *f)
+static int read_one(const char *bytes, size_t len, struct protowire_field *f)
 {
-    struct wire_reader r = wire_reader_of(bytes, len);
-    return wire_next(&r, f);
+    struct protowire_reader r = protowire_reader_of(bytes, len);
+    return protowire_next(&r, f);
 }
 
 static void reads_what_it_wrote(void **state)
@@ -20,32 +20,32 @@ static void reads_what_it_wrote(void **state)
     static const uint64_t values[] = { 0, 1, 127, 128, 300, UINT32_MAX, INT64_MAX, UINT64_MAX };
     AUTO_STRBUF struct strbuf sb = STRBUF_INIT(4096);
     for (size_t i = 0; i < ARRAY_SIZE(values); i++)
-        wire_put_varint(&sb, (uint32_t)i + 1, values[i]);
-    wire_put_bytes(&sb, 536870911, "hello", 5);
-    wire_put_fixed(&sb, 9, WIRE_64BIT, 0x0102030405060708u);
-    wire_put_fixed(&sb, 10, WIRE_32BIT, 0x01020304u);
-    struct wire_reader r = wire_reader_of(strbuf_text(&sb), sb.len);
-    struct wire_field f;
+        protowire_put_varint(&sb, (uint32_t)i + 1, values[i]);
+    protowire_put_bytes(&sb, 536870911, "hello", 5);
+    protowire_put_fixed(&sb, 9, PROTOWIRE_64BIT, 0x0102030405060708u);
+    protowire_put_fixed(&sb, 10, PROTOWIRE_32BIT, 0x01020304u);
+    struct protowire_reader r = protowire_reader_of(strbuf_text(&sb), sb.len);
+    struct protowire_field f;
     for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
-        assert_int_equal(wire_next(&r, &f), 1);
+        assert_int_equal(protowire_next(&r, &f), 1);
         assert_int_equal(f.number, i + 1);
-        assert_int_equal(f.type, WIRE_VARINT);
+        assert_int_equal(f.type, PROTOWIRE_VARINT);
         assert_true(f.value == values[i]);
     }
-    assert_int_equal(wire_next(&r, &f), 1);
+    assert_int_equal(protowire_next(&r, &f), 1);
     assert_int_equal(f.number, 536870911);
     assert_int_equal(f.len, 5);
     assert_memory_equal(f.bytes, "hello", 5);
-    assert_int_equal(wire_next(&r, &f), 1);
-    assert_true(f.type == WIRE_64BIT && f.value == 0x0102030405060708u);
-    assert_int_equal(wire_next(&r, &f), 1);
-    assert_true(f.type == WIRE_32BIT && f.value == 0x01020304u);
-    assert_int_equal(wire_next(&r, &f), 0);
+    assert_int_equal(protowire_next(&r, &f), 1);
+    assert_true(f.type == PROTOWIRE_64BIT && f.value == 0x0102030405060708u);
+    assert_int_equal(protowire_next(&r, &f), 1);
+    assert_true(f.type == PROTOWIRE_32BIT && f.value == 0x01020304u);
+    assert_int_equal(protowire_next(&r, &f), 0);
 }
 
 static void refuses_malformed_fields(void **state)
 {
-    struct wire_field f;
+    struct protowire_field f;
     assert_int_equal(READ("\x08", &f), -1);     /* no value */
     assert_int_equal(READ("\x08\x80", &f), -1); /* value cut */
     assert_int_equal(READ("\x80", &f), -1);     /* tag cut */
@@ -66,7 +66,7 @@ static void refuses_malformed_fields(void **state)
 
 static void bounds_a_varint(void **state)
 {
-    struct wire_field f;
+    struct protowire_field f;
     assert_int_equal(READ("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", &f), 1);
     assert_true(f.value == UINT64_MAX);
     assert_int_equal(READ("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", &f),
@@ -77,9 +77,9 @@ static void bounds_a_varint(void **state)
 
 static void an_empty_message_has_no_field(void **state)
 {
-    struct wire_reader r = wire_reader_of(NULL, 0);
-    struct wire_field f;
-    assert_int_equal(wire_next(&r, &f), 0);
+    struct protowire_reader r = protowire_reader_of(NULL, 0);
+    struct protowire_field f;
+    assert_int_equal(protowire_next(&r, &f), 0);
 }
 
 int main(void)

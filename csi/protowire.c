@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/base.h"
-#include "csi/wire.h"
+#include "csi/protowire.h"
 
 #define NUMBER_MAX 536870911u /* 2^29 - 1 */
 
-static int get_varint(struct wire_reader *r, uint64_t *ret)
+static int get_varint(struct protowire_reader *r, uint64_t *ret)
 {
     uint64_t value = 0;
     for (unsigned shift = 0; shift < 70; shift += 7) {
@@ -22,7 +22,7 @@ static int get_varint(struct wire_reader *r, uint64_t *ret)
     return -1;
 }
 
-static int get_fixed(struct wire_reader *r, size_t width, uint64_t *ret)
+static int get_fixed(struct protowire_reader *r, size_t width, uint64_t *ret)
 {
     if ((size_t)(r->end - r->at) < width)
         return -1;
@@ -34,7 +34,7 @@ static int get_fixed(struct wire_reader *r, size_t width, uint64_t *ret)
     return 0;
 }
 
-static int get_bytes(struct wire_reader *r, struct wire_field *f)
+static int get_bytes(struct protowire_reader *r, struct protowire_field *f)
 {
     uint64_t len;
     if (get_varint(r, &len) < 0 || len > (uint64_t)(r->end - r->at))
@@ -45,26 +45,27 @@ static int get_bytes(struct wire_reader *r, struct wire_field *f)
     return 0;
 }
 
-int wire_next(struct wire_reader *r, struct wire_field *ret)
+int protowire_next(struct protowire_reader *r, struct protowire_field *ret)
 {
     if (r->at == r->end)
         return 0;
     uint64_t tag;
     if (get_varint(r, &tag) < 0 || tag >> 3 == 0 || tag >> 3 > NUMBER_MAX)
         return -1;
-    struct wire_field f = { .number = (uint32_t)(tag >> 3), .type = (enum wire_type)(tag & 7) };
+    struct protowire_field f = { .number = (uint32_t)(tag >> 3),
+                                 .type = (enum protowire_type)(tag & 7) };
     int bad;
     switch (f.type) {
-    case WIRE_VARINT:
+    case PROTOWIRE_VARINT:
         bad = get_varint(r, &f.value);
         break;
-    case WIRE_64BIT:
+    case PROTOWIRE_64BIT:
         bad = get_fixed(r, 8, &f.value);
         break;
-    case WIRE_32BIT:
+    case PROTOWIRE_32BIT:
         bad = get_fixed(r, 4, &f.value);
         break;
-    case WIRE_BYTES:
+    case PROTOWIRE_BYTES:
         bad = get_bytes(r, &f);
         break;
     default: /* groups are gone from proto3 */
@@ -90,24 +91,25 @@ static void add_varint(struct strbuf *sb, uint64_t value)
     strbuf_add(sb, buf, n);
 }
 
-void wire_put_varint(struct strbuf *sb, uint32_t number, uint64_t value)
+void protowire_put_varint(struct strbuf *sb, uint32_t number, uint64_t value)
 {
-    add_varint(sb, (uint64_t)number << 3 | WIRE_VARINT);
+    add_varint(sb, (uint64_t)number << 3 | PROTOWIRE_VARINT);
     add_varint(sb, value);
 }
 
-void wire_put_fixed(struct strbuf *sb, uint32_t number, enum wire_type type, uint64_t value)
+void protowire_put_fixed(struct strbuf *sb, uint32_t number, enum protowire_type type,
+                         uint64_t value)
 {
     uint8_t buf[8];
     for (unsigned i = 0; i < sizeof(buf); i++)
         buf[i] = (uint8_t)(value >> (8 * i));
     add_varint(sb, (uint64_t)number << 3 | type);
-    strbuf_add(sb, buf, type == WIRE_64BIT ? 8 : 4);
+    strbuf_add(sb, buf, type == PROTOWIRE_64BIT ? 8 : 4);
 }
 
-void wire_put_bytes(struct strbuf *sb, uint32_t number, const void *data, size_t len)
+void protowire_put_bytes(struct strbuf *sb, uint32_t number, const void *data, size_t len)
 {
-    add_varint(sb, (uint64_t)number << 3 | WIRE_BYTES);
+    add_varint(sb, (uint64_t)number << 3 | PROTOWIRE_BYTES);
     add_varint(sb, len);
     strbuf_add(sb, data, len);
 }
