@@ -41,9 +41,11 @@ struct block_device {
     bool attached_now; /* this call made it */
 };
 
-/* Bytes for user data. */
+/* Bytes. */
 struct pool_capacity {
-    uint64_t total, available;
+    uint64_t total, free; /* of the file system, as it is */
+    uint64_t promised;    /* the sizes of all images; 0 in a full pool, where they are reserved */
+    uint64_t available;   /* for images that are not there yet */
 };
 
 struct backend_ops {
@@ -52,8 +54,10 @@ struct backend_ops {
     int (*pool_init)(const struct pool_config *cfg, char ret_tag[9], struct error *err);
     int (*pool_open)(struct pool *pool, struct error *err); /* reads pool.json, sets tag and priv */
     void (*pool_close)(struct pool *pool);
-    int (*pool_check)(struct pool *pool, struct error *err);
+    int (*pool_check)(struct pool *pool, struct error *err); /* refreshes used and free */
     int (*capacity)(struct pool *pool, struct pool_capacity *ret, struct error *err);
+    /* The same without waiting or counting; ERR_UNAVAILABLE when that would be needed. */
+    int (*look)(struct pool *pool, struct pool_capacity *ret, struct error *err);
     /* create: makes the volume's place if absent (the create-if-absent is the name's lock). Without
      * it an absent volume is ERR_NOT_FOUND. Busy: ERR_ABORTED. */
     int (*open)(struct pool *pool, const struct volume_id *id, bool create, struct volume *ret,
@@ -86,6 +90,8 @@ struct pool {
     void *priv;
     pthread_mutex_t opening; /* registry.c's: one thread opens a late pool */
     atomic_bool opened;
+    atomic_ullong used, free; /* bytes, as the last pool_check found them */
+    atomic_uint pressure;     /* pressure.c's: thresholds passed */
 };
 
 struct pool_set {
@@ -104,6 +110,12 @@ struct pool *pool_set_find(struct pool_set *set, const char *name); /* NULL: non
  * pool tag -> ERR_PRECONDITION. */
 int pool_set_for_id(struct pool_set *set, const struct volume_id *id, struct pool **ret,
                     struct error *err) MUST_CHECK;
+/* pressure.c: the daemons' own lines (a library doesn't log else). pool_watch: after pool_ready;
+ * says when a pool passes 80 or 95 % of real use, once. How many of them it is over now. */
+#define POOL_PRESSURE_MAX 2
+unsigned pool_watch(struct pool *pool);
+void pool_set_log_counters(struct pool_set *set); /* for SIGUSR1 */
+
 /* Checked, generic front: */
 int pool_ready(struct pool *pool, struct error *err) MUST_CHECK; /* opens late, checks pool.json */
 int volume_open(struct pool *pool, const struct volume_id *id, bool create, struct volume *ret,

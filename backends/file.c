@@ -12,7 +12,6 @@
 #include <fcntl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 
 #define POOL_VERSION  1
 #define POOL_JSON_MAX 4096
@@ -149,22 +148,42 @@ static void file_pool_close(struct pool *pool)
 static int file_pool_check(struct pool *pool, struct error *err)
 {
     AUTO_CLOSE int fd = -1;
+    struct file_space space;
 
-    return file_root_open(pool, &fd, err);
+    if (file_root_open(pool, &fd, err) < 0)
+        return -1;
+    if (file_space(fd, &space, NULL) == 0) { /* not knowing how full it is stops nobody */
+        atomic_store(&pool->used, space.used);
+        atomic_store(&pool->free, space.free);
+    }
+    return 0;
+}
+
+static int measure(struct pool *pool, bool count, struct pool_capacity *ret, struct error *err)
+{
+    AUTO_CLOSE int fd = -1;
+    struct pool_capacity c = { .promised = 0 };
+    struct file_space space;
+
+    if (file_root_open(pool, &fd, err) < 0 || file_space(fd, &space, err) < 0)
+        return -1;
+    c.total = space.total;
+    c.free = space.free;
+    c.available = space.free;
+    if (pool_is_sparse(pool->config) && file_sparse_capacity(pool, fd, count, &c, err) < 0)
+        return -1;
+    *ret = c;
+    return 0;
 }
 
 static int file_capacity(struct pool *pool, struct pool_capacity *ret, struct error *err)
 {
-    AUTO_CLOSE int fd = -1;
-    struct statvfs st;
+    return measure(pool, true, ret, err);
+}
 
-    if (file_root_open(pool, &fd, err) < 0)
-        return -1;
-    if (fstatvfs(fd, &st) < 0)
-        return error_errno(err, errno, "statvfs '%s'", pool->config->path);
-    ret->total = (uint64_t)st.f_blocks * st.f_frsize / MIB(1) * MIB(1);
-    ret->available = (uint64_t)st.f_bavail * st.f_frsize / MIB(1) * MIB(1);
-    return 0;
+static int file_look(struct pool *pool, struct pool_capacity *ret, struct error *err)
+{
+    return measure(pool, false, ret, err);
 }
 
 /* ---- making a pool ---- */
@@ -353,6 +372,7 @@ const struct backend_ops file_backend = {
     .pool_close = file_pool_close,
     .pool_check = file_pool_check,
     .capacity = file_capacity,
+    .look = file_look,
     .open = file_open,
     .read_record = file_read_record,
     .write_record = file_write_record,

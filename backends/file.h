@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * file.h: inside the file backend (file.c, file_volume.c, file_loop.c); registry.c takes the table.
- * Layout below the pool's path (docs/backends.md): pool.json, volumes/<2 hex>/<32
+ * file.h: inside the file backend (file*.c); registry.c takes the table. Layout below the pool's
+ * path (docs/backends.md): pool.json, promised.json (file_ledger.h), spare, volumes/<2 hex>/<32
  * hex>/{lock,record.json,image}.
  */
 #ifndef COFFER_BACKENDS_FILE_H
@@ -19,6 +19,7 @@
 #define FILE_RECORD     "record.json"
 #define FILE_RECORD_TMP "record.json.tmp" /* fs_write_atomic_at's */
 #define FILE_IMAGE      "image"
+#define FILE_SPARE      "spare"
 #define FILE_PLACE_MAX  64
 
 extern const struct backend_ops file_backend;
@@ -53,6 +54,32 @@ int file_image_open(const struct volume *v, int flags, int *ret_fd, struct stat 
                     struct error *err) MUST_CHECK;
 int file_allocate(struct volume *v, uint64_t device_bytes, struct error *err);
 int file_allocated(struct volume *v, uint64_t *ret_bytes, struct error *err);
+/* The error of an image that could not be made `bytes` long. Returns -1. */
+int file_reserve_failed(const struct volume *v, int sys_errno, uint64_t bytes, uint64_t before,
+                        struct error *err);
+
+/* file_sparse.c */
+struct file_space { /* the file system; total and free in whole MiB */
+    uint64_t total, free, used;
+};
+int file_space(int fd, struct file_space *ret, struct error *err) MUST_CHECK;
+/* Below that much free space a sparse pool makes no new promises: 1 %, 64 MiB to 1 GiB. */
+uint64_t file_sparse_reserve(uint64_t total);
+/* What may still be promised. */
+uint64_t file_sparse_room(const struct pool_config *config, const struct file_space *space,
+                          uint64_t promised);
+/* Fills promised and available. */
+int file_sparse_capacity(const struct pool *pool, int root, bool count, struct pool_capacity *ret,
+                         struct error *err) MUST_CHECK;
+/* Makes the image open at fd `bytes` long, more than its `from`. Nothing is flushed. */
+int file_sparse_allocate(const struct volume *v, int fd, uint64_t from, uint64_t bytes,
+                         struct error *err) MUST_CHECK;
+
+/* file_spare.c */
+/* Makes the spare when it isn't there. What fails is tried again next time. */
+void file_spare_keep(int root);
+/* The spare becomes the record in `dir`. */
+int file_spare_use(int root, int dir, const struct strbuf *text, struct error *err) MUST_CHECK;
 
 /* file_loop.c */
 int file_attach(struct volume *v, struct block_device *ret, struct error *err);

@@ -8,6 +8,7 @@
 #include "common/base.h"
 #include "backends/file.h"
 
+#include "backends/file_ledger.h"
 #include "common/fault.h"
 
 #include <fcntl.h>
@@ -269,12 +270,36 @@ static int remove_place(const struct volume *v, int root, struct error *err)
                      "the directory holds files that are not Coffer's; remove them by hand");
 }
 
+/* The ledger's word for it is best effort: a full file system must not keep anybody from making
+ * room. What couldn't be written down is counted by the next who needs it. */
+static int unlink_booked(const struct volume *v, struct file_ledger *l, uint64_t size,
+                         struct error *err)
+{
+    if (file_ledger_begin(l, v->id.hash, size, NULL) < 0 && file_ledger_void(l, err) < 0)
+        return -1;
+    if (remove_file(v->dir_fd, FILE_IMAGE, err) < 0)
+        return -1; /* the next user of the ledger finds the image as it is */
+    FAULT_POINT("file:remove:unlinked");
+    return file_ledger_end(l, size, 0, NULL) < 0 ? file_ledger_void(l, err) : 0;
+}
+
+static int remove_image(const struct volume *v, int root, struct error *err)
+{
+    AUTO_FILE_LEDGER struct file_ledger l = FILE_LEDGER_INIT;
+    struct stat st;
+
+    if (fstatat(v->dir_fd, FILE_IMAGE, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno == ENOENT ? 0 : error_errno(err, errno, "stat '%s'", FILE_IMAGE);
+    if (file_ledger_open(v->pool, root, false, &l, err) < 0)
+        return -1;
+    return unlink_booked(v, &l, S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0, err);
+}
+
 /* The record goes after the image and is the last word on it: an image without a record is never
  * ours to explain (read_record calls it DATA_LOSS), so the order is made durable. */
 static int remove_content(const struct volume *v, int root, struct error *err)
 {
-    if (remove_file(v->dir_fd, FILE_IMAGE, err) < 0 ||
-        fs_fsync_dir(v->dir_fd, "the directory", err) < 0)
+    if (remove_image(v, root, err) < 0 || fs_fsync_dir(v->dir_fd, "the directory", err) < 0)
         return -1;
     FAULT_POINT("file:remove:image");
     if (remove_file(v->dir_fd, FILE_RECORD_TMP, err) < 0 ||
@@ -295,6 +320,7 @@ int file_remove(struct volume *v, struct error *err)
         return -1;
     if (remove_content(v, root, err) < 0)
         return file_place_error(v->pool, &v->id, err);
+    file_spare_keep(root); /* now that there is space */
     FAULT_POINT("file:remove:place");
     return 0;
 }

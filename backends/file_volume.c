@@ -2,6 +2,7 @@
 #include "common/base.h"
 #include "backends/file.h"
 
+#include "backends/file_ledger.h"
 #include "common/fault.h"
 
 #include <fcntl.h>
@@ -94,9 +95,18 @@ static int check_generation(struct volume *v, uint64_t gen, struct error *err)
                      (unsigned long long)now.gen, (unsigned long long)gen);
 }
 
+static int use_spare(const struct volume *v, const struct strbuf *text)
+{
+    AUTO_CLOSE int root = -1;
+
+    return file_root_open(v->pool, &root, NULL) < 0 ? -1
+                                                    : file_spare_use(root, v->dir_fd, text, NULL);
+}
+
 static int replace_record(const struct volume *v, const struct record *next, struct error *err)
 {
     AUTO_STRBUF struct strbuf text = STRBUF_INIT(RECORD_MAX);
+    struct error failed = ERROR_INIT;
     struct fs_owner owner;
     struct stat st;
 
@@ -105,8 +115,14 @@ static int replace_record(const struct volume *v, const struct record *next, str
     if (fstat(v->dir_fd, &st) < 0)
         return error_errno(err, errno, "stat the directory");
     owner = (struct fs_owner){ .uid = st.st_uid, .gid = st.st_gid };
-    return fs_write_atomic_at(v->dir_fd, FILE_RECORD, strbuf_text(&text), text.len, 0600, &owner,
-                              err);
+    if (fs_write_atomic_at(v->dir_fd, FILE_RECORD, strbuf_text(&text), text.len, 0600, &owner,
+                           &failed) == 0)
+        return 0;
+    if (next->state == RECORD_ERASED && failed.sys_errno == ENOSPC && use_spare(v, &text) == 0)
+        return 0;
+    if (err != NULL)
+        *err = failed;
+    return -1;
 }
 
 int file_write_record(struct volume *v, struct record *r, struct error *err)
@@ -204,11 +220,11 @@ static int check_space(const struct volume *v, int fd, const struct stat *st, ui
     return bytes > have && bytes - have > available ? say_full(v, bytes - have, available, err) : 0;
 }
 
-static int reserve_failed(const struct volume *v, int sys_errno, uint64_t bytes,
-                          const struct stat *before, struct error *err)
+int file_reserve_failed(const struct volume *v, int sys_errno, uint64_t bytes, uint64_t before,
+                        struct error *err)
 {
     if (sys_errno == ENOSPC || sys_errno == EDQUOT)
-        return say_full(v, bytes - (uint64_t)before->st_size, 0, err);
+        return say_full(v, bytes - before, 0, err);
     if (sys_errno == EFBIG)
         return error_set(err, ERR_OUT_OF_RANGE,
                          "the file system of pool '%s' takes no file of %llu bytes",
@@ -231,33 +247,89 @@ static int reserve(const struct volume *v, int fd, const struct stat *before, ui
         r = fallocate(fd, 0, 0, (off_t)bytes);
     } while (r < 0 && errno == EINTR);
     if (r == 0)
-        return fsync(fd) < 0 ? error_errno(err, errno, "fsync '%s'", FILE_IMAGE) : 0;
+        return 0;
     failed = errno;
     /* What fallocate got before it failed lies behind the old end: give it back. */
     if (ftruncate(fd, before->st_size) < 0)
         return error_errno(err, errno, "give back what '%s' had got", FILE_IMAGE);
-    return reserve_failed(v, failed, bytes, before, err);
+    return file_reserve_failed(v, failed, bytes, (uint64_t)before->st_size, err);
+}
+
+static uint64_t size_now(int fd, uint64_t otherwise)
+{
+    struct stat st;
+
+    return fstat(fd, &st) == 0 ? (uint64_t)st.st_size : otherwise;
+}
+
+/* A pool that once was sparse has a ledger; it stays right. */
+static int reserve_booked(const struct volume *v, int fd, const struct stat *before, uint64_t bytes,
+                          struct error *err)
+{
+    const uint64_t from = (uint64_t)before->st_size;
+    AUTO_FILE_LEDGER struct file_ledger l = FILE_LEDGER_INIT;
+    AUTO_CLOSE int root = -1;
+    struct error failed = ERROR_INIT;
+    int r;
+
+    if (file_root_open(v->pool, &root, err) < 0 ||
+        file_ledger_open(v->pool, root, false, &l, err) < 0 ||
+        file_ledger_begin(&l, v->id.hash, from, err) < 0)
+        return -1;
+    r = reserve(v, fd, before, bytes, &failed);
+    if (file_ledger_end(&l, from, size_now(fd, from), err) < 0)
+        return -1;
+    return r < 0 ? error_set(err, failed.code, "%s", failed.msg) : 0;
+}
+
+static int allocate_full(const struct volume *v, int fd, const struct stat *before, uint64_t bytes,
+                         struct error *err)
+{
+    if (check_space(v, fd, before, bytes, err) < 0)
+        return -1;
+    FAULT_POINT("file:allocate:reserve");
+    if (reserve_booked(v, fd, before, bytes, err) < 0)
+        return -1;
+    FAULT_POINT("file:allocate:reserved");
+    return 0;
+}
+
+/* Also when there is nothing to do: whoever did it may have been killed before it was durable. */
+static int flush_image(const struct volume *v, int fd, struct error *err)
+{
+    if (fsync(fd) == 0)
+        return 0;
+    (void)error_errno(err, errno, "fsync '%s'", FILE_IMAGE);
+    return file_place_error(v->pool, &v->id, err);
+}
+
+static void keep_spare(const struct pool *pool)
+{
+    AUTO_CLOSE int root = -1;
+
+    if (file_root_open(pool, &root, NULL) == 0)
+        file_spare_keep(root);
 }
 
 int file_allocate(struct volume *v, uint64_t device_bytes, struct error *err)
 {
+    const bool sparse = pool_is_sparse(v->pool->config);
     AUTO_CLOSE int fd = -1;
     struct stat st;
+    bool there;
+    int r = 0;
 
+    keep_spare(v->pool);
     if (open_or_make_image(v, &fd, &st, err) < 0)
         return file_place_error(v->pool, &v->id, err);
-    /* it may have grown in a call that was killed before its fsync */
-    if ((uint64_t)st.st_size >= device_bytes && reserved_bytes(&st) >= device_bytes)
-        return fsync(fd) < 0 ? error_errno(err, errno, "fsync '%s'", FILE_IMAGE) : 0;
+    there = (uint64_t)st.st_size >= device_bytes;
     if (device_bytes < (uint64_t)st.st_size)
-        device_bytes = (uint64_t)st.st_size;
-    if (check_space(v, fd, &st, device_bytes, err) < 0)
-        return -1;
-    FAULT_POINT("file:allocate:reserve");
-    if (reserve(v, fd, &st, device_bytes, err) < 0)
-        return -1;
-    FAULT_POINT("file:allocate:reserved");
-    return 0;
+        device_bytes = (uint64_t)st.st_size; /* no image ever shrinks */
+    if (sparse && !there)
+        r = file_sparse_allocate(v, fd, (uint64_t)st.st_size, device_bytes, err);
+    else if (!sparse && (!there || reserved_bytes(&st) < device_bytes))
+        r = allocate_full(v, fd, &st, device_bytes, err);
+    return r < 0 ? -1 : flush_image(v, fd, err);
 }
 
 int file_allocated(struct volume *v, uint64_t *ret_bytes, struct error *err)

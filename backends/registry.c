@@ -38,6 +38,9 @@ static struct pool *pool_new(const struct pool_config *config, const struct back
     pool->ops = ops;
     pool->config = config;
     atomic_init(&pool->opened, false);
+    atomic_init(&pool->used, 0);
+    atomic_init(&pool->free, 0);
+    atomic_init(&pool->pressure, 0);
     if (pthread_mutex_init(&pool->opening, NULL) != 0) {
         free(pool);
         return NULL;
@@ -160,8 +163,8 @@ static int pool_open_late(struct pool *pool, struct error *err)
 
 int pool_ready(struct pool *pool, struct error *err)
 {
-    if (!atomic_load(&pool->opened))
-        return pool_open_late(pool, err);
+    if (!atomic_load(&pool->opened) && pool_open_late(pool, err) < 0)
+        return -1;
     return pool->ops->pool_check(pool, err);
 }
 

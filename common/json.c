@@ -199,6 +199,20 @@ bool json_get_u64_opt(struct json_reader *r, const char *key, uint64_t *ret)
     return get_u64(r, key, ret, true);
 }
 
+bool json_get_number_opt(struct json_reader *r, const char *key, double *ret)
+{
+    const json_t *v = lookup(r, key, true);
+
+    if (v == NULL)
+        return false;
+    if (!json_is_number(v)) {
+        json_problem(r, "field '%s' must be a number", key);
+        return false;
+    }
+    *ret = json_number_value(v);
+    return true;
+}
+
 static bool get_bool(struct json_reader *r, const char *key, bool *ret, bool optional)
 {
     const json_t *v = lookup(r, key, optional);

@@ -42,6 +42,7 @@ void json_get_string(struct json_reader *r, const char *key, char *ret, size_t s
 bool json_get_string_opt(struct json_reader *r, const char *key, char *ret, size_t size);
 void json_get_u64(struct json_reader *r, const char *key, uint64_t *ret); /* integer >= 0 */
 bool json_get_u64_opt(struct json_reader *r, const char *key, uint64_t *ret);
+bool json_get_number_opt(struct json_reader *r, const char *key, double *ret); /* also 1.5 */
 void json_get_bool(struct json_reader *r, const char *key, bool *ret);
 bool json_get_bool_opt(struct json_reader *r, const char *key, bool *ret);
 json_t *json_get_object(struct json_reader *r, const char *key); /* borrowed; NULL = problem set */

@@ -6,7 +6,8 @@
  *   log_info("volume staged", KV("volume_id", id), KV("ms", ms));
  * (a bool as a variable: the literal `true` and comparisons are int in C11).
  * A `struct secret *` in KV() is a compile error. Text values are escaped and cut at 1024 bytes.
- * Thread-safe. Libraries don't log above debug; main, csi/dispatch.c and background loops do, once.
+ * Thread-safe. Libraries don't log above debug; main, csi/dispatch.c, backends/pressure.c and
+ * background loops do, once.
  */
 #ifndef COFFER_COMMON_LOG_H
 #define COFFER_COMMON_LOG_H

@@ -17,6 +17,7 @@ static int add_pool(struct pool *pool, struct csi_capacity_reply *sum, struct er
 
     if (pool_ready(pool, err) < 0 || pool->ops->capacity(pool, &c, err) < 0)
         return -1;
+    (void)pool_watch(pool);
     sum->available += c.available;
     largest = c.available > GEOMETRY_DATA_OFFSET ? c.available - GEOMETRY_DATA_OFFSET : 0;
     if (largest > GEOMETRY_SIZE_MAX)

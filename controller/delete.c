@@ -121,6 +121,7 @@ static int delete_locked(struct controller *c, const struct volume_id *id, struc
 
     if (find_pool(c, id, &pool, err) < 0)
         return -1;
+    (void)pool_watch(pool);
     if (volume_open(pool, id, false, &v, &local) < 0)
         return local.code == ERR_NOT_FOUND ? 0 : error_pass(err, &local);
     FAULT_POINT("controller:delete:locked");

@@ -39,6 +39,7 @@ static int expand_locked(struct controller *c, const struct volume_id *id,
     if (pool_set_for_id(c->pools, id, &pool, err) < 0 ||
         volume_open(pool, id, false, &v, err) < 0 || pool->ops->read_record(&v, &r, err) < 0)
         return -1;
+    (void)pool_watch(pool);
     if (!record_is_live(&r))
         return error_set(err, ERR_NOT_FOUND, "there is no such volume");
     FAULT_POINT("controller:expand:locked");

@@ -26,6 +26,7 @@ void controller_log_counters(struct controller *c)
         KV("mint_failed", atomic_load(&n->mint_failed)), KV("deleted", atomic_load(&n->deleted)),
         KV("delete_in_use", atomic_load(&n->delete_in_use)),
         KV("expanded", atomic_load(&n->expanded)), KV("pool_full", atomic_load(&n->pool_full)));
+    pool_set_log_counters(c->pools);
 }
 
 /* ---- Identity ---- */

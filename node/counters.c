@@ -27,4 +27,5 @@ void node_log_counters(void *node)
              COUNT("unpublished", NODE_UNPUBLISHED), COUNT("unstaged", NODE_UNSTAGED),
              COUNT("busy", NODE_BUSY), COUNT("expanded", NODE_EXPANDED),
              COUNT("break_glass", NODE_BREAK_GLASS));
+    pool_set_log_counters(n->pools);
 }

@@ -142,6 +142,27 @@ static bool backend_known(const char *name)
     return false;
 }
 
+/* A sparse pool must say how far it goes; in a full one the number would promise what isn't done.
+ */
+static void read_allocation(struct json_reader *r, struct pool_config *p)
+{
+    bool given, sparse;
+
+    if (!json_get_string_opt(r, "allocate", p->allocate, sizeof(p->allocate)))
+        memcpy(p->allocate, "full", sizeof("full"));
+    sparse = pool_is_sparse(p);
+    if (!sparse && strcmp(p->allocate, "full") != 0)
+        json_problem(r, "field 'allocate' must be full or sparse, not '%s'", p->allocate);
+    given = json_get_number_opt(r, "overcommit", &p->overcommit);
+    if (given && !sparse)
+        json_problem(r, "field 'overcommit' is for pools with 'allocate' sparse; this one is full");
+    if (given && !(p->overcommit >= 1 && p->overcommit <= CONFIG_OVERCOMMIT_MAX))
+        json_problem(r, "field 'overcommit' must be a number from 1 to %d", CONFIG_OVERCOMMIT_MAX);
+    if (!given && sparse)
+        json_problem(r, "field 'overcommit' is missing, which a sparse pool needs (2.0: promise "
+                        "twice the pool's size)");
+}
+
 static void read_pool(struct json_reader *r, const struct config *c, struct pool_config *p)
 {
     json_get_string(r, "backend", p->backend, sizeof(p->backend));
@@ -151,10 +172,7 @@ static void read_pool(struct json_reader *r, const struct config *c, struct pool
     if (!path_plain(p->path))
         json_problem(r, "path '%.80s' must be absolute, without empty, '.' or '..' parts", p->path);
     read_pool_kms(r, c, p);
-    if (!json_get_string_opt(r, "allocate", p->allocate, sizeof(p->allocate)))
-        memcpy(p->allocate, "full", sizeof("full"));
-    if (strcmp(p->allocate, "full") != 0)
-        json_problem(r, "field 'allocate' must be full, not '%s'", p->allocate);
+    read_allocation(r, p);
 }
 
 /* Two pools in one directory would hand out the same bytes twice. */
@@ -268,6 +286,11 @@ const struct kms_config *config_kms(const struct config *c, const char *name)
         if (strcmp(c->kms[i].name, name) == 0)
             return &c->kms[i];
     return NULL;
+}
+
+bool pool_is_sparse(const struct pool_config *p)
+{
+    return strcmp(p->allocate, "sparse") == 0;
 }
 
 bool pool_allows_kms(const struct pool_config *p, const char *kms)

@@ -14,7 +14,8 @@
 #include "volume/id.h"
 #include "volume/record.h"
 
-#define CONFIG_KMS_PER_POOL 8
+#define CONFIG_KMS_PER_POOL   8
+#define CONFIG_OVERCOMMIT_MAX 1000
 
 struct pool_config {
     char name[POOL_NAME_MAX + 1];
@@ -22,7 +23,8 @@ struct pool_config {
     char path[4096];                                 /* absolute */
     char kms[CONFIG_KMS_PER_POOL][KMS_NAME_MAX + 1]; /* allowed ones; [0] is the default */
     size_t n_kms;
-    char allocate[16]; /* "full" */
+    char allocate[16]; /* "full" or "sparse" */
+    double overcommit; /* sparse: what all volumes may be promised, in sizes of the pool; else 0 */
 };
 
 struct kms_config {
@@ -44,6 +46,8 @@ void config_free(struct config *c);
 const struct pool_config *config_pool(const struct config *c, const char *name); /* NULL: none */
 const struct kms_config *config_kms(const struct config *c, const char *name);
 bool pool_allows_kms(const struct pool_config *p, const char *kms);
+/* Images get their space when it is written to, not when they are made. */
+bool pool_is_sparse(const struct pool_config *p);
 
 DEFINE_AUTO(config, config_free)
 #define AUTO_CONFIG __attribute__((cleanup(cleanup_config)))

@@ -13,6 +13,8 @@ static void check(const struct config *c)
         must(pool_name_valid(p->name) && config_pool(c, p->name) == p);
         must(p->path[0] == '/' && strstr(p->path, "/../") == NULL);
         must(p->n_kms >= 1 && p->n_kms <= CONFIG_KMS_PER_POOL);
+        must(pool_is_sparse(p) ? p->overcommit >= 1 && p->overcommit <= CONFIG_OVERCOMMIT_MAX
+                               : strcmp(p->allocate, "full") == 0 && p->overcommit <= 0);
         for (size_t k = 0; k < p->n_kms; k++)
             must(config_kms(c, p->kms[k]) != NULL);
     }

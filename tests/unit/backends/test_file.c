@@ -124,7 +124,7 @@ static void test_bad_pool_json(void **state UNUSED)
 static void test_capacity(void **state UNUSED)
 {
     AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
-    struct pool_capacity before = { 0, 0 };
+    struct pool_capacity before = { .total = 0 };
     struct error err = ERROR_INIT;
 
     fixture_make(&f, 1);

@@ -257,7 +257,7 @@ static void test_full(void **state UNUSED)
     AUTO_VOLUME struct volume v = VOLUME_INIT;
     struct error err = ERROR_INIT;
     uint64_t bytes = 0;
-    struct pool_capacity c = { 0, 0 };
+    struct pool_capacity c = { .total = 0 };
 
     fixture_make(&f, 1);
     open_new(&f, "pvc-1", &v);

@@ -80,6 +80,7 @@ static void test_reader(void **state UNUSED)
     char s[5] = "";
     uint64_t n = 0, absent = 3;
     bool b = false;
+    double number = 0;
 
     json_get_string(&r, "s", s, sizeof(s));
     json_get_u64(&r, "n", &n);
@@ -89,6 +90,9 @@ static void test_reader(void **state UNUSED)
     assert_false(json_get_string_opt(&r, "z", s, sizeof(s)));
     assert_false(json_get_u64_opt(&r, "gone", &absent));
     assert_false(json_get_bool_opt(&r, "z", &b));
+    assert_false(json_get_number_opt(&r, "gone", &number));
+    assert_true(json_get_number_opt(&r, "n", &number));
+    assert_true(number == (double)n);
     assert_null(json_get_object_opt(&r, "z"));
     assert_null(json_get_any_opt(&r, "gone"));
     assert_works(json_reader_done(&r, &err));

@@ -120,11 +120,57 @@ static void test_pool_refused(void **state UNUSED)
     expect(ONE("{\"backend\":\"file\",\"path\":\"/p\",\"kms\":[\"lab\",\"lab\"]}"),
            "configuration: pool 'p': kms 'lab' comes twice");
     expect(ONE("{\"backend\":\"file\",\"path\":\"/p\",\"kms\":[\"lab\"],\"allocate\":\"thin\"}"),
-           "configuration: pool 'p': field 'allocate' must be full, not 'thin'");
-    expect(ONE("{\"backend\":\"file\",\"path\":\"/p\",\"kms\":[\"lab\"],\"overcommit\":2}"),
-           "configuration: pool 'p': unknown field 'overcommit'");
+           "configuration: pool 'p': field 'allocate' must be full or sparse, not 'thin'");
     expect(POOLS("{\"p\":" POOL ",\"q\":" POOL "}"),
            "configuration: pool 'q': its path is also the one of pool 'p'");
+}
+
+#define SPARSE(more) \
+    ONE("{\"backend\":\"file\",\"path\":\"/p\",\"kms\":[\"lab\"],\"allocate\":\"sparse\"" more "}")
+
+static void test_sparse(void **state UNUSED)
+{
+    static const struct {
+        const char *text;
+        double ratio;
+    } good[] = {
+        { SPARSE(",\"overcommit\":2.5"), 2.5 },
+        { SPARSE(",\"overcommit\":1"), 1 },
+        { SPARSE(",\"overcommit\":1e3"), 1000 },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+        AUTO_CONFIG struct config *c = NULL;
+
+        assert_works(config_decode(good[i].text, strlen(good[i].text), &c, &err));
+        assert_true(pool_is_sparse(&c->pools[0]));
+        assert_true(c->pools[0].overcommit == good[i].ratio);
+    }
+}
+
+static void test_sparse_refused(void **state UNUSED)
+{
+    static const char *const bad[] = { "0.99", "0", "-2", "1000.5", "1e9" };
+    static const char full[] = "configuration: pool 'p': field 'overcommit' is for pools with "
+                               "'allocate' sparse; this one is full";
+
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        char text[300];
+
+        (void)snprintf(text, sizeof(text), SPARSE(",\"overcommit\":%s"), bad[i]);
+        expect(text, "configuration: pool 'p': field 'overcommit' must be a number from 1 to 1000");
+    }
+    expect(SPARSE(""),
+           "configuration: pool 'p': field 'overcommit' is missing, which a sparse pool "
+           "needs (2.0: promise twice the pool's size)");
+    expect(SPARSE(",\"overcommit\":\"2\""),
+           "configuration: pool 'p': field 'overcommit' must be a number");
+    expect(SPARSE(",\"overcommit\":true"),
+           "configuration: pool 'p': field 'overcommit' must be a number");
+    expect(ONE("{\"backend\":\"file\",\"path\":\"/p\",\"kms\":[\"lab\"],\"overcommit\":2}"), full);
+    expect(ONE("{\"backend\":\"file\",\"path\":\"/p\",\"kms\":[\"lab\"],\"overcommit\":1.0,"
+               "\"allocate\":\"full\"}"),
+           full);
 }
 
 static void test_kms_refused(void **state UNUSED)
@@ -220,6 +266,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_full),          cmocka_unit_test(test_small),
         cmocka_unit_test(test_whole_refused), cmocka_unit_test(test_pool_refused),
+        cmocka_unit_test(test_sparse),        cmocka_unit_test(test_sparse_refused),
         cmocka_unit_test(test_kms_refused),   cmocka_unit_test(test_load),
         cmocka_unit_test(test_no_memory),
     };
