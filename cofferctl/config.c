@@ -18,8 +18,9 @@ static json_t *kms_names(const struct pool_config *p)
 static int run_check(const struct cli *cli, struct error *err)
 {
     static const struct output_column columns[] = {
-        { "name", "POOL", false }, { "backend", "BACKEND", false },   { "path", "PATH", false },
-        { "kms", "KMS", false },   { "allocate", "ALLOCATE", false },
+        { "name", "POOL", false },         { "backend", "BACKEND", false },
+        { "path", "PATH", false },         { "kms", "KMS", false },
+        { "allocate", "ALLOCATE", false }, { "overcommit", "OVERCOMMIT", false },
     };
     AUTO_CONFIG struct config *config = NULL;
     if (config_load(cli->config, &config, err) < 0)
@@ -27,9 +28,11 @@ static int run_check(const struct cli *cli, struct error *err)
     AUTO_JSON json_t *list = json_array();
     for (size_t i = 0; i < config->n_pools; i++) {
         const struct pool_config *p = &config->pools[i];
-        (void)json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:o, s:s}", "name", p->name,
-                                                    "backend", p->backend, "path", p->path, "kms",
-                                                    kms_names(p), "allocate", p->allocate));
+        json_t *row = json_pack("{s:s, s:s, s:s, s:o, s:s}", "name", p->name, "backend", p->backend,
+                                "path", p->path, "kms", kms_names(p), "allocate", p->allocate);
+        if (pool_is_sparse(p))
+            (void)json_object_set_new(row, "overcommit", json_real(p->overcommit));
+        (void)json_array_append_new(list, row);
     }
     return output_list(cli->out, cli->output, list, columns, ARRAY_SIZE(columns), err);
 }

@@ -44,6 +44,8 @@ static void add_cell(struct strbuf *sb, const json_t *object, const struct outpu
         add_text(sb, json_string_value(v));
     else if (json_is_boolean(v))
         strbuf_adds(sb, json_is_true(v) ? "yes" : "no");
+    else if (json_is_real(v))
+        strbuf_addf(sb, "%g", json_real_value(v));
     else if (json_is_integer(v) && column->size)
         add_size(sb, (uint64_t)json_integer_value(v));
     else if (json_is_integer(v))

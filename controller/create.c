@@ -79,6 +79,7 @@ static int make_plan(struct controller *c, struct arena *arena,
         return error_set(err, ERR_INTERNAL, "pool '%s' was not opened", p.params.pool->name);
     if (pool_ready(p.pool, err) < 0)
         return -1;
+    (void)pool_watch(p.pool);
     volume_id_from_name(p.params.pool->name, p.pool->tag, p.name, &p.id);
     *ret = p;
     return 0;
@@ -150,6 +151,7 @@ static int write_minting(const struct plan *p, struct volume *v, struct record *
         return error_set(err, ERR_INTERNAL, "a field doesn't fit into the record");
     if (uuid_random(r.uuid) < 0)
         return error_set(err, ERR_INTERNAL, "no random bytes for the uuid");
+    r.discard = p->params.discard;
     record_now(r.created);
     if (v->pool->ops->write_record(v, &r, err) < 0)
         return -1;
@@ -261,6 +263,8 @@ static int check_compatible(const struct plan *p, const struct record *r, struct
         differs = "tenant";
     else if (strcmp(r->key_source, p->params.key_source) != 0)
         differs = "keySource";
+    else if (r->discard != p->params.discard)
+        differs = "discard";
     if (differs == NULL)
         return 0;
     return error_set(err, ERR_EXISTS, "a volume of this name exists with another %s", differs);

@@ -10,19 +10,26 @@ bool record_is_live(const struct record *r)
 /* Sorted by key, as all maps. */
 static int fill_context(struct arena *arena, const struct record *r, struct csi_map *ret)
 {
-    struct csi_pair *items = arena_alloc(arena, 4 * sizeof(*items));
+    const struct csi_pair all[] = {
+        { CONTEXT_DISCARD, r->discard ? "true" : NULL },
+        { CONTEXT_KEY_SOURCE, r->key_source },
+        { CONTEXT_KMS, r->kms },
+        { CONTEXT_TENANT, r->tenant },
+        { CONTEXT_UUID, r->uuid },
+    };
+    struct csi_pair *items = arena_alloc(arena, sizeof(all));
+    size_t n = 0;
 
     if (items == NULL)
         return -1;
-    items[0] = (struct csi_pair){ CONTEXT_KEY_SOURCE, arena_strdup(arena, r->key_source) };
-    items[1] = (struct csi_pair){ CONTEXT_KMS, arena_strdup(arena, r->kms) };
-    items[2] = (struct csi_pair){ CONTEXT_TENANT, arena_strdup(arena, r->tenant) };
-    items[3] = (struct csi_pair){ CONTEXT_UUID, arena_strdup(arena, r->uuid) };
-    for (size_t i = 0; i < 4; i++) {
-        if (items[i].value == NULL)
+    for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+        if (all[i].value == NULL)
+            continue;
+        items[n] = (struct csi_pair){ all[i].key, arena_strdup(arena, all[i].value) };
+        if (items[n++].value == NULL)
             return -1;
     }
-    *ret = (struct csi_map){ .items = items, .n = 4 };
+    *ret = (struct csi_map){ .items = items, .n = n };
     return 0;
 }
 

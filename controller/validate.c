@@ -78,6 +78,9 @@ static int check_params(struct controller *c, struct arena *arena,
         return error_set(err, ERR_INVALID, "the volume's kms is '%s'", r->kms);
     if (strcmp(p.key_source, r->key_source) != 0)
         return error_set(err, ERR_INVALID, "the volume's keySource is '%s'", r->key_source);
+    if (p.discard != r->discard)
+        return error_set(err, ERR_INVALID, "the volume's discard is %s",
+                         r->discard ? "true" : "false");
     if (has_tenant && strcmp(p.tenant, r->tenant) != 0)
         return error_set(err, ERR_INVALID, "the volume's tenant is '%s'", r->tenant);
     return 0;

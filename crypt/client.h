@@ -31,6 +31,7 @@ struct mapping {
     uint64_t size; /* bytes */
     int open_count;
     bool read_only;
+    bool discards; /* it passes discards on to the device below */
     enum mapping_state state;
     char why[128]; /* for states other than OK */
 };

@@ -198,11 +198,14 @@ static int backing_present(dev_t dev, bool *ret, struct error *err)
 static int judge_crypt(struct mapping *m, const char *params, struct error *err)
 {
     char uuid[37];
+    struct table_facts facts;
     bool present = false, ours;
 
     if (volume_uuid_from_dm(m->dm_uuid, m->name, uuid) < 0)
         return judge(m, MAPPING_WRONG, "its dm uuid isn't Coffer's for that name");
-    ours = table_is_ours(params, uuid, &m->backing, m->why);
+    ours = table_is_ours(params, uuid, &facts, m->why);
+    m->backing = facts.backing;
+    m->discards = facts.discards;
     if (m->backing != 0 && backing_present(m->backing, &present, err) < 0)
         return -1;
     if (m->backing != 0 && !present)

@@ -229,16 +229,19 @@ int luks_verify(struct luks *l, const struct secret *passphrase, struct error *e
 }
 
 int luks_activate(struct luks *l, const char *name, const struct secret *passphrase, bool read_only,
-                  struct error *err)
+                  bool discards, struct error *err)
 {
     /* KEYRING_KEY: no kernel keyring is an error, not a key in the table. IGNORE_PERSISTENT: flags
      * in the header are the disk's wishes. PRIVATE: udev isn't to look inside. */
     uint32_t flags =
         CRYPT_ACTIVATE_KEYRING_KEY | CRYPT_ACTIVATE_PRIVATE | CRYPT_ACTIVATE_IGNORE_PERSISTENT;
 
+    if (read_only)
+        flags |= CRYPT_ACTIVATE_READONLY;
+    if (discards)
+        flags |= CRYPT_ACTIVATE_ALLOW_DISCARDS;
     LEAK_DO(leak_volume_key(l->cd, passphrase));
-    return unlock(l->cd, &l->facts, name, passphrase,
-                  flags | (read_only ? CRYPT_ACTIVATE_READONLY : 0), err);
+    return unlock(l->cd, &l->facts, name, passphrase, flags, err);
 }
 
 int luks_resize(struct luks *l, const char *name, const struct secret *passphrase,

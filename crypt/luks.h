@@ -46,7 +46,7 @@ int luks_verify(struct luks *l, const struct secret *passphrase, struct error *e
 
 /* Makes the mapping `name` over the data device. The caller reads the live table back. */
 int luks_activate(struct luks *l, const char *name, const struct secret *passphrase, bool read_only,
-                  struct error *err) MUST_CHECK;
+                  bool discards, struct error *err) MUST_CHECK;
 
 /* Grows the live mapping to its device's size. */
 int luks_resize(struct luks *l, const char *name, const struct secret *passphrase,

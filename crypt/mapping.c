@@ -41,10 +41,10 @@ json_t *mapping_to_json(const struct mapping *m)
 
     dev_text(m->dev, dev);
     dev_text(m->backing, backing);
-    return json_pack("{ss ss ss ss sI si sb ss ss}", "name", m->name, "uuid", m->dm_uuid, "dev",
+    return json_pack("{ss ss ss ss sI si sb sb ss ss}", "name", m->name, "uuid", m->dm_uuid, "dev",
                      dev, "backing", backing, "size", (json_int_t)m->size, "open", m->open_count,
-                     "read_only", m->read_only, "state", mapping_state_name(m->state), "why",
-                     m->why);
+                     "read_only", m->read_only, "discards", m->discards, "state",
+                     mapping_state_name(m->state), "why", m->why);
 }
 
 static void get_dev(struct json_reader *r, const char *key, dev_t *ret)
@@ -70,6 +70,7 @@ int mapping_from_json(json_t *obj, struct mapping *ret, struct error *err)
     json_get_u64(&r, "size", &m.size);
     json_get_u64(&r, "open", &open_count);
     json_get_bool(&r, "read_only", &m.read_only);
+    json_get_bool(&r, "discards", &m.discards);
     json_get_string(&r, "state", state, sizeof(state));
     json_get_string(&r, "why", m.why, sizeof(m.why));
     if (state_parse(state, &m.state) < 0)

@@ -49,6 +49,17 @@ int session_begin(const struct request *q, struct session *ret, struct error *er
 
 /* --- the live mapping --- */
 
+/* Discards show which blocks are in use, so they pass exactly when the record (under its MAC) says
+ * so; a mapping without them would keep the pool's space for ever. */
+static int must_fit_discards(const struct mapping *m, const struct request *q, struct error *err)
+{
+    if (m->discards == q->record.discard)
+        return 0;
+    return error_set(err, ERR_PRECONDITION, "mapping '%s' %s discards on, its record says it %s",
+                     m->name, m->discards ? "passes" : "doesn't pass",
+                     q->record.discard ? "must" : "must not");
+}
+
 int mapping_must_fit(const struct mapping *m, const struct request *q, struct error *err)
 {
     char uuid[DM_UUID_MAX + 1], below[DEV_TEXT_MAX], wanted[DEV_TEXT_MAX];
@@ -62,6 +73,8 @@ int mapping_must_fit(const struct mapping *m, const struct request *q, struct er
     if (m->state != MAPPING_OK)
         return error_set(err, ERR_PRECONDITION, "mapping '%s' isn't what Coffer makes: %s", m->name,
                          m->why);
+    if (must_fit_discards(m, q, err) < 0)
+        return -1;
     if (q->device == 0 || m->backing == q->device)
         return 0;
     dev_text(m->backing, below);
@@ -142,7 +155,7 @@ int session_activate(const struct request *q, struct session *s, struct mapping 
     if (found != 0)
         return found < 0 ? -1 : 0;
     FAULT_POINT("crypt:open:checked");
-    if (luks_activate(&s->luks, q->name, s->passphrase, q->read_only, err) < 0)
+    if (luks_activate(&s->luks, q->name, s->passphrase, q->read_only, q->record.discard, err) < 0)
         return -1;
     FAULT_POINT("crypt:open:activated");
     if (read_back(q, ret, err) < 0)

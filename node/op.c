@@ -16,7 +16,10 @@ int node_op_begin(struct node_op *op, struct node *node, const struct csi_call *
 
 static int find_pool(struct node_op *op, struct error *err)
 {
-    return pool_set_for_id(op->node->pools, &op->id, &op->pool, err);
+    if (pool_set_for_id(op->node->pools, &op->id, &op->pool, err) < 0)
+        return -1;
+    (void)pool_watch(op->pool);
+    return 0;
 }
 
 int node_op_lock(struct node_op *op, struct error *err)
@@ -42,6 +45,12 @@ int node_op_usable(const struct node_op *op, struct error *err)
     if (r->state != RECORD_NEW && r->state != RECORD_FORMATTING && r->state != RECORD_READY)
         return error_set(err, ERR_PRECONDITION, "volume '%s' is in state '%s' and can't be used",
                          op->id_text, record_state_name(r->state));
+    /* In a full pool nothing is ever given back, whatever an earlier configuration allowed. */
+    if (r->discard && !pool_is_sparse(op->pool->config))
+        return error_set(err, ERR_PRECONDITION,
+                         "volume '%s' was created with discard, which pool '%s' doesn't allow any "
+                         "more: make the pool sparse again",
+                         op->id_text, op->id.pool);
     if (!pool_allows_kms(op->pool->config, r->kms))
         return error_set(err, ERR_PRECONDITION,
                          "volume '%s' names kms '%s', which pool '%s' doesn't allow", op->id_text,

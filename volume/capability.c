@@ -46,7 +46,7 @@ static const struct flag_rule flag_rules[] = {
     { "nosuid", MS_NOSUID, NULL },
     { "nodev", MS_NODEV, NULL },
     { "noexec", MS_NOEXEC, NULL },
-    { "discard", 0, "the pool's space is reserved in full, so discarding gives nothing back" },
+    { "discard", 0, "whether a volume discards is its parameter 'discard', for sparse pools only" },
     { "nobarrier", 0, "data would not survive a power cut" },
     { "suid", 0, "volumes are always mounted nosuid" },
     { "dev", 0, "volumes are always mounted nodev" },

@@ -91,7 +91,7 @@ static int choose_discard(const struct given *g, struct volume_params *p, struct
     if (g->discard != NULL && parse_bool(g->discard, &p->discard) < 0)
         return error_set(err, ERR_INVALID, "parameter 'discard' must be true or false, not '%s'",
                          g->discard);
-    if (p->discard && strcmp(p->pool->allocate, "full") == 0)
+    if (p->discard && !pool_is_sparse(p->pool))
         return error_set(
             err, ERR_INVALID,
             "parameter 'discard' can't be true: pool '%s' allocates its volumes in full",
@@ -154,15 +154,19 @@ void volume_context_decode(const struct param *items, size_t n, struct record_cl
         const char *key;
         const char **target;
     } rows[] = {
-        { CONTEXT_TENANT, &claim.tenant },
-        { CONTEXT_UUID, &claim.uuid },
-        { CONTEXT_KMS, &claim.kms },
-        { CONTEXT_KEY_SOURCE, &claim.key_source },
+        { CONTEXT_TENANT, &claim.tenant },   { CONTEXT_UUID, &claim.uuid },
+        { CONTEXT_KMS, &claim.kms },         { CONTEXT_KEY_SOURCE, &claim.key_source },
+        { CONTEXT_DISCARD, &claim.discard },
     };
+    bool ours = false;
 
     for (size_t i = 0; i < n; i++)
         for (size_t k = 0; k < ARRAY_SIZE(rows); k++)
-            if (strcmp(items[i].key, rows[k].key) == 0)
+            if (strcmp(items[i].key, rows[k].key) == 0) {
                 *rows[k].target = items[i].value;
+                ours = true;
+            }
+    if (ours && claim.discard == NULL)
+        claim.discard = "false";
     *ret = claim;
 }

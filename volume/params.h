@@ -32,8 +32,9 @@ int volume_params_decode(const struct config *config, const struct param *params
 #define CONTEXT_UUID       "uuid"
 #define CONTEXT_KMS        "kms"
 #define CONTEXT_KEY_SOURCE "keySource"
+#define CONTEXT_DISCARD    "discard" /* "true", or not there */
 /* Other keys in a volume_context (csi.storage.k8s.io/…) are ignored. Members point into `items`;
- * NULL = absent. */
+ * NULL = absent. A context that has one of ours but no "discard" says "false". */
 void volume_context_decode(const struct param *items, size_t n, struct record_claim *ret);
 
 #endif

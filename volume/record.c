@@ -221,6 +221,17 @@ static void read_reserved(struct json_reader *r, struct record *rec)
         json_problem(r, "field 'source' must be null in this version of Coffer");
 }
 
+/* Written only when it is true: one volume has one form of its record, and one MAC. */
+static void read_discard(struct json_reader *r, struct record *rec)
+{
+    const json_t *v = json_object_get(r->obj, "discard");
+
+    (void)json_get_any_opt(r, "discard");
+    if (v != NULL && !json_is_true(v))
+        json_problem(r, "field 'discard' must be true, or not there");
+    rec->discard = v != NULL;
+}
+
 int record_from_json(json_t *obj, struct record *ret, struct error *err)
 {
     struct json_reader r = json_reader_of(obj, "record");
@@ -237,6 +248,7 @@ int record_from_json(json_t *obj, struct record *ret, struct error *err)
     read_proof(&r, "digest", rec.digest);
     read_proof(&r, "mac", rec.mac);
     read_reserved(&r, &rec);
+    read_discard(&r, &rec);
     json_get_string(&r, "created", rec.created, sizeof(rec.created));
     if (!created_valid(rec.created))
         json_problem(&r, "field 'created' must be like 2026-11-22T01:02:03Z");
@@ -306,14 +318,18 @@ static json_t *key_to_json(const struct record *r)
 json_t *record_to_json(const struct record *r)
 {
     /* "o" takes the references, also when packing fails or a part is NULL */
-    return json_pack("{s:i, s:I, s:s, s:s, s:s, s:s, s:I, s:s, s:o, s:s, s:s, s:s, s:o,"
-                     " s:s, s:s, s:b, s:[], s:n, s:s}",
-                     "v", RECORD_VERSION, "gen", (json_int_t)r->gen, "id", r->id, "name", r->name,
-                     "uuid", r->uuid, "tenant", r->tenant, "size", (json_int_t)r->size, "state",
-                     record_state_name(r->state), "crypt", crypt_to_json(), "fs", r->fs, "kms",
-                     r->kms, "keySource", r->key_source, "key", key_to_json(r), "digest", r->digest,
-                     "mac", r->mac, "sealed", (int)r->sealed, "recipients", "source", "created",
-                     r->created);
+    AUTO_JSON json_t *obj =
+        json_pack("{s:i, s:I, s:s, s:s, s:s, s:s, s:I, s:s, s:o, s:s, s:s, s:s, s:o,"
+                  " s:s, s:s, s:b, s:[], s:n, s:s}",
+                  "v", RECORD_VERSION, "gen", (json_int_t)r->gen, "id", r->id, "name", r->name,
+                  "uuid", r->uuid, "tenant", r->tenant, "size", (json_int_t)r->size, "state",
+                  record_state_name(r->state), "crypt", crypt_to_json(), "fs", r->fs, "kms", r->kms,
+                  "keySource", r->key_source, "key", key_to_json(r), "digest", r->digest, "mac",
+                  r->mac, "sealed", (int)r->sealed, "recipients", "source", "created", r->created);
+
+    if (obj != NULL && r->discard && json_object_set_new(obj, "discard", json_true()) < 0)
+        return NULL;
+    return TAKE_PTR(obj);
 }
 
 static int dump(const json_t *obj, size_t flags, struct strbuf *sb, struct error *err)
@@ -378,6 +394,7 @@ int record_matches(const struct record *r, const struct record_claim *claim, str
         { "uuid", r->uuid, claim->uuid },
         { "kms", r->kms, claim->kms },
         { "keySource", r->key_source, claim->key_source },
+        { "discard", r->discard ? "true" : "false", claim->discard },
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(fields); i++)

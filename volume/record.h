@@ -49,6 +49,7 @@ struct record {
     char digest[65]; /* SHA-256 hex of the LUKS2 digest object; "" before ready */
     char mac[65];    /* HMAC-SHA256 hex; "" before ready */
     bool sealed;
+    bool discard;     /* what the user's file system frees is freed in the pool */
     char created[21]; /* RFC 3339, UTC, seconds */
 };
 
@@ -70,7 +71,7 @@ int record_mac_input(const struct record *r, struct strbuf *sb, struct error *er
 
 /* What a CSI request says the volume is (volume_id, volume_context). NULL: not compared. */
 struct record_claim {
-    const char *id, *tenant, *uuid, *kms, *key_source;
+    const char *id, *tenant, *uuid, *kms, *key_source, *discard;
 };
 /* ERR_DATA_LOSS naming the first field that differs. */
 int record_matches(const struct record *r, const struct record_claim *claim,

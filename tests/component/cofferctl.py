@@ -121,7 +121,8 @@ def help_texts(b):
 
 def config_good(b):
     p = b.run('config', 'check')
-    assert p.stdout.split() == ['POOL', 'BACKEND', 'PATH', 'KMS', 'ALLOCATE', 'fast', 'file', b.pool, 'dev', 'full'], p.stdout
+    assert p.stdout.split() == ['POOL', 'BACKEND', 'PATH', 'KMS', 'ALLOCATE', 'OVERCOMMIT', 'fast', 'file', b.pool, 'dev',
+                                'full', '-'], p.stdout
     got = json.loads(b.run('config', 'check', '--output=json').stdout)
     assert got == [{'name': 'fast', 'backend': 'file', 'path': b.pool, 'kms': 'dev', 'allocate': 'full'}], got
     assert b.run('config', 'check', config=False, env={'COFFER_CONFIG': b.config}).stdout == p.stdout
@@ -203,7 +204,8 @@ def list_and_show(b):
     p = b.run('volume', 'show', one)
     fields = dict(re.split(r'  +', line, maxsplit=1) for line in p.stdout.splitlines())
     want = {'id': one, 'name': 'pvc-1', 'state': 'ready', 'uuid': UUID, 'tenant': 'team-a', 'size': '4Gi', 'file system': 'ext4',
-            'key service': 'dev', 'key source': 'vault', 'key kind': 'file', 'key version': '1', 'sealed': 'no',
+            'key service': 'dev', 'key source': 'vault', 'key kind': 'file', 'key version': '1',
+            'discard': 'no', 'sealed': 'no',
             'created': '2026-11-22T01:02:03Z', 'generation': '4'}
     assert fields == want, fields
     j = b.run('volume', 'show', one, '--output', 'json').stdout

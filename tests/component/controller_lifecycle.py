@@ -49,7 +49,7 @@ def own(path, uid=CONTROLLER_UID):
 
 
 class Rig:
-    """One directory with two pools, a key service, and the processes."""
+    """One directory with three pools (two full, one sparse), a key service, and the processes."""
 
     def __init__(self, root):
         self.root = root
@@ -63,7 +63,7 @@ class Rig:
         self.keyd_socket = os.path.join(self.keyd_dir, 'keyd.sock')
         self.config = os.path.join(root, 'config.json')
         self.tags = {}
-        for name in ('fast', 'slow'):
+        for name in ('fast', 'slow', 'thin'):
             self.make_pool(name)
         self.write_config()
         self.controller = self.keyd = None
@@ -93,6 +93,7 @@ class Rig:
             own(master, KEYD_UID)
         pool = {'backend': 'file', 'kms': ['dev', 'other'], 'allocate': 'full'}
         pools = {name: dict(pool, path=self.path(name)) for name in self.tags}
+        pools['thin'].update(allocate='sparse', overcommit=1.5)
         config = {'pools': pools, 'default_tenant': 'lab',
                   'kms': {'dev': {'uri': 'file://' + master}, 'other': {'uri': 'file://' + master}}}
         config.update(change)
@@ -177,6 +178,18 @@ class Rig:
 
     def expand(self, volume_id, size):
         return self.call('ControllerExpandVolume', volume_id=volume_id, capacity_range={'required_bytes': size})
+
+    def thin_room(self):
+        return int(self.call('GetCapacity', parameters={'pool': 'thin'}).get('available_capacity', 0))
+
+    def check_ledger(self):
+        """After a call has looked at it, the thin pool's ledger says what its images say."""
+        self.thin_room()
+        sizes = [os.stat(os.path.join(p, 'image')).st_size for p in self.places()
+                 if p.startswith(self.path('thin')) and os.path.exists(os.path.join(p, 'image'))]
+        with open(self.path('thin', 'promised.json'), encoding='utf-8') as f:
+            ledger = json.load(f)
+        assert ledger['promised'] == sum(sizes) and ledger['volume'] == '', (ledger, sizes)
 
     def ids(self):
         return [e['volume']['volume_id'] for e in self.call('ListVolumes').get('entries', [])]
@@ -397,6 +410,42 @@ def test_list_and_capacity(rig):
     assert rig.call('GetCapacity', accessible_topology={'segments': {TOPOLOGY: 'n2'}}).get('available_capacity', 0) == 0
 
 
+def test_sparse(rig):
+    thin, room = {'pool': 'thin'}, rig.thin_room()
+    v = rig.create('pvc-t', 20 * MIB, parameters=dict(thin, discard='true'))
+    vid, image = v['volume_id'], os.path.join(rig.place(v['volume_id']), 'image')
+    assert v['volume_context']['discard'] == 'true' and rig.record(vid)['discard'] is True
+    assert os.stat(image).st_size == 20 * MIB + HEADER and os.stat(image).st_blocks * 512 < MIB
+    assert rig.create('pvc-t', 20 * MIB, parameters=dict(thin, discard='true')) == v
+    with refused('ALREADY_EXISTS', 'discard'):
+        rig.create('pvc-t', 20 * MIB, parameters=thin)
+    rig.check_ledger()
+    for more in ({'parameters': thin}, {'parameters': dict(thin, discard='false')}):
+        other = rig.create('pvc-u', 20 * MIB, **more)
+        assert 'discard' not in other['volume_context'] and 'discard' not in rig.record(other['volume_id'])
+    before = rig.places()
+    with refused('RESOURCE_EXHAUSTED', "pool 'thin' is full: it has promised 48 MiB", 'overcommit 1.50'):
+        rig.create('pvc-big', room, parameters=thin)
+    with refused('RESOURCE_EXHAUSTED', 'may promise'):
+        rig.expand(vid, room)
+    with refused('INVALID_ARGUMENT', "pool 'fast' allocates its volumes in full"):
+        rig.create('pvc-x', parameters={'pool': 'fast', 'discard': 'true'})
+    assert rig.places() == before and os.stat(image).st_size == 20 * MIB + HEADER
+    assert rig.expand(vid, 40 * MIB)['capacity_bytes'] == 40 * MIB
+    assert os.stat(image).st_size == 40 * MIB + HEADER and os.stat(image).st_blocks * 512 < MIB
+    rig.check_ledger()
+    validate = functools.partial(rig.call, 'ValidateVolumeCapabilities', volume_id=vid, volume_capabilities=[MOUNT])
+    assert validate(volume_context=v['volume_context'], parameters=dict(thin, discard='true'))['confirmed']
+    for no in (validate(volume_context=other['volume_context']), validate(parameters=thin),
+               validate(volume_context={k: t for k, t in v['volume_context'].items() if k != 'discard'})):
+        assert not no.get('confirmed') and no['message'], no
+    rig.restart()
+    rig.check_ledger()
+    for one in (v, other):
+        rig.delete(one['volume_id'])
+    rig.check_ledger()
+
+
 def test_keyd_away(rig):
     rig.stop_keyd()
     with refused('UNAVAILABLE'):
@@ -469,6 +518,10 @@ def test_signals(rig):
     wait(lambda: re.search(r'"counters" .*created=\d+ .*deleted=\d+', rig.log()), 'the counters', rig.controller)
     assert stop(rig.controller) == 0
     assert not re.search(r'ERROR|panic|abort', rig.log())
+    for name in rig.tags:
+        assert re.search(fr'"pool" pool="{name}" allocate="(full|sparse)" used_percent=\d+ total_mib=\d+ .*available_mib=\d+',
+                         rig.log()), rig.log()
+    assert re.search(r'"pools" pools=3 over_80_percent=\d over_95_percent=\d', rig.log())
     rig.start()
 
 
@@ -519,9 +572,9 @@ def test_kill_sweep(rig):
         rig.delete(v['volume_id'])
         assert rig.places() == []
 
-    def created_otherwise(_, step):
+    def created_otherwise(pool, _, step):
         try:
-            v = rig.create('pvc-kill', 20 * MIB)
+            v = rig.create('pvc-kill', 20 * MIB, parameters={'pool': pool})
             assert v['capacity_bytes'] == 20 * MIB
         except RpcError as e:
             assert e.code == 'ALREADY_EXISTS', e
@@ -540,12 +593,23 @@ def test_kill_sweep(rig):
         step(v)
         assert rig.places() == [] and v['volume_id'] not in rig.ids()
 
-    counts = (sweep(rig, lambda: None, lambda _: rig.create('pvc-kill'), created),
-              sweep(rig, lambda: None, lambda _: rig.create('pvc-kill'), created_otherwise),
-              sweep(rig, lambda: rig.create('pvc-kill'), lambda v: rig.expand(v['volume_id'], 40 * MIB), expanded),
-              sweep(rig, lambda: rig.create('pvc-kill'), lambda v: rig.delete(v['volume_id']), deleted))
-    print('# killed at %d points of create, %d with other parameters after, %d of expand, %d of delete' % counts)
-    assert min(counts) >= 5, counts
+    def in_pool(pool, check):
+        def checked(state, step):
+            if pool == 'thin':
+                rig.check_ledger()
+            check(state, step)
+            if pool == 'thin':
+                rig.check_ledger()
+        return checked
+
+    for pool in ('fast', 'thin'):
+        make = functools.partial(rig.create, 'pvc-kill', parameters={'pool': pool})
+        counts = (sweep(rig, lambda: None, lambda _, m=make: m(), in_pool(pool, created)),
+                  sweep(rig, lambda: None, lambda _, m=make: m(), in_pool(pool, functools.partial(created_otherwise, pool))),
+                  sweep(rig, make, lambda v: rig.expand(v['volume_id'], 40 * MIB), in_pool(pool, expanded)),
+                  sweep(rig, make, lambda v: rig.delete(v['volume_id']), in_pool(pool, deleted)))
+        print(f'# {pool}: killed at %d points of create, %d with other parameters after, %d of expand, %d of delete' % counts)
+        assert min(counts) >= 5, counts
 
 
 def test_no_key_in_the_log(rig):
@@ -563,7 +627,7 @@ def test_no_key_in_the_log(rig):
 
 
 TESTS = [test_command_line, test_closed_descriptors, test_identity, test_life, test_defaults, test_refusals, test_list_and_capacity,
-         test_keyd_away, test_pool_away, test_many_at_once, test_second_instance, test_signals, test_expand_on_node,
+         test_sparse, test_keyd_away, test_pool_away, test_many_at_once, test_second_instance, test_signals, test_expand_on_node,
          test_kill_sweep, test_no_key_in_the_log]
 
 

@@ -21,6 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     must(record_decode(strbuf_text(&text), text.len, &again, &err) == 0);
     must(strcmp(r.name, again.name) == 0 && strcmp(r.key.ciphertext, again.key.ciphertext) == 0);
     must(r.gen == again.gen && r.size == again.size && r.state == again.state);
+    must(r.discard == again.discard);
     must(record_mac_input(&r, &mac, &err) == 0 && mac.len > 0);
     return 0;
 }

@@ -71,6 +71,7 @@ static void test_not_confirmed(void **state UNUSED)
     const struct csi_pair pool[] = { { "pool", "b" } },
                           kms[] = { { "kms", "k2" }, { "pool", "a" } },
                           tenant[] = { { "pool", "a" }, { "tenant", "team-b" } },
+                          discard[] = { { "discard", "true" }, { "pool", "a" } },
                           unknown[] = { { "speed", "high" } };
     const struct {
         struct csi_map parameters;
@@ -78,6 +79,7 @@ static void test_not_confirmed(void **state UNUSED)
     } cases[] = { { { pool, 1 }, "pool" },
                   { { kms, 2 }, "kms" },
                   { { tenant, 2 }, "tenant" },
+                  { { discard, 2 }, "in full" },
                   { { unknown, 1 }, "speed" } };
 
     rig_make(&r, 2);
@@ -96,6 +98,8 @@ static void test_not_confirmed(void **state UNUSED)
     ask(&a, &v);
     a.req.volume_context = (struct csi_map){ .items = context, .n = 1 };
     not_confirmed(&r, &a, "uuid");
+    context[0] = (struct csi_pair){ "discard", "true" };
+    not_confirmed(&r, &a, "discard");
     ask(&a, &v);
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         a.req.parameters = cases[i].parameters;

@@ -19,7 +19,7 @@
 #define MAPPING(state)                                                                     \
     "{\"name\":\"" NAME                                                                    \
     "\",\"uuid\":\"u\",\"dev\":\"254:1\",\"backing\":\"7:0\",\"size\":1048576,\"open\":0," \
-    "\"read_only\":false,\"state\":\"" state "\",\"why\":\"\"}"
+    "\"read_only\":false,\"discards\":false,\"state\":\"" state "\",\"why\":\"\"}"
 #define HEX64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 static const struct record record = {

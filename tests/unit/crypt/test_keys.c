@@ -134,6 +134,9 @@ static void notices_every_change(void **state)
         ((char *)&r)[fields[i]] = 'c';
         expect_changed(sk, &r);
     }
+    good.discard = true;
+    expect_changed(sk, &good);
+    good.discard = false;
     good.mac[0] = '\0';
     expect_changed(sk, &good);
     assert_int_equal(str_copy(good.mac, sizeof(good.mac), MAC), 0);

@@ -15,6 +15,7 @@ static const struct mapping sample = {
     .size = MIB(64),
     .open_count = 2,
     .read_only = true,
+    .discards = true,
     .state = MAPPING_ZOMBIE,
     .why = "its backing device is gone",
 };
@@ -33,7 +34,8 @@ static void survives_the_wire(void **state)
     assert_string_equal(back.dm_uuid, m.dm_uuid);
     assert_string_equal(back.why, m.why);
     assert_true(back.dev == m.dev && back.backing == m.backing && back.size == m.size);
-    assert_true(back.open_count == 2 && back.read_only && back.state == MAPPING_ZOMBIE);
+    assert_true(back.open_count == 2 && back.read_only && back.discards &&
+                back.state == MAPPING_ZOMBIE);
 }
 
 static void refuses_bad_fields(void **state)
@@ -51,6 +53,7 @@ static void refuses_bad_fields(void **state)
         { "open", "4294967296" },
         { "state", "\"good\"" },
         { "read_only", "0" },
+        { "discards", "\"true\"" },
         { "name", "null" },
         { "extra", "1" },
         { "name", "\"" NAME "-too-long\"" },

@@ -218,6 +218,24 @@ static void test_each_difference_is_data_loss(void **state UNUSED)
     }
 }
 
+/* A context without it says that the volume doesn't discard. */
+static void test_discard_is_compared(void **state UNUSED)
+{
+    struct node_op op = op_with_record();
+    struct csi_pair pairs[ARRAY_SIZE(whole) + 1];
+    struct csi_map context = { .items = pairs, .n = ARRAY_SIZE(pairs) };
+
+    memcpy(pairs, whole, sizeof(whole));
+    pairs[ARRAY_SIZE(whole)] = (struct csi_pair){ CONTEXT_DISCARD, "true" };
+    assert_fails(request_claim(&op, &context, &err), ERR_DATA_LOSS,
+                 "record: field 'discard' is 'false', which is not what the request says");
+    op.record.discard = true;
+    assert_works(request_claim(&op, &context, &err));
+    context.n--;
+    assert_fails(request_claim(&op, &context, &err), ERR_DATA_LOSS,
+                 "record: field 'discard' is 'true', which is not what the request says");
+}
+
 /* A whole record with its image, copied under another volume's id. */
 static void test_copied_record(void **state UNUSED)
 {
@@ -318,6 +336,7 @@ int main(void)
         cmocka_unit_test(test_missing_field),
         cmocka_unit_test(test_no_context),
         cmocka_unit_test(test_each_difference_is_data_loss),
+        cmocka_unit_test(test_discard_is_compared),
         cmocka_unit_test(test_copied_record),
         cmocka_unit_test(test_too_many_entries),
         cmocka_unit_test(test_same_fs),

@@ -93,6 +93,21 @@ static void test_refused(void **state UNUSED)
     assert_string_equal(p.kms, "old");
 }
 
+static void test_discard(void **state UNUSED)
+{
+    struct pool_config sparse[2] = { pools[0], pools[1] };
+    const struct config c = {
+        .pools = sparse, .n_pools = 2, .kms = kms, .n_kms = 3, .default_tenant = "t"
+    };
+    struct volume_params p = { .discard = false };
+
+    (void)snprintf(sparse[1].allocate, sizeof(sparse[1].allocate), "sparse");
+    assert_works(DECODE(&c, { "pool", sparse[1].name }, { "discard", "true" }));
+    assert_true(p.discard);
+    assert_works(DECODE(&c, { "pool", sparse[1].name }));
+    assert_false(p.discard);
+}
+
 static void test_tenant_refused(void **state UNUSED)
 {
     struct volume_params p;
@@ -131,6 +146,8 @@ static void test_context(void **state UNUSED)
         { CONTEXT_KMS, "k" },
         { "id", "not taken from here" },
     };
+    static const struct param with_discard[] = { { CONTEXT_UUID, "u" },
+                                                 { CONTEXT_DISCARD, "true" } };
     struct record_claim c = { .id = "left over" };
 
     volume_context_decode(items, ARRAY_SIZE(items), &c);
@@ -139,7 +156,13 @@ static void test_context(void **state UNUSED)
     assert_string_equal(c.tenant, "t");
     assert_string_equal(c.kms, "k");
     assert_string_equal(c.key_source, "vault");
+    assert_string_equal(c.discard, "false"); /* what a context of ours doesn't say */
+    volume_context_decode(with_discard, ARRAY_SIZE(with_discard), &c);
+    assert_string_equal(c.discard, "true");
+    volume_context_decode(items, 1, &c); /* nothing of ours: nothing said */
+    assert_null(c.discard);
     volume_context_decode(NULL, 0, &c);
+    assert_null(c.discard);
     assert_null(c.uuid);
     assert_null(c.tenant);
     assert_null(c.kms);
@@ -149,11 +172,9 @@ static void test_context(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gaps),
-        cmocka_unit_test(test_given),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_tenant_refused),
-        cmocka_unit_test(test_no_default_pool),
+        cmocka_unit_test(test_gaps),           cmocka_unit_test(test_given),
+        cmocka_unit_test(test_refused),        cmocka_unit_test(test_discard),
+        cmocka_unit_test(test_tenant_refused), cmocka_unit_test(test_no_default_pool),
         cmocka_unit_test(test_context),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -328,18 +328,50 @@ static void test_mac_covers(void **state UNUSED)
         assert_string_not_equal(strbuf_text(&before), strbuf_text(&after));
         fields[i][0]--;
     }
-    r.sealed = true;
-    strbuf_clear(&after);
-    assert_works(record_mac_input(&r, &after, &err));
-    assert_string_not_equal(strbuf_text(&before), strbuf_text(&after));
+    bool *const flags[] = { &r.sealed, &r.discard };
+    for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
+        *flags[i] = true;
+        strbuf_clear(&after);
+        assert_works(record_mac_input(&r, &after, &err));
+        assert_string_not_equal(strbuf_text(&before), strbuf_text(&after));
+        *flags[i] = false;
+    }
+}
+
+/* Written only when true: a volume without it has the same bytes and the same MAC as ever. */
+static void test_discard(void **state UNUSED)
+{
+    static const char at[] = ",\"created\":", with[] = ",\"discard\":true}\n";
+    struct record r = ready_record(), back = { .gen = 0 };
+    AUTO_STRBUF struct strbuf sb = STRBUF_INIT(RECORD_MAX);
+    char text[sizeof(ready_text) + 64];
+    static const char *const wrong[] = { "false", "null", "1", "\"true\"" };
+
+    r.discard = true;
+    assert_works(record_encode(&r, &sb, &err));
+    assert_non_null(strstr(strbuf_text(&sb), at));
+    assert_string_equal(strstr(strbuf_text(&sb), ",\"discard\""), with);
+    assert_works(record_decode(strbuf_text(&sb), sb.len, &back, &err));
+    assert_same_record(&back, &r);
+    assert_true(back.discard);
+    for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+        int n = snprintf(text, sizeof(text), "%.*s,\"discard\":%s}", (int)sizeof(ready_text) - 3,
+                         ready_text, wrong[i]);
+
+        assert_fails(record_decode(text, (size_t)n, &back, &err), ERR_DATA_LOSS,
+                     "record: field 'discard' must be true, or not there");
+    }
 }
 
 static void test_matches(void **state UNUSED)
 {
     const struct record r = ready_record();
-    const struct record_claim right = {
-        .id = ID, .tenant = "team-a", .uuid = UUID, .kms = "lab", .key_source = "vault"
-    };
+    const struct record_claim right = { .id = ID,
+                                        .tenant = "team-a",
+                                        .uuid = UUID,
+                                        .kms = "lab",
+                                        .key_source = "vault",
+                                        .discard = "false" };
     struct record_claim c = { .id = NULL };
 
     assert_works(record_matches(&r, &c, &err));
@@ -365,6 +397,10 @@ static void test_matches(void **state UNUSED)
     c.key_source = "client";
     assert_fails(record_matches(&r, &c, &err), ERR_DATA_LOSS,
                  "record: field 'keySource' is 'vault', which is not what the request says");
+    c = right;
+    c.discard = "true";
+    assert_fails(record_matches(&r, &c, &err), ERR_DATA_LOSS,
+                 "record: field 'discard' is 'false', which is not what the request says");
 }
 
 static void test_now(void **state UNUSED)
@@ -418,6 +454,7 @@ int main(void)
         cmocka_unit_test(test_encode_refuses),
         cmocka_unit_test(test_mac_input),
         cmocka_unit_test(test_mac_covers),
+        cmocka_unit_test(test_discard),
         cmocka_unit_test(test_matches),
         cmocka_unit_test(test_now),
         cmocka_unit_test(test_no_memory),
