@@ -24,14 +24,17 @@ struct fs_device {
     const char *path; /* our own device node */
     int fd;           /* open on it */
     int lock_fd;      /* of the volume; every child inherits it: an orphaned mkfs still holds it */
+    bool no_space;    /* writes to blocks that were never written may fail: its pool is full */
 };
 
 struct filesystem {
     const char *name;       /* as in the record and in the capability */
     const char *mount_type; /* NULL: raw block, nothing is made or mounted */
-    const char *mount_data; /* options of every mount, comma-separated; "" = none */
-    const char *look;       /* what an administrator runs on the opened device, up to its name */
-    const char *advice;     /* and what he should know then; "" = nothing */
+    /* Options, comma-separated; "" = none: of every mount, of one in a sparse pool (nothing is
+     * written that nobody asked for), of a volume that discards. */
+    const char *mount_data, *mount_sparse, *mount_discard;
+    const char *look;   /* what an administrator runs on the opened device, up to its name */
+    const char *advice; /* and what he should know then; "" = nothing */
     int (*make)(const struct fs_device *d, struct error *err);
     /* Before a mount of a volume that holds data. Repairs only what can't lose anything. */
     int (*check)(const struct fs_device *d, struct error *err);

@@ -101,6 +101,8 @@ const struct filesystem filesystem_btrfs = {
     .name = "btrfs",
     .mount_type = "btrfs",
     .mount_data = "subvolid=5",
+    .mount_sparse = "",
+    .mount_discard = "discard=async",
     .look = "btrfs check --readonly",
     .advice = "That only looks; ask before btrfs check --repair, it may make things worse",
     .make = btrfs_make,

@@ -49,11 +49,18 @@ static int write_ready(struct stage *s, struct error *err)
     return 0;
 }
 
+/* As the call found it: what the pool has left isn't enough for the repair of a file system. */
+static bool is_out_of_space(const struct pool *pool)
+{
+    return pool_is_sparse(pool->config) && atomic_load(&pool->free) < MIB(16);
+}
+
 static struct fs_device fs_device(const struct stage *s)
 {
     return (struct fs_device){ .path = s->node.path,
                                .fd = s->node.fd,
-                               .lock_fd = s->op->volume.lock_fd };
+                               .lock_fd = s->op->volume.lock_fd,
+                               .no_space = is_out_of_space(s->op->pool) };
 }
 
 /* The file system is damaged: nothing was repaired, so somebody must be told how. */
@@ -62,6 +69,10 @@ static int refuse_damaged(const struct stage *s, struct error *err)
     struct error ignored = ERROR_INIT;
     char path[64], source[256];
 
+    /* writes are lost where there is no space: nobody may repair anything now, and it may be no
+     * damage */
+    if (is_out_of_space(s->op->pool))
+        return error_recode(err, ERR_EXHAUSTED);
     /* a device without a file behind it is the volume's bytes itself */
     (void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/loop/backing_file",
                    major(s->op->device.dev), minor(s->op->device.dev));
@@ -89,7 +100,12 @@ static int filesystem_apply(struct stage *s, bool *changed, struct error *err)
  * last one counts. */
 static int mount_data(const struct stage *s, char *ret, size_t size, struct error *err)
 {
-    const char *const parts[] = { s->fs->mount_data, s->use.mount.data };
+    const char *const parts[] = {
+        s->fs->mount_data,
+        pool_is_sparse(s->op->pool->config) ? s->fs->mount_sparse : "",
+        s->op->record.discard ? s->fs->mount_discard : "",
+        s->use.mount.data,
+    };
     AUTO_STRBUF struct strbuf sb = STRBUF_INIT(size - 1);
 
     for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
@@ -235,6 +251,21 @@ static int check_staged(struct stage *s, struct error *err)
     return find_err.code == ERR_NOT_FOUND ? 0 : error_pass(err, &find_err);
 }
 
+/* Also replaying a journal and making a file system write. What then looks like damage is to be
+ * believed only when there is space again. */
+static int note_full_pool(struct node_op *op, struct error *err)
+{
+    struct error ignored = ERROR_INIT;
+
+    if (err == NULL || !pool_is_sparse(op->pool->config) || pool_ready(op->pool, &ignored) < 0 ||
+        pool_watch(op->pool) < POOL_PRESSURE_MAX)
+        return -1;
+    if (is_out_of_space(op->pool) && err->code == ERR_INTERNAL)
+        (void)error_recode(err, ERR_EXHAUSTED);
+    return error_prefix(err, "pool '%s' is almost out of space, which may be why",
+                        op->pool->config->name);
+}
+
 int node_stage_volume(void *ctx, struct csi_call *call, const struct csi_stage_request *req,
                       struct error *err)
 {
@@ -256,5 +287,5 @@ int node_stage_volume(void *ctx, struct csi_call *call, const struct csi_stage_r
         return -1;
     int r = stage_run(&s, err);
     mapper_node_close(&s.node);
-    return r;
+    return r < 0 ? note_full_pool(&op, err) : 0;
 }

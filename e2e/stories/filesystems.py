@@ -20,7 +20,7 @@ from tamper import demand, read, write  # noqa: E402
 from tap import Tap  # noqa: E402
 
 SMALLEST = {'ext4': 16 * MIB, 'xfs': 300 * MIB, 'btrfs': 256 * MIB}  # volume/fskind.c says the same
-FIXED_OPTION = {'ext4': '', 'xfs': 'nouuid', 'btrfs': 'subvolid=5'}
+FIXED_OPTION = {'ext4': 'errors=remount-ro', 'xfs': 'nouuid', 'btrfs': 'subvolid=5'}
 OWN_FLAG = {'ext4': 'commit=7', 'xfs': 'lazytime', 'btrfs': 'compress=zstd'}
 
 

@@ -27,7 +27,8 @@ static void test_a_row_for_each_kind(void **state UNUSED)
         assert_string_equal(fs->mount_type, names[i]);
         assert_true(fs->make != NULL && fs->check != NULL && fs->device != NULL &&
                     fs->size != NULL && fs->grow != NULL && fs->look != NULL &&
-                    fs->advice != NULL && fs->mount_data != NULL);
+                    fs->advice != NULL && fs->mount_data != NULL && fs->mount_sparse != NULL &&
+                    fs->mount_discard != NULL);
     }
     assert_null(filesystem_find("vfat"));
 }

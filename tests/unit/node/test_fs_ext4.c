@@ -70,12 +70,30 @@ static void test_unsafe_repair(void **state UNUSED)
     assert_non_null(strstr(err.msg, "e2fsck: "));
 }
 
+/* Marked as having errors: looked at whole, but not where what e2fsck writes may be lost. */
+static void test_no_repair_without_space(void **state UNUSED)
+{
+    AUTO_FS_FILE struct fs_file f = MAKE(MIB(16));
+    const char *const mark[] = { "/sbin/tune2fs", "-E", "force_fsck", f.d.path, NULL };
+
+    f.d.no_space = true;
+    assert_works(filesystem_ext4.check(&f.d, &err));
+    assert_works(filesystem_run_ok(mark, "e2fsprogs", f.d.lock_fd, 60000, &err));
+    assert_fails(filesystem_ext4.check(&f.d, &err), ERR_EXHAUSTED,
+                 "the kernel met errors in the file system, and e2fsck can't repair them where its "
+                 "writes may be lost");
+    f.d.no_space = false;
+    assert_works(filesystem_ext4.check(&f.d, &err));
+    f.d.no_space = true;
+    assert_works(filesystem_ext4.check(&f.d, &err));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_made_and_checked), cmocka_unit_test(test_superblock),
         cmocka_unit_test(test_device_too_small), cmocka_unit_test(test_failure_says_why),
-        cmocka_unit_test(test_unsafe_repair),
+        cmocka_unit_test(test_unsafe_repair),    cmocka_unit_test(test_no_repair_without_space),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
