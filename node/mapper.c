@@ -98,6 +98,14 @@ int mapper_check_uuid(const struct live_mapping *m, const char *dm_name, const c
     return error_set(err, ERR_DATA_LOSS, "the live mapping isn't the volume that the record names");
 }
 
+bool mapper_is_ours(dev_t dev)
+{
+    char path[96], name[256];
+
+    (void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/dm/name", major(dev), minor(dev));
+    return fs_read_line(path, name, sizeof(name), NULL) == 0 && strncmp(name, "coffer-", 7) == 0;
+}
+
 /* The number's name and uuid in sysfs are the ones meant: a number can be re-used by another
  * volume. */
 static int check_number(dev_t dev, const char *dm_name, const char *dm_uuid, struct error *err)

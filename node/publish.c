@@ -12,11 +12,7 @@
 #include "node/mounts.h"
 #include "node/op.h"
 #include "node/request.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include "node/target.h"
 
 struct publish {
     struct node_op *op;
@@ -98,31 +94,6 @@ static int check_single_target(const struct publish *p, struct error *err)
     return 0;
 }
 
-static int make_directory(const char *path, bool *ret_made, struct error *err)
-{
-    *ret_made = mkdir(path, 0750) == 0;
-    if (*ret_made || errno == EEXIST)
-        return 0;
-    return error_errno(err, errno, "make target directory '%s'", path);
-}
-
-/* What is there already is not opened: it may be a device, or a FIFO that nobody writes to. */
-static int make_file(const char *path, bool *ret_made, struct error *err)
-{
-    AUTO_CLOSE int fd = open(path, O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_WRONLY, 0600);
-    struct stat st;
-
-    *ret_made = fd >= 0;
-    if (fd >= 0)
-        return 0;
-    if (errno != EEXIST || lstat(path, &st) < 0)
-        return error_errno(err, errno, "make target file '%s'", path);
-    if (!S_ISREG(st.st_mode) || st.st_size != 0)
-        return error_set(err, ERR_PRECONDITION, "target '%s' is there and isn't an empty file",
-                         path);
-    return 0;
-}
-
 static int bind_block(const struct publish *p, struct error *err)
 {
     AUTO_MAPPER_NODE struct mapper_node node = MAPPER_NODE_INIT;
@@ -136,17 +107,18 @@ static int bind_block(const struct publish *p, struct error *err)
 static int bind_target(const struct publish *p, struct error *err)
 {
     const char *target = p->req->target_path;
+    struct error ignored = ERROR_INIT;
     bool made = false;
 
     FAULT_POINT("publish:target:before");
-    if ((p->use.block ? make_file : make_directory)(target, &made, err) < 0)
+    if (target_make(target, p->use.block, &made, err) < 0)
         return -1;
     FAULT_POINT("publish:target:after");
     int r = p->use.block ? bind_block(p, err)
                          : mount_bind(p->req->staging_target_path, target, p->read_only, err);
     FAULT_POINT("publish:bind:after");
     if (r < 0 && made) /* what was there before stays */
-        (void)(p->use.block ? unlink(target) : rmdir(target));
+        (void)!target_remove(target, &ignored);
     return r;
 }
 
@@ -174,6 +146,8 @@ int node_publish_volume(void *ctx, struct csi_call *call, const struct csi_publi
         return -1;
     if (req->staging_target_path[0] == '\0')
         return error_set(err, ERR_PRECONDITION, "staging_target_path is not set");
+    if (strcmp(req->staging_target_path, req->target_path) == 0)
+        return error_set(err, ERR_INVALID, "target_path and staging_target_path are the same");
     if (request_path(req->staging_target_path, "staging_target_path", err) < 0 ||
         node_op_begin(&op, ctx, call, req->volume_id, err) < 0 || node_op_peek(&op, err) < 0 ||
         request_same_fs(&op, &req->capability, &p.use, err) < 0)

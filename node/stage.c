@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "common/strbuf.h"
 #include "node/request.h"
+#include "node/target.h"
 #include "node/unlock.h"
 
 #include <errno.h>
@@ -240,15 +241,31 @@ static int check_mounts(struct stage *s, const struct mount_table *table, dev_t 
     return 0;
 }
 
+/* Where a file system is to be mounted that isn't yet. */
+static int check_place(const struct stage *s, const struct mount_table *table, struct error *err)
+{
+    const struct mount_entry *entry = mount_table_at(table, s->path);
+
+    if (s->mounted_before || s->use.block)
+        return 0;
+    return target_check_staging(s->path, entry != NULL, err);
+}
+
 static int check_staged(struct stage *s, struct error *err)
 {
     AUTO_MOUNT_TABLE struct mount_table table = { .items = NULL, .n = 0 };
     struct live_mapping live;
     struct error find_err = ERROR_INIT;
 
-    if (mapper_find(s->op->dm_name, &live, &find_err) == 0)
-        return mount_table_load(&table, err) < 0 ? -1 : check_mounts(s, &table, live.dev, err);
-    return find_err.code == ERR_NOT_FOUND ? 0 : error_pass(err, &find_err);
+    if (mount_table_load(&table, err) < 0)
+        return -1;
+    if (mapper_find(s->op->dm_name, &live, &find_err) == 0) {
+        if (check_mounts(s, &table, live.dev, err) < 0)
+            return -1;
+    } else if (find_err.code != ERR_NOT_FOUND) {
+        return error_pass(err, &find_err);
+    }
+    return check_place(s, &table, err);
 }
 
 /* Also replaying a journal and making a file system write. What then looks like damage is to be

@@ -13,10 +13,7 @@
 #include "node/mounts.h"
 #include "node/op.h"
 #include "node/request.h"
-
-#include <errno.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include "node/target.h"
 
 #define MOUNTS_AT_ONE_PATH 16 /* more than that at one path isn't ours to undo */
 
@@ -70,22 +67,6 @@ static int unmount_all(struct node_op *op, const char *target, struct error *err
                      target);
 }
 
-static int remove_target(const char *target, struct error *err)
-{
-    struct stat st;
-
-    if (lstat(target, &st) < 0)
-        return errno == ENOENT ? 0 : error_errno(err, errno, "look at '%s'", target);
-    if (S_ISREG(st.st_mode) && st.st_size > 0)
-        return error_set(err, ERR_PRECONDITION, "target '%s' is a file with content", target);
-    if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
-        return error_set(err, ERR_PRECONDITION, "target '%s' is neither a file nor a directory",
-                         target);
-    if ((S_ISDIR(st.st_mode) ? rmdir(target) : unlink(target)) < 0 && errno != ENOENT)
-        return error_errno(err, errno, "remove target '%s'", target);
-    return 0;
-}
-
 int node_unpublish_volume(void *ctx, struct csi_call *call, const struct csi_unpublish_request *req,
                           struct error *err)
 {
@@ -98,7 +79,7 @@ int node_unpublish_volume(void *ctx, struct csi_call *call, const struct csi_unp
     if (unmount_all(&op, req->target_path, err) < 0)
         return -1;
     FAULT_POINT("unpublish:remove:before");
-    if (remove_target(req->target_path, err) < 0)
+    if (target_remove(req->target_path, err) < 0)
         return -1;
     FAULT_POINT("unpublish:remove:after");
     node_count(op.node, NODE_UNPUBLISHED);
