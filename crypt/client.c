@@ -5,9 +5,9 @@
 #include "common/cleanup.h"
 #include "common/deadline.h"
 #include "common/log.h"
-#include "common/parse.h"
 #include "common/proc.h"
 #include "common/strbuf.h"
+#include "crypt/answer.h"
 #include "crypt/descriptors.h"
 #include "crypt/mapping.h"
 
@@ -133,36 +133,14 @@ static int run_helper(const struct call *c, const char *request, struct proc_res
     return r;
 }
 
-/* "error" in the reply -> *err */
-static int refused(json_t *reply, const char *verb, struct error *err)
-{
-    json_t *e = json_object_get(reply, "error");
-    const char *code = json_string_value(json_object_get(e, "code"));
-    const char *message = json_string_value(json_object_get(e, "message"));
-
-    if (code == NULL || message == NULL)
-        return error_set(err, ERR_INTERNAL, "coffer-crypt %s failed without saying why", verb);
-    return error_set(err, error_code_from_name(code), "%s", message);
-}
-
 static int read_reply(const struct call *c, const struct proc_result *r, json_t **ret,
                       struct error *err)
 {
-    AUTO_JSON json_t *reply = NULL;
-
     if (r->signal != 0)
         return error_set(err, ERR_INTERNAL, "coffer-crypt %s was ended by signal %d%s", c->verb,
                          r->signal,
                          r->signal == SIGSYS ? " (its sandbox refused a system call)" : "");
-    if (json_parse(strbuf_text(&r->output), r->output.len, "coffer-crypt's reply", &reply, err) <
-        0) {
-        (void)error_prefix(err, "coffer-crypt %s, exit code %d", c->verb, r->exit_code);
-        return error_recode(err, ERR_INTERNAL);
-    }
-    if (r->exit_code != 0 || json_object_get(reply, "error") != NULL)
-        return refused(reply, c->verb, err);
-    *ret = TAKE_PTR(reply);
-    return 0;
+    return answer_read(c->verb, strbuf_text(&r->output), r->output.len, r->exit_code, ret, err);
 }
 
 static int run_verb(const struct call *c, json_t **ret, struct error *err)
@@ -226,24 +204,6 @@ static struct call keyless(const struct crypt_client *c, const char *verb, uint6
                           .out_fd = -1 };
 }
 
-static int take_mapping(json_t *reply, struct mapping *ret, struct error *err)
-{
-    json_t *obj = json_object_get(reply, "mapping");
-
-    if (!json_is_object(obj))
-        return error_set(err, ERR_INTERNAL, "coffer-crypt's reply has no mapping");
-    return mapping_from_json(obj, ret, err) < 0 ? error_recode(err, ERR_INTERNAL) : 0;
-}
-
-static int take_hex(json_t *reply, const char *key, char ret[65], struct error *err)
-{
-    const char *text = json_string_value(json_object_get(reply, key));
-
-    if (text == NULL || !hex_lower_valid(text, 64) || str_copy(ret, 65, text) < 0)
-        return error_set(err, ERR_INTERNAL, "coffer-crypt's reply has no proper '%s'", key);
-    return 0;
-}
-
 int crypt_list(const struct crypt_client *c, uint64_t deadline, struct mapping_list *ret,
                struct error *err)
 {
@@ -251,13 +211,7 @@ int crypt_list(const struct crypt_client *c, uint64_t deadline, struct mapping_l
     AUTO_JSON json_t *reply = NULL;
     const struct call k = keyless(c, "list", deadline, -1, request);
 
-    if (run_verb(&k, &reply, err) < 0)
-        return -1;
-    if (!json_is_array(json_object_get(reply, "mappings")))
-        return error_set(err, ERR_INTERNAL, "coffer-crypt list answered without a list");
-    if (mapping_list_from_json(json_object_get(reply, "mappings"), ret, err) < 0)
-        return error_recode(err, ERR_INTERNAL);
-    return 0;
+    return run_verb(&k, &reply, err) < 0 ? -1 : answer_mappings(reply, ret, err);
 }
 
 int crypt_blank(const struct crypt_client *c, const struct crypt_volume *v, uint64_t deadline,
@@ -285,8 +239,8 @@ int crypt_format(const struct crypt_client *c, const struct crypt_volume *v,
     (void)json_object_set_new(request, "read_only", json_boolean(v->read_only));
     (void)json_object_set_new(request, "stored_state",
                               json_string(record_state_name(stored_state)));
-    if (run_verb(&k, &reply, err) < 0 || take_hex(reply, "digest", digest, err) < 0 ||
-        take_hex(reply, "mac", mac, err) < 0 || take_mapping(reply, &m, err) < 0)
+    if (run_verb(&k, &reply, err) < 0 || answer_hex(reply, "digest", digest, err) < 0 ||
+        answer_hex(reply, "mac", mac, err) < 0 || answer_mapping(reply, &m, err) < 0)
         return -1;
     memcpy(ret_digest, digest, sizeof(digest));
     memcpy(ret_mac, mac, sizeof(mac));
@@ -302,7 +256,7 @@ int crypt_open(const struct crypt_client *c, const struct crypt_volume *v, int k
     const struct call k = keyed(c, v, "open", deadline, key_fd, request);
 
     (void)json_object_set_new(request, "read_only", json_boolean(v->read_only));
-    return run_verb(&k, &reply, err) < 0 ? -1 : take_mapping(reply, ret, err);
+    return run_verb(&k, &reply, err) < 0 ? -1 : answer_mapping(reply, ret, err);
 }
 
 int crypt_check(const struct crypt_client *c, const struct crypt_volume *v, uint64_t deadline,
@@ -312,7 +266,7 @@ int crypt_check(const struct crypt_client *c, const struct crypt_volume *v, uint
     AUTO_JSON json_t *reply = NULL;
     const struct call k = keyless(c, "check", deadline, v->lock_fd, request);
 
-    return run_verb(&k, &reply, err) < 0 ? -1 : take_mapping(reply, ret, err);
+    return run_verb(&k, &reply, err) < 0 ? -1 : answer_mapping(reply, ret, err);
 }
 
 int crypt_resize(const struct crypt_client *c, const struct crypt_volume *v, int key_fd,
@@ -322,7 +276,7 @@ int crypt_resize(const struct crypt_client *c, const struct crypt_volume *v, int
     AUTO_JSON json_t *reply = NULL;
     const struct call k = keyed(c, v, "resize", deadline, key_fd, request);
 
-    return run_verb(&k, &reply, err) < 0 ? -1 : take_mapping(reply, ret, err);
+    return run_verb(&k, &reply, err) < 0 ? -1 : answer_mapping(reply, ret, err);
 }
 
 int crypt_close(const struct crypt_client *c, const char *dm_name, const char *dm_uuid, int lock_fd,
