@@ -1,4 +1,4 @@
-# Coffer: `make help` lists the targets. Parts in mk/. V=1 shows commands; PROFILE=release|test|asan|leaky.
+# Coffer: `make help` lists the targets. Parts in mk/. V=1 shows commands; PROFILE=release|test|asan|tsan|leaky.
 # SPDX-License-Identifier: Apache-2.0
 .DEFAULT_GOAL := all
 SHELL := /bin/bash

@@ -13,7 +13,7 @@ int main(int argc, char **argv)
     int code = cli_main(argc, argv, stdout, stderr);
     if (fflush(stdout) != 0 && code == 0)
         code = CLI_FAILED;
-#ifdef COFFER_ASAN
+#ifdef COFFER_SANITIZER
     return code;
 #else
     _exit(code); /* gRPC's threads may still run; they hold nothing of ours */

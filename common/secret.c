@@ -163,7 +163,7 @@ int secret_harden_process(struct error *err)
 
     if (setrlimit(RLIMIT_CORE, &none) < 0)
         return error_errno(err, errno, "set RLIMIT_CORE to 0");
-#ifndef COFFER_ASAN /* its leak check ptraces its own process */
+#ifndef COFFER_SANITIZER /* its leak check ptraces its own process */
     if (prctl(PR_SET_DUMPABLE, 0L, 0L, 0L, 0L) < 0)
         return error_errno(err, errno, "set PR_SET_DUMPABLE to 0");
 #endif

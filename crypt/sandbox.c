@@ -2,7 +2,7 @@
 #include "common/base.h"
 #include "crypt/sandbox.h"
 
-#if defined(COFFER_ASAN) || defined(COFFER_LEAKY) /* some leaks start programs */
+#if defined(COFFER_SANITIZER) || defined(COFFER_LEAKY) /* some leaks start programs */
 
 int sandbox_enter(unsigned parts, struct error *err)
 {

@@ -32,6 +32,8 @@ struct call_slot {
     grpc_slice text;
     int core_cancelled;    /* written by the core until `closed` fires */
     atomic_bool cancelled; /* what other threads may read */
+    atomic_bool answered; /* orders what the answerer wrote before the poller's end of the call: the
+                           * core promises it too, but nothing that checks for races sees it */
 
     uint64_t started;
     struct request request;
@@ -144,9 +146,11 @@ static void answer(struct call_slot *s, const ProtobufCMessage *reply, const str
         ops[n].data.send_status_from_server.status_details = &s->text;
     }
     n++;
-    grpc_call_error failed = grpc_call_start_batch(s->grpc, ops, n, &s->replied, NULL);
+    grpc_call *call = s->grpc;
+    atomic_store(&s->answered, true); /* from here on the slot belongs to the batch */
+    grpc_call_error failed = grpc_call_start_batch(call, ops, n, &s->replied, NULL);
     if (failed == GRPC_CALL_OK)
-        return; /* the slot belongs to the batch now */
+        return;
     log_error("a reply was refused by gRPC", KV("text", grpc_call_error_to_string(failed)));
     grpc_call_cancel(s->grpc, NULL);
     drop_ref(s);
@@ -292,7 +296,9 @@ static void on_closed(void *owner, bool ok)
 
 static void on_replied(void *owner, bool ok)
 {
-    drop_ref(owner);
+    struct call_slot *s = owner;
+    (void)atomic_load(&s->answered);
+    drop_ref(s);
 }
 
 static void watch_close(struct call_slot *s)

@@ -327,7 +327,7 @@ int csi_server_run(struct csi_server **servers, size_t n, void (*on_usr1)(void *
 void csi_server_exit(int code)
 {
     (void)fflush(NULL);
-#ifdef COFFER_ASAN
+#ifdef COFFER_SANITIZER
     grpc_shutdown(); /* lets the leak checker see the end */
     exit(code);
 #else

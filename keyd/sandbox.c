@@ -9,7 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#ifndef COFFER_ASAN
+#ifndef COFFER_SANITIZER
 #include <seccomp.h>
 
 static const int allowed[] = {

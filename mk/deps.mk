@@ -6,7 +6,7 @@ DEPS_BUILD := gcc g++ make pkg-config git protobuf-compiler protobuf-c-compiler 
   libmd-dev libcmocka-dev
 DEPS_RUN := qemu-system-x86 busybox-static kmod cryptsetup-bin dmsetup e2fsprogs xfsprogs btrfs-progs socat cpio zstd xz-utils binutils \
   strace python3 util-linux mount procps ca-certificates
-DEPS_LINT := clang clang-format libclang-rt-14-dev universal-ctags shellcheck
+DEPS_LINT := clang clang-format llvm libclang-rt-14-dev universal-ctags shellcheck
 
 .PHONY: deps
 deps: $(BUILD)/deps.stamp ## install the Debian packages that are missing (root; else the line to type)

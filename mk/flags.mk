@@ -2,7 +2,8 @@
 # Compiler, profiles and libraries.
 #   release  optimised, the two gRPC daemons static-pie      test   the same with fault points compiled in
 #   asan     AddressSanitizer + UBSan, everything dynamic    leaky  test + places that leak a key on purpose
-#   fuzz     asan for libFuzzer (clang; make fuzz sets it)
+#   tsan     ThreadSanitizer, everything dynamic             fuzz   asan for libFuzzer (clang; make fuzz sets it)
+#   coverage counters for llvm-cov (clang; make fuzz-coverage sets it)
 PROFILE ?= release
 BUILD ?= build
 B := $(BUILD)/$(PROFILE)
@@ -24,14 +25,18 @@ CPPFLAGS += -I. -isystem $(GEN) -D_GNU_SOURCE -DCOFFER_VERSION='"$(VERSION)"'
 CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=2 $(HARDEN)
 CFLAGS_test := -O1 -g -DCOFFER_FAULT $(HARDEN)
 CFLAGS_leaky := $(CFLAGS_test) -DCOFFER_LEAKY
-CFLAGS_asan := -O1 -g -DCOFFER_FAULT -DCOFFER_ASAN -fsanitize=address,undefined -fno-sanitize-recover=all \
+CFLAGS_asan := -O1 -g -DCOFFER_FAULT -DCOFFER_SANITIZER -fsanitize=address,undefined -fno-sanitize-recover=all \
   -fno-omit-frame-pointer -fPIE
 LDFLAGS_release := -Wl,-z,relro,-z,now
 LDFLAGS_test := $(LDFLAGS_release)
 LDFLAGS_leaky := $(LDFLAGS_release)
 LDFLAGS_asan := -fsanitize=address,undefined
+CFLAGS_tsan := -O1 -g -DCOFFER_FAULT -DCOFFER_SANITIZER -fsanitize=thread -fno-omit-frame-pointer -fPIE
+LDFLAGS_tsan := -fsanitize=thread
 CFLAGS_fuzz := $(CFLAGS_asan) -fsanitize=fuzzer-no-link
 LDFLAGS_fuzz := $(LDFLAGS_asan)
+CFLAGS_coverage := -O1 -g -DCOFFER_FAULT -fPIE -fprofile-instr-generate -fcoverage-mapping
+LDFLAGS_coverage := -fprofile-instr-generate
 ALL_CFLAGS := -std=gnu11 $(WARN) $(CFLAGS_$(PROFILE)) $(CFLAGS)
 ALL_LDFLAGS := $(LDFLAGS_$(PROFILE)) $(LDFLAGS)
 
@@ -41,7 +46,7 @@ ABSL := $(patsubst /usr/lib/x86_64-linux-gnu/lib%.a,-l%,$(wildcard /usr/lib/x86_
 LIBS_GRPC_STATIC := -Wl,--no-warnings -lprotobuf-c -Wl,--start-group -lgrpc_unsecure -lgpr -lupb -laddress_sorting -lcares -lz \
   $(ABSL) -Wl,--end-group -lstdc++ -lm
 LIBS_GRPC_SHARED := -lprotobuf-c -lgrpc_unsecure -lgpr
-STATIC := $(if $(filter asan fuzz,$(PROFILE)),,1)
+STATIC := $(if $(filter asan tsan fuzz coverage,$(PROFILE)),,1)
 LIBS_GRPC := $(if $(STATIC),$(LIBS_GRPC_STATIC),$(LIBS_GRPC_SHARED))
 LIBS_COMMON := -ljansson -lmd -lpthread
 LIBS_CRYPT := -lcryptsetup -ldevmapper -lblkid -lcrypto -lseccomp

@@ -32,7 +32,7 @@ unit: $(UNIT) ## build and run the unit tests
 FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ := $(FUZZ_NAMES:%=$(B)/tests/fuzz/%)
 FUZZ_LIBS := $(call lib,controller node cofferctl csi keyd crypt backends volume common tests/support)
-FUZZ_SYSLIBS = $(LIBS_GRPC) $(LIBS_CRYPT) $(LIBS_COMMON)
+FUZZ_SYSLIBS = $(LIBS_GRPC) $(LIBS_CRYPT) $(LIBS_KEYD) $(LIBS_COMMON)
 FUZZ_LINK = $(CC) $(ALL_LDFLAGS) -pie $(1) -o $@ $(filter %.o,$^) -Wl,--start-group $(FUZZ_LIBS) -Wl,--end-group \
   -Wl,--as-needed $(FUZZ_SYSLIBS)
 $(FUZZ): $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/fuzz_%.o $(B)/obj/tests/fuzz/replay.o $(FUZZ_LIBS)
@@ -56,9 +56,10 @@ ALL_SUITES = $(STORIES:%="e2e/run %") e2e/vm/selftest.py e2e/sanity/wire.sh $(CH
 # for what hangs: a story has its own limit (e2e/run), and a busy machine takes ten times as long as a quiet one
 STORY_SECONDS := 15000
 TEST_BIN := $(BIN) $(addprefix $(B)/,$(TEST_PROGRAMS))
-TEST_ENV = COFFER_BIN=$(abspath $(B)) COFFER_BUILD=$(abspath $(BUILD))
+TEST_ENV = COFFER_BIN=$(abspath $(B)) COFFER_BUILD=$(abspath $(BUILD)) \
+  TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=$(abspath tests/support/tsan.supp)
 
-.PHONY: check check-run fuzz fuzz-run test test-run e2e e2e-run
+.PHONY: check check-run fuzz fuzz-run fuzz-coverage fuzz-coverage-run test test-run e2e e2e-run
 check: ## unit and component tests, fuzz corpora (no root); PROFILE=asan works
 	$(AGAIN) check-run
 check-run: $(TEST_BIN) $(UNIT) $(FUZZ)
@@ -69,6 +70,10 @@ fuzz: ## look for new inputs: make fuzz T=name S=60 (T=all: one after the other)
 	+$(Q)$(MAKE) --no-print-directory PROFILE=fuzz CC=clang -j$(JOBS) fuzz-run
 fuzz-run: $(patsubst %,$(B)/tests/fuzz/%.libfuzzer,$(if $(filter all,$(T)),$(FUZZ_NAMES),$(T)))
 	$(Q)tools/fuzz.sh $(BUILD) $(or $(S),60) $(patsubst $(B)/tests/fuzz/%.libfuzzer,%,$^)
+fuzz-coverage: ## which code the fuzz targets' seeds, and what make fuzz found, run: make fuzz-coverage T=name (all)
+	+$(Q)$(MAKE) --no-print-directory PROFILE=coverage CC=clang -j$(JOBS) fuzz-coverage-run
+fuzz-coverage-run: $(patsubst %,$(B)/tests/fuzz/%,$(if $(filter-out all,$(T)),$(T),$(FUZZ_NAMES)))
+	$(Q)tools/fuzz-coverage.py $(BUILD) $(notdir $^)
 
 test: ## everything CI runs; sweeps are sampled to a quarter
 	$(Q)$(MAKE) --no-print-directory deps

@@ -3,7 +3,7 @@
  * nomem.h: makes the n-th allocation of a program fail. Including it replaces malloc, calloc and
  * realloc of the whole program, so only a test's own .c does (in an archive, the linker would take
  * them for everybody).
- * Not with AddressSanitizer, which has its own: nomem_works() says so. One thread.
+ * Not with a sanitizer, which has its own: nomem_works() says so. One thread.
  */
 #ifndef COFFER_TESTS_SUPPORT_NOMEM_H
 #define COFFER_TESTS_SUPPORT_NOMEM_H
@@ -17,7 +17,7 @@ static bool nomem_happened;
 
 static inline UNUSED bool nomem_works(void)
 {
-#ifdef COFFER_ASAN
+#ifdef COFFER_SANITIZER
     return false;
 #else
     return true;
@@ -38,7 +38,7 @@ static inline UNUSED bool nomem_disarm(void)
     return nomem_happened;
 }
 
-#ifndef COFFER_ASAN
+#ifndef COFFER_SANITIZER
 
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t n, size_t size);

@@ -248,7 +248,7 @@ static void harden(void *unused UNUSED)
         _exit(1);
     if (now.rlim_cur != 0 || now.rlim_max != 0)
         _exit(2);
-#ifndef COFFER_ASAN
+#ifndef COFFER_SANITIZER
     if (prctl(PR_GET_DUMPABLE, 0L, 0L, 0L, 0L) != 0)
         _exit(3);
 #endif
