@@ -53,7 +53,7 @@ static DIR *dir_of(int fd)
     return d;
 }
 
-static int pool_json_decode(const char *text, size_t len, char ret_id[33], struct error *err)
+int file_pool_decode(const char *text, size_t len, char ret_id[33], struct error *err)
 {
     AUTO_JSON json_t *obj = NULL;
     struct json_reader r;
@@ -87,7 +87,7 @@ static int read_pool_id(int root, char ret_id[33], struct error *err)
 
     if (fs_read_at(root, FILE_POOL_JSON, POOL_JSON_MAX, &text, err) < 0)
         return -1;
-    return pool_json_decode(strbuf_text(&text), text.len, ret_id, err);
+    return file_pool_decode(strbuf_text(&text), text.len, ret_id, err);
 }
 
 /* Whatever is wrong with the pool's place is an outage: it may be a file system that isn't mounted.

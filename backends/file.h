@@ -24,7 +24,11 @@
 
 extern const struct backend_ops file_backend;
 
-/* file.c: the pool's directory, opened afresh and checked against pool.json. */
+/* file.c */
+/* pool.json: the pool's random id, 32 hex digits. ERR_INVALID, ERR_DATA_LOSS or ERR_PRECONDITION.
+ */
+int file_pool_decode(const char *text, size_t len, char ret_id[33], struct error *err) MUST_CHECK;
+/* The pool's directory, opened afresh and checked against pool.json. */
 int file_root_open(const struct pool *pool, int *ret_fd, struct error *err) MUST_CHECK;
 
 /* file_place.c: places and their locks */

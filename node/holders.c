@@ -9,27 +9,29 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define MOUNTINFO_MAX MIB(16)
 
-static void process_name(const char *pid, char *ret, size_t size)
-{
-    char path[64];
-
-    (void)snprintf(path, sizeof(path), "/proc/%s/comm", pid);
-    if (fs_read_line(path, ret, size, NULL) < 0)
-        (void)snprintf(ret, size, "?");
-}
-
 /* One process, as far as it is looked at: its mounts are empty when they can't be read. */
 struct process {
+    const char *root; /* /proc and /sys are below it */
     const char *pid;
     dev_t mapping;
     struct mount_table mounts;
 };
+
+static void process_name(const struct process *p, char *ret, size_t size)
+{
+    char path[PATH_MAX];
+
+    (void)snprintf(path, sizeof(path), "%s/proc/%s/comm", p->root, p->pid);
+    if (fs_read_line(path, ret, size, NULL) < 0)
+        (void)snprintf(ret, size, "?");
+}
 
 static bool on_our_mount(const struct process *p, uint64_t mount_id)
 {
@@ -56,25 +58,25 @@ static bool on_mapping(const struct process *p, const char *path)
 
 static bool name_link(const struct process *p, const char *link, char *ret, size_t size)
 {
-    char path[320], target[128], name[32];
+    char path[PATH_MAX], target[128], name[32];
 
-    (void)snprintf(path, sizeof(path), "/proc/%.16s/%.280s", p->pid, link);
+    (void)snprintf(path, sizeof(path), "%s/proc/%.16s/%.280s", p->root, p->pid, link);
     if (!on_mapping(p, path))
         return false;
     ssize_t n = readlink(path, target, sizeof(target) - 1);
     target[n < 0 ? 0 : n] = '\0';
-    process_name(p->pid, name, sizeof(name));
+    process_name(p, name, sizeof(name));
     (void)snprintf(ret, size, "process %s (%s) has '%s' open", p->pid, name, target);
     return true;
 }
 
 static bool name_open_file(const struct process *p, char *ret, size_t size)
 {
-    char path[300], link[300];
+    char path[PATH_MAX], link[300];
     struct dirent *e;
     bool found = false;
 
-    (void)snprintf(path, sizeof(path), "/proc/%.16s/fd", p->pid);
+    (void)snprintf(path, sizeof(path), "%s/proc/%.16s/fd", p->root, p->pid);
     DIR *dir = opendir(path);
     if (dir == NULL)
         return false;
@@ -87,16 +89,16 @@ static bool name_open_file(const struct process *p, char *ret, size_t size)
 }
 
 /* Unreadable: none, and the rest is looked at. */
-static void read_mounts(const char *pid, struct mount_table *ret)
+static void read_mounts(struct process *p)
 {
     AUTO_STRBUF struct strbuf sb = STRBUF_INIT(MOUNTINFO_MAX);
-    char path[64];
+    char path[PATH_MAX];
 
-    (void)snprintf(path, sizeof(path), "/proc/%.16s/mountinfo", pid);
+    (void)snprintf(path, sizeof(path), "%s/proc/%.16s/mountinfo", p->root, p->pid);
     AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fs_read_fd(fd, path, MOUNTINFO_MAX, &sb, NULL) < 0 ||
-        mount_table_parse(strbuf_text(&sb), sb.len, ret, NULL) < 0)
-        *ret = (struct mount_table){ .items = NULL, .n = 0 };
+        mount_table_parse(strbuf_text(&sb), sb.len, &p->mounts, NULL) < 0)
+        p->mounts = (struct mount_table){ .items = NULL, .n = 0 };
 }
 
 static bool name_mount(const struct process *p, char *ret, size_t size)
@@ -106,7 +108,7 @@ static bool name_mount(const struct process *p, char *ret, size_t size)
     for (size_t i = 0; i < p->mounts.n; i++) {
         if (!mount_lies_on(&p->mounts.items[i], p->mapping))
             continue;
-        process_name(p->pid, name, sizeof(name));
+        process_name(p, name, sizeof(name));
         (void)snprintf(ret, size, "it is mounted at '%.200s' for process %s (%s)",
                        p->mounts.items[i].point, p->pid, name);
         return true;
@@ -114,13 +116,13 @@ static bool name_mount(const struct process *p, char *ret, size_t size)
     return false;
 }
 
-static bool name_stacked_device(dev_t mapping, char *ret, size_t size)
+static bool name_stacked_device(const char *root, dev_t mapping, char *ret, size_t size)
 {
-    char path[64];
+    char path[PATH_MAX];
     struct dirent *e;
     bool found = false;
 
-    (void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/holders", major(mapping),
+    (void)snprintf(path, sizeof(path), "%s/sys/dev/block/%u:%u/holders", root, major(mapping),
                    minor(mapping));
     DIR *dir = opendir(path);
     if (dir == NULL)
@@ -145,38 +147,47 @@ static bool name_use(const struct process *p, char *ret, size_t size)
     return found;
 }
 
-static bool one_process(bool (*name)(const struct process *, char *, size_t), const char *pid,
-                        dev_t mapping, char *ret, size_t size)
-{
-    struct process p = { .pid = pid, .mapping = mapping };
+typedef bool name_function(const struct process *p, char *ret, size_t size);
 
-    read_mounts(pid, &p.mounts);
+static bool one_process(name_function *name, struct process p, char *ret, size_t size)
+{
+    read_mounts(&p);
     bool found = name(&p, ret, size);
     mount_table_release(&p.mounts);
     return found;
 }
 
-static bool any_process(bool (*name)(const struct process *, char *, size_t), dev_t mapping,
-                        char *ret, size_t size)
+static bool any_process(const char *root, name_function *name, dev_t mapping, char *ret,
+                        size_t size)
 {
-    DIR *dir = opendir("/proc");
+    char path[PATH_MAX];
     struct dirent *e;
     bool found = false;
 
+    (void)snprintf(path, sizeof(path), "%s/proc", root);
+    DIR *dir = opendir(path);
     if (dir == NULL)
         return false;
     while (!found && (e = readdir(dir)) != NULL)
         found = e->d_name[0] >= '1' && e->d_name[0] <= '9' &&
-                one_process(name, e->d_name, mapping, ret, size);
+                one_process(name,
+                            (struct process){ .root = root, .pid = e->d_name, .mapping = mapping },
+                            ret, size);
     (void)closedir(dir);
     return found;
 }
 
-void holders_describe(dev_t mapping, char *ret, size_t size)
+void holders_describe_below(const char *root, dev_t mapping, char *ret, size_t size)
 {
     /* a use says more than a mount: every process of a namespace shows the same mounts */
-    if (name_stacked_device(mapping, ret, size) || any_process(name_use, mapping, ret, size) ||
-        any_process(name_mount, mapping, ret, size))
+    if (name_stacked_device(root, mapping, ret, size) ||
+        any_process(root, name_use, mapping, ret, size) ||
+        any_process(root, name_mount, mapping, ret, size))
         return;
     (void)snprintf(ret, size, "its holder isn't visible from this pid namespace");
+}
+
+void holders_describe(dev_t mapping, char *ret, size_t size)
+{
+    holders_describe_below("", mapping, ret, size);
 }

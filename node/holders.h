@@ -14,5 +14,7 @@
 /* Always fills ret with text such as "process 4711 (postgres) has '/x' open" or "nobody that is
  * visible from this pid namespace". */
 void holders_describe(dev_t mapping, char *ret, size_t size);
+/* The same from <root>/proc and <root>/sys. */
+void holders_describe_below(const char *root, dev_t mapping, char *ret, size_t size);
 
 #endif
