@@ -231,6 +231,14 @@ class Coffer:
             'volume_id': volume['volume_id'], 'staging_target_path': self.staging(volume),
             'volume_context': volume['volume_context'], 'volume_capability': self.capability(block, **capability)})
 
+    def stage_raw(self, volume, flags, fs_type='ext4'):
+        """With mount flags and a file system that no rule of this fixture looked at."""
+        self.call(self.node_socket, 'csi.v1.Node/NodeStageVolume', {
+            'volume_id': volume['volume_id'], 'staging_target_path': self.staging(volume),
+            'volume_context': volume['volume_context'],
+            'volume_capability': {'mount': {'fs_type': fs_type, 'mount_flags': flags},
+                                  'access_mode': {'mode': 'SINGLE_NODE_MULTI_WRITER'}}})
+
     def publish(self, volume, n=0, block=False, readonly=False, **capability):
         capability.setdefault('fs', volume.get('fs', 'ext4'))
         self.call(self.node_socket, 'csi.v1.Node/NodePublishVolume', {

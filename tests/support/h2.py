@@ -88,6 +88,7 @@ class Decoder:
 class Connection:
     def __init__(self, path, preface=True, timeout=10):
         self.sock = socket.socket(socket.AF_UNIX)
+        self.timeout = timeout
         self.sock.settimeout(timeout)
         self.sock.connect(path)
         self.buf, self.decoder, self.stream = b'', Decoder(), -1
@@ -127,7 +128,7 @@ class Connection:
 
     def result(self, stream):
         """(grpc-status, grpc-message) of a stream; (None, why) when it or the connection was ended otherwise."""
-        until = time.monotonic() + 20
+        until = time.monotonic() + max(20, self.timeout)
         while time.monotonic() < until:
             got = self.read_frame()
             if got is None:
