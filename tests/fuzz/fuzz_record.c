@@ -12,7 +12,12 @@
 static void must_be_the_same(const struct record *r, const struct record *again)
 {
     struct error err = ERROR_INIT;
-    const struct record_claim claim = { r->id, r->tenant, r->uuid, r->kms, r->key_source };
+    const struct record_claim claim = { .id = r->id,
+                                        .tenant = r->tenant,
+                                        .uuid = r->uuid,
+                                        .kms = r->kms,
+                                        .key_source = r->key_source,
+                                        .discard = r->discard ? "true" : NULL };
 
     must(strcmp(r->name, again->name) == 0 && strcmp(r->fs, again->fs) == 0);
     must(strcmp(r->key.kind, again->key.kind) == 0 && r->key.version == again->key.version);
@@ -25,7 +30,7 @@ static void must_be_the_same(const struct record *r, const struct record *again)
 
 static void must_differ(const struct record *r)
 {
-    const struct record_claim claim = { r->id, "another", r->uuid, r->kms, r->key_source };
+    const struct record_claim claim = { .tenant = "another" };
     struct error err = ERROR_INIT;
 
     if (strcmp(r->tenant, "another") == 0)

@@ -5,7 +5,7 @@
 
 #define MAPPING                                                                           \
     "{\"name\":\"n\",\"uuid\":\"u\",\"dev\":\"254:1\",\"backing\":\"7:0\",\"size\":4096," \
-    "\"open\":1,\"read_only\":true,\"state\":\"ok\",\"why\":\"\"}"
+    "\"open\":1,\"read_only\":true,\"discards\":false,\"state\":\"ok\",\"why\":\"\"}"
 #define HEX64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 static int read_text(const char *text, int exit_code, json_t **ret, struct error *err)
