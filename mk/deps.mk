@@ -8,6 +8,11 @@ DEPS_RUN := qemu-system-x86 busybox-static kmod cryptsetup-bin dmsetup e2fsprogs
   strace python3 util-linux mount procps ca-certificates
 DEPS_LINT := clang clang-format llvm libclang-rt-14-dev universal-ctags shellcheck
 
+# what compiles without calling `make deps` first says so before a compiler does
+COMPILES := $(filter-out help deps clean demo test e2e bench,$(or $(MAKECMDGOALS),all))
+MISSING := $(if $(COMPILES),$(strip $(foreach p,$(firstword $(CC)) protoc-c,$(if $(shell command -v $(p)),,$(p)))))
+$(if $(MISSING),$(error missing: $(MISSING); `make deps` installs what a build needs))
+
 .PHONY: deps
 deps: $(BUILD)/deps.stamp ## install the Debian packages that are missing (root; else the line to type)
 	@:
