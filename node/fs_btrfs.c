@@ -2,7 +2,7 @@
 #include "common/base.h"
 #include "node/filesystem.h"
 
-#include "node/btrfs.h"
+#include "common/btrfs.h"
 
 #include <errno.h>
 #include <sys/ioctl.h>

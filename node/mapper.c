@@ -2,11 +2,10 @@
 #include "common/base.h"
 #include "node/mapper.h"
 
+#include "common/blockdev.h"
 #include "common/cleanup.h"
 #include "common/fs.h"
-#include "common/parse.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -16,76 +15,21 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-static int sysfs_line(const char *block, const char *file, char *ret, size_t size,
-                      struct error *err)
-{
-    char path[320];
-
-    if (snprintf(path, sizeof(path), "/sys/block/%s/%s", block, file) >= (int)sizeof(path))
-        return error_set(err, ERR_INTERNAL, "block device name '%s' is too long", block);
-    return fs_read_line(path, ret, size, err);
-}
-
-static int read_mapping(const char *block, struct live_mapping *ret, struct error *err)
-{
-    char dev[32], sectors[32], ro[8];
-    struct live_mapping m = { .dev = 0 };
-    uint64_t n;
-
-    if (sysfs_line(block, "dm/uuid", m.dm_uuid, sizeof(m.dm_uuid), err) < 0 ||
-        sysfs_line(block, "dev", dev, sizeof(dev), err) < 0 ||
-        sysfs_line(block, "size", sectors, sizeof(sectors), err) < 0 ||
-        sysfs_line(block, "ro", ro, sizeof(ro), err) < 0)
-        return -1;
-    if (parse_dev(dev, &m.dev) < 0 || parse_u64(sectors, &n) < 0)
-        return error_set(err, ERR_INTERNAL, "sysfs of '%s' isn't readable as numbers", block);
-    m.size = n * 512;
-    m.read_only = strcmp(ro, "1") == 0;
-    *ret = m;
-    return 0;
-}
-
-/* 1: that device has the name. 0: it hasn't, or went away meanwhile. -1: nobody can say. */
-static int has_name(const char *block, const char *dm_name, struct error *err)
-{
-    struct error local = ERROR_INIT;
-    char name[256];
-
-    if (strncmp(block, "dm-", 3) != 0)
-        return 0;
-    if (sysfs_line(block, "dm/name", name, sizeof(name), &local) == 0)
-        return strcmp(name, dm_name) == 0 ? 1 : 0;
-    if (local.sys_errno == ENOENT || local.sys_errno == ENODEV)
-        return 0;
-    return error_pass(err, &local);
-}
-
-/* 0: found. 1: there is none. A list that can't be read to its end says nothing. */
-static int search(DIR *dir, const char *dm_name, struct live_mapping *ret, struct error *err)
-{
-    const struct dirent *e;
-
-    for (errno = 0; (e = readdir(dir)) != NULL; errno = 0) {
-        int r = has_name(e->d_name, dm_name, err);
-
-        if (r != 0)
-            return r < 0 ? -1 : read_mapping(e->d_name, ret, err);
-    }
-    return errno != 0 ? error_errno(err, errno, "read directory '/sys/block'") : 1;
-}
-
 int mapper_find(const char *dm_name, struct live_mapping *ret, struct error *err)
 {
-    DIR *dir = opendir("/sys/block");
-    int r;
+    struct live_mapping m = { .dev = 0 };
+    struct dm_device d;
 
-    if (dir == NULL)
-        return error_errno(err, errno, "open '/sys/block'");
-    r = search(dir, dm_name, ret, err);
-    (void)closedir(dir);
-    if (r == 1)
-        return error_set(err, ERR_NOT_FOUND, "there is no mapping '%s'", dm_name);
-    return r;
+    if (dm_device_find(dm_name, &d, err) < 0)
+        return -1;
+    if (str_copy(m.dm_uuid, sizeof(m.dm_uuid), d.uuid) < 0)
+        return error_set(err, ERR_INTERNAL, "mapping '%s' has a dm uuid that is not ours: '%s'",
+                         dm_name, d.uuid);
+    m.dev = d.dev;
+    m.size = d.size;
+    m.read_only = d.read_only;
+    *ret = m;
+    return 0;
 }
 
 int mapper_check_uuid(const struct live_mapping *m, const char *dm_name, const char *uuid,
@@ -110,13 +54,10 @@ bool mapper_is_ours(dev_t dev)
  * volume. */
 static int check_number(dev_t dev, const char *dm_name, const char *dm_uuid, struct error *err)
 {
-    char path[96], name[256], uuid[256];
+    char name[256], uuid[256];
 
-    (void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/dm/name", major(dev), minor(dev));
-    if (fs_read_line(path, name, sizeof(name), err) < 0)
-        return -1;
-    (void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/dm/uuid", major(dev), minor(dev));
-    if (fs_read_line(path, uuid, sizeof(uuid), err) < 0)
+    if (blockdev_line(dev, "dm/name", name, sizeof(name), err) < 0 ||
+        blockdev_line(dev, "dm/uuid", uuid, sizeof(uuid), err) < 0)
         return -1;
     if (strcmp(name, dm_name) != 0 || strcmp(uuid, dm_uuid) != 0)
         return error_set(err, ERR_ABORTED, "device %u:%u is no longer mapping '%s'", major(dev),

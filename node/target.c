@@ -2,9 +2,9 @@
 #include "common/base.h"
 #include "node/target.h"
 
+#include "common/btrfs.h"
 #include "common/cleanup.h"
 #include "common/fs.h"
-#include "node/btrfs.h"
 #include "node/mapper.h"
 
 #include <dirent.h>

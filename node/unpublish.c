@@ -8,7 +8,7 @@
 #include "node/node.h"
 
 #include "common/fault.h"
-#include "node/holders.h"
+#include "common/holders.h"
 #include "node/mapper.h"
 #include "node/mounts.h"
 #include "node/op.h"

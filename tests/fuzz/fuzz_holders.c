@@ -4,12 +4,12 @@
  * mapping shows; then the process's name and the path of its file, a NUL after each; the rest is
  * its mountinfo. Whatever they are called, the words fit into one line of an error.
  *
- * covers: node/holders.c common/fs.c:fs_read_line
+ * covers: common/holders.c common/fs.c:fs_read_line
  */
 #include "tests/fuzz/target.h"
 
 #include "common/cleanup.h"
-#include "node/holders.h"
+#include "common/holders.h"
 #include "tests/support/tmpdir.h"
 
 #include <fcntl.h>

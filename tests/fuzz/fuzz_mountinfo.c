@@ -3,11 +3,11 @@
  * Mountinfo, whose paths anybody who may mount can choose: no text is read past its end, and an
  * entry that was read is whole.
  *
- * covers: node/mounts.c
+ * covers: common/mountinfo.c
  */
 #include "tests/fuzz/target.h"
 
-#include "node/mounts.h"
+#include "common/mountinfo.h"
 
 static void must_be_whole(const struct mount_table *t, const struct mount_entry *e)
 {

@@ -3,7 +3,7 @@
 #include "common/base.h"
 #include "tests/unit/node/rig.h"
 
-#include "node/holders.h"
+#include "common/holders.h"
 
 #include <sys/prctl.h>
 #include <sys/wait.h>

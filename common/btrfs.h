@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * node/btrfs.h: which block device a mounted btrfs lies on. Its files and its line in mountinfo
+ * btrfs.h: which block device a mounted btrfs lies on. Its files and its line in mountinfo
  * have a number that belongs to no device, so the kernel is asked by ioctl for the file system's id
  * and sysfs (/sys/fs/btrfs/ID/devices) for what is below it.
  */
-#ifndef COFFER_NODE_BTRFS_H
-#define COFFER_NODE_BTRFS_H
+#ifndef COFFER_COMMON_BTRFS_H
+#define COFFER_COMMON_BTRFS_H
 
 #include "common/base.h"
 #include "common/error.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/base.h"
-#include "node/btrfs.h"
+#include "common/btrfs.h"
 
 #include "common/fs.h"
 #include "common/parse.h"

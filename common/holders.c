@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "common/holders.h"
+
+#include "common/cleanup.h"
+#include "common/error.h"
+#include "common/fs.h"
+#include "common/mountinfo.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#define NAMESPACES_MAX                                                        \
+    1024 /* mount namespaces that are told apart; beyond, a mount shows again \
+          */
+
+struct search {
+    const char *root; /* /proc and /sys are below it */
+    dev_t device;
+    bool (*cb)(void *ctx, const struct holder *h);
+    void *ctx;
+    ino_t seen[NAMESPACES_MAX];
+    size_t n_seen;
+};
+
+static void process_name(const char *root, const char *pid, char *ret, size_t size)
+{
+    char path[PATH_MAX];
+
+    (void)snprintf(path, sizeof(path), "%s/proc/%s/comm", root, pid);
+    if (fs_read_line(path, ret, size, NULL) < 0)
+        (void)snprintf(ret, size, "?");
+}
+
+static struct holder holder_of(enum holder_kind kind, const char *root, const char *pid,
+                               const char *path)
+{
+    struct holder h = { .kind = kind };
+
+    (void)snprintf(h.pid, sizeof(h.pid), "%.15s", pid);
+    (void)snprintf(h.path, sizeof(h.path), "%.255s", path);
+    process_name(root, h.pid, h.name, sizeof(h.name));
+    return h;
+}
+
+/* ---- processes ---- */
+
+/* One process, as far as it is looked at: its mounts are empty when they can't be read. */
+struct process {
+    const char *root;
+    const char *pid;
+    dev_t device;
+    struct mount_table mounts;
+};
+
+static bool on_our_mount(const struct process *p, uint64_t mount_id)
+{
+    for (size_t i = 0; i < p->mounts.n; i++)
+        if (p->mounts.items[i].id == mount_id)
+            return mount_lies_on(&p->mounts.items[i], p->device);
+    return false;
+}
+
+/* By the number of its device, and by its mount: a file on btrfs has a number that is nobody's.
+ * Not stat(2): of a file on a network or FUSE file system it waits for that server, for ever when
+ * that is dead. What is on a device the kernel knows without asking anybody. */
+static bool on_device(const struct process *p, const char *path)
+{
+    struct statx st;
+
+    if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_MNT_ID,
+              &st) < 0)
+        return false;
+    return makedev(st.stx_dev_major, st.stx_dev_minor) == p->device ||
+           (S_ISBLK(st.stx_mode) && makedev(st.stx_rdev_major, st.stx_rdev_minor) == p->device) ||
+           ((st.stx_mask & STATX_MNT_ID) != 0 && on_our_mount(p, st.stx_mnt_id));
+}
+
+static bool look_at_link(const struct process *p, const char *link, struct holder *ret)
+{
+    char path[PATH_MAX], target[256];
+
+    (void)snprintf(path, sizeof(path), "%s/proc/%.16s/%.280s", p->root, p->pid, link);
+    if (!on_device(p, path))
+        return false;
+    ssize_t n = readlink(path, target, sizeof(target) - 1);
+    target[n < 0 ? 0 : n] = '\0';
+    *ret = holder_of(HOLDER_PROCESS, p->root, p->pid, target);
+    return true;
+}
+
+static bool look_at_files(const struct process *p, struct holder *ret)
+{
+    char path[PATH_MAX], link[300];
+    const struct dirent *e;
+    bool found = false;
+
+    (void)snprintf(path, sizeof(path), "%s/proc/%.16s/fd", p->root, p->pid);
+    DIR *dir = opendir(path);
+    if (dir == NULL)
+        return false;
+    while (!found && (e = readdir(dir)) != NULL) {
+        (void)snprintf(link, sizeof(link), "fd/%s", e->d_name);
+        found = e->d_name[0] != '.' && look_at_link(p, link, ret);
+    }
+    (void)closedir(dir);
+    return found;
+}
+
+/* Unreadable: none, and the rest is looked at. */
+static void read_mounts(const char *root, const char *pid, struct mount_table *ret)
+{
+    char path[PATH_MAX];
+
+    (void)snprintf(path, sizeof(path), "%s/proc/%.16s/mountinfo", root, pid);
+    if (mount_table_read(path, ret, NULL) < 0)
+        *ret = (struct mount_table){ .items = NULL, .n = 0 };
+}
+
+/* false: the caller wants no more. */
+static bool each_use(struct search *s, const char *pid)
+{
+    static const char *const links[] = { "cwd", "root", "exe" };
+    struct process p = { .root = s->root, .pid = pid, .device = s->device };
+    struct holder h;
+
+    read_mounts(s->root, pid, &p.mounts);
+    bool found = look_at_files(&p, &h);
+    for (size_t i = 0; i < ARRAY_SIZE(links) && !found; i++)
+        found = look_at_link(&p, links[i], &h);
+    mount_table_release(&p.mounts);
+    return !found || s->cb(s->ctx, &h);
+}
+
+/* ---- mounts ---- */
+
+/* Every process of a namespace shows the same mounts. */
+static bool seen_before(struct search *s, const char *pid)
+{
+    char path[PATH_MAX];
+    struct stat st;
+
+    (void)snprintf(path, sizeof(path), "%s/proc/%.16s/ns/mnt", s->root, pid);
+    if (stat(path, &st) < 0)
+        return false;
+    for (size_t i = 0; i < s->n_seen; i++) {
+        if (s->seen[i] == st.st_ino)
+            return true;
+    }
+    if (s->n_seen < NAMESPACES_MAX)
+        s->seen[s->n_seen++] = st.st_ino;
+    return false;
+}
+
+static bool each_mount(struct search *s, const char *pid)
+{
+    AUTO_MOUNT_TABLE struct mount_table t = { .items = NULL, .n = 0 };
+
+    if (seen_before(s, pid))
+        return true;
+    read_mounts(s->root, pid, &t);
+    for (size_t i = 0; i < t.n; i++) {
+        if (!mount_lies_on(&t.items[i], s->device))
+            continue;
+        const struct holder h = holder_of(HOLDER_MOUNT, s->root, pid, t.items[i].point);
+        if (!s->cb(s->ctx, &h))
+            return false;
+    }
+    return true;
+}
+
+/* ---- all ---- */
+
+static bool each_stacked_device(struct search *s)
+{
+    char path[PATH_MAX];
+    const struct dirent *e;
+    bool more = true;
+
+    (void)snprintf(path, sizeof(path), "%s/sys/dev/block/%u:%u/holders", s->root, major(s->device),
+                   minor(s->device));
+    DIR *dir = opendir(path);
+    if (dir == NULL)
+        return true;
+    while (more && (e = readdir(dir)) != NULL) {
+        struct holder h = { .kind = HOLDER_DEVICE };
+
+        if (e->d_name[0] == '.')
+            continue;
+        (void)snprintf(h.name, sizeof(h.name), "%.63s", e->d_name);
+        more = s->cb(s->ctx, &h);
+    }
+    (void)closedir(dir);
+    return more;
+}
+
+static bool each_process(struct search *s, bool (*look)(struct search *s, const char *pid))
+{
+    char path[PATH_MAX];
+    const struct dirent *e;
+    bool more = true;
+
+    (void)snprintf(path, sizeof(path), "%s/proc", s->root);
+    DIR *dir = opendir(path);
+    if (dir == NULL)
+        return true;
+    while (more && (e = readdir(dir)) != NULL)
+        more = e->d_name[0] < '1' || e->d_name[0] > '9' || look(s, e->d_name);
+    (void)closedir(dir);
+    return more;
+}
+
+static void each_below(const char *root, dev_t device,
+                       bool (*cb)(void *ctx, const struct holder *h), void *ctx)
+{
+    struct search s = { .root = root, .device = device, .cb = cb, .ctx = ctx };
+
+    /* a use says more than a mount: every process of a namespace shows the same mounts */
+    (void)(each_stacked_device(&s) && each_process(&s, each_use) && each_process(&s, each_mount));
+}
+
+void holders_each(dev_t device, bool (*cb)(void *ctx, const struct holder *h), void *ctx)
+{
+    each_below("", device, cb, ctx);
+}
+
+void holder_text(const struct holder *h, char *ret, size_t size)
+{
+    switch (h->kind) {
+    case HOLDER_DEVICE:
+        (void)snprintf(ret, size, "device '%s' lies on it", h->name);
+        break;
+    case HOLDER_PROCESS:
+        (void)snprintf(ret, size, "process %s (%s) has '%.128s' open", h->pid, h->name, h->path);
+        break;
+    case HOLDER_MOUNT:
+        (void)snprintf(ret, size, "it is mounted at '%.200s' for process %s (%s)", h->path, h->pid,
+                       h->name);
+        break;
+    }
+}
+
+static bool take_first(void *ctx, const struct holder *h)
+{
+    *(struct holder *)ctx = *h;
+    return false;
+}
+
+static bool first_below(const char *root, dev_t device, struct holder *ret)
+{
+    struct holder h = { .name = "" };
+
+    each_below(root, device, take_first, &h);
+    if (h.name[0] != '\0')
+        *ret = h;
+    return h.name[0] != '\0';
+}
+
+bool holders_first(dev_t device, struct holder *ret)
+{
+    return first_below("", device, ret);
+}
+
+void holders_describe_below(const char *root, dev_t device, char *ret, size_t size)
+{
+    struct holder h;
+
+    if (first_below(root, device, &h))
+        holder_text(&h, ret, size);
+    else
+        (void)snprintf(ret, size, "its holder isn't visible from this pid namespace");
+}
+
+void holders_describe(dev_t device, char *ret, size_t size)
+{
+    holders_describe_below("", device, ret, size);
+}
