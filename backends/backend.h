@@ -41,6 +41,34 @@ struct block_device {
     bool attached_now; /* this call made it */
 };
 
+/* A block device that shows a volume's bytes, whoever made it. */
+struct attachment {
+    dev_t dev;
+    char path[64]; /* /dev/loop7 */
+    bool ours;     /* all of the bytes and writable, as attach makes it or would take it */
+};
+
+#define WHERE_ATTACHMENTS_MAX 8
+
+/* Where a volume's bytes are, for people. */
+struct volume_where {
+    char place[4200]; /* its directory */
+    char data[4300];  /* its bytes: a file (later: a device, an image's name) */
+    bool has_data;    /* they are there: */
+    uint64_t size, allocated;
+    struct attachment attachments[WHERE_ATTACHMENTS_MAX];
+    size_t n_attachments; /* may be more than fit */
+    char problem[256];    /* why attachments couldn't be looked for; "" */
+};
+
+/* What a pool's place can do. */
+struct pool_probe {
+    char fs[24]; /* "ext4", "xfs", ... or its magic number */
+    bool tried;  /* the next two were found out; else `problem` says why not */
+    bool direct_io, reserves_space;
+    char problem[256];
+};
+
 /* Bytes. */
 struct pool_capacity {
     uint64_t total, free; /* of the file system, as it is */
@@ -81,6 +109,26 @@ struct backend_ops {
     /* The record without taking the lock (ControllerList, cofferctl). */
     int (*peek_record)(struct pool *pool, const struct volume_id *id, struct record *ret,
                        struct error *err);
+
+    /* ---- for administrators: cofferctl, node reconcile ---- */
+    /* The record's stored bytes, whatever they are. ERR_NOT_FOUND: no record (or no volume). */
+    int (*peek_text)(struct pool *pool, const struct volume_id *id, struct strbuf *ret,
+                     struct error *err);
+    /* Writes r as it is, whatever is there now. Only for what volume/restore.h allows. */
+    int (*replace_record)(struct volume *v, const struct record *r, struct error *err);
+    /* ERR_NOT_FOUND: no such volume. Takes no lock. */
+    int (*locate)(struct pool *pool, const struct volume_id *id, struct volume_where *ret,
+                  struct error *err);
+    /* Calls cb for each attachment of a volume of this pool, until it returns false. */
+    int (*each_attachment)(struct pool *pool,
+                           bool (*cb)(void *ctx, const struct volume_id *id,
+                                      const struct attachment *a),
+                           void *ctx, struct error *err);
+    /* Takes the attachment away: one of this volume, `ours`, that nobody has open (else
+     * ERR_ABORTED). Gone already: 0. */
+    int (*detach)(struct volume *v, dev_t dev, struct error *err);
+    /* Leaves nothing behind. */
+    int (*probe)(struct pool *pool, struct pool_probe *ret, struct error *err);
 };
 
 struct pool {

@@ -383,4 +383,10 @@ const struct backend_ops file_backend = {
     .refresh = file_refresh,
     .list = file_list,
     .peek_record = file_peek_record,
+    .peek_text = file_peek_text,
+    .replace_record = file_replace_record,
+    .locate = file_locate,
+    .each_attachment = file_each_attachment,
+    .detach = file_detach,
+    .probe = file_probe,
 };

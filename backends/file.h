@@ -11,6 +11,7 @@
 #include "backends/backend.h"
 #include "common/fs.h"
 
+#include <linux/loop.h>
 #include <sys/stat.h>
 
 #define FILE_POOL_JSON  "pool.json"
@@ -56,6 +57,9 @@ int file_peek_record(struct pool *pool, const struct volume_id *id, struct recor
 /* For a volume that has a record: no image is ERR_DATA_LOSS. */
 int file_image_open(const struct volume *v, int flags, int *ret_fd, struct stat *ret_st,
                     struct error *err) MUST_CHECK;
+int file_peek_text(struct pool *pool, const struct volume_id *id, struct strbuf *ret,
+                   struct error *err);
+int file_replace_record(struct volume *v, const struct record *r, struct error *err);
 int file_allocate(struct volume *v, uint64_t device_bytes, struct error *err);
 int file_allocated(struct volume *v, uint64_t *ret_bytes, struct error *err);
 /* The error of an image that could not be made `bytes` long. Returns -1. */
@@ -86,7 +90,31 @@ void file_spare_keep(int root);
 int file_spare_use(int root, int dir, const struct strbuf *text, struct error *err) MUST_CHECK;
 
 /* file_loop.c */
+struct file_loop {
+    unsigned number;
+    dev_t dev;
+    char path[64];
+    struct loop_info64 info;
+};
+/* Calls cb for each loop device that has a file; non-zero from it ends the search and is the
+ * answer. */
+int file_each_loop(int (*cb)(void *ctx, const struct file_loop *l, struct error *err), void *ctx,
+                   struct error *err) MUST_CHECK;
+/* The file is that one; the path in sysfs changes with mount namespaces. */
+bool file_loop_shows(const struct file_loop *l, const struct stat *image);
+/* All of the file and writable. */
+bool file_loop_usable(const struct file_loop *l);
 int file_attach(struct volume *v, struct block_device *ret, struct error *err);
 int file_refresh(struct volume *v, struct block_device *dev, struct error *err);
+
+/* file_admin.c */
+int file_locate(struct pool *pool, const struct volume_id *id, struct volume_where *ret,
+                struct error *err);
+int file_each_attachment(struct pool *pool,
+                         bool (*cb)(void *ctx, const struct volume_id *id,
+                                    const struct attachment *a),
+                         void *ctx, struct error *err);
+int file_detach(struct volume *v, dev_t dev, struct error *err);
+int file_probe(struct pool *pool, struct pool_probe *ret, struct error *err);
 
 #endif

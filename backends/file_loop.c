@@ -71,12 +71,6 @@ static int open_loop(unsigned number, int flags, struct block_device *ret, struc
 
 /* ---- finding ---- */
 
-struct search {
-    const struct stat *image;
-    unsigned found; /* number of the loop */
-    unsigned matches;
-};
-
 /* 1 yes, 0 no. What can't be looked at isn't "no": a second loop over the image would follow. */
 static int is_bound(unsigned number, struct error *err)
 {
@@ -93,37 +87,35 @@ static bool is_gone(int sys_errno)
     return sys_errno == ENXIO || sys_errno == ENODEV || sys_errno == ENOENT;
 }
 
-static int check_usable(const struct loop_info64 *info, const char *path, struct error *err)
+bool file_loop_shows(const struct file_loop *l, const struct stat *image)
 {
-    if (info->lo_offset == 0 && info->lo_sizelimit == 0 &&
-        (info->lo_flags & LO_FLAGS_READ_ONLY) == 0)
-        return 0;
-    return error_set(err, ERR_PRECONDITION,
-                     "the image is attached as %s in a way that is not ours (read-only, or a part "
-                     "of it): detach that",
-                     path);
+    return l->info.lo_device == image->st_dev && l->info.lo_inode == image->st_ino;
 }
 
-static int look_at(unsigned number, struct search *s, struct error *err)
+bool file_loop_usable(const struct file_loop *l)
+{
+    return l->info.lo_offset == 0 && l->info.lo_sizelimit == 0 &&
+           (l->info.lo_flags & LO_FLAGS_READ_ONLY) == 0;
+}
+
+/* 1: it has a file; 0: none, or it went away meanwhile. */
+static int read_loop(unsigned number, struct file_loop *ret, struct error *err)
 {
     AUTO_BLOCK_DEVICE struct block_device d = BLOCK_DEVICE_INIT;
     struct error local = ERROR_INIT;
-    struct loop_info64 info;
+    struct file_loop l = { .number = number };
     int bound = is_bound(number, err);
 
     if (bound <= 0)
         return bound;
     if (open_loop(number, O_RDONLY, &d, &local) < 0)
         return is_gone(local.sys_errno) ? 0 : error_pass(err, &local);
-    if (ioctl(d.fd, LOOP_GET_STATUS64, &info) < 0)
+    if (ioctl(d.fd, LOOP_GET_STATUS64, &l.info) < 0)
         return is_gone(errno) ? 0 : error_errno(err, errno, "ask %s for its file", d.path);
-    if (info.lo_device != s->image->st_dev || info.lo_inode != s->image->st_ino)
-        return 0;
-    if (check_usable(&info, d.path, err) < 0)
-        return -1;
-    s->found = number;
-    s->matches++;
-    return 0;
+    l.dev = d.dev;
+    memcpy(l.path, d.path, sizeof(l.path));
+    *ret = l;
+    return 1;
 }
 
 static bool loop_number(const char *name, unsigned *ret)
@@ -136,16 +128,57 @@ static bool loop_number(const char *name, unsigned *ret)
     return true;
 }
 
-static int search_loops(DIR *d, struct search *s, struct error *err)
+static int each_loop(DIR *d, int (*cb)(void *ctx, const struct file_loop *l, struct error *err),
+                     void *ctx, struct error *err)
 {
     const struct dirent *e;
+    struct file_loop l;
     unsigned number;
 
     for (errno = 0; (e = readdir(d)) != NULL; errno = 0) {
-        if (loop_number(e->d_name, &number) && look_at(number, s, err) < 0)
-            return -1;
+        int r = loop_number(e->d_name, &number) ? read_loop(number, &l, err) : 0;
+
+        if (r > 0)
+            r = cb(ctx, &l, err);
+        if (r != 0)
+            return r;
     }
     return errno != 0 ? error_errno(err, errno, "read directory '/sys/block'") : 0;
+}
+
+int file_each_loop(int (*cb)(void *ctx, const struct file_loop *l, struct error *err), void *ctx,
+                   struct error *err)
+{
+    DIR *d = opendir("/sys/block");
+    int r;
+
+    if (d == NULL)
+        return error_errno(err, errno, "read directory '/sys/block'");
+    r = each_loop(d, cb, ctx, err);
+    (void)closedir(d);
+    return r;
+}
+
+struct search {
+    const struct stat *image;
+    unsigned found; /* number of the loop */
+    unsigned matches;
+};
+
+static int look_at(void *ctx, const struct file_loop *l, struct error *err)
+{
+    struct search *s = ctx;
+
+    if (!file_loop_shows(l, s->image))
+        return 0;
+    if (!file_loop_usable(l))
+        return error_set(err, ERR_PRECONDITION,
+                         "the image is attached as %s in a way that is not ours (read-only, or a "
+                         "part of it): detach that",
+                         l->path);
+    s->found = l->number;
+    s->matches++;
+    return 0;
 }
 
 /* *ret stays untouched when no loop has the file. Looks at all: two loops over one image have two
@@ -154,15 +187,11 @@ static int find_attached(const struct stat *image, struct block_device *ret, str
 {
     struct search s = { .image = image };
     struct error local = ERROR_INIT;
-    DIR *d = opendir("/sys/block");
-    int r;
 
-    if (d == NULL)
-        return error_errno(err, errno, "read directory '/sys/block'");
-    r = search_loops(d, &s, err);
-    (void)closedir(d);
-    if (r < 0 || s.matches == 0)
-        return r;
+    if (file_each_loop(look_at, &s, err) < 0)
+        return -1;
+    if (s.matches == 0)
+        return 0;
     if (s.matches > 1)
         return error_set(err, ERR_PRECONDITION,
                          "the image is attached to %u loop devices; one is /dev/loop%u", s.matches,

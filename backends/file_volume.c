@@ -78,6 +78,24 @@ int file_peek_record(struct pool *pool, const struct volume_id *id, struct recor
     return 0;
 }
 
+/* A damaged record may be longer than any good one. */
+#define TEXT_MAX 65536u
+
+int file_peek_text(struct pool *pool, const struct volume_id *id, struct strbuf *ret,
+                   struct error *err)
+{
+    AUTO_CLOSE int root = -1, dir = -1;
+    char place[FILE_PLACE_MAX];
+
+    if (file_root_open(pool, &root, err) < 0)
+        return -1;
+    file_place_name(id, place);
+    if (file_open_below(root, place, &dir, err) < 0 ||
+        fs_read_at(dir, FILE_RECORD, TEXT_MAX, ret, err) < 0)
+        return file_place_error(pool, id, err);
+    return 0;
+}
+
 static int check_generation(struct volume *v, uint64_t gen, struct error *err)
 {
     struct error local = ERROR_INIT;
@@ -123,6 +141,11 @@ static int replace_record(const struct volume *v, const struct record *next, str
     if (err != NULL)
         *err = failed;
     return -1;
+}
+
+int file_replace_record(struct volume *v, const struct record *r, struct error *err)
+{
+    return replace_record(v, r, err) < 0 ? file_place_error(v->pool, &v->id, err) : 0;
 }
 
 int file_write_record(struct volume *v, struct record *r, struct error *err)
