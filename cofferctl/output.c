@@ -13,7 +13,7 @@
 
 /* ---- one cell ---- */
 
-static void add_text(struct strbuf *sb, const char *text)
+void output_text(struct strbuf *sb, const char *text)
 {
     size_t left = strlen(text);
     while (left > 0) {
@@ -41,7 +41,7 @@ static void add_cell(struct strbuf *sb, const json_t *object, const struct outpu
     const json_t *v = json_object_get(object, column->key);
     size_t before = sb->len;
     if (json_is_string(v))
-        add_text(sb, json_string_value(v));
+        output_text(sb, json_string_value(v));
     else if (json_is_boolean(v))
         strbuf_adds(sb, json_is_true(v) ? "yes" : "no");
     else if (json_is_real(v))
@@ -155,6 +155,28 @@ int output_list(FILE *to, enum output_format format, const json_t *list,
     return r < 0 ? -1 : finish(to, err);
 }
 
+/* A list takes a line for each text, or for the "text" of each object in it. */
+static void print_line(FILE *to, const json_t *object, const struct output_column *column,
+                       size_t width)
+{
+    const json_t *list = json_object_get(object, column->key), *item;
+    size_t index;
+    if (!json_is_array(list) || json_array_size(list) == 0) {
+        AUTO_STRBUF struct strbuf cell = STRBUF_INIT(CELL_MAX);
+        add_cell(&cell, object, column);
+        print_padded(to, column->title, width, false);
+        print_padded(to, strbuf_text(&cell), 0, true);
+        return;
+    }
+    json_array_foreach (list, index, item) {
+        AUTO_STRBUF struct strbuf cell = STRBUF_INIT(CELL_MAX);
+        const json_t *text = json_is_object(item) ? json_object_get(item, "text") : item;
+        output_text(&cell, json_is_string(text) ? json_string_value(text) : "");
+        print_padded(to, index == 0 ? column->title : "", width, false);
+        print_padded(to, strbuf_text(&cell), 0, true);
+    }
+}
+
 int output_object(FILE *to, enum output_format format, const json_t *object,
                   const struct output_column *columns, size_t n, struct error *err)
 {
@@ -163,11 +185,7 @@ int output_object(FILE *to, enum output_format format, const json_t *object,
         return print_json(to, object, err) < 0 ? -1 : finish(to, err);
     for (size_t i = 0; i < n; i++)
         widen(&width, columns[i].title);
-    for (size_t i = 0; i < n; i++) {
-        AUTO_STRBUF struct strbuf cell = STRBUF_INIT(CELL_MAX);
-        add_cell(&cell, object, &columns[i]);
-        print_padded(to, columns[i].title, width, false);
-        print_padded(to, strbuf_text(&cell), 0, true);
-    }
+    for (size_t i = 0; i < n; i++)
+        print_line(to, object, &columns[i], width);
     return finish(to, err);
 }

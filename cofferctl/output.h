@@ -10,6 +10,7 @@
 
 #include "common/base.h"
 #include "common/error.h"
+#include "common/strbuf.h"
 
 #include <jansson.h>
 
@@ -25,8 +26,11 @@ struct output_column {
  * whole. */
 int output_list(FILE *to, enum output_format format, const json_t *list,
                 const struct output_column *columns, size_t n, struct error *err) MUST_CHECK;
-/* One object: one "title: value" line for each column. */
+/* One object: one "title: value" line for each column, or for each text in a list. */
 int output_object(FILE *to, enum output_format format, const json_t *object,
                   const struct output_column *columns, size_t n, struct error *err) MUST_CHECK;
+
+/* Appends text that somebody else chose, made safe for a terminal (one line). */
+void output_text(struct strbuf *sb, const char *text);
 
 #endif

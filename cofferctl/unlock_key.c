@@ -8,6 +8,7 @@
 #include "common/base.h"
 #include "cofferctl/verbs.h"
 
+#include "cofferctl/confirm.h"
 #include "cofferctl/namespace.h"
 #include "common/cleanup.h"
 #include "common/fs.h"
@@ -45,31 +46,15 @@ static int check(const struct cli *cli UNUSED, struct error *err)
     return 0;
 }
 
-/* ---- confirmation ---- */
-
-static int read_line(int fd, char *ret, size_t size)
+static int ask(const char *id, struct error *err)
 {
-    size_t len = 0;
-    while (len + 1 < size && read(fd, ret + len, 1) == 1 && ret[len] != '\n')
-        len++;
-    ret[len] = '\0';
-    return len > 0 ? 0 : -1;
-}
-
-static int confirm(const char *id, struct error *err)
-{
-    char typed[VOLUME_ID_MAX + 2] = "";
-    AUTO_CLOSE int tty = open("/dev/tty", O_RDWR | O_CLOEXEC);
-    if (tty < 0)
-        return error_set(err, ERR_PRECONDITION, "there is no terminal to confirm on: use --yes");
-    (void)dprintf(tty,
-                  "This writes the passphrase of volume %s to the standard output.\n"
-                  "Whoever has it and a copy of the volume's header can read the volume.\n"
-                  "Type the volume's id to go on: ",
-                  id);
-    if (read_line(tty, typed, sizeof(typed)) < 0 || strcmp(typed, id) != 0)
-        return error_set(err, ERR_CANCELED, "not confirmed: nothing was written");
-    return 0;
+    char what[VOLUME_ID_MAX + 256];
+    (void)snprintf(what, sizeof(what),
+                   "This writes the passphrase of volume %s to the standard output.\n"
+                   "Whoever has it and a copy of the volume's header can read the volume.\n"
+                   "Type the volume's id to go on: ",
+                   id);
+    return confirm(what, id, "nothing was written", err);
 }
 
 /* ---- the call ---- */
@@ -133,7 +118,7 @@ static int run(const struct cli *cli, struct error *err)
     if (volume_id_parse(cli->operand, &id, err) < 0 ||
         namespace_check(options.admin_socket, err) < 0)
         return -1;
-    if (!options.yes && confirm(cli->operand, err) < 0)
+    if (!options.yes && ask(cli->operand, err) < 0)
         return -1;
     int r = is_pipe_or_terminal(STDOUT_FILENO) ? call(cli->operand, STDOUT_FILENO, err)
                                                : call_and_copy(cli->operand, err);

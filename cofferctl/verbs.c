@@ -3,5 +3,6 @@
 #include "cofferctl/verbs.h"
 
 const struct verb *const verbs[] = {
-    &config_check, &pool_init, &volume_list, &volume_show, &volume_unlock_key, NULL,
+    &config_check,      &pool_init,     &volume_list,    &volume_show, &volume_locate,
+    &volume_unlock_key, &record_backup, &record_restore, NULL,
 };

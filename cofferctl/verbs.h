@@ -10,5 +10,8 @@ extern const struct verb pool_init;    /* pool.c */
 extern const struct verb volume_list;  /* volume.c */
 extern const struct verb volume_show;
 extern const struct verb volume_unlock_key; /* unlock_key.c */
+extern const struct verb volume_locate;     /* locate.c */
+extern const struct verb record_backup;     /* record_backup.c */
+extern const struct verb record_restore;    /* record_restore.c */
 
 #endif

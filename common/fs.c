@@ -4,6 +4,7 @@
 
 #include "common/cleanup.h"
 #include "common/fault.h"
+#include "common/parse.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -218,6 +219,57 @@ int fs_write_atomic_at(int dirfd, const char *name, const void *data, size_t len
     if (fsync(dirfd) < 0)
         return fail_at(err, errno, "fsync the directory of", dirfd, name);
     return 0;
+}
+
+/* Where a file system can't rename without replacing (NFS), a second name does it. */
+static int name_new(int dirfd, const char *tmp, const char *name, struct error *err)
+{
+    if (renameat2(dirfd, tmp, dirfd, name, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno == EINVAL && linkat(dirfd, tmp, dirfd, name, 0) == 0) {
+        (void)unlinkat(dirfd, tmp, 0);
+        return 0;
+    }
+    return errno == EEXIST ? error_set(err, ERR_EXISTS, "'%s' is there already", name)
+                           : error_errno(err, errno, "rename to '%s'", name);
+}
+
+static int write_new_at(int dirfd, const char *name, const struct content *c, struct error *err)
+{
+    char tmp[NAME_MAX + 1], random[37];
+    struct stat st;
+
+    if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+        return error_set(err, ERR_EXISTS, "'%s' is there already", name);
+    if (uuid_random(random) < 0)
+        return error_set(err, ERR_INTERNAL, "no random bytes");
+    if (snprintf(tmp, sizeof(tmp), "%s.%.8s.tmp", name, random) >= (int)sizeof(tmp))
+        return error_set(err, ERR_INVALID, "the file name '%.80s...' is too long", name);
+    if (write_tmp(dirfd, tmp, c, err) < 0 || name_new(dirfd, tmp, name, err) < 0) {
+        (void)unlinkat(dirfd, tmp, 0);
+        return -1;
+    }
+    return fsync(dirfd) < 0 ? error_errno(err, errno, "fsync the directory of '%s'", name) : 0;
+}
+
+int fs_write_new(const char *path, const void *data, size_t len, mode_t mode, struct error *err)
+{
+    const struct content c = { .data = data, .len = len, .mode = mode };
+    const char *slash = strrchr(path, '/');
+    const char *name = slash != NULL ? slash + 1 : path;
+    size_t dir_len = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
+    AUTO_FREE char *dir = dir_len > 0 ? strndup(path, dir_len) : strdup(".");
+    AUTO_CLOSE int dirfd = -1;
+
+    if (dir == NULL)
+        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    if (name[0] == '\0')
+        return error_set(err, ERR_INVALID, "'%s' names no file", path);
+    dirfd =
+        open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* the caller's own path, links and all */
+    if (dirfd < 0)
+        return error_errno(err, errno, "open directory '%s'", dir);
+    return write_new_at(dirfd, name, &c, err) < 0 ? error_prefix(err, "write '%s'", path) : 0;
 }
 
 /* One directory; there already is fine when it is a directory (or, on the way, a link to one). */

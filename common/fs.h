@@ -29,6 +29,10 @@ int fs_read_fd(int fd, const char *what, size_t max, struct strbuf *sb,
  * directory. After a kill on any line either the old or the new content is there whole. */
 int fs_write_atomic_at(int dirfd, const char *name, const void *data, size_t len, mode_t mode,
                        const struct fs_owner *owner, struct error *err) MUST_CHECK;
+/* The same for a file that must not be there yet, by path: ERR_EXISTS when it is, whatever it is.
+ * A kill may leave "<path>.<random>.tmp". */
+int fs_write_new(const char *path, const void *data, size_t len, mode_t mode,
+                 struct error *err) MUST_CHECK;
 int fs_write_all(int fd, const void *data, size_t len, const char *what,
                  struct error *err) MUST_CHECK;
 int fs_fsync_dir(int dirfd, const char *what, struct error *err) MUST_CHECK;

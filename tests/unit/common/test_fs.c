@@ -297,6 +297,32 @@ static void test_read_line(void **state UNUSED)
     assert_string_equal(text, "test_fs");
 }
 
+static void test_write_new(void **state UNUSED)
+{
+    AUTO_TMPDIR struct tmpdir t = tmpdir_make();
+    AUTO_FREE char *text = NULL;
+    struct stat st;
+    char sub[600];
+
+    assert_works(fs_write_new(tmpdir_path(&t, "new"), "hello", 5, 0600, &err));
+    text = tmpdir_read(&t, "new");
+    assert_string_equal(text, "hello");
+    assert_int_equal(fstatat(t.fd, "new", &st, AT_SYMLINK_NOFOLLOW), 0);
+    assert_int_equal(st.st_mode & 07777, 0600);
+    assert_int_equal(st.st_nlink, 1);
+    assert_fails_in(&t, fs_write_new(tmpdir_path(&t, "new"), "x", 1, 0600, &err), ERR_EXISTS,
+                    "write '%s/new': 'new' is there already");
+    /* also a link to nowhere */
+    assert_int_equal(symlinkat("nowhere", t.fd, "link"), 0);
+    assert_fails_in(&t, fs_write_new(tmpdir_path(&t, "link"), "x", 1, 0600, &err), ERR_EXISTS,
+                    "write '%s/link': 'link' is there already");
+    assert_int_equal(faccessat(t.fd, "nowhere", F_OK, 0), -1);
+    assert_fails_in(&t, fs_write_new(tmpdir_path(&t, "gone/x"), "x", 1, 0600, &err), ERR_NOT_FOUND,
+                    "open directory '%s/gone': No such file or directory");
+    (void)snprintf(sub, sizeof(sub), "%s/", t.path);
+    assert_fails_in(&t, fs_write_new(sub, "x", 1, 0600, &err), ERR_INVALID, "'%s/' names no file");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -305,7 +331,7 @@ int main(void)
         cmocka_unit_test(test_write_atomic_fails), cmocka_unit_test(test_write_atomic_killed),
         cmocka_unit_test(test_write_all),          cmocka_unit_test(test_mkdir_p),
         cmocka_unit_test(test_open_path),          cmocka_unit_test(test_flock),
-        cmocka_unit_test(test_read_line),
+        cmocka_unit_test(test_read_line),          cmocka_unit_test(test_write_new),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
