@@ -127,6 +127,11 @@ struct backend_ops {
     /* Takes the attachment away: one of this volume, `ours`, that nobody has open (else
      * ERR_ABORTED). Gone already: 0. */
     int (*detach)(struct volume *v, dev_t dev, struct error *err);
+    /* Calls cb for each process that has a volume's lock open (so probably holds it; taking the
+     * lock tells), until it returns false. */
+    int (*each_lock_holder)(struct pool *pool,
+                            bool (*cb)(void *ctx, const struct volume_id *id, const char *pid),
+                            void *ctx, struct error *err);
     /* Leaves nothing behind. */
     int (*probe)(struct pool *pool, struct pool_probe *ret, struct error *err);
 };

@@ -388,5 +388,6 @@ const struct backend_ops file_backend = {
     .locate = file_locate,
     .each_attachment = file_each_attachment,
     .detach = file_detach,
+    .each_lock_holder = file_each_lock_holder,
     .probe = file_probe,
 };

@@ -115,6 +115,9 @@ int file_each_attachment(struct pool *pool,
                                     const struct attachment *a),
                          void *ctx, struct error *err);
 int file_detach(struct volume *v, dev_t dev, struct error *err);
+int file_each_lock_holder(struct pool *pool,
+                          bool (*cb)(void *ctx, const struct volume_id *id, const char *pid),
+                          void *ctx, struct error *err);
 int file_probe(struct pool *pool, struct pool_probe *ret, struct error *err);
 
 #endif

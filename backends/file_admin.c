@@ -6,6 +6,7 @@
 
 #include "common/parse.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/ioctl.h>
@@ -201,6 +202,72 @@ int file_detach(struct volume *v, dev_t dev, struct error *err)
     if (!file_loop_usable(&w.loop))
         return error_set(err, ERR_PRECONDITION, "%s was not attached by Coffer", w.loop.path);
     return clear(&w, err);
+}
+
+/* ---- who has a lock open ---- */
+
+struct lock_search {
+    struct pool *pool;
+    bool (*cb)(void *ctx, const struct volume_id *id, const char *pid);
+    void *ctx;
+};
+
+/* "<pool's path>/volumes/3f/3f0c…/lock" */
+static bool volume_of_lock(const struct pool *pool, const char *file, struct volume_id *ret)
+{
+    struct volume_id id = { .pool = "" };
+    char wanted[4096 + FILE_PLACE_MAX + 16], place[FILE_PLACE_MAX];
+
+    if (!hash_in_path(file, id.hash))
+        return false;
+    file_place_name(&id, place);
+    (void)snprintf(wanted, sizeof(wanted), "%s/%s/" FILE_LOCK, pool->config->path, place);
+    if (strcmp(file, wanted) != 0)
+        return false;
+    memcpy(id.pool, pool->config->name, sizeof(id.pool));
+    memcpy(id.pool_tag, pool->tag, sizeof(id.pool_tag));
+    *ret = id;
+    return true;
+}
+
+/* false: the caller wants no more. */
+static bool look_at_process(const struct lock_search *s, const char *pid)
+{
+    char path[64], link[320], file[4400];
+    const struct dirent *e;
+    struct volume_id id;
+    bool more = true;
+
+    (void)snprintf(path, sizeof(path), "/proc/%.16s/fd", pid);
+    DIR *dir = opendir(path);
+    if (dir == NULL)
+        return true;
+    while (more && (e = readdir(dir)) != NULL) {
+        (void)snprintf(link, sizeof(link), "%s/%.255s", path, e->d_name);
+        ssize_t n = readlink(link, file, sizeof(file) - 1);
+        file[n < 0 ? 0 : n] = '\0';
+        if (n > 0 && volume_of_lock(s->pool, file, &id))
+            more = s->cb(s->ctx, &id, pid);
+    }
+    (void)closedir(dir);
+    return more;
+}
+
+int file_each_lock_holder(struct pool *pool,
+                          bool (*cb)(void *ctx, const struct volume_id *id, const char *pid),
+                          void *ctx, struct error *err)
+{
+    const struct lock_search s = { .pool = pool, .cb = cb, .ctx = ctx };
+    const struct dirent *e;
+    bool more = true;
+    DIR *dir = opendir("/proc");
+
+    if (dir == NULL)
+        return error_errno(err, errno, "read directory '/proc'");
+    while (more && (e = readdir(dir)) != NULL)
+        more = e->d_name[0] < '1' || e->d_name[0] > '9' || look_at_process(&s, e->d_name);
+    (void)closedir(dir);
+    return 0;
 }
 
 /* ---- probe ---- */

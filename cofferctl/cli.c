@@ -17,14 +17,21 @@ static const struct verb *find_verb(const char *group, const char *name)
     return NULL;
 }
 
+/* "volume show ID"; "doctor" */
+static const char *usage_of(const struct verb *v, char ret[128])
+{
+    (void)snprintf(ret, 128, "%s%s%s%s%s", v->group, v->name[0] != '\0' ? " " : "", v->name,
+                   v->operand != NULL ? " " : "", v->operand != NULL ? v->operand : "");
+    return ret;
+}
+
 static void print_verbs(FILE *to)
 {
     (void)fprintf(to, "usage: cofferctl GROUP VERB [OPERAND] [flags]\n(Coffer %s)\n",
                   COFFER_VERSION);
     for (size_t i = 0; verbs[i] != NULL; i++) {
-        const struct verb *v = verbs[i];
-        (void)fprintf(to, "  %s %s%s%s\n        %s\n", v->group, v->name,
-                      v->operand != NULL ? " " : "", v->operand != NULL ? v->operand : "", v->help);
+        char words[128];
+        (void)fprintf(to, "  %s\n        %s\n", usage_of(verbs[i], words), verbs[i]->help);
     }
     (void)fprintf(to, "\"cofferctl GROUP VERB --help\" shows a verb's flags.\n");
 }
@@ -48,9 +55,8 @@ static size_t flags_of(const struct verb *v, struct common_flags *c, struct flag
 
 static void print_help(const struct verb *v, const struct flag *flags, size_t n, FILE *to)
 {
-    char usage[256];
-    (void)snprintf(usage, sizeof(usage), "usage: cofferctl %s %s%s%s [flags]\n%s", v->group,
-                   v->name, v->operand != NULL ? " " : "", v->operand != NULL ? v->operand : "",
+    char usage[512], words[128];
+    (void)snprintf(usage, sizeof(usage), "usage: cofferctl %s [flags]\n%s", usage_of(v, words),
                    v->help);
     flags_help(flags, n, usage, to);
 }
@@ -82,8 +88,8 @@ static int check_operands(const struct verb *v, size_t n, struct error *err)
         return error_set(err, ERR_INVALID, "%s is missing: cofferctl %s %s %s", v->operand,
                          v->group, v->name, v->operand);
     if (n > (v->operand != NULL ? 1u : 0u))
-        return error_set(err, ERR_INVALID, "there are too many arguments for 'cofferctl %s %s'",
-                         v->group, v->name);
+        return error_set(err, ERR_INVALID, "there are too many arguments for 'cofferctl %s%s%s'",
+                         v->group, v->name[0] != '\0' ? " " : "", v->name);
     return 0;
 }
 
@@ -129,6 +135,9 @@ int cli_main(int argc, char **argv, FILE *out, FILE *err_out)
         (void)fprintf(out, "cofferctl %s\n", COFFER_VERSION);
         return 0;
     }
+    const struct verb *alone = find_verb(group, ""); /* a group that is its own verb */
+    if (alone != NULL)
+        return run_verb(alone, argc - 1, argv + 1, out, err_out);
     if (is(group, "--help", "-h") || is(name, "--help", "-h")) {
         print_verbs(out);
         return 0;

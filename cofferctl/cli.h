@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cofferctl/cli.h: the command line: "cofferctl GROUP VERB [OPERAND] [flags]". A verb is one row in
- * verbs.c and one struct in the file of its group. Results go to stdout, everything else to stderr.
- * Exit codes: 0 done, 1 it failed, 2 the command line is wrong. One thread.
+ * cofferctl/cli.h: the command line: "cofferctl GROUP VERB [OPERAND] [flags]" (a group with one
+ * verb only, such as doctor, is that verb). A verb is one row in verbs.c and one struct in the file
+ * of its group. Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 it failed, 2
+ * the command line is wrong. One thread.
  */
 #ifndef COFFER_COFFERCTL_CLI_H
 #define COFFER_COFFERCTL_CLI_H
@@ -23,8 +24,8 @@ struct cli {            /* what every verb gets */
 };
 
 struct verb {
-    const char *group, *name;
-    const char *operand; /* its name in the usage line; NULL: none */
+    const char *group, *name; /* name "": the group is the verb */
+    const char *operand;      /* its name in the usage line; NULL: none */
     const char *help;
     const struct flag *flags; /* its own, beside the common ones */
     size_t n_flags;

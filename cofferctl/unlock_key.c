@@ -9,6 +9,7 @@
 #include "cofferctl/verbs.h"
 
 #include "cofferctl/confirm.h"
+#include "cofferctl/endpoint.h"
 #include "cofferctl/namespace.h"
 #include "common/cleanup.h"
 #include "common/fs.h"
@@ -23,7 +24,6 @@
 #include <unistd.h>
 
 #define METHOD         "coffer.v1.NodeAdmin/UnlockKey"
-#define SCHEME         "unix://"
 #define TIMEOUT_MS     120000u
 #define PASSPHRASE_MAX 4096u
 
@@ -68,8 +68,7 @@ static int call(const char *id, int output, struct error *err)
                   "output_fd", (json_int_t)output, "reason", options.reason);
     if (request == NULL)
         return error_set(err, ERR_INVALID, "--reason is not UTF-8 text");
-    strbuf_addf(&endpoint, SCHEME "%s", options.admin_socket);
-    if (strbuf_check(&endpoint, "--admin-socket", err) < 0)
+    if (endpoint_of(options.admin_socket, "--admin-socket", &endpoint, err) < 0)
         return -1;
     return csi_client_call(strbuf_text(&endpoint), METHOD, request, TIMEOUT_MS, &reply, err);
 }
@@ -113,10 +112,8 @@ static int call_and_copy(const char *id, struct error *err)
 static int run(const struct cli *cli, struct error *err)
 {
     struct volume_id id;
-    if (strncmp(options.admin_socket, SCHEME, strlen(SCHEME)) == 0)
-        options.admin_socket += strlen(SCHEME);
     if (volume_id_parse(cli->operand, &id, err) < 0 ||
-        namespace_check(options.admin_socket, err) < 0)
+        namespace_check(endpoint_path(options.admin_socket), err) < 0)
         return -1;
     if (!options.yes && ask(cli->operand, err) < 0)
         return -1;

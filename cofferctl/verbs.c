@@ -3,6 +3,15 @@
 #include "cofferctl/verbs.h"
 
 const struct verb *const verbs[] = {
-    &config_check,      &pool_init,     &volume_list,    &volume_show, &volume_locate,
-    &volume_unlock_key, &record_backup, &record_restore, NULL,
+    &config_check,
+    &pool_init,
+    &volume_list,
+    &volume_show,
+    &volume_locate,
+    &volume_unlock_key,
+    &record_backup,
+    &record_restore,
+    &node_reconcile,
+    &doctor,
+    NULL,
 };

@@ -4,7 +4,6 @@
 
 #include "common/cleanup.h"
 #include "common/fault.h"
-#include "common/parse.h"
 #include "common/strbuf.h"
 #include "crypt/mapping.h"
 #include "crypt/table.h"
@@ -93,13 +92,9 @@ static struct dm_task *run_task(int type, const char *name, int (*prepare)(struc
 
 static bool name_is_ours(const char *name)
 {
-    char hash[33];
+    char hash[33], tag[9];
 
-    if (strlen(name) != DM_NAME_LEN || strncmp(name, "coffer-", 7) != 0 || name[7 + 32] != '-')
-        return false;
-    memcpy(hash, name + 7, 32);
-    hash[32] = '\0';
-    return hex_lower_valid(hash, 32) && hex_lower_valid(name + 7 + 33, 8);
+    return volume_dm_name_parse(name, hash, tag) == 0;
 }
 
 /* Calls cb for every device's name until it returns non-zero; that is the result. */

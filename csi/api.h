@@ -225,9 +225,22 @@ struct csi_unlock_key_request {
         output_fd; /* /proc/<pid>/fd/<fd>: where coffer-crypt writes; this process never reads it */
     const char *reason; /* for the audit line; required */
 };
+struct csi_reconcile_request {
+    bool dry_run;
+};
+struct csi_left_over { /* see coffer_admin.proto */
+    const char *kind, *what, *volume_id, *why, *action, *result, *problem;
+};
+struct csi_reconcile_reply {
+    const struct csi_left_over *items;
+    size_t n;
+    bool truncated;
+};
 struct csi_admin_ops {
     int (*unlock_key)(void *ctx, struct csi_call *, const struct csi_unlock_key_request *,
                       struct error *);
+    int (*reconcile)(void *ctx, struct csi_call *, const struct csi_reconcile_request *,
+                     struct csi_reconcile_reply *ret, struct error *);
 };
 
 /* What one server offers; NULL tables answer UNIMPLEMENTED. */

@@ -175,6 +175,8 @@ const struct method csi_methods[] = {
 
     { "/coffer.v1.NodeAdmin/UnlockKey", &coffer__v1__unlock_key_request__descriptor,
       OPS(admin, unlock_key), WORKER, decode_unlock_key, run_unlock_key },
+    { "/coffer.v1.NodeAdmin/Reconcile", &coffer__v1__reconcile_request__descriptor,
+      OPS(admin, reconcile), WORKER, decode_reconcile, run_reconcile },
 };
 const size_t csi_methods_len = ARRAY_SIZE(csi_methods);
 _Static_assert(ARRAY_SIZE(csi_methods) <= METHODS_MAX, "METHODS_MAX is too small");

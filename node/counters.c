@@ -26,6 +26,6 @@ void node_log_counters(void *node)
              COUNT("roll_back_failed", NODE_ROLL_BACK_FAILED), COUNT("published", NODE_PUBLISHED),
              COUNT("unpublished", NODE_UNPUBLISHED), COUNT("unstaged", NODE_UNSTAGED),
              COUNT("busy", NODE_BUSY), COUNT("expanded", NODE_EXPANDED),
-             COUNT("break_glass", NODE_BREAK_GLASS));
+             COUNT("break_glass", NODE_BREAK_GLASS), COUNT("reconciled", NODE_RECONCILED));
     pool_set_log_counters(n->pools);
 }

@@ -121,7 +121,10 @@ static int serve(struct node *node, const struct options *o, struct error *err)
     const struct csi_service csi = { .identity = &node_identity_ops,
                                      .node = &node_ops,
                                      .ctx = node };
-    const struct csi_service admin = { .admin = &node_admin_ops, .ctx = node };
+    /* Identity here too: cofferctl doctor asks whether it answers */
+    const struct csi_service admin = { .identity = &node_identity_ops,
+                                       .admin = &node_admin_ops,
+                                       .ctx = node };
     const struct csi_server_options csi_options = { .endpoint = o->endpoint };
     const struct csi_server_options admin_options = { .endpoint = o->admin_endpoint, .workers = 2 };
     struct csi_server *servers[2];

@@ -30,6 +30,7 @@ enum node_counter {
     NODE_BUSY, /* teardowns refused because somebody uses the volume */
     NODE_EXPANDED,
     NODE_BREAK_GLASS, /* passphrases given out */
+    NODE_RECONCILED,  /* left-overs taken away by Reconcile */
     NODE_COUNTERS,
 };
 
@@ -69,6 +70,8 @@ int node_get_volume_stats(void *ctx, struct csi_call *, const struct csi_stats_r
                           struct csi_stats_reply *, struct error *);
 int node_expand_volume(void *ctx, struct csi_call *, const struct csi_expand_request *,
                        struct csi_node_expand_reply *, struct error *);
+int node_reconcile(void *ctx, struct csi_call *, const struct csi_reconcile_request *,
+                   struct csi_reconcile_reply *, struct error *);
 int node_unlock_key(void *ctx, struct csi_call *, const struct csi_unlock_key_request *,
                     struct error *);
 

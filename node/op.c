@@ -29,6 +29,19 @@ int node_op_lock(struct node_op *op, struct error *err)
     return op->pool->ops->read_record(&op->volume, &op->record, err);
 }
 
+int node_op_lock_if_there(struct node_op *op, struct error *err)
+{
+    struct error local = ERROR_INIT;
+
+    if (find_pool(op, &local) == 0 &&
+        volume_open(op->pool, &op->id, false, &op->volume, &local) == 0)
+        return 0;
+    if (local.code == ERR_NOT_FOUND)
+        return 0;
+    *err = local;
+    return -1;
+}
+
 int node_op_peek(struct node_op *op, struct error *err)
 {
     if (find_pool(op, err) < 0)

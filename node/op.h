@@ -33,6 +33,9 @@ int node_op_begin(struct node_op *op, struct node *node, const struct csi_call *
                   const char *volume_id, struct error *err) MUST_CHECK;
 /* Then finds the pool, takes the volume's flock and reads the record. ERR_NOT_FOUND when absent. */
 int node_op_lock(struct node_op *op, struct error *err) MUST_CHECK;
+/* The flock alone, when there is such a volume; an absent one has no lock. For what must also work
+ * without a record. */
+int node_op_lock_if_there(struct node_op *op, struct error *err) MUST_CHECK;
 /* The record without the flock: the volume exists. */
 int node_op_peek(struct node_op *op, struct error *err) MUST_CHECK;
 /* ERR_PRECONDITION / ERR_NOT_FOUND unless the record's state lets a node use the volume, and

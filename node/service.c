@@ -71,4 +71,5 @@ const struct csi_node_ops node_ops = {
 
 const struct csi_admin_ops node_admin_ops = {
     .unlock_key = node_unlock_key,
+    .reconcile = node_reconcile,
 };

@@ -117,6 +117,22 @@ void volume_id_dm_name(const struct volume_id *id, char ret[DM_NAME_LEN + 1])
     (void)snprintf(ret, DM_NAME_LEN + 1, "coffer-%s-%s", id->hash, id->pool_tag);
 }
 
+int volume_dm_name_parse(const char *dm_name, char ret_hash[33], char ret_tag[9])
+{
+    char hash[33];
+
+    if (strlen(dm_name) != DM_NAME_LEN || strncmp(dm_name, "coffer-", 7) != 0 ||
+        dm_name[7 + 32] != '-' || !hex_lower_valid(dm_name + 7 + 33, 8))
+        return -1;
+    memcpy(hash, dm_name + 7, 32);
+    hash[32] = '\0';
+    if (!hex_lower_valid(hash, 32))
+        return -1;
+    memcpy(ret_hash, hash, sizeof(hash));
+    memcpy(ret_tag, dm_name + 7 + 33, 9);
+    return 0;
+}
+
 void volume_dm_uuid(const char *uuid, const char *dm_name, char ret[DM_UUID_MAX + 1])
 {
     char hex[33];

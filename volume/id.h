@@ -32,6 +32,8 @@ void volume_id_format(const struct volume_id *id, char ret[VOLUME_ID_MAX + 1]);
 void volume_id_from_name(const char *pool, const char *pool_tag, const char *csi_name,
                          struct volume_id *ret);
 void volume_id_dm_name(const struct volume_id *id, char ret[DM_NAME_LEN + 1]);
+/* The other way, exactly; -1 when it is no such name. It doesn't hold the pool's name. */
+int volume_dm_name_parse(const char *dm_name, char ret_hash[33], char ret_tag[9]) MUST_CHECK;
 /* "CRYPT-LUKS2-<uuid without dashes>-<dm name>" */
 void volume_dm_uuid(const char *uuid, const char *dm_name, char ret[DM_UUID_MAX + 1]);
 /* The uuid inside a dm uuid of that dm name; -1 when it isn't one. */

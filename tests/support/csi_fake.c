@@ -217,6 +217,24 @@ static int unlock_key(void *ctx, struct csi_call *call, const struct csi_unlock_
     return fclose(f) == 0 ? 0 : error_set(err, ERR_INTERNAL, "can't write '%s'", path);
 }
 
+/* One item of each outcome. */
+static int reconcile(void *ctx, struct csi_call *call, const struct csi_reconcile_request *r,
+                     struct csi_reconcile_reply *ret, struct error *err)
+{
+    static const struct csi_left_over dry[] = {
+        { "mapping", "coffer-1", "fake.1", "it has no live table", "reap", "", "" },
+        { "loop", "/dev/loop7", "", "it is read-only: losetup -d /dev/loop7", "none", "", "" },
+    };
+    static const struct csi_left_over wet[] = {
+        { "mapping", "coffer-1", "fake.1", "it has no live table", "reap", "done", "" },
+        { "node", "/dev/coffer/x", "", "no device has its number", "unlink", "failed", "as asked" },
+        { "loop", "/dev/loop7", "", "it is read-only: losetup -d /dev/loop7", "none", "", "" },
+    };
+    *ret = (struct csi_reconcile_reply){ r->dry_run ? dry : wet,
+                                         r->dry_run ? ARRAY_SIZE(dry) : ARRAY_SIZE(wet), false };
+    return 0;
+}
+
 static const struct csi_identity_ops identity = { plugin_info, plugin_caps, probe };
 static const struct csi_controller_ops controller = {
     .create_volume = create,
@@ -238,7 +256,7 @@ static const struct csi_node_ops node = {
     .get_info = node_info,
 };
 
-static const struct csi_admin_ops admin = { .unlock_key = unlock_key };
+static const struct csi_admin_ops admin = { .unlock_key = unlock_key, .reconcile = reconcile };
 
 static void print_counts(void *ctx)
 {

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cofferctl/doctor.h: inside `cofferctl doctor`. A check is one row of the table in doctor.c and
+ * one function that says what it found. Each runs in a thread of its own with a time limit: one
+ * that hangs (a dead file server) or has nothing to work with hides no other. Checks change
+ * nothing.
+ */
+#ifndef COFFER_COFFERCTL_DOCTOR_H
+#define COFFER_COFFERCTL_DOCTOR_H
+
+#include "common/base.h"
+#include "volume/config.h"
+
+#include <jansson.h>
+
+enum verdict { DOCTOR_OK, DOCTOR_WARN, DOCTOR_FAIL };
+
+struct doctor { /* shared by all checks, read only */
+    const char *config_path, *crypt_helper, *device_dir;
+    const char *keyd_socket, *node_socket, *admin_socket, *controller_socket;
+    const struct config *config; /* NULL: it can't be read */
+    bool root;
+};
+
+struct findings { /* of one check; its thread's */
+    json_t *rows;
+    const char *check;
+    enum verdict worst;
+    struct config *config;          /* out: the check that reads it */
+    const struct pool_config *pool; /* in: of a check that runs once for each */
+};
+
+/* fix: what to type or do; "" when there is nothing to do. */
+void doctor_say(struct findings *f, enum verdict v, const char *fix, const char *fmt, ...)
+    PRINTF_LIKE(4, 5);
+
+typedef void doctor_check(const struct doctor *d, struct findings *f);
+
+/* doctor_coffer.c: what Coffer itself is made of */
+doctor_check check_config, check_pool, check_helper, check_keyd, check_node, check_admin,
+    check_controller;
+/* doctor_host.c: what the machine must have */
+doctor_check check_user, check_device_mapper, check_crypt_target, check_loop, check_keyring,
+    check_device_dir, check_tools, check_clock, check_swap, check_cores;
+
+#endif

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* doctor's checks of Coffer's own parts: configuration, pools, helper, daemons. */
+#include "common/base.h"
+#include "cofferctl/doctor.h"
+
+#include "backends/backend.h"
+#include "cofferctl/endpoint.h"
+#include "common/deadline.h"
+#include "common/json.h"
+#include "common/proc.h"
+#include "csi/client.h"
+#include "keyd/client.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define ANSWER_MS 10000u
+#define LOW_BYTES GIB(1)
+
+/* ---- configuration and pools ---- */
+
+void check_config(const struct doctor *d, struct findings *f)
+{
+    struct error err = ERROR_INIT;
+    struct stat st;
+
+    if (config_load(d->config_path, &f->config, &err) < 0) {
+        doctor_say(f, DOCTOR_FAIL,
+                   err.code == ERR_NOT_FOUND
+                       ? "write it (ARCHITECTURE.md has an example), or name it with --config"
+                       : "correct it; cofferctl config check reads it again",
+                   "%s", err.msg);
+        doctor_say(f, DOCTOR_WARN, "", "the pools and key services can't be looked at without it");
+        return;
+    }
+    if (stat(d->config_path, &st) == 0 && (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+        doctor_say(f, DOCTOR_WARN, "chmod go-w the file", "%s: others than its owner can change it",
+                   d->config_path);
+    doctor_say(f, DOCTOR_OK, "", "%s: %zu pools, %zu key services", d->config_path,
+               f->config->n_pools, f->config->n_kms);
+}
+
+static void say_capacity(struct findings *f, struct pool *pool, const struct pool_probe *probe,
+                         struct error *err)
+{
+    struct pool_capacity c;
+
+    if (pool->ops->capacity(pool, &c, err) < 0) {
+        doctor_say(f, DOCTOR_FAIL, "", "%s", err->msg);
+        return;
+    }
+    bool low = c.available < LOW_BYTES || c.available < c.total / 20;
+    doctor_say(f, low ? DOCTOR_WARN : DOCTOR_OK,
+               low ? "enlarge the file system, or delete volumes" : "",
+               "'%s' at %s (%s): %llu of %llu MiB are free", pool->config->name, pool->config->path,
+               probe->fs, (unsigned long long)(c.available / MIB(1)),
+               (unsigned long long)(c.total / MIB(1)));
+}
+
+static void say_abilities(const struct doctor *d, struct findings *f, const char *name,
+                          const struct pool_probe *p)
+{
+    if (!p->tried) {
+        doctor_say(f, DOCTOR_WARN, d->root ? "" : "run doctor as root",
+                   "'%s': direct I/O and reserving space weren't tried: %s", name, p->problem);
+        return;
+    }
+    if (!p->reserves_space)
+        doctor_say(f, DOCTOR_FAIL, "put the pool on ext4, xfs or btrfs",
+                   "'%s': its file system (%s) can't reserve space (fallocate)", name, p->fs);
+    if (!p->direct_io)
+        doctor_say(f, DOCTOR_FAIL, "put the pool on ext4, xfs or btrfs",
+                   "'%s': its file system (%s) has no direct I/O", name, p->fs);
+}
+
+/* Only this pool: one whose file system hangs must not hide the others. */
+void check_pool(const struct doctor *d, struct findings *f)
+{
+    struct pool_config pool_config = *f->pool;
+    struct config one = *d->config;
+    AUTO_POOL_SET struct pool_set *set = NULL;
+    struct pool_probe probe;
+    struct error err = ERROR_INIT;
+
+    one.pools = &pool_config;
+    one.n_pools = 1;
+    if (pool_set_open(&one, &set, &err) < 0 || pool_ready(set->pools[0], &err) < 0 ||
+        set->pools[0]->ops->probe(set->pools[0], &probe, &err) < 0) {
+        doctor_say(f, err.sys_errno == EACCES ? DOCTOR_WARN : DOCTOR_FAIL,
+                   err.sys_errno == EACCES
+                       ? "run doctor as root or as the pool's owner"
+                       : "mount its file system; for a new pool: cofferctl pool init",
+                   "%s", err.msg);
+        return;
+    }
+    say_capacity(f, set->pools[0], &probe, &err);
+    say_abilities(d, f, pool_config.name, &probe);
+}
+
+/* ---- the helper ---- */
+
+static bool safe_file(const char *path, struct findings *f)
+{
+    struct stat st;
+
+    if (path[0] != '/' || stat(path, &st) < 0) {
+        doctor_say(f, DOCTOR_FAIL, "install it, or name it with --crypt-helper", "%s: %s", path,
+                   path[0] != '/' ? "the path is not absolute" : strerror(errno));
+        return false;
+    }
+    if (!S_ISREG(st.st_mode) || (st.st_mode & S_IXUSR) == 0) {
+        doctor_say(f, DOCTOR_FAIL, "install it again", "%s is no program", path);
+        return false;
+    }
+    if (st.st_uid != 0 || (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+        doctor_say(f, DOCTOR_FAIL, "chown root and chmod 0755 it",
+                   "%s can be changed by others than root, and root runs it", path);
+    return true;
+}
+
+void check_helper(const struct doctor *d, struct findings *f)
+{
+    AUTO_PROC_RESULT struct proc_result r = { .exit_code = -1 };
+    const char *const argv[] = { d->crypt_helper, "--version", NULL };
+    const struct proc_spec spec = { .argv = argv, .max_output = 256, .limit_ms = ANSWER_MS };
+    struct error err = ERROR_INIT;
+
+    if (!safe_file(d->crypt_helper, f))
+        return;
+    if (proc_run(&spec, &r, &err) < 0) {
+        doctor_say(f, DOCTOR_FAIL, "", "%s", err.msg);
+        return;
+    }
+    const char *text = strbuf_text(&r.output);
+    if (strcmp(text, "coffer-crypt " COFFER_VERSION "\n") == 0)
+        doctor_say(f, DOCTOR_OK, "", "%s, version " COFFER_VERSION, d->crypt_helper);
+    else
+        doctor_say(f, DOCTOR_FAIL, "install the same version of all programs",
+                   "%s says '%.*s', cofferctl is " COFFER_VERSION, d->crypt_helper,
+                   (int)strcspn(text, "\n"), text);
+}
+
+/* ---- coffer-keyd ---- */
+
+static void say_kms(const struct doctor *d, struct findings *f, const json_t *list)
+{
+    const json_t *kms;
+    size_t i;
+
+    json_array_foreach (list, i, kms) {
+        const char *name = json_string_value(json_object_get(kms, "name"));
+        const char *kind = json_string_value(json_object_get(kms, "kind"));
+        bool insecure = json_is_true(json_object_get(kms, "insecure"));
+
+        if (name == NULL || kind == NULL)
+            continue;
+        doctor_say(f, insecure ? DOCTOR_WARN : DOCTOR_OK,
+                   insecure ? "use Vault: whoever reads the master key file reads every key" : "",
+                   "key service '%s' (%s)%s", name, kind,
+                   insecure ? " is for development only" : "");
+        if (d->config != NULL && config_kms(d->config, name) == NULL)
+            doctor_say(f, DOCTOR_WARN, "restart coffer-keyd",
+                       "it serves '%s', which this configuration doesn't have", name);
+    }
+}
+
+static bool serves(const json_t *list, const char *name)
+{
+    const json_t *kms;
+    size_t i;
+
+    json_array_foreach (list, i, kms) {
+        const char *have = json_string_value(json_object_get(kms, "name"));
+        if (have != NULL && strcmp(have, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void say_status(const struct doctor *d, struct findings *f, const json_t *status)
+{
+    const char *version = json_string_value(json_object_get(status, "version"));
+    const json_t *list = json_object_get(status, "kms");
+
+    if (version == NULL || strcmp(version, COFFER_VERSION) != 0)
+        doctor_say(f, DOCTOR_FAIL, "restart it from the same version",
+                   "it is version %s, cofferctl is " COFFER_VERSION,
+                   version != NULL ? version : "unknown");
+    else
+        doctor_say(f, DOCTOR_OK, "", "it answers on %s, version %s", d->keyd_socket, version);
+    say_kms(d, f, list);
+    for (size_t i = 0; d->config != NULL && i < d->config->n_kms; i++) {
+        if (!serves(list, d->config->kms[i].name))
+            doctor_say(f, DOCTOR_FAIL, "restart coffer-keyd with this configuration",
+                       "it doesn't serve key service '%s' of the configuration",
+                       d->config->kms[i].name);
+    }
+}
+
+void check_keyd(const struct doctor *d, struct findings *f)
+{
+    AUTO_STRBUF struct strbuf text = STRBUF_INIT(65536);
+    AUTO_JSON json_t *status = NULL;
+    struct error err = ERROR_INIT;
+
+    if (keyd_status(endpoint_path(d->keyd_socket), deadline_in(ANSWER_MS), &text, &err) < 0 ||
+        json_parse(strbuf_text(&text), text.len, "coffer-keyd's status", &status, &err) < 0) {
+        bool forbidden = err.code == ERR_PERMISSION;
+
+        doctor_say(f, forbidden && !d->root ? DOCTOR_WARN : DOCTOR_FAIL,
+                   forbidden ? "run doctor as root, or as a user that keyd's --peer allows"
+                             : "systemctl status coffer-keyd",
+                   "%s", err.msg);
+        return;
+    }
+    say_status(d, f, status);
+}
+
+/* ---- the gRPC daemons ---- */
+
+static void check_socket(const struct doctor *d, struct findings *f, const char *socket,
+                         const char *unit)
+{
+    AUTO_STRBUF struct strbuf endpoint = STRBUF_INIT(512);
+    AUTO_JSON json_t *reply = NULL;
+    struct error err = ERROR_INIT;
+    char fix[128];
+
+    /* gRPC says "failed to connect" for all of it; the file says more */
+    if (access(endpoint_path(socket), W_OK) < 0 && errno == EACCES && !d->root) {
+        doctor_say(f, DOCTOR_WARN, "run doctor as root", "%s: %s", endpoint_path(socket),
+                   strerror(EACCES));
+        return;
+    }
+    (void)snprintf(fix, sizeof(fix), "systemctl status %s", unit);
+    if (access(endpoint_path(socket), F_OK) < 0) {
+        doctor_say(f, DOCTOR_FAIL, fix, "%s: %s", endpoint_path(socket), strerror(errno));
+        return;
+    }
+    if (endpoint_of(socket, "the socket's path", &endpoint, &err) < 0 ||
+        csi_client_call(strbuf_text(&endpoint), "csi.v1.Identity/GetPluginInfo", NULL, ANSWER_MS,
+                        &reply, &err) < 0) {
+        doctor_say(f, DOCTOR_FAIL, fix, "%s: %s", endpoint_path(socket), err.msg);
+        return;
+    }
+    const char *name = json_string_value(json_object_get(reply, "name"));
+    const char *version = json_string_value(json_object_get(reply, "vendor_version"));
+    bool same = version != NULL && strcmp(version, COFFER_VERSION) == 0;
+    doctor_say(f, same ? DOCTOR_OK : DOCTOR_FAIL, same ? "" : "restart it from the same version",
+               "%s answers on %s, version %s%s", name != NULL ? name : "it", endpoint_path(socket),
+               version != NULL ? version : "unknown", same ? "" : ", cofferctl is " COFFER_VERSION);
+}
+
+void check_node(const struct doctor *d, struct findings *f)
+{
+    check_socket(d, f, d->node_socket, "coffer-node");
+}
+
+void check_admin(const struct doctor *d, struct findings *f)
+{
+    check_socket(d, f, d->admin_socket, "coffer-node");
+}
+
+void check_controller(const struct doctor *d, struct findings *f)
+{
+    if (d->controller_socket[0] != '\0')
+        check_socket(d, f, d->controller_socket, "coffer-controller");
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Volumes that another process keeps locked: a child that outlived its coffer-node, a hung
+ * controller. Nothing is done about them: every call answers ABORTED until the holder ends, and
+ * this says who it is.
+ */
+#include "common/base.h"
+#include "node/reconcile.h"
+
+#include "common/fs.h"
+
+#include <unistd.h>
+
+struct search {
+    struct reconcile *r;
+    bool failed;
+};
+
+static bool note(void *ctx, const struct volume_id *id, const char *pid)
+{
+    struct search *s = ctx;
+    char path[64], name[64], what[128];
+
+    if (strtol(pid, NULL, 10) == getpid())
+        return true;
+    (void)snprintf(path, sizeof(path), "/proc/%.16s/comm", pid);
+    if (fs_read_line(path, name, sizeof(name), NULL) < 0)
+        return true; /* ended meanwhile */
+    (void)snprintf(what, sizeof(what), "process %.16s (%s)", pid, name);
+    struct candidate *c = reconcile_add(s->r, what, 0);
+    s->failed = c == NULL;
+    if (c == NULL)
+        return false;
+    c->has_id = true;
+    c->id = *id;
+    c->locked_why = "it holds the volume's lock: every call on it answers ABORTED until that ends";
+    return true;
+}
+
+int held_lock_find(struct reconcile *r, struct error *err)
+{
+    struct search s = { .r = r };
+    struct pool_set *pools = reconcile_node(r)->pools;
+    struct error absent = ERROR_INIT;
+
+    for (size_t i = 0; i < pools->n; i++) {
+        struct pool *pool = pools->pools[i];
+
+        if (pool_ready(pool, &absent) < 0)
+            continue; /* doctor says so */
+        if (pool->ops->each_lock_holder(pool, note, &s, err) < 0)
+            return -1;
+        if (s.failed)
+            return error_set(err, ERR_EXHAUSTED, "out of memory");
+    }
+    return 0;
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Published raw block volumes whose mapping is gone: a bind mount of a device node that shows
+ * nothing any more, or (worse) whatever device has got that number since. A mounted file system
+ * keeps its mapping, so there a dead mapping is what is found.
+ */
+#include "common/base.h"
+#include "node/reconcile.h"
+
+#include "common/blockdev.h"
+#include "node/mounts.h"
+
+#include <sys/stat.h>
+
+/* The node's name from where the mount's root is in its file system; " //deleted" is the kernel's
+ * mark for a name that is gone. */
+static int node_name(const struct mount_entry *e, char ret[DM_NAME_LEN + 1])
+{
+    const char *slash = strrchr(e->root, '/');
+    char root[4200], hash[33], tag[9];
+
+    if (str_copy(root, sizeof(root), e->root) < 0 || slash == NULL)
+        return -1;
+    char *mark = strstr(root, "//deleted");
+    if (mark != NULL)
+        *mark = '\0';
+    slash = strrchr(root, '/');
+    if (slash == NULL || volume_dm_name_parse(slash + 1, hash, tag) < 0)
+        return -1;
+    return str_copy(ret, DM_NAME_LEN + 1, slash + 1);
+}
+
+/* 1: it is a node whose number isn't its mapping's. */
+static int is_stale(const struct mount_entry *e, char ret_name[DM_NAME_LEN + 1], dev_t *ret_dev)
+{
+    char live[256];
+    struct stat st;
+
+    if (node_name(e, ret_name) < 0 || lstat(e->point, &st) < 0 || !S_ISBLK(st.st_mode))
+        return 0;
+    *ret_dev = st.st_rdev;
+    return blockdev_line(st.st_rdev, "dm/name", live, sizeof(live), NULL) < 0 ||
+           strcmp(live, ret_name) != 0;
+}
+
+int stale_mount_find(struct reconcile *r, struct error *err)
+{
+    AUTO_MOUNT_TABLE struct mount_table t = { .items = NULL, .n = 0 };
+    char name[DM_NAME_LEN + 1];
+    dev_t dev;
+
+    if (mount_table_load(&t, err) < 0)
+        return -1;
+    for (size_t i = 0; i < t.n; i++) {
+        if (!is_stale(&t.items[i], name, &dev))
+            continue;
+        struct candidate *c = reconcile_add(r, t.items[i].point, dev);
+        if (c == NULL)
+            return error_set(err, ERR_EXHAUSTED, "out of memory");
+        c->has_id = reconcile_id(reconcile_node(r), name, &c->id);
+    }
+    return 0;
+}
+
+bool stale_mount_judge(struct reconcile *r UNUSED, struct node_op *op, struct candidate *c,
+                       struct finding *ret)
+{
+    AUTO_MOUNT_TABLE struct mount_table t = { .items = NULL, .n = 0 };
+    struct error local = ERROR_INIT;
+    char name[DM_NAME_LEN + 1], number[DEV_TEXT_SIZE];
+    dev_t dev;
+
+    if (mount_table_load(&t, &local) < 0)
+        return found(ret, "none", "%s", local.msg);
+    const struct mount_entry *e = mount_table_at(&t, c->what);
+    if (e == NULL || !is_stale(e, name, &dev))
+        return false;
+    if (c->has_id && strcmp(name, op->dm_name) != 0)
+        return false; /* another volume's came there meanwhile */
+    blockdev_text(dev, number);
+    return found(ret, "unmount", "it shows device node '%s', whose number %s is %s", name, number,
+                 blockdev_present(dev) ? "another device's now" : "no device's any more");
+}
+
+int stale_mount_act(struct reconcile *r UNUSED, struct node_op *op UNUSED, struct candidate *c,
+                    struct error *err)
+{
+    return mount_remove(c->what, err);
+}

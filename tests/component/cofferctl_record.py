@@ -1,0 +1,268 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""cofferctl record backup|restore, volume locate and node reconcile as a real process: exact sentences, what is written and
+what is refused, in a real folder; reconcile against a pretending coffer-node (csi-fake). TAP on stdout; no root."""
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import stat
+import subprocess
+import sys
+
+import ctllib
+from ctllib import CTL, sentence
+
+SIZE = 16 << 20
+HEADER = 4 << 20
+
+
+class Volume:
+    """A volume's place with record, lock and (sparse) image, and a backup beside the pool."""
+
+    def __init__(self, box, name='pvc-1', **changes):
+        self.box = box
+        self.id = box.record(box.init() if not os.path.exists(box.pool) else self.tag(box), name, **{'size': SIZE, **changes})
+        self.place = os.path.join(box.pool, 'volumes', self.id.rsplit('.', 1)[1][:2], self.id.rsplit('.', 1)[1])
+        self.path = os.path.join(self.place, 'record.json')
+        self.backup = os.path.join(box.root, name + '.backup')
+        with open(os.path.join(self.place, 'lock'), 'wb'):
+            pass
+        with open(os.path.join(self.place, 'image'), 'wb') as f:
+            f.truncate(SIZE + HEADER)
+
+    @staticmethod
+    def tag(box):
+        with open(os.path.join(box.pool, 'pool.json'), encoding='utf-8') as f:
+            return json.load(f)['id'][:8]
+
+    def text(self):
+        with open(self.path, encoding='utf-8') as f:
+            return f.read()
+
+    def write(self, text):
+        with open(self.path, 'w', encoding='utf-8') as f:
+            f.write(text if isinstance(text, str) else json.dumps(text))
+
+    def make_backup(self):
+        return self.box.run('record', 'backup', self.id, '--to', self.backup)
+
+    def restore(self, *more, code=0):
+        return self.box.run('record', 'restore', self.id, '--from', self.backup, *more, code=code)
+
+    def refused(self, *words, **kw):
+        before = self.text() if os.path.exists(self.path) else None
+        p = self.restore('--yes', code=1, **kw)
+        lines = [line for line in p.stderr.splitlines() if '"audit"' not in line]  # an attempt is audited
+        assert len(lines) == 1 and all(w in lines[0] for w in words), p.stderr
+        assert (self.text() if os.path.exists(self.path) else None) == before, 'a refused restore changed the record'
+
+
+def usage_errors(b):
+    cases = [(['record', 'backup'], 'ID is missing: cofferctl record backup ID'),
+             (['record', 'backup', 'x'], '--to is needed: the file to write'),
+             (['record', 'restore', 'x'], '--from is needed: the backup to read'),
+             (['volume', 'locate'], 'ID is missing: cofferctl volume locate ID'),
+             (['node', 'reconcile', 'x'], "there are too many arguments for 'cofferctl node reconcile'"),
+             (['node', 'reconcile', '--dry-run=perhaps'], "flag '--dry-run' must be true or false, not 'perhaps'")]
+    for args, want in cases:
+        sentence(b.run(*args, code=2, config=False), want)
+
+
+def backup(b):
+    v = Volume(b)
+    p = v.make_backup()
+    with open(v.backup, encoding='utf-8') as f:
+        assert f.read() == v.text()
+    assert stat.S_IMODE(os.stat(v.backup).st_mode) == 0o600 and p.stdout == ''
+    assert f"the record of volume '{v.id}' (state 'ready', generation 4) was written to '{v.backup}'" in p.stderr
+    assert f"luksHeaderBackup --header-backup-file FILE '{v.place}/image'" in p.stderr, p.stderr
+    p = b.run('record', 'backup', v.id, '--to', v.backup, code=1)
+    sentence(p, f"write '{v.backup}': 'pvc-1.backup' is there already")
+    os.symlink(v.backup, v.backup + '.link')
+    assert 'there already' in b.run('record', 'backup', v.id, '--to', v.backup + '.link', code=1).stderr
+    assert not [name for name in os.listdir(b.root) if name.endswith('.tmp')]
+
+
+def backup_of_what_cannot_be_restored(b):
+    v = Volume(b, state='new', digest='', mac='')
+    assert "only when it says 'ready'" in v.make_backup().stderr
+    v.write('{"v":1,')
+    p = b.run('record', 'backup', v.id, '--to', v.backup + '2', code=1)
+    assert f"nothing was written: the record of volume '{v.id}' is bad: " in p.stderr and not os.path.exists(v.backup + '2')
+    os.unlink(v.path)
+    assert 'No such file' in b.run('record', 'backup', v.id, '--to', v.backup + '2', code=1).stderr
+
+
+def restore_when_gone(b):
+    v = Volume(b)
+    v.make_backup()
+    good = json.loads(v.text())
+    os.unlink(v.path)
+    p = v.restore('--yes')
+    assert json.loads(v.text()) == {**good, 'gen': 5}
+    assert f"the record of volume '{v.id}' is restored, at generation 5\n" in p.stderr
+    audit = [line for line in p.stderr.splitlines() if '"audit"' in line]
+    assert len(audit) == 1 and all(w in audit[0] for w in ('restore-record', v.id, 'gen=5', 'result="OK"')), p.stderr
+    assert 'WRAPPEDKEY' not in p.stdout + p.stderr
+    assert not os.path.exists(v.backup + '.replaced')
+    p = v.restore('--yes')
+    sentence(p, f"the record of volume '{v.id}' says all of it already, at generation 5: nothing was written")
+    assert json.loads(v.text())['gen'] == 5
+
+
+def restore_over_unreadable(b):
+    v = Volume(b)
+    v.make_backup()
+    v.write('{"v":1,"gen":41,"state":"ready"}')
+    p = v.restore('--yes')
+    assert f"what was there before is in '{v.backup}.replaced'" in p.stderr
+    assert json.loads(v.text())['gen'] == 42
+    with open(v.backup + '.replaced', encoding='utf-8') as f:
+        assert f.read() == '{"v":1,"gen":41,"state":"ready"}'
+    v.write('something else')
+    v.refused("can't be kept", '--replaced')
+    v.restore('--yes', '--replaced', v.backup + '.2')
+    with open(v.backup + '.2', encoding='utf-8') as f:
+        assert f.read() == 'something else'
+    v.write('something else')  # as if a run had been killed after it kept the old one
+    v.restore('--yes', '--replaced', v.backup + '.2')
+
+
+def restore_refusals(b):
+    v, other = Volume(b), Volume(b, 'pvc-2')
+    v.make_backup()
+    other.make_backup()
+    good = json.loads(v.text())
+    os.rename(v.backup, v.backup + '.good')
+    os.rename(other.backup, v.backup)
+    v.refused(f"the backup '{v.backup}' is no backup of volume '{v.id}'", "'id'")
+    for state in ('new', 'formatting'):
+        with open(v.backup, 'w', encoding='utf-8') as f:
+            json.dump({**good, 'state': state, 'digest': '', 'mac': ''}, f)
+        for there in (good, '{', None):
+            if there is None:
+                os.unlink(v.path)
+            else:
+                v.write(there)
+            v.refused(f"the backup's state is '{state}'")
+    os.unlink(v.backup)
+    v.refused('No such file')
+    os.mkfifo(v.backup)
+    v.refused('not a regular file')
+    os.unlink(v.backup)
+    os.rename(v.backup + '.good', v.backup)
+    v.write({**good, 'state': 'erased'})
+    v.refused('being deleted, which is final')
+    v.write({**good, 'uuid': '3f1d6a52-90c4-4e0b-8a77-0c2f5d9e6b41'})
+    v.refused('another creation')
+    v.write({**good, 'v': 2})
+    v.refused('version 2')
+    v.write('{"state":"rekeying"}')
+    v.refused("'rekeying'")
+    os.unlink(v.path)
+    os.rename(v.place + '/image', v.place + '/moved')
+    v.refused('image is not there')
+    with open(v.place + '/image', 'wb') as f:
+        f.truncate(SIZE)
+    v.refused('bring the whole image back first')
+    os.rename(v.place + '/moved', v.place + '/image')
+    with open(v.place + '/lock', 'rb') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        v.refused('lock')
+    v.restore('--yes')
+
+
+def restore_without_place_or_pool(b):
+    v = Volume(b)
+    v.make_backup()
+    for name in ('record.json', 'image', 'lock'):
+        os.unlink(os.path.join(v.place, name))
+    os.rmdir(v.place)
+    v.refused('No such file')
+    os.rename(b.pool, b.pool + '.away')
+    os.mkdir(b.pool)
+    v.refused(ctllib.NO_POOL)
+
+
+def restore_takes_a_grown_size(b):
+    v = Volume(b)
+    v.make_backup()
+    with open(v.place + '/image', 'r+b') as f:
+        f.truncate(2 * SIZE + HEADER)
+    os.unlink(v.path)
+    v.restore('--yes')
+    assert json.loads(v.text())['size'] == 2 * SIZE
+
+
+def on_terminal(argv, typed):
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execv(argv[0], argv)
+    shown, answered = b'', False
+    while True:
+        ready, _, _ = select.select([fd], [], [], 60)
+        try:
+            data = os.read(fd, 4096) if ready else b''
+        except OSError:
+            data = b''
+        if not data:
+            break
+        shown += data
+        if not answered and b'to go on: ' in shown:
+            answered = os.write(fd, typed.encode() + b'\n') > 0
+    _, status = os.waitpid(pid, 0)
+    os.close(fd)
+    return shown.decode(), os.waitstatus_to_exitcode(status)
+
+
+def restore_asks(b):
+    v = Volume(b, 'pvc\x1b[2J')
+    v.make_backup()
+    os.unlink(v.path)
+    sentence(v.restore(code=1), 'there is no terminal to confirm on: use --yes')
+    argv = [CTL, 'record', 'restore', v.id, '--from', v.backup, '--config', b.config]
+    for wrong in ('no', '', 'Yes', v.id):
+        shown, code = on_terminal(argv, wrong)
+        assert code == 1 and 'not confirmed: nothing was written' in shown and not os.path.exists(v.path), shown
+        assert '\x1b' not in shown and 'pvc?[2J' in shown and 'There is no record now.' in shown, shown
+    shown, code = on_terminal(argv, 'yes')
+    assert code == 0 and os.path.exists(v.path), shown
+
+
+def locate(b):
+    v = Volume(b)
+    st = os.stat(v.place + '/image')
+    got = json.loads(b.run('volume', 'locate', v.id, '--output', 'json').stdout)
+    assert got['image'] == v.place + '/image' and got['place'] == v.place and got['record'] == 'ready', got
+    assert got['size'] == st.st_size and got['allocated'] == st.st_blocks * 512 and got['pool'] == 'fast', got
+    assert got['mapping_state'] == 'none' and 'mapping' not in got, got
+    lines = dict(re.split(r'  +', line, maxsplit=1) for line in b.run('volume', 'locate', v.id).stdout.splitlines())
+    assert lines['image'] == v.place + '/image' and lines['image size'] == '20Mi' and lines['mapping state'] == 'none', lines
+    v.write('{"v":1,')
+    os.unlink(v.place + '/image')
+    got = json.loads(b.run('volume', 'locate', v.id, '--output', 'json').stdout)
+    assert got['image'] == 'none' and 'JSON' in got['record'], got
+    assert 'No such file' in b.run('volume', 'locate', v.id[:-1] + ('0' if v.id[-1] != '0' else '1'), code=1).stderr
+
+
+def reconcile(b):
+    with b.node():
+        p = b.run('node', 'reconcile', '--dry-run', '--admin-socket', b.admin)
+        assert [line.split()[0] for line in p.stdout.splitlines()] == ['KIND', 'mapping', 'loop'], p.stdout
+        assert 'PROBLEM' not in p.stdout
+        rows = json.loads(b.run('node', 'reconcile', '--dry-run', '--admin-socket', b.admin, '--output', 'json').stdout)
+        assert [r['result'] for r in rows] == ['', ''] and rows[1]['volume_id'] == '', rows
+        p = b.run('node', 'reconcile', '--admin-socket', 'unix://' + b.admin, code=1)
+        sentence(p, '1 of 3 could not be taken away')
+        assert 'as asked' in p.stdout
+    p = b.run('node', 'reconcile', '--admin-socket', b.admin + '.none', code=1)
+    assert p.stdout == '' and p.stderr.count('\n') == 1, p.stderr
+
+
+TESTS = [usage_errors, backup, backup_of_what_cannot_be_restored, restore_when_gone, restore_over_unreadable, restore_refusals,
+         restore_without_place_or_pool, restore_takes_a_grown_size, restore_asks, locate, reconcile]
+
+sys.exit(ctllib.main(TESTS))
