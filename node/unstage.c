@@ -83,14 +83,11 @@ static int lock_if_there(struct node_op *op, struct error *err)
 {
     struct error lock_err = ERROR_INIT;
 
-    if (pool_set_for_id(op->node->pools, &op->id, &op->pool, &lock_err) == 0 &&
-        volume_open(op->pool, &op->id, false, &op->volume, &lock_err) == 0)
+    if (node_op_lock_if_there(op, &lock_err) == 0)
         return 0;
     if (!lock_may_lack(lock_err.code))
         return error_pass(err, &lock_err);
-    if (lock_err.code != ERR_NOT_FOUND)
-        log_warn("unstage without the pool", KV("volume_id", op->id_text),
-                 KV("error", lock_err.msg));
+    log_warn("unstage without the pool", KV("volume_id", op->id_text), KV("error", lock_err.msg));
     return 0;
 }
 
