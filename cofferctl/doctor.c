@@ -5,18 +5,17 @@
 #include "cofferctl/verbs.h"
 
 #include "common/json.h"
+#include "common/proc.h"
 #include "common/strbuf.h"
 
-#include <pthread.h>
 #include <stdarg.h>
-#include <time.h>
 #include <unistd.h>
 
-#define LIMIT_SECONDS 20
+#define LIMIT_MS 20000u
 
 static struct {
     const char *crypt_helper, *device_dir, *keyd_socket, *node_socket, *admin_socket;
-    const char *controller_socket;
+    const char *controller_socket, *only;
 } options;
 
 static const struct flag flags[] = {
@@ -30,6 +29,8 @@ static const struct flag flags[] = {
       "coffer-node's CSI socket", NULL },
     { "admin-socket", "COFFER_ADMIN_SOCKET", FLAG_STRING, &options.admin_socket,
       "/run/coffer/admin.sock", "coffer-node's admin socket", NULL },
+    { "only", NULL, FLAG_STRING, &options.only, "",
+      "one check by its name, as the page shows it; of pools: pool:NAME", NULL },
     { "controller-socket", NULL, FLAG_STRING, &options.controller_socket, "",
       "coffer-controller's CSI socket; empty: it is not on this machine", NULL },
 };
@@ -80,95 +81,134 @@ void doctor_say(struct findings *f, enum verdict v, const char *fix, const char 
         f->worst = v;
 }
 
-/* ---- one check in its thread ---- */
+/* ---- one check, in this process (--only) ---- */
 
-struct job { /* the thread's own when it is left behind */
-    struct doctor doctor;
-    doctor_check *run;
-    struct findings findings;
-};
-
-static void *run_job(void *arg)
+static struct doctor doctor_of(const struct cli *cli)
 {
-    struct job *j = arg;
-    j->run(&j->doctor, &j->findings);
+    return (struct doctor){ .config_path = cli->config,
+                            .crypt_helper = options.crypt_helper,
+                            .device_dir = options.device_dir,
+                            .keyd_socket = options.keyd_socket,
+                            .node_socket = options.node_socket,
+                            .admin_socket = options.admin_socket,
+                            .controller_socket = options.controller_socket,
+                            .root = geteuid() == 0 };
+}
+
+/* "pool:fast" is check "pool" on pool "fast". */
+static const struct check *find_check(const char *name, const char **ret_pool)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(checks); i++) {
+        size_t len = strlen(checks[i].name);
+        if (strncmp(name, checks[i].name, len) != 0)
+            continue;
+        if (name[len] == (checks[i].each_pool ? ':' : '\0')) {
+            *ret_pool = name[len] == ':' ? name + len + 1 : NULL;
+            return &checks[i];
+        }
+    }
     return NULL;
 }
 
-/* A check that doesn't end keeps its job, and the process ends without it. */
-static bool run_limited(struct job *j)
+static int run_only(const struct cli *cli, const char *name, json_t *rows, struct error *err)
 {
-    struct timespec until;
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, run_job, j) != 0) {
-        (void)run_job(j);
-        return true;
-    }
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += LIMIT_SECONDS;
-    if (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until) == 0)
-        return true;
-    (void)pthread_detach(thread);
-    return false;
-}
-
-struct page {
-    json_t *rows;
-    struct doctor doctor;
-    struct config *config;
-    unsigned counts[ARRAY_SIZE(verdicts)];
-};
-
-static void take_rows(struct page *p, json_t *rows)
-{
-    json_t *row;
-    size_t i;
-    json_array_foreach (rows, i, row) {
-        const char *state = json_string_value(json_object_get(row, "state"));
-        for (size_t v = 0; v < ARRAY_SIZE(verdicts); v++)
-            p->counts[v] += state != NULL && strcmp(state, verdicts[v]) == 0;
-    }
-    (void)json_array_extend(p->rows, rows);
-}
-
-static int run_check(struct page *p, const struct check *c, const struct pool_config *pool,
-                     struct error *err)
-{
-    struct job *j = calloc(1, sizeof(*j));
-    if (j == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
-    *j = (struct job){ .doctor = p->doctor,
-                       .run = c->run,
-                       .findings = { .rows = json_array(), .check = c->name, .pool = pool } };
-    if (run_limited(j)) {
-        if (j->findings.config != NULL) {
-            p->config = j->findings.config;
-            p->doctor.config = p->config;
-        }
-        take_rows(p, j->findings.rows);
-        json_decref(j->findings.rows);
-        free(j);
-        return 0;
-    }
-    struct findings late = { .rows = json_array(), .check = c->name };
-    doctor_say(&late, DOCTOR_FAIL, "", "it gave no answer within %d seconds%s%s", LIMIT_SECONDS,
-               pool != NULL ? ": pool " : "", pool != NULL ? pool->name : "");
-    take_rows(p, late.rows);
-    json_decref(late.rows);
+    AUTO_CONFIG struct config *config = NULL;
+    struct doctor d = doctor_of(cli);
+    const char *pool = NULL;
+    const struct check *c = find_check(name, &pool);
+    struct findings f = { .rows = rows };
+    if (c == NULL)
+        return error_set(err, ERR_INVALID, "--only '%s' is no check", name);
+    if (config_load(cli->config, &config, NULL) == 0)
+        d.config = config;
+    if (pool != NULL && config != NULL)
+        f.pool = config_pool(config, pool);
+    if (pool != NULL && f.pool == NULL)
+        return error_set(err, ERR_NOT_FOUND, "there is no pool '%s' to look at", pool);
+    f.check = c->name;
+    c->run(&d, &f);
     return 0;
 }
 
-static int run_checks(struct page *p, struct error *err)
+/* ---- all of them, each in a process of its own ---- */
+
+static void ignore_line(void *ctx UNUSED, const char *line UNUSED)
 {
+}
+
+static int spawn(const struct cli *cli, const char *only, struct proc_result *ret,
+                 struct error *err)
+{
+    const char *const argv[] = { "/proc/self/exe",
+                                 "doctor",
+                                 "--only",
+                                 only,
+                                 "--output",
+                                 "json",
+                                 "--config",
+                                 cli->config,
+                                 "--crypt-helper",
+                                 options.crypt_helper,
+                                 "--device-dir",
+                                 options.device_dir,
+                                 "--keyd-socket",
+                                 options.keyd_socket,
+                                 "--csi-socket",
+                                 options.node_socket,
+                                 "--admin-socket",
+                                 options.admin_socket,
+                                 "--controller-socket",
+                                 options.controller_socket,
+                                 NULL };
+    const struct proc_spec spec = {
+        .argv = argv, .max_output = MIB(1), .limit_ms = LIMIT_MS, .on_line = ignore_line
+    };
+    return proc_run(&spec, ret, err);
+}
+
+/* What a check that ended badly has to say for itself. */
+static void say_broken(json_t *rows, const char *check, const struct proc_result *r,
+                       const struct error *err)
+{
+    struct findings f = { .rows = rows, .check = check };
+    if (err->code == ERR_DEADLINE)
+        doctor_say(&f, DOCTOR_FAIL, "", "it gave no answer within %u seconds", LIMIT_MS / 1000);
+    else if (err->code != ERR_OK)
+        doctor_say(&f, DOCTOR_FAIL, "", "it can't be run: %s", err->msg);
+    else if (r->signal != 0)
+        doctor_say(&f, DOCTOR_FAIL, "report this", "the check was ended by signal %d", r->signal);
+    else
+        doctor_say(&f, DOCTOR_FAIL, "", "the check failed: %s", r->last_line);
+}
+
+static void run_apart(const struct cli *cli, const struct check *c, const char *pool, json_t *rows)
+{
+    AUTO_PROC_RESULT struct proc_result r = { .exit_code = -1 };
+    AUTO_JSON json_t *found = NULL;
+    struct error err = ERROR_INIT;
+    char only[64];
+    (void)snprintf(only, sizeof(only), "%s%s%s", c->name, pool != NULL ? ":" : "",
+                   pool != NULL ? pool : "");
+    if (spawn(cli, only, &r, &err) == 0)
+        found = json_loadb(strbuf_text(&r.output), r.output.len, 0, NULL);
+    if (json_is_array(found))
+        (void)json_array_extend(rows, found);
+    else
+        say_broken(rows, c->name, &r, &err);
+}
+
+static void run_all(const struct cli *cli, json_t *rows)
+{
+    AUTO_CONFIG struct config *config = NULL;
     for (size_t i = 0; i < ARRAY_SIZE(checks); i++) {
         const struct check *c = &checks[i];
-        size_t n = !c->each_pool ? 1 : p->config != NULL ? p->config->n_pools : 0;
-        for (size_t k = 0; k < n; k++) {
-            if (run_check(p, c, c->each_pool ? &p->config->pools[k] : NULL, err) < 0)
-                return -1;
-        }
+        if (!c->each_pool)
+            run_apart(cli, c, NULL, rows);
+        if (c->run == check_config)
+            (void)!config_load(cli->config, &config, NULL); /* the check has said why not */
+        for (size_t k = 0; c->each_pool && config != NULL && k < config->n_pools; k++)
+            run_apart(cli, c, config->pools[k].name, rows);
     }
-    return 0;
 }
 
 /* ---- the page ---- */
@@ -201,26 +241,31 @@ static int print_page(const struct cli *cli, const json_t *rows, struct error *e
     return 0;
 }
 
+static unsigned count(const json_t *rows, enum verdict v)
+{
+    const json_t *row;
+    unsigned n = 0;
+    size_t i;
+    json_array_foreach (rows, i, row) {
+        const char *state = json_string_value(json_object_get(row, "state"));
+        n += state != NULL && strcmp(state, verdicts[v]) == 0;
+    }
+    return n;
+}
+
 static int run(const struct cli *cli, struct error *err)
 {
     AUTO_JSON json_t *rows = json_array();
-    struct page p = { .rows = rows,
-                      .doctor = { .config_path = cli->config,
-                                  .crypt_helper = options.crypt_helper,
-                                  .device_dir = options.device_dir,
-                                  .keyd_socket = options.keyd_socket,
-                                  .node_socket = options.node_socket,
-                                  .admin_socket = options.admin_socket,
-                                  .controller_socket = options.controller_socket,
-                                  .root = geteuid() == 0 } };
-    int r = run_checks(&p, err);
-    if (r == 0)
-        r = print_page(cli, rows, err);
-    /* the configuration is kept: a check that was left behind may still read it */
-    if (r == 0 && p.counts[DOCTOR_FAIL] > 0)
-        return error_set(err, ERR_PRECONDITION, "%u failed, %u to look at, %u are fine",
-                         p.counts[DOCTOR_FAIL], p.counts[DOCTOR_WARN], p.counts[DOCTOR_OK]);
-    return r;
+    if (options.only[0] == '\0')
+        run_all(cli, rows);
+    else if (run_only(cli, options.only, rows, err) < 0)
+        return -1;
+    if (print_page(cli, rows, err) < 0)
+        return -1;
+    if (count(rows, DOCTOR_FAIL) == 0)
+        return 0;
+    return error_set(err, ERR_PRECONDITION, "%u failed, %u to look at, %u are fine",
+                     count(rows, DOCTOR_FAIL), count(rows, DOCTOR_WARN), count(rows, DOCTOR_OK));
 }
 
 const struct verb doctor = {

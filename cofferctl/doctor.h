@@ -15,7 +15,7 @@
 
 enum verdict { DOCTOR_OK, DOCTOR_WARN, DOCTOR_FAIL };
 
-struct doctor { /* shared by all checks, read only */
+struct doctor { /* what a check works with */
     const char *config_path, *crypt_helper, *device_dir;
     const char *keyd_socket, *node_socket, *admin_socket, *controller_socket;
     const struct config *config; /* NULL: it can't be read */

@@ -22,10 +22,11 @@
 
 void check_config(const struct doctor *d, struct findings *f)
 {
+    AUTO_CONFIG struct config *config = NULL;
     struct error err = ERROR_INIT;
     struct stat st;
 
-    if (config_load(d->config_path, &f->config, &err) < 0) {
+    if (config_load(d->config_path, &config, &err) < 0) {
         doctor_say(f, DOCTOR_FAIL,
                    err.code == ERR_NOT_FOUND
                        ? "write it (ARCHITECTURE.md has an example), or name it with --config"
@@ -37,8 +38,8 @@ void check_config(const struct doctor *d, struct findings *f)
     if (stat(d->config_path, &st) == 0 && (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
         doctor_say(f, DOCTOR_WARN, "chmod go-w the file", "%s: others than its owner can change it",
                    d->config_path);
-    doctor_say(f, DOCTOR_OK, "", "%s: %zu pools, %zu key services", d->config_path,
-               f->config->n_pools, f->config->n_kms);
+    doctor_say(f, DOCTOR_OK, "", "%s: %zu pools, %zu key services", d->config_path, config->n_pools,
+               config->n_kms);
 }
 
 static void say_capacity(struct findings *f, struct pool *pool, const struct pool_probe *probe,

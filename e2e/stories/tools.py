@@ -3,6 +3,7 @@
 """tools: what cofferctl does for an administrator, on real volumes. Records backed up and brought back, also by hostile
 hands; where a volume is, beside what dmsetup and losetup say; what is left over on a node and what is done about it, also
 when coffer-node is killed there."""
+# story: timeout=3600
 import json
 import os
 import subprocess
@@ -233,7 +234,8 @@ def locate_is_true(c):
     demand([got['loops'][0]['path'], got['loops'][0]['device']] == loop and len(got['loops']) == 1, f'{got}\nlosetup: {loop}')
     demand(got['backing'] == table[6] == loop[1], f'{got}\ntable: {table}')
     demand(got['mapped_size'] == int(table[1]) * 512 == SIZE, f'{got}\ntable: {table}')
-    demand(got['size'] == st.st_size and got['allocated'] == st.st_blocks * 512, str(got))
+    # what the file system itself needs for the image comes and goes while it is written to
+    demand(got['size'] == st.st_size and abs(got['allocated'] - st.st_blocks * 512) < MIB, f'{got}\nstat: {st}')
     demand(sorted(got['mounts']) == sorted([c.staging(volume), c.target(volume)]), str(got))
     demand(any(h['pid'] == str(os.getpid()) and h['path'].endswith('/held') for h in got['holders']), str(got))
     shown = c.cofferctl('volume', 'locate', volume['volume_id'], '--crypt-helper', c.crypt_helper).stdout
