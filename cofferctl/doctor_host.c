@@ -14,8 +14,10 @@
 #include <fcntl.h>
 #include <linux/dm-ioctl.h>
 #include <linux/keyctl.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/timex.h>
@@ -150,11 +152,11 @@ void check_keyring(const struct doctor *d UNUSED, struct findings *f)
 /* ---- files ---- */
 
 /* The directory, or the nearest above it that is there. */
-static int stat_above(const char *path, char ret_path[4096], struct statvfs *ret)
+static int look_above(const char *path, char ret_path[4096], struct statfs *ret)
 {
-    if (str_copy(ret_path, 4096, path) < 0 || path[0] != '/')
+    if (path[0] != '/' || str_copy(ret_path, 4096, path) < 0)
         return -1;
-    while (statvfs(ret_path, ret) < 0) {
+    while (statfs(ret_path, ret) < 0) {
         char *slash = strrchr(ret_path, '/');
         if (errno != ENOENT || slash == ret_path)
             return -1;
@@ -163,21 +165,22 @@ static int stat_above(const char *path, char ret_path[4096], struct statvfs *ret
     return 0;
 }
 
+/* The same rule as coffer-node's (node/mapper.c). */
 void check_device_dir(const struct doctor *d, struct findings *f)
 {
+    static const char fix[] = "choose a --device-dir below /dev (for coffer-node and for doctor)";
     char path[4096];
-    struct statvfs fs;
+    struct statfs fs;
 
-    if (stat_above(d->device_dir, path, &fs) < 0)
-        doctor_say(f, DOCTOR_FAIL, "name another with --device-dir", "%s: %s", d->device_dir,
+    if (look_above(d->device_dir, path, &fs) < 0)
+        doctor_say(f, DOCTOR_FAIL, fix, "%s: %s", d->device_dir,
                    d->device_dir[0] == '/' ? strerror(errno) : "the path is not absolute");
-    else if ((fs.f_flag & ST_NODEV) != 0)
-        doctor_say(f, DOCTOR_FAIL,
-                   "choose a --device-dir below /dev (for coffer-node and for doctor)",
-                   "%s is on a file system that is mounted nodev (at %s)", d->device_dir, path);
-    else if ((fs.f_flag & ST_RDONLY) != 0)
-        doctor_say(f, DOCTOR_FAIL, "name another with --device-dir",
-                   "%s is on a file system that is mounted read-only", d->device_dir);
+    else if ((fs.f_flags & ST_NODEV) != 0)
+        doctor_say(f, DOCTOR_FAIL, fix, "%s is on a file system that is mounted nodev (at %s)",
+                   d->device_dir, path);
+    else if (fs.f_type != TMPFS_MAGIC && fs.f_type != RAMFS_MAGIC)
+        doctor_say(f, DOCTOR_FAIL, fix, "%s is neither on a devtmpfs nor on a tmpfs",
+                   d->device_dir);
     else
         doctor_say(f, DOCTOR_OK, "", "%s is on a file system that allows devices", d->device_dir);
 }
@@ -191,6 +194,9 @@ void check_tools(const struct doctor *d UNUSED, struct findings *f)
         { "/sbin/mkfs.ext4", "e2fsprogs", DOCTOR_FAIL },
         { "/sbin/e2fsck", "e2fsprogs", DOCTOR_FAIL },
         { "/sbin/resize2fs", "e2fsprogs", DOCTOR_FAIL },
+        /* the rest is for volumes of that kind only */
+        { "/sbin/mkfs.xfs", "xfsprogs", DOCTOR_WARN },
+        { "/sbin/mkfs.btrfs", "btrfs-progs", DOCTOR_WARN },
     };
     char fix[64];
 

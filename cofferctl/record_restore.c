@@ -70,7 +70,7 @@ static int read_there(struct restore *r, struct error *err)
     if (r->pool->ops->peek_text(r->pool, &r->id, &r->text, &local) == 0)
         restore_read(strbuf_text(&r->text), r->text.len, r->cli->operand, &r->there);
     else if (local.code != ERR_NOT_FOUND)
-        return error_set(err, local.code, "%s", local.msg);
+        return error_pass(err, &local);
     return 0;
 }
 
@@ -82,7 +82,7 @@ static int look_for_mapping(struct restore *r, struct error *err)
     volume_id_dm_name(&r->id, dm_name);
     if (dm_device_find(dm_name, &d, &local) == 0)
         return str_copy(r->there.dm_uuid, sizeof(r->there.dm_uuid), d.uuid);
-    return local.code == ERR_NOT_FOUND ? 0 : error_set(err, local.code, "%s", local.msg);
+    return local.code == ERR_NOT_FOUND ? 0 : error_pass(err, &local);
 }
 
 static int make_plan(struct restore *r, struct error *err)
@@ -158,7 +158,7 @@ static int keep_old(const struct restore *r, struct error *err)
         return -1;
     if (fs_write_new(strbuf_text(&path), strbuf_text(&r->text), r->text.len, 0600, &local) < 0 &&
         !(local.code == ERR_EXISTS && same_content(strbuf_text(&path), &r->text))) {
-        (void)error_set(err, local.code, "%s", local.msg);
+        (void)error_pass(err, &local);
         return error_prefix(err, "nothing was restored, because what is there can't be kept "
                                  "(--replaced names another file)");
     }
@@ -211,7 +211,7 @@ static int restore(struct restore *r, struct error *err)
     if (result < 0 || changed)
         audit(r, &own);
     if (result < 0)
-        return error_set(err, own.code, "%s", own.msg);
+        return error_pass(err, &own);
     (void)fprintf(r->cli->notes,
                   changed ? "cofferctl: the record of volume '%s' is restored, at generation %llu\n"
                           : "cofferctl: the record of volume '%s' says all of it already, at "

@@ -38,8 +38,7 @@ int node_op_lock_if_there(struct node_op *op, struct error *err)
         return 0;
     if (local.code == ERR_NOT_FOUND)
         return 0;
-    *err = local;
-    return -1;
+    return error_pass(err, &local);
 }
 
 int node_op_peek(struct node_op *op, struct error *err)

@@ -10,36 +10,15 @@
 #include "common/blockdev.h"
 #include "node/mounts.h"
 
-#include <sys/stat.h>
-
-/* The node's name from where the mount's root is in its file system; " //deleted" is the kernel's
- * mark for a name that is gone. */
-static int node_name(const struct mount_entry *e, char ret[DM_NAME_LEN + 1])
+/* It is a node whose number isn't its mapping's. */
+static bool is_stale(const struct mount_entry *e, char ret_name[DM_NAME_LEN + 1], dev_t *ret_dev)
 {
-    const char *slash = strrchr(e->root, '/');
-    char root[4200], hash[33], tag[9];
+    char live[256], hash[33], tag[9];
 
-    if (str_copy(root, sizeof(root), e->root) < 0 || slash == NULL)
-        return -1;
-    char *mark = strstr(root, "//deleted");
-    if (mark != NULL)
-        *mark = '\0';
-    slash = strrchr(root, '/');
-    if (slash == NULL || volume_dm_name_parse(slash + 1, hash, tag) < 0)
-        return -1;
-    return str_copy(ret, DM_NAME_LEN + 1, slash + 1);
-}
-
-/* 1: it is a node whose number isn't its mapping's. */
-static int is_stale(const struct mount_entry *e, char ret_name[DM_NAME_LEN + 1], dev_t *ret_dev)
-{
-    char live[256];
-    struct stat st;
-
-    if (node_name(e, ret_name) < 0 || lstat(e->point, &st) < 0 || !S_ISBLK(st.st_mode))
-        return 0;
-    *ret_dev = st.st_rdev;
-    return blockdev_line(st.st_rdev, "dm/name", live, sizeof(live), NULL) < 0 ||
+    if (!mount_node_name(e, ret_name, DM_NAME_LEN + 1, ret_dev) ||
+        volume_dm_name_parse(ret_name, hash, tag) < 0)
+        return false;
+    return blockdev_line(*ret_dev, "dm/name", live, sizeof(live), NULL) < 0 ||
            strcmp(live, ret_name) != 0;
 }
 

@@ -168,6 +168,7 @@ def sockets_that_do_not_answer(b):
 def device_dir(b):
     m = Machine(b)
     expect(m.doctor(device_dir='relative'), 'device-dir', 'FAIL', 'not absolute')
+    expect(m.doctor(device_dir='/proc/coffer'), 'device-dir', 'FAIL', '/proc/coffer is')
     nodev = os.path.join(b.root, 'nodev')
     os.mkdir(nodev)
     enter = ['unshare', '--mount', *([] if os.geteuid() == 0 else ['--map-root-user']), 'sh', '-c',
