@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What needs loop devices is skipped where there are none. */
 #include "common/base.h"
+#include "tests/support/skip.h"
 #include "tests/unit/backends/fixture.h"
 
 #include <linux/loop.h>
@@ -10,7 +11,7 @@
 #define NEEDS_LOOPS()                                       \
     do {                                                    \
         if (access("/dev/loop-control", R_OK | W_OK) < 0) { \
-            skip();                                         \
+            skip_because(SKIP_NO_LOOPS);                    \
             return;                                         \
         }                                                   \
     } while (0)

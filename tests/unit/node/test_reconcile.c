@@ -7,6 +7,7 @@
 #include "node/reconcile.h"
 
 #include "common/deadline.h"
+#include "tests/support/skip.h"
 #include "tests/unit/backends/fixture.h"
 
 #include <signal.h>
@@ -284,7 +285,7 @@ static void test_nodes(void **state UNUSED)
     assert_int_equal(unlink(tmpdir_path(&w.f.dir, "nodes/notes.txt")), 0);
     (void)snprintf(path, sizeof(path), "%s/%s", w.device_dir, dm_name);
     if (mknod(path, S_IFBLK | 0600, makedev(4095, 7)) < 0) {
-        skip(); /* not root */
+        skip_because(SKIP_NO_ROOT);
         return;
     }
     assert_row(run(&w, true, 1), "node", "unlink", "4095:7 is no device's any more", "");
