@@ -32,7 +32,7 @@ static const struct flag flags[] = {
     { "socket", "COFFER_KEYD_SOCKET", FLAG_STRING, &options.socket, "/run/coffer/keyd.sock",
       "unix socket to serve; its directory must exist", NULL },
     { "peer", NULL, FLAG_STRINGS, &options.peers, NULL,
-      "UID:GID that may connect; repeatable, at least one", NULL },
+      "USER:GROUP that may connect, by number or name; repeatable, at least one", NULL },
     { "allow", NULL, FLAG_STRING, &options.allow, NULL,
       "operations to answer: MINT, UNWRAP, joined by commas; STATUS is always answered", NULL },
     { "insecure-file-kms", NULL, FLAG_BOOL, &options.insecure_file_kms, "false",
@@ -50,7 +50,7 @@ static int check_options(struct options *o, bool allowed[WIRE_OP_LIMIT], struct 
                          "--allow is needed: the operations to answer (MINT, UNWRAP)");
     if (o->idle_ms == 0)
         return error_set(err, ERR_INVALID, "--idle-timeout-ms must be more than 0");
-    if (peers_parse(&o->peers, &o->allowed_peers, err) < 0 ||
+    if (peers_parse(&o->peers, "/etc", &o->allowed_peers, err) < 0 ||
         ops_allow_parse(o->allow, allowed, err) < 0)
         return -1;
     return log_setup_by_name(o->log_level, o->log_format, err);
@@ -111,7 +111,7 @@ int main(int argc, char **argv)
         return usage_error(&err);
     if (help) {
         flags_answer(flags, ARRAY_SIZE(flags), argc, argv, "coffer-keyd",
-                     "usage: coffer-keyd --peer UID:GID --allow OPS [flags]");
+                     "usage: coffer-keyd --peer USER:GROUP --allow OPS [flags]");
         return 0;
     }
     if (first < argc) {

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * keyd/peers.h: who may connect: pairs of uid and gid from `--peer UID:GID`, compared with
+ * keyd/peers.h: who may connect: pairs of uid and gid from `--peer USER:GROUP`, compared with
  * SO_PEERCRED. Never a pid: it reads 0 across containers. Plain value type.
+ *
+ * A name is looked up once, at start, in the files passwd and group alone: the name service switch
+ * would load other people's code into the process that holds keys.
  */
 #ifndef COFFER_KEYD_PEERS_H
 #define COFFER_KEYD_PEERS_H
@@ -20,8 +23,10 @@ struct peers {
     size_t n;
 };
 
-/* ERR_INVALID on anything but "decimal:decimal"; at least one is needed. */
-int peers_parse(const struct flag_strings *texts, struct peers *ret, struct error *err) MUST_CHECK;
+/* Each half is a decimal number or a name; at least one pair is needed. folder: where passwd and
+ * group are ("/etc"). ERR_INVALID with the text that is wrong. Not thread-safe. */
+int peers_parse(const struct flag_strings *texts, const char *folder, struct peers *ret,
+                struct error *err) MUST_CHECK;
 bool peers_allow(const struct peers *p, uid_t uid, gid_t gid);
 
 #endif

@@ -236,8 +236,8 @@ def wrong_flags_have_one_sentence(root):
     base = ['--peer', '0:0', '--allow', 'MINT']
     cases = [
         (['--nonsense'], "coffer-keyd: unknown flag '--nonsense' (see --help)"),
-        (['--peer', 'root', '--allow', 'MINT'], "coffer-keyd: --peer 'root' is not UID:GID in decimal"),
-        (['--allow', 'MINT'], 'coffer-keyd: --peer is needed: the UID:GID that may connect'),
+        (['--peer', 'root', '--allow', 'MINT'], "coffer-keyd: --peer 'root': not USER:GROUP, by number or name"),
+        (['--allow', 'MINT'], 'coffer-keyd: --peer is needed: the USER:GROUP that may connect'),
         (['--peer', '0:0'], 'coffer-keyd: --allow is needed: the operations to answer (MINT, UNWRAP)'),
         (['--peer', '0:0', '--allow', 'REWRAP'], "coffer-keyd: --allow: 'REWRAP' is not an operation (MINT, UNWRAP, STATUS)"),
         (base + ['more'], "coffer-keyd: unexpected argument 'more'"),
