@@ -17,22 +17,25 @@ static const struct verb *find_verb(const char *group, const char *name)
     return NULL;
 }
 
-/* "volume show ID"; "doctor" */
-static const char *usage_of(const struct verb *v, char ret[128])
+#define SYNOPSIS_MAX 128u
+
+/* "volume mount ID PATH"; "doctor" */
+static const char *synopsis(const struct verb *v, char ret[SYNOPSIS_MAX])
 {
-    (void)snprintf(ret, 128, "%s%s%s%s%s", v->group, v->name[0] != '\0' ? " " : "", v->name,
-                   v->operand != NULL ? " " : "", v->operand != NULL ? v->operand : "");
+    const char *one = v->operand != NULL ? v->operand : "";
+    const char *two = v->operand2 != NULL ? v->operand2 : "";
+    (void)snprintf(ret, SYNOPSIS_MAX, "%s%s%s%s%s%s%s", v->group, v->name[0] != '\0' ? " " : "",
+                   v->name, one[0] != '\0' ? " " : "", one, two[0] != '\0' ? " " : "", two);
     return ret;
 }
 
 static void print_verbs(FILE *to)
 {
-    (void)fprintf(to, "usage: cofferctl GROUP VERB [OPERAND] [flags]\n(Coffer %s)\n",
+    char text[SYNOPSIS_MAX];
+    (void)fprintf(to, "usage: cofferctl GROUP VERB [OPERANDS] [flags]\n(Coffer %s)\n",
                   COFFER_VERSION);
-    for (size_t i = 0; verbs[i] != NULL; i++) {
-        char words[128];
-        (void)fprintf(to, "  %s\n        %s\n", usage_of(verbs[i], words), verbs[i]->help);
-    }
+    for (size_t i = 0; verbs[i] != NULL; i++)
+        (void)fprintf(to, "  %s\n        %s\n", synopsis(verbs[i], text), verbs[i]->help);
     (void)fprintf(to, "\"cofferctl GROUP VERB --help\" shows a verb's flags.\n");
 }
 
@@ -55,39 +58,46 @@ static size_t flags_of(const struct verb *v, struct common_flags *c, struct flag
 
 static void print_help(const struct verb *v, const struct flag *flags, size_t n, FILE *to)
 {
-    char usage[512], words[128];
-    (void)snprintf(usage, sizeof(usage), "usage: cofferctl %s [flags]\n%s", usage_of(v, words),
+    char text[SYNOPSIS_MAX], usage[512];
+    (void)snprintf(usage, sizeof(usage), "usage: cofferctl %s [flags]\n%s", synopsis(v, text),
                    v->help);
     flags_help(flags, n, usage, to);
 }
 
-/* Flags may stand before and after the operand; flags_parse stops at it. So: take the operand out
+#define OPERANDS_MAX 2u
+
+struct operands {
+    const char *items[OPERANDS_MAX];
+    size_t n; /* given, also those that are too many */
+};
+
+/* Flags may stand before, between and after the operands; flags_parse stops at one. So: take it out
  * and parse again, until nothing is left. */
-static int parse(const struct flag *flags, size_t n, int argc, char **argv,
-                 const char **ret_operand, size_t *ret_operands, bool *ret_help, struct error *err)
+static int parse(const struct flag *flags, size_t n, int argc, char **argv, struct operands *ret,
+                 bool *ret_help, struct error *err)
 {
-    const char *operand = NULL;
-    size_t operands = 0;
-    for (int first = 0;; argc--, operands++) {
+    struct operands found = { .n = 0 };
+    for (int first = 0;; argc--, found.n++) {
         if (flags_parse(flags, n, argc, argv, &first, ret_help, err) < 0)
             return -1;
         if (*ret_help || first >= argc)
             break;
-        if (operands == 0)
-            operand = argv[first];
+        if (found.n < OPERANDS_MAX)
+            found.items[found.n] = argv[first];
         memmove(&argv[first], &argv[first + 1], (size_t)(argc - first - 1) * sizeof(*argv));
     }
-    *ret_operand = operand;
-    *ret_operands = operands;
+    *ret = found;
     return 0;
 }
 
 static int check_operands(const struct verb *v, size_t n, struct error *err)
 {
-    if (v->operand != NULL && n == 0)
-        return error_set(err, ERR_INVALID, "%s is missing: cofferctl %s %s %s", v->operand,
-                         v->group, v->name, v->operand);
-    if (n > (v->operand != NULL ? 1u : 0u))
+    size_t wanted = (v->operand != NULL ? 1u : 0u) + (v->operand2 != NULL ? 1u : 0u);
+    char text[SYNOPSIS_MAX];
+    if (n < wanted)
+        return error_set(err, ERR_INVALID, "%s is missing: cofferctl %s",
+                         n == 0 ? v->operand : v->operand2, synopsis(v, text));
+    if (n > wanted)
         return error_set(err, ERR_INVALID, "there are too many arguments for 'cofferctl %s%s%s'",
                          v->group, v->name[0] != '\0' ? " " : "", v->name);
     return 0;
@@ -105,17 +115,20 @@ static int run_verb(const struct verb *v, int argc, char **argv, FILE *out, FILE
     struct flag flags[FLAGS_MAX];
     struct cli cli = { .out = out, .notes = err_out };
     struct error err = ERROR_INIT;
-    size_t n = flags_of(v, &common, flags), operands = 0;
+    struct operands operands = { .n = 0 };
+    size_t n = flags_of(v, &common, flags);
     bool help = false;
-    if (parse(flags, n, argc, argv, &cli.operand, &operands, &help, &err) < 0)
+    if (parse(flags, n, argc, argv, &operands, &help, &err) < 0)
         return complain(err_out, &err, CLI_USAGE);
     if (help) {
         print_help(v, flags, n, out);
         return 0;
     }
+    cli.operand = operands.items[0];
+    cli.operand2 = operands.items[1];
     cli.config = common.config;
     cli.output = strcmp(common.output, "json") == 0 ? OUTPUT_JSON : OUTPUT_TABLE;
-    if (check_operands(v, operands, &err) < 0 || (v->check != NULL && v->check(&cli, &err) < 0))
+    if (check_operands(v, operands.n, &err) < 0 || (v->check != NULL && v->check(&cli, &err) < 0))
         return complain(err_out, &err, CLI_USAGE);
     if (v->run(&cli, &err) < 0)
         return complain(err_out, &err, CLI_FAILED);

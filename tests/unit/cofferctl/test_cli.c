@@ -18,7 +18,7 @@ static struct {
 static const char *reason;
 static bool yes;
 /* Copies: what the flags and the operand pointed to is gone when call() returns. */
-static char seen_reason[64], seen_operand[64], seen_config[64];
+static char seen_reason[64], seen_operand[64], seen_operand2[64], seen_config[64];
 
 static void keep(char to[64], const char *text)
 {
@@ -31,6 +31,7 @@ static int run(const struct cli *cli, struct error *err)
     seen.cli = *cli;
     keep(seen_reason, reason);
     keep(seen_operand, cli->operand);
+    keep(seen_operand2, cli->operand2);
     keep(seen_config, cli->config);
     return seen.fail ? error_set(err, ERR_ABORTED, "it is busy") : 0;
 }
@@ -58,7 +59,17 @@ static const struct verb thing_open = {
     .check = check,
     .run = run,
 };
-const struct verb *const verbs[] = { &thing_list, &thing_open, NULL };
+static const struct verb thing_move = {
+    .group = "thing",
+    .name = "move",
+    .operand = "ID",
+    .operand2 = "PATH",
+    .help = "moves",
+    .flags = open_flags,
+    .n_flags = ARRAY_SIZE(open_flags),
+    .run = run,
+};
+const struct verb *const verbs[] = { &thing_list, &thing_open, &thing_move, NULL };
 
 struct outcome {
     int code;
@@ -118,6 +129,25 @@ static void test_operand_anywhere(void **state UNUSED)
     expect_open("thing open --yes --reason why --output json v1");
     expect_open("thing open --reason=why --output json --yes -- v1");
     expect_open("thing open --yes true v1 --reason why --output json");
+}
+
+static void test_two_operands(void **state UNUSED)
+{
+    static const char *const calls[] = { "thing move v1 /p --yes", "thing move --yes -- v1 /p",
+                                         "thing move v1 --reason why /p" };
+    for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
+        assert_int_equal(call(calls[i]).code, 0);
+        assert_string_equal(seen_operand, "v1");
+        assert_string_equal(seen_operand2, "/p");
+    }
+    assert_string_equal(call("thing move").err,
+                        "cofferctl: ID is missing: cofferctl thing move ID PATH\n");
+    assert_string_equal(call("thing move v1 --yes").err,
+                        "cofferctl: PATH is missing: cofferctl thing move ID PATH\n");
+    assert_string_equal(call("thing move a b c").err,
+                        "cofferctl: there are too many arguments for 'cofferctl thing move'\n");
+    assert_non_null(strstr(call("--help").out, "  thing move ID PATH\n        moves\n"));
+    assert_non_null(strstr(call("thing move --help").out, "usage: cofferctl thing move ID PATH ["));
 }
 
 struct refusal {
@@ -183,7 +213,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_runs),         cmocka_unit_test(test_operand_anywhere),
         cmocka_unit_test(test_usage_errors), cmocka_unit_test(test_failure),
-        cmocka_unit_test(test_help),
+        cmocka_unit_test(test_help),         cmocka_unit_test(test_two_operands),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
