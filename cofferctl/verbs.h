@@ -9,6 +9,11 @@ extern const struct verb config_check; /* config.c */
 extern const struct verb pool_init;    /* pool.c */
 extern const struct verb volume_list;  /* volume.c */
 extern const struct verb volume_show;
+extern const struct verb volume_create;     /* create.c */
+extern const struct verb volume_mount;      /* mount.c */
+extern const struct verb volume_unmount;    /* unmount.c */
+extern const struct verb volume_expand;     /* expand.c */
+extern const struct verb volume_delete;     /* delete.c */
 extern const struct verb volume_unlock_key; /* unlock_key.c */
 extern const struct verb volume_locate;     /* locate.c */
 extern const struct verb record_backup;     /* record_backup.c */
