@@ -12,6 +12,7 @@ include mk/deps.mk
 include mk/test.mk
 include mk/demo.mk
 include mk/bench.mk
+include mk/install.mk
 include mk/lint.mk
 
 .PHONY: help

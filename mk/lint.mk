@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # `make lint`: every check runs, each finding is one sentence, the last line sums up. Each check alone: make lint-NAME.
-LINT_CHECKS := includes sizes text scripts headers symbols clang format
+LINT_CHECKS := includes sizes text scripts headers symbols man clang format
 HEADERS = $(shell git ls-files --cached --others --exclude-standard '*.h')
 
 .PHONY: lint $(LINT_CHECKS:%=lint-%)
@@ -29,6 +29,9 @@ lint-headers: $(GEN_H) # each compiles alone
 lint-symbols:
 	+@$(MAKE) --no-print-directory -s PROFILE=release -j$(JOBS) all >/dev/null
 	@tools/lint-symbols.py $(BUILD)/release
+lint-man: # manual pages and completion against --help
+	+@$(MAKE) --no-print-directory -s PROFILE=release -j$(JOBS) all >/dev/null
+	@tools/lint-man.py $(BUILD)/release
 lint-clang: # the second compiler, warnings as errors, everything that is compiled
 	+@$(MAKE) --no-print-directory -s BUILD=$(BUILD)/clang PROFILE=test CC=clang -j$(JOBS) lint-clang-objects >/dev/null
 .PHONY: lint-clang-objects

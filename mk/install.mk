@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make install DESTDIR= PREFIX=/usr` and `make uninstall`. INSTALL_FILES is all that either of them touches: rows
+# "mode:source:target"; a source that ends in .in gets @SBINDIR@ and @LIBEXECDIR@ filled in. Configuration, keys and
+# volumes (/etc/coffer, /var/lib/coffer) are the administrator's: neither installed nor removed.
+PREFIX ?= /usr
+DESTDIR ?=
+SBINDIR := $(PREFIX)/sbin
+BINDIR := $(PREFIX)/bin
+LIBEXECDIR := $(PREFIX)/libexec/coffer
+DATADIR := $(PREFIX)/share
+LIBDIR := $(PREFIX)/lib
+MAN := $(notdir $(wildcard dist/man/*.[0-9]))
+
+INSTALL_FILES := \
+  755:$(B)/coffer-controller:$(SBINDIR)/coffer-controller \
+  755:$(B)/coffer-node:$(SBINDIR)/coffer-node \
+  755:$(B)/coffer-keyd:$(SBINDIR)/coffer-keyd \
+  755:$(B)/cofferctl:$(BINDIR)/cofferctl \
+  755:$(B)/coffer-crypt:$(LIBEXECDIR)/coffer-crypt \
+  $(foreach s,keyd controller node,644:dist/systemd/coffer-$(s).service.in:$(LIBDIR)/systemd/system/coffer-$(s).service) \
+  644:dist/systemd/sysusers.conf:$(LIBDIR)/sysusers.d/coffer.conf \
+  644:dist/systemd/tmpfiles.conf:$(LIBDIR)/tmpfiles.d/coffer.conf \
+  $(foreach m,$(MAN),644:dist/man/$(m):$(DATADIR)/man/man$(patsubst .%,%,$(suffix $(m)))/$(m)) \
+  644:dist/completion/cofferctl:$(DATADIR)/bash-completion/completions/cofferctl \
+  644:dist/config.json:$(DATADIR)/doc/coffer/config.json \
+  644:README.md:$(DATADIR)/doc/coffer/README.md \
+  644:SECURITY.md:$(DATADIR)/doc/coffer/SECURITY.md \
+  644:LICENSE:$(DATADIR)/doc/coffer/LICENSE
+# folders that nobody else uses
+INSTALL_FOLDERS := $(LIBEXECDIR) $(DATADIR)/doc/coffer
+
+.PHONY: install uninstall
+install: all ## install into DESTDIR with PREFIX (/usr)
+	$(Q)tools/install.sh install "$(DESTDIR)" "$(SBINDIR)" "$(LIBEXECDIR)" $(INSTALL_FILES)
+uninstall: ## remove what install put there; configuration, keys and volumes stay
+	$(Q)tools/install.sh uninstall "$(DESTDIR)" $(INSTALL_FILES) -- $(INSTALL_FOLDERS)

@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""make install and make uninstall into a DESTDIR: what is there, that the units name it, that uninstall takes away exactly
+that, and leaves what an administrator made. TAP on stdout; no root, nothing outside a temporary folder."""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BIN = os.path.abspath(os.environ.get('COFFER_BIN', os.path.join(ROOT, 'build/test')))
+PROGRAMS = {'sbin': ('coffer-controller', 'coffer-node', 'coffer-keyd'), 'bin': ('cofferctl',), 'libexec/coffer': ('coffer-crypt',)}
+
+
+def make(target, destdir, prefix='/usr'):
+    """-o all: the programs are the ones that are tested."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(('MAKE', 'MFLAGS'))}
+    p = subprocess.run(['make', '-s', '-C', ROOT, f'PROFILE={os.path.basename(BIN)}', f'BUILD={os.path.dirname(BIN)}', '-o', 'all',
+                        target, f'DESTDIR={destdir}', f'PREFIX={prefix}'], capture_output=True, text=True, check=False,
+                       env=environment)
+    assert p.returncode == 0, p.stdout + p.stderr
+    return p.stdout
+
+
+def files(folder):
+    return sorted(os.path.relpath(os.path.join(d, f), folder) for d, _, names in os.walk(folder) for f in names)
+
+
+def read(*parts):
+    with open(os.path.join(*parts), encoding='utf-8') as f:
+        return f.read()
+
+
+def installed(folder):
+    make('install', folder)
+    there = files(folder)
+    for place, names in PROGRAMS.items():
+        for name in names:
+            path = os.path.join(folder, 'usr', place, name)
+            assert os.access(path, os.X_OK) and f'usr/{place}/{name}' in there, path
+    for path in ('usr/lib/systemd/system/coffer-node.service', 'usr/lib/sysusers.d/coffer.conf', 'usr/lib/tmpfiles.d/coffer.conf',
+                 'usr/share/man/man1/cofferctl.1', 'usr/share/man/man5/coffer-config.5', 'usr/share/man/man8/coffer-keyd.8',
+                 'usr/share/bash-completion/completions/cofferctl', 'usr/share/doc/coffer/config.json'):
+        assert os.stat(os.path.join(folder, path)).st_mode & 0o7777 == 0o644, path
+    assert not any(f.startswith(('etc/', 'var/')) or '.coffer-new' in f for f in there), there
+    make('install', folder)
+    assert files(folder) == there, 'a second install changes what is there'
+
+
+def units_name_what_is_there(folder):
+    make('install', folder, '/opt/coffer')
+    units = os.path.join(folder, 'opt/coffer/lib/systemd/system')
+    named = set()
+    for name in os.listdir(units):
+        text = read(units, name)
+        assert '@' not in re.sub(r'modprobe@\w+|~@\w+|=@\w+', '', text), f'{name}: something is not filled in'
+        named |= set(re.findall(r'/opt/\S+', text))
+    assert len(named) == 4 and all(os.access(folder + path, os.X_OK) for path in named), named
+
+
+def every_flag_of_a_unit_is_known(folder):
+    make('install', folder)
+    for name in ('controller', 'node', 'keyd'):
+        text = read(folder, f'usr/lib/systemd/system/coffer-{name}.service')
+        command = re.search(r'^ExecStart=((?:.*\\\n)*.*)$', text, re.M).group(1).replace('\\\n', ' ').split()
+        known = subprocess.run([os.path.join(BIN, f'coffer-{name}'), '--help'], capture_output=True, text=True, check=True).stdout
+        flags = [word for word in command if word.startswith('--')]
+        assert flags and all(f'  {flag} ' in known for flag in flags), (name, flags)
+
+
+def a_node_without_a_namespace(folder):
+    """What it mounts must be seen by everybody; these settings would hide it."""
+    make('install', folder)
+    text = read(folder, 'usr/lib/systemd/system/coffer-node.service')
+    hiding = r'^(Protect(System|Home|Kernel\w+|ControlGroups|Proc)|Private\w+|ReadWritePaths|ReadOnlyPaths|InaccessiblePaths|' \
+             r'TemporaryFileSystem|Bind\w*Paths|Root\w+|MountFlags|MountAPIVFS|ProcSubset|DynamicUser|\w+Directory)='
+    assert not re.search(hiding, text, re.M), re.search(hiding, text, re.M)
+    assert re.search(r'^KillMode=process$', text, re.M)
+
+
+def calls_that_are_needed(folder):
+    """RestrictSUIDSGID answers openat2 with ENOSYS; keyd sets a seccomp filter of its own."""
+    make('install', folder)
+    units = os.path.join(folder, 'usr/lib/systemd/system')
+    assert not any(re.search('^RestrictSUIDSGID', read(units, f'coffer-{n}.service'), re.M) for n in ('controller', 'node'))
+    assert re.search(r'^SystemCallFilter=.*\bseccomp\b', read(units, 'coffer-keyd.service'), re.M)
+
+
+def uninstalled(folder):
+    own = ['etc/coffer/config.json', 'var/lib/coffer/default/pool.json', 'usr/share/doc/coffer/mine', 'usr/bin/other']
+    for path in own:
+        os.makedirs(os.path.dirname(os.path.join(folder, path)), exist_ok=True)
+        with open(os.path.join(folder, path), 'w', encoding='ascii'):
+            pass
+    make('install', folder)
+    make('uninstall', folder)
+    assert files(folder) == sorted(own), files(folder)
+    assert not os.path.exists(os.path.join(folder, 'usr/libexec/coffer'))
+    make('uninstall', folder)
+    os.unlink(os.path.join(folder, 'usr/share/doc/coffer/mine'))
+    make('uninstall', folder)
+    assert not os.path.exists(os.path.join(folder, 'usr/share/doc/coffer')) and os.path.isdir(os.path.join(folder, 'usr/bin'))
+
+
+TESTS = [installed, units_name_what_is_there, every_flag_of_a_unit_is_known, a_node_without_a_namespace, calls_that_are_needed,
+         uninstalled]
+
+
+def main():
+    print(f'1..{len(TESTS)}', flush=True)
+    failed = 0
+    for number, test in enumerate(TESTS, 1):
+        folder = tempfile.mkdtemp(prefix='coffer-install.')
+        try:
+            test(folder)
+            print(f'ok {number} - {test.__name__.replace("_", " ")}', flush=True)
+        except Exception as e:  # a test's failure, whatever it is
+            failed += 1
+            print(f'not ok {number} - {test.__name__.replace("_", " ")}', flush=True)
+            print(''.join(f'# {line}\n' for line in f'{type(e).__name__}: {e}'[:3000].splitlines()), end='', flush=True)
+        finally:
+            shutil.rmtree(folder)
+    return 1 if failed else 0
+
+
+sys.exit(main())
