@@ -59,6 +59,9 @@ def parser(name):
                    help='an empty ext4 of SIZE (8G; sparse, gone afterwards), mounted at $COFFER_SCRATCH')
     p.add_argument('-d', '--disk', action='append', default=[], metavar='FILE[,qcow2][,snapshot][,ro]',
                    help='attach an image; /dev/vda, vdb.. (the scratch disk is first)')
+    p.add_argument('--system', metavar='FILE',
+                   help="run CMD as a service of a booted systemd, then shut down; FILE, an ext4 image, is /dev/vda and\n"
+                        'keeps what changes below /, so that the next run with it is the same system after a reboot')
     p.add_argument('-m', '--memory', default='1024M')
     p.add_argument('-c', '--cpus', default='2')
     p.add_argument('-f', '--hostfwd', action='append', default=[], metavar='tcp:127.0.0.1:P-:P')
@@ -77,8 +80,10 @@ def parse(name, argv):
         p.error('no command')
     if len(options.write) > SHARES:
         p.error(f'at most {SHARES} shares')
-    if len(options.disk) + bool(options.disk_size) > DISKS:
+    if len(options.disk) + bool(options.disk_size) + bool(options.system) > DISKS:
         p.error(f'at most {DISKS} disks')
+    if options.system and options.disk_size:
+        p.error('--system keeps its own disk: -S is for runs that leave nothing')
     return options
 
 
@@ -271,7 +276,7 @@ class Disks:
         self.arguments, self.descriptors, self.count = [], [], 0
         if options.disk_size:
             self._add_scratch(options.disk_size, f'{folder}/scratch')
-        for item in options.disk:
+        for item in [options.system] * bool(options.system) + options.disk:
             path, *words = item.split(',')
             unknown = set(words) - {'raw', 'qcow2', 'snapshot', 'ro'}
             if unknown or not os.path.exists(path):
@@ -327,7 +332,8 @@ def order(options):
     values = {
         'vm_time': str(int(time.time())),
         'vm_seed': os.urandom(32).hex(),
-        'vm_disks': str(len(options.disk) + bool(options.disk_size)),
+        'vm_disks': str(len(options.disk) + bool(options.disk_size) + bool(options.system)),
+        'vm_system': '/dev/vda' if options.system else '',
         'vm_shares': '\n'.join(f'share{i}:{os.path.realpath(d)}' for i, d in enumerate(options.write)),
         'vm_show': '\n'.join(sorted(show)),
         'vm_scratch': SCRATCH if options.disk_size else '',
@@ -351,7 +357,7 @@ class Relay:
     def __init__(self, vm, kill_on):
         self.vm, self.kill_on = vm, kill_on.encode() if kill_on else None
         self.control, self.seen = b'', b''
-        self.code = None
+        self.code, self.halting = None, None  # halting: the code, while the guest shuts down
 
     def run(self, deadline):
         threading.Thread(target=self._feed, daemon=True).start()
@@ -386,12 +392,16 @@ class Relay:
                     self.code = 0
             return
         if not data:
-            raise VmError('the VM died')
+            if self.halting is None:
+                raise VmError('the VM died')
+            self.code = self.halting
         *lines, self.control = (self.control + data).split(b'\n')
         for line in lines:
             word, _, rest = line.decode(errors='replace').partition(' ')
             if word == 'exit':
                 self.code = int(rest)
+            elif word == 'halt':
+                self.halting = int(rest)
             elif word == 'fatal':
                 raise VmError(rest)
 
