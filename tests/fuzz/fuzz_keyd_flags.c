@@ -11,6 +11,8 @@
 #include "keyd/ops.h"
 #include "keyd/peers.h"
 
+#define NO_NAMES "/proc/self/none" /* no passwd there: only numbers are somebody */
+
 static void check_allow(const char *list)
 {
     bool allowed[WIRE_OP_LIMIT];
@@ -34,8 +36,9 @@ static void check_peers(const struct flag_strings *texts)
     struct error err = ERROR_INIT;
     char again[64];
 
-    if (peers_parse(texts, &p, &err) < 0) {
-        must(err.code == ERR_INVALID && p.n == 99);
+    if (peers_parse(texts, NO_NAMES, &p, &err) < 0) {
+        must(err.code == ERR_INVALID || err.code == ERR_NOT_FOUND);
+        must(p.n == 99);
         must_be_sentence(&err);
         return;
     }
