@@ -112,7 +112,8 @@ static void list_mapping(struct world *w, const char *dm_name, const char *uuid,
         volume_dm_uuid(uuid, dm_name, dm_uuid);
     n = snprintf(text, sizeof(text),
                  "{\"mappings\":[{\"name\":\"%s\",\"uuid\":\"%s\",\"dev\":\"4095:7\",\"backing\":"
-                 "\"4095:8\",\"size\":4096,\"open\":%d,\"read_only\":false,\"state\":\"%s\","
+                 "\"4095:8\",\"size\":4096,\"open\":%d,\"read_only\":false,\"discards\":false,"
+                 "\"state\":\"%s\","
                  "\"why\":\"%s\"}]}",
                  dm_name, dm_uuid, open_count, state, why);
     tmpdir_write(&w->f.dir, "list", text, (size_t)n);
