@@ -63,8 +63,9 @@ struct volume_where {
 
 /* What a pool's place can do. */
 struct pool_probe {
-    char fs[24]; /* "ext4", "xfs", ... or its magic number */
-    bool tried;  /* the next two were found out; else `problem` says why not */
+    char fs[24];          /* "ext4", "xfs", ... or its magic number */
+    uint64_t total, free; /* bytes, as the file system is now */
+    bool tried;           /* the next two were found out; else `problem` says why not */
     bool direct_io, reserves_space;
     char problem[256];
 };

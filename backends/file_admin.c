@@ -272,7 +272,7 @@ int file_each_lock_holder(struct pool *pool,
 
 /* ---- probe ---- */
 
-static void name_fs(int root, char *ret, size_t size)
+static void look_at_fs(int root, struct pool_probe *ret)
 {
     static const struct {
         uint32_t magic;
@@ -293,13 +293,15 @@ static void name_fs(int root, char *ret, size_t size)
     struct statfs st;
 
     if (fstatfs(root, &st) < 0) {
-        (void)snprintf(ret, size, "?");
+        (void)snprintf(ret->fs, sizeof(ret->fs), "?");
         return;
     }
-    (void)snprintf(ret, size, "0x%lx", (unsigned long)st.f_type);
+    ret->total = (uint64_t)st.f_blocks * (uint64_t)st.f_frsize;
+    ret->free = (uint64_t)st.f_bavail * (uint64_t)st.f_frsize;
+    (void)snprintf(ret->fs, sizeof(ret->fs), "0x%lx", (unsigned long)st.f_type);
     for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
         if (known[i].magic == (uint32_t)st.f_type)
-            (void)snprintf(ret, size, "%s", known[i].name);
+            (void)snprintf(ret->fs, sizeof(ret->fs), "%s", known[i].name);
     }
 }
 
@@ -311,7 +313,7 @@ int file_probe(struct pool *pool, struct pool_probe *ret, struct error *err)
 
     if (file_root_open(pool, &root, err) < 0)
         return -1;
-    name_fs(root, p.fs, sizeof(p.fs));
+    look_at_fs(root, &p);
     plain = openat(root, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (plain < 0) {
         (void)snprintf(p.problem, sizeof(p.problem), "make a file without a name in it: %s",

@@ -42,21 +42,16 @@ void check_config(const struct doctor *d, struct findings *f)
                config->n_kms);
 }
 
-static void say_capacity(struct findings *f, struct pool *pool, const struct pool_probe *probe,
-                         struct error *err)
+/* What is really left, whatever a sparse pool has promised. */
+static void say_capacity(struct findings *f, const struct pool_config *pool,
+                         const struct pool_probe *p)
 {
-    struct pool_capacity c;
+    bool low = p->free < LOW_BYTES || p->free < p->total / 20;
 
-    if (pool->ops->capacity(pool, &c, err) < 0) {
-        doctor_say(f, DOCTOR_FAIL, "", "%s", err->msg);
-        return;
-    }
-    bool low = c.available < LOW_BYTES || c.available < c.total / 20;
     doctor_say(f, low ? DOCTOR_WARN : DOCTOR_OK,
                low ? "enlarge the file system, or delete volumes" : "",
-               "'%s' at %s (%s): %llu of %llu MiB are free", pool->config->name, pool->config->path,
-               probe->fs, (unsigned long long)(c.available / MIB(1)),
-               (unsigned long long)(c.total / MIB(1)));
+               "'%s' at %s (%s): %llu of %llu MiB are free", pool->name, pool->path, p->fs,
+               (unsigned long long)(p->free / MIB(1)), (unsigned long long)(p->total / MIB(1)));
 }
 
 static void say_abilities(const struct doctor *d, struct findings *f, const char *name,
@@ -95,7 +90,7 @@ void check_pool(const struct doctor *d, struct findings *f)
                    "%s", err.msg);
         return;
     }
-    say_capacity(f, set->pools[0], &probe, &err);
+    say_capacity(f, &pool_config, &probe);
     say_abilities(d, f, pool_config.name, &probe);
 }
 
