@@ -11,7 +11,9 @@
 #include <stdarg.h>
 #include <unistd.h>
 
-#define LIMIT_MS 20000u
+#define LIMIT_MS          20000u
+#define KEYD_SOCKET       "/run/coffer/keyd/keyd.sock" /* as the units have it */
+#define KEYD_SOCKET_ALONE "/run/coffer/keyd.sock"      /* as a coffer-keyd without flags has it */
 
 static struct {
     const char *crypt_helper, *device_dir, *keyd_socket, *node_socket, *admin_socket;
@@ -23,16 +25,16 @@ static const struct flag flags[] = {
       "absolute path of coffer-crypt", NULL },
     { "device-dir", NULL, FLAG_STRING, &options.device_dir, "/dev/coffer",
       "coffer-node's device nodes", NULL },
-    { "keyd-socket", "COFFER_KEYD_SOCKET", FLAG_STRING, &options.keyd_socket,
-      "/run/coffer/keyd.sock", "coffer-keyd's socket", NULL },
-    { "csi-socket", NULL, FLAG_STRING, &options.node_socket, "/run/coffer/csi.sock",
-      "coffer-node's CSI socket", NULL },
+    { "keyd-socket", "COFFER_KEYD_SOCKET", FLAG_STRING, &options.keyd_socket, "",
+      "coffer-keyd's socket; default: " KEYD_SOCKET ", else " KEYD_SOCKET_ALONE, NULL },
+    { "node-socket", "COFFER_NODE_SOCKET", FLAG_STRING, &options.node_socket,
+      "/run/coffer/csi.sock", "coffer-node's CSI socket", NULL },
     { "admin-socket", "COFFER_ADMIN_SOCKET", FLAG_STRING, &options.admin_socket,
       "/run/coffer/admin.sock", "coffer-node's admin socket", NULL },
+    { "controller-socket", "COFFER_CONTROLLER_SOCKET", FLAG_STRING, &options.controller_socket,
+      "/run/coffer/controller/csi.sock", "coffer-controller's CSI socket", NULL },
     { "only", NULL, FLAG_STRING, &options.only, "",
       "one check by its name, as the page shows it; of pools: pool:NAME", NULL },
-    { "controller-socket", NULL, FLAG_STRING, &options.controller_socket, "",
-      "coffer-controller's CSI socket; empty: it is not on this machine", NULL },
 };
 
 static const struct check {
@@ -153,7 +155,7 @@ static int spawn(const struct cli *cli, const char *only, struct proc_result *re
                                  options.device_dir,
                                  "--keyd-socket",
                                  options.keyd_socket,
-                                 "--csi-socket",
+                                 "--node-socket",
                                  options.node_socket,
                                  "--admin-socket",
                                  options.admin_socket,
@@ -256,6 +258,10 @@ static unsigned count(const json_t *rows, enum verdict v)
 static int run(const struct cli *cli, struct error *err)
 {
     AUTO_JSON json_t *rows = json_array();
+    if (options.keyd_socket[0] == '\0')
+        options.keyd_socket = access(KEYD_SOCKET, F_OK) < 0 && access(KEYD_SOCKET_ALONE, F_OK) == 0
+                                  ? KEYD_SOCKET_ALONE
+                                  : KEYD_SOCKET;
     if (options.only[0] == '\0')
         run_all(cli, rows);
     else if (run_only(cli, options.only, rows, err) < 0)

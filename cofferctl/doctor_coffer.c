@@ -260,6 +260,10 @@ void check_admin(const struct doctor *d, struct findings *f)
 
 void check_controller(const struct doctor *d, struct findings *f)
 {
-    if (d->controller_socket[0] != '\0')
+    if (access(endpoint_path(d->controller_socket), F_OK) < 0 && errno == ENOENT)
+        doctor_say(f, DOCTOR_WARN,
+                   "systemctl status coffer-controller; in Kubernetes it is elsewhere",
+                   "there is none on this machine (%s)", endpoint_path(d->controller_socket));
+    else
         check_socket(d, f, d->controller_socket, "coffer-controller");
 }

@@ -13,7 +13,7 @@ GENERAL = {'help', 'version'}
 COMMON = {'config', 'output'}
 IN_HELP = re.compile(r'^  --([a-z][a-z-]*)', re.M)
 IN_PAGE = re.compile(r'^\.It Fl -([a-z][a-z-]*)(?: , Fl -([a-z][a-z-]*))?', re.M)
-VERB = re.compile(r'^  ([a-z]+ [a-z-]+)((?: [A-Z|]+)*)$', re.M)
+VERB = re.compile(r'^  ([a-z]+(?: [a-z-]+)?)((?: [A-Z|]+)*)$', re.M)
 
 
 def help_of(folder, program, *words):
@@ -54,7 +54,7 @@ def check_cofferctl(folder):
     pages = sections(lintlib.read('dist/man/cofferctl.1'))
     completion = lintlib.read('dist/completion/cofferctl')
     completed = {verb: set(re.findall(r'--([a-z-]+)', flags))
-                 for verb, flags in re.findall(r"^    \['([a-z]+ [a-z-]+)'\]='((?:--[a-z -]+)?)'$", completion, re.M)}
+                 for verb, flags in re.findall(r"^    \['([a-z]+(?: [a-z-]+)?)'\]='((?:--[a-z -]+)?)'$", completion, re.M)}
     verbs = {verb + operands: verb for verb, operands in VERB.findall(help_of(folder, 'cofferctl'))}
     if not verbs:
         yield 'cofferctl --help shows no verb.'

@@ -451,6 +451,10 @@ def completion(b):
         (['volume', 'create', 'x', '--access-mode', 'RWO'], {'RWO', 'RWOP'}, {'ROX'}),
         (['volume', 'list', '--output', ''], {'json', 'table'}, {'data'}),
         (['nonsense', 'x', ''], set(), {'data'}),
+        (['d'], {'doctor'}, {'config'}),
+        (['doctor', '--'], {'--device-dir', '--output'}, {'--size'}),
+        (['doctor', '--output', 'js'], {'json'}, {'table'}),
+        (['record', 'restore', 'x', '--from', 's'], {'srv'}, {'data'}),
     ]
     for words, wanted, unwanted in cases:
         got = set(complete(b, *words))
