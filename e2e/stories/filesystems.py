@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# story: disk=12G timeout=5400
+# story: disk=12G
 """filesystems: the whole life of ext4, xfs and btrfs volumes: smallest sizes, read-only, online growth, a full file
 system, a crash with a dirty journal, damage that is refused with the commands to type (which are then typed), a btrfs
 that another volume pretends to belong to, and the kill sweep's stage and expand points for xfs and btrfs."""

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# story: disk=4G timeout=3600 memory=1536M
+# story: disk=4G memory=1536M
 """input: whatever comes in. Broken frames, cut streams, thousands of connections, slow clients, hostile names, paths,
 mount flags and parameters, abuse of keyd's socket: each gets a clear error, the processes live and serve the next
 volume whole, and nothing outside the volume's own paths is touched."""

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# story: disk=3G timeout=2400
+# story: disk=3G
 """pools: a sparse pool promises more than it has, runs full while two volumes are written to, and loses nothing;
 discard reaches the images that ask for it, and never a full pool."""
 import errno

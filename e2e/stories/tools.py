@@ -3,7 +3,6 @@
 """tools: what cofferctl does for an administrator, on real volumes. Records backed up and brought back, also by hostile
 hands; where a volume is, beside what dmsetup and losetup say; what is left over on a node and what is done about it, also
 when coffer-node is killed there."""
-# story: timeout=3600
 import json
 import os
 import subprocess
