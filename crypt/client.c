@@ -2,6 +2,7 @@
 #include "common/base.h"
 #include "crypt/client.h"
 
+#include "common/blockdev.h"
 #include "common/cleanup.h"
 #include "common/deadline.h"
 #include "common/log.h"
@@ -9,7 +10,6 @@
 #include "common/strbuf.h"
 #include "crypt/answer.h"
 #include "crypt/descriptors.h"
-#include "crypt/mapping.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -168,9 +168,9 @@ static int run_verb(const struct call *c, json_t **ret, struct error *err)
 
 static json_t *volume_request(const struct crypt_volume *v)
 {
-    char device[DEV_TEXT_MAX];
+    char device[DEV_TEXT_SIZE];
 
-    dev_text(v->device, device);
+    blockdev_text(v->device, device);
     return json_pack("{ss so ss}", "name", v->dm_name, "record", record_to_json(v->record),
                      "device", device);
 }

@@ -2,22 +2,16 @@
 #include "common/base.h"
 #include "crypt/mapping.h"
 
+#include "common/blockdev.h"
 #include "common/cleanup.h"
 #include "common/parse.h"
 #include "common/strbuf.h"
-
-#include <sys/sysmacros.h>
 
 static const char *const state_names[] = {
     [MAPPING_OK] = "ok",
     [MAPPING_ZOMBIE] = "zombie",
     [MAPPING_WRONG] = "wrong",
 };
-
-void dev_text(dev_t dev, char ret[DEV_TEXT_MAX])
-{
-    (void)snprintf(ret, DEV_TEXT_MAX, "%u:%u", major(dev), minor(dev));
-}
 
 const char *mapping_state_name(enum mapping_state state)
 {
@@ -37,10 +31,10 @@ static int state_parse(const char *text, enum mapping_state *ret)
 
 json_t *mapping_to_json(const struct mapping *m)
 {
-    char dev[DEV_TEXT_MAX], backing[DEV_TEXT_MAX];
+    char dev[DEV_TEXT_SIZE], backing[DEV_TEXT_SIZE];
 
-    dev_text(m->dev, dev);
-    dev_text(m->backing, backing);
+    blockdev_text(m->dev, dev);
+    blockdev_text(m->backing, backing);
     return json_pack("{ss ss ss ss sI si sb sb ss ss}", "name", m->name, "uuid", m->dm_uuid, "dev",
                      dev, "backing", backing, "size", (json_int_t)m->size, "open", m->open_count,
                      "read_only", m->read_only, "discards", m->discards, "state",
@@ -49,7 +43,7 @@ json_t *mapping_to_json(const struct mapping *m)
 
 static void get_dev(struct json_reader *r, const char *key, dev_t *ret)
 {
-    char text[DEV_TEXT_MAX] = "";
+    char text[DEV_TEXT_SIZE] = "";
 
     json_get_string(r, key, text, sizeof(text));
     if (parse_dev(text, ret) < 0)

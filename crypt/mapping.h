@@ -10,10 +10,6 @@
 #include "common/json.h"
 #include "crypt/client.h"
 
-#define DEV_TEXT_MAX 24 /* "major:minor" and a NUL */
-
-void dev_text(dev_t dev, char ret[DEV_TEXT_MAX]); /* what parse_dev reads */
-
 const char *mapping_state_name(enum mapping_state state); /* "ok", "zombie", "wrong" */
 json_t *mapping_to_json(const struct mapping *m); /* new reference, or NULL: out of memory */
 int mapping_from_json(json_t *obj, struct mapping *ret, struct error *err) MUST_CHECK;

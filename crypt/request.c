@@ -2,6 +2,7 @@
 #include "common/base.h"
 #include "crypt/verb.h"
 
+#include "common/blockdev.h"
 #include "common/deadline.h"
 #include "common/parse.h"
 #include "crypt/mapping.h"
@@ -37,7 +38,7 @@ static void read_record(struct json_reader *r, struct request *q)
 
 static void read_device(struct json_reader *r, struct request *q)
 {
-    char text[DEV_TEXT_MAX] = "";
+    char text[DEV_TEXT_SIZE] = "";
 
     json_get_string(r, "device", text, sizeof(text));
     if (parse_dev(text, &q->device) < 0)
@@ -104,15 +105,15 @@ static int check_name(const struct request *q, struct error *err)
 static int check_device(struct request *q, struct error *err)
 {
     struct stat st;
-    char found[DEV_TEXT_MAX], wanted[DEV_TEXT_MAX];
+    char found[DEV_TEXT_SIZE], wanted[DEV_TEXT_SIZE];
 
     if (fstat(FD_DEVICE, &st) < 0)
         return error_errno(err, errno, "look at the volume's device (descriptor %d)", FD_DEVICE);
     if (!S_ISBLK(st.st_mode))
         return error_set(err, ERR_INVALID, "descriptor %d isn't a block device", FD_DEVICE);
     if (st.st_rdev != q->device) {
-        dev_text(st.st_rdev, found);
-        dev_text(q->device, wanted);
+        blockdev_text(st.st_rdev, found);
+        blockdev_text(q->device, wanted);
         return error_set(err, ERR_INVALID, "the device that was passed is %s, the request says %s",
                          found, wanted);
     }

@@ -2,12 +2,12 @@
 #include "common/base.h"
 #include "crypt/verb.h"
 
+#include "common/blockdev.h"
 #include "common/fault.h"
 #include "common/leak.h"
 #include "common/secret.h"
 #include "crypt/dm.h"
 #include "crypt/keys.h"
-#include "crypt/mapping.h"
 
 void session_release(struct session *s)
 {
@@ -62,7 +62,7 @@ static int must_fit_discards(const struct mapping *m, const struct request *q, s
 
 int mapping_must_fit(const struct mapping *m, const struct request *q, struct error *err)
 {
-    char uuid[DM_UUID_MAX + 1], below[DEV_TEXT_MAX], wanted[DEV_TEXT_MAX];
+    char uuid[DM_UUID_MAX + 1], below[DEV_TEXT_SIZE], wanted[DEV_TEXT_SIZE];
 
     if (m->state == MAPPING_ZOMBIE)
         return error_set(err, ERR_UNAVAILABLE, "mapping '%s' is dead: %s", m->name, m->why);
@@ -77,8 +77,8 @@ int mapping_must_fit(const struct mapping *m, const struct request *q, struct er
         return -1;
     if (q->device == 0 || m->backing == q->device)
         return 0;
-    dev_text(m->backing, below);
-    dev_text(q->device, wanted);
+    blockdev_text(m->backing, below);
+    blockdev_text(q->device, wanted);
     return error_set(err, ERR_PRECONDITION, "mapping '%s' lies over device %s instead of %s",
                      m->name, below, wanted);
 }

@@ -7,8 +7,8 @@
  */
 #include "tests/fuzz/target.h"
 
+#include "common/blockdev.h"
 #include "common/cleanup.h"
-#include "crypt/mapping.h"
 #include "crypt/table.h"
 
 #define UUID "0a1b2c3d-4e5f-4607-8899-aabbccddeeff"
@@ -17,9 +17,9 @@
 static void must_be_ours(const char *params, const struct table_facts *facts)
 {
     dev_t backing = facts->backing;
-    char dev[DEV_TEXT_MAX];
+    char dev[DEV_TEXT_SIZE];
 
-    dev_text(backing, dev);
+    blockdev_text(backing, dev);
     must(backing != 0 || strstr(params, "0:0") != NULL || strstr(params, dev) == NULL);
     must(strstr(params, "aes-xts-plain64 ") != NULL && strstr(params, "sector_size:4096") != NULL);
     must(facts->discards == (strstr(params, "allow_discards") != NULL));
@@ -44,7 +44,7 @@ static void must_not_tell_key(const char *params, const char *why)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     AUTO_FREE char *params = strndup((const char *)data, size);
-    char why[128] = "", again[DEV_TEXT_MAX];
+    char why[128] = "", again[DEV_TEXT_SIZE];
     struct table_facts facts = { .backing = 1 };
     dev_t backing;
 
@@ -56,7 +56,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         must_not_tell_key(params, why);
     }
     if (parse_dev(params, &backing) == 0) {
-        dev_text(backing, again);
+        blockdev_text(backing, again);
         must(strlen(again) <= strlen(params));
     }
     return 0;
