@@ -3,9 +3,9 @@
 #include "common/base.h"
 #include "tests/unit/backends/fixture.h"
 #include "tests/support/skip.h"
+#include "tests/support/namespace.h"
 
 #include <linux/loop.h>
-#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/sysmacros.h>
@@ -247,8 +247,7 @@ static int attach_without_nodes(struct volume *v)
     struct error err = ERROR_INIT;
     struct stat st;
 
-    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-        mount("none", "/dev", "tmpfs", 0, NULL) < 0)
+    if (namespace_enter() < 0 || mount("none", "/dev", "tmpfs", 0, NULL) < 0)
         return 77;
     if (v->pool->ops->attach(v, &d, &err) < 0) {
         (void)fprintf(stderr, "%s\n", err.msg);

@@ -2,9 +2,9 @@
 #include "common/base.h"
 #include "tests/unit/backends/fixture.h"
 #include "tests/support/skip.h"
+#include "tests/support/namespace.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -324,8 +324,8 @@ static int lose_the_race(const char *mkfs)
 
     (void)snprintf(command, sizeof(command), "%s && mount -o loop %s/disk %s", mkfs, faults.path,
                    mount_dir.path);
-    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-        run_shell(faults.path, command) != 0 || setenv("TMPDIR", mount_dir.path, 1) < 0)
+    if (namespace_enter() < 0 || run_shell(faults.path, command) != 0 ||
+        setenv("TMPDIR", mount_dir.path, 1) < 0)
         return 77;
     fixture_make(&f, 1);
     open_new(&f, "pvc-1", &v);

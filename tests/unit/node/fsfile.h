@@ -7,6 +7,7 @@
 #define COFFER_TESTS_UNIT_NODE_FSFILE_H
 
 #include "node/filesystem.h"
+#include "tests/support/skip.h"
 #include "tests/support/tmpdir.h"
 #include "tests/support/unit.h"
 
@@ -26,8 +27,8 @@ static inline struct fs_file fs_file_make(const struct filesystem *fs, const cha
     struct fs_file f;
 
     if (access(mkfs, X_OK) < 0) {
-        print_message("%s is not installed\n", mkfs);
-        skip();
+        (void)snprintf(path, sizeof(path), "%s is not installed", mkfs);
+        skip_because(path);
     }
     f.dir = tmpdir_make();
     (void)snprintf(path, sizeof(path), "%s", tmpdir_path(&f.dir, "image"));

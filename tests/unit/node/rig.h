@@ -4,7 +4,7 @@
  * namespace of its own, where a tmpfs lies over /sys/block and /sys/dev/block, so that a mapping is
  * what a test writes there. A tmpfs stands for the mapping's file system (its device number is the
  * mapping's), an unbound loop device for the mapping itself. Tests are skipped without root or loop
- * devices, and in a chroot. Any failure ends the test.
+ * devices. Any failure ends the test.
  */
 #ifndef COFFER_TESTS_UNIT_NODE_RIG_H
 #define COFFER_TESTS_UNIT_NODE_RIG_H
@@ -14,6 +14,7 @@
 #include "common/fs.h"
 #include "node/mapper.h"
 #include "node/mounts.h"
+#include "tests/support/namespace.h"
 #include "tests/support/skip.h"
 #include "tests/support/tmpdir.h"
 
@@ -21,14 +22,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/loop.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define RIG_HASH "0123456789abcdef0123456789abcdef"
@@ -46,27 +45,6 @@ static inline void rig_mount_tmpfs(const char *path)
         fail_msg("tmpfs at '%s': %s", path, strerror(errno));
 }
 
-static inline int rig_own_namespace(void)
-{
-    return unshare(CLONE_NEWNS) < 0 ? -1 : mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
-}
-
-/* Asked of a child, once: a chroot, whose root is no mount, can't have one. */
-static inline bool rig_can_have_namespace(void)
-{
-    static int answer = -1;
-    int status = 0;
-
-    if (answer < 0) {
-        pid_t child = fork();
-
-        if (child == 0)
-            _exit(rig_own_namespace() < 0 ? 1 : 0);
-        answer = child > 0 && waitpid(child, &status, 0) == child && status == 0;
-    }
-    return answer == 1;
-}
-
 /* Why the rig can't be set up here; NULL: it can. */
 static inline const char *rig_unusable(void)
 {
@@ -74,12 +52,12 @@ static inline const char *rig_unusable(void)
         return SKIP_NO_ROOT;
     if (access("/dev/loop-control", R_OK | W_OK) < 0)
         return SKIP_NO_LOOPS;
-    return rig_can_have_namespace() ? NULL : SKIP_NO_NAMESPACE;
+    return namespace_possible() ? NULL : SKIP_NO_NAMESPACE;
 }
 
 static inline void rig_enter(void)
 {
-    if (rig_own_namespace() < 0)
+    if (namespace_enter() < 0)
         err(1, "a mount namespace of our own");
     rig_mount_tmpfs("/mnt"); /* the tests' directories go with the namespace */
     if (setenv("TMPDIR", "/mnt", 1) < 0)

@@ -5,6 +5,7 @@
 
 #include "common/holders.h"
 
+#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
