@@ -273,7 +273,8 @@ def pretender(c):
                               check=True).stdout.strip()
         try:
             subprocess.run(['mkfs.btrfs', '-q', '-f', '-K', '-U', victim, '-m', 'raid1', '-d', 'raid1', loop,
-                            c.target(raw)], check=True)
+                            c.target(raw)], check=True, capture_output=True)
+            age(os.path.join(c.root, 'aged'), loop, c.target(raw))
             subprocess.run(['losetup', '-d', loop], check=True)
             subprocess.run(['btrfs', 'device', 'scan', c.target(raw)], check=True, capture_output=True)
             outcome = victim_is_safe(c, v)
@@ -284,6 +285,16 @@ def pretender(c):
             os.unlink(other)
             subprocess.run(['btrfs', 'device', 'scan', '--forget'], check=False, capture_output=True)
         print(f'# pretender: {outcome}')
+
+
+def age(path, one, two):
+    """Makes the pretender's superblock newer than the other's: the kernel goes by the newest."""
+    os.makedirs(path)
+    subprocess.run(['mount', '-t', 'btrfs', '-o', f'device={two}', one, path], check=True)
+    for n in range(50):
+        write(f'{path}/file', b'not yours %d' % n)
+        subprocess.run(['btrfs', 'filesystem', 'sync', path], check=True)
+    subprocess.run(['umount', path], check=True)
 
 
 def victim_is_safe(c, v):
