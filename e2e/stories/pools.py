@@ -399,7 +399,9 @@ def discard_false(c, tap, pool):
     p = c.trim(volume)
     time.sleep(1)
     os.sync()
-    tap.check(p.returncode != 0 and c.used(volume) >= full, f'{pool}: no discard reaches the image',
+    # a block or two of the image's own extent tree may come and go
+    least = os.stat(c.image(volume)).st_size if pool == 'full' else full - MIB
+    tap.check(p.returncode != 0 and c.used(volume) >= least, f'{pool}: no discard reaches the image',
               f'{full} -> {c.used(volume)}, {p.stdout}{p.stderr}')
     foreign_flag(c, tap, volume, ['--allow-discards'], f'{pool}: a live mapping that got the flag')
     c.unstage(volume)
@@ -431,7 +433,7 @@ def raw_block(c, tap):
             tap.check(p.returncode == 0 and c.used(volume) < full - 20 * MIB, 'blkdiscard empties the image of a raw volume',
                       f'{full} -> {c.used(volume)} {p.stderr}')
         else:
-            tap.check(p.returncode != 0 and c.used(volume) >= full, 'and not that of one without discard',
+            tap.check(p.returncode != 0 and c.used(volume) >= full - MIB, 'and not that of one without discard',
                       f'{full} -> {c.used(volume)} {p.stderr}')
         c.unpublish(volume)
         c.unstage(volume)
