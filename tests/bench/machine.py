@@ -31,7 +31,7 @@ class Controller(Coffer):
         super().write_config(kms)
         with open(self.config, encoding='utf-8') as f:
             config = json.load(f)
-        config['pools']['default'].update(allocate='sparse', overcommit=1000000)
+        config['pools']['default'].update(allocate='sparse', overcommit=1000)
         with open(self.config, 'w', encoding='utf-8') as f:
             json.dump(config, f)
 
