@@ -9,6 +9,7 @@ include mk/flags.mk
 include mk/gen.mk
 include mk/build.mk
 include mk/deps.mk
+include mk/vault.mk
 include mk/test.mk
 include mk/demo.mk
 include mk/bench.mk

@@ -56,7 +56,7 @@ ALL_SUITES = $(STORIES:%="e2e/run %") e2e/vm/selftest.py e2e/sanity/wire.sh $(CH
 # for what hangs: a story has its own limit (e2e/run), and a busy machine takes ten times as long as a quiet one
 STORY_SECONDS := 15000
 TEST_BIN := $(BIN) $(addprefix $(B)/,$(TEST_PROGRAMS))
-TEST_ENV = COFFER_BIN=$(abspath $(B)) COFFER_BUILD=$(abspath $(BUILD)) \
+TEST_ENV = COFFER_BIN=$(abspath $(B)) COFFER_BUILD=$(abspath $(BUILD)) VAULT=$(VAULT) \
   TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=$(abspath tests/support/tsan.supp)
 
 .PHONY: check check-run fuzz fuzz-run fuzz-coverage fuzz-coverage-run test test-run e2e e2e-run
@@ -75,8 +75,10 @@ fuzz-coverage: ## which code the fuzz targets' seeds, and what make fuzz found, 
 fuzz-coverage-run: $(patsubst %,$(B)/tests/fuzz/%,$(if $(filter-out all,$(T)),$(T),$(FUZZ_NAMES)))
 	$(Q)tools/fuzz-coverage.py $(BUILD) $(notdir $^)
 
+# the Vault server is built beside it, when it isn't yet; the first story that needs it waits
 test: ## everything CI runs; sweeps are sampled to a quarter
 	$(Q)$(MAKE) --no-print-directory deps
+	$(Q)mkdir -p $(BUILD)/log; e2e/vault/build.sh $(VAULT) >$(BUILD)/log/vault-server.log 2>&1 &
 	$(AGAIN) test-run
 test-run: $(TEST_BIN) $(UNIT) $(FUZZ) leaky-bin
 	$(Q)$(TEST_ENV) COFFER_SAMPLE=$(or $(SAMPLE),4) tests/run.py --timeout $(STORY_SECONDS) --log $(BUILD)/log $(ALL_SUITES)

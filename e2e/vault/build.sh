@@ -1,0 +1,39 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# e2e/vault/build.sh [VERSION]: builds the test server with that Vault (default 1.21.2) unless the cache has it, and prints
+# its path on stdout. Exit 77 with the reason on stdout where there is no Go that can. COFFER_VAULT_CACHE: another cache.
+set -euo pipefail
+version=${1:-1.21.2}
+cache=${COFFER_VAULT_CACHE:-$HOME/.cache/coffer-vault}
+folder=$(dirname "$(readlink -f "$0")")
+[ -f "$folder/$version/go.mod" ] || {
+    echo "build.sh: no Vault $version here, only $(cd "$folder" && echo [0-9]*)" >&2
+    exit 2
+}
+cd "$folder/$version"
+want=$(sed -n 's/^go \([0-9.]*\).*/\1/p' go.mod)
+if ! command -v go >/dev/null; then
+    echo "no Go compiler: the Vault server is built from Go modules, with Go $want or newer"
+    exit 77
+fi
+export GOTOOLCHAIN=local GOFLAGS=-mod=readonly GOWORK=off CGO_ENABLED=0
+have=$(go env GOVERSION)
+have=${have#go}
+if [ "$(printf '%s\n' "$want" "$have" | sort -V | head -1)" != "$want" ]; then
+    echo "Go $have is too old: the Vault server is built from Go modules, with Go $want or newer"
+    exit 77
+fi
+inputs=$({ cat go.mod go.sum ./*.go ../build.sh && go env GOVERSION GOARCH; } | sha256sum)
+server=$cache/vault-$version-${inputs:0:16}
+mkdir -p "$cache"
+exec 9>"$cache/lock"
+flock 9 # two builds at once would only wait for each other's compilers
+if [ ! -x "$server" ]; then
+    echo "build.sh: building Vault $version, once: about 5 minutes of two processors, 4 GiB of memory" >&2
+    # behind whatever compiles beside it
+    nice go build -trimpath -ldflags '-s -w' -o "$server.new" . >&2 9>&-
+    mv "$server.new" "$server"
+    find "$cache" -name "vault-$version-*" -mtime +30 -delete # of other inputs, long unused
+fi
+touch "$server"
+echo "$server"
