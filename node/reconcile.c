@@ -32,8 +32,9 @@ static bool lock_judge(struct reconcile *r UNUSED, struct node_op *op UNUSED,
     return false; /* the lock could be taken: nobody holds it any more */
 }
 
-/* In this order: what a later one looks at may go with an earlier one. */
+/* The pools first; then in this order: what a later one looks at may go with an earlier one. */
 static const struct left_over_kind kinds[] = {
+    { "pool", unready_pool_find, unready_pool_judge, NULL },
     { "mount", stale_mount_find, stale_mount_judge, stale_mount_act },
     { "mapping", stale_mapping_find, stale_mapping_judge, stale_mapping_act },
     { "loop", stale_loop_find, stale_loop_judge, stale_loop_act },

@@ -45,6 +45,10 @@ struct candidate *reconcile_add(struct reconcile *r, const char *what, dev_t dev
 /* The volume of a mapping's name; false: no pool of this node has that tag. */
 bool reconcile_id(const struct node *node, const char *dm_name, struct volume_id *ret);
 
+/* For find: looks into each pool that is ready; -1 of look ends it. */
+typedef int (*reconcile_look)(struct pool *pool, void *ctx, struct error *err);
+int reconcile_each_pool(struct reconcile *r, reconcile_look look, void *ctx, struct error *err);
+
 /* For judge: fills *ret, returns true. */
 bool found(struct finding *ret, const char *action, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
@@ -59,5 +63,9 @@ KIND_FUNCTIONS(stale_loop);                                 /* reconcile_loop.c 
 KIND_FUNCTIONS(stale_mount);                                /* reconcile_mount.c */
 KIND_FUNCTIONS(stale_node);                                 /* reconcile_node.c */
 int held_lock_find(struct reconcile *r, struct error *err); /* reconcile_lock.c */
+/* reconcile_pool.c; what to do about a pool is the administrator's */
+int unready_pool_find(struct reconcile *r, struct error *err);
+bool unready_pool_judge(struct reconcile *r, struct node_op *op, struct candidate *c,
+                        struct finding *ret);
 
 #endif

@@ -37,21 +37,18 @@ static bool note(void *ctx, const struct volume_id *id, const char *pid)
     return true;
 }
 
+static int look(struct pool *pool, void *ctx, struct error *err)
+{
+    struct search *s = ctx;
+
+    if (pool->ops->each_lock_holder(pool, note, s, err) < 0)
+        return -1;
+    return s->failed ? error_set(err, ERR_EXHAUSTED, "out of memory") : 0;
+}
+
 int held_lock_find(struct reconcile *r, struct error *err)
 {
     struct search s = { .r = r };
-    struct pool_set *pools = reconcile_node(r)->pools;
-    struct error absent = ERROR_INIT;
 
-    for (size_t i = 0; i < pools->n; i++) {
-        struct pool *pool = pools->pools[i];
-
-        if (pool_ready(pool, &absent) < 0)
-            continue; /* doctor says so */
-        if (pool->ops->each_lock_holder(pool, note, &s, err) < 0)
-            return -1;
-        if (s.failed)
-            return error_set(err, ERR_EXHAUSTED, "out of memory");
-    }
-    return 0;
+    return reconcile_each_pool(r, look, &s, err);
 }

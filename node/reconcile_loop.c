@@ -27,23 +27,20 @@ static bool note(void *ctx, const struct volume_id *id, const struct attachment 
     return !s->failed;
 }
 
+static int look(struct pool *pool, void *ctx, struct error *err)
+{
+    struct search *s = ctx;
+
+    if (pool->ops->each_attachment(pool, note, s, err) < 0)
+        return -1;
+    return s->failed ? error_set(err, ERR_EXHAUSTED, "out of memory") : 0;
+}
+
 int stale_loop_find(struct reconcile *r, struct error *err)
 {
     struct search s = { .r = r };
-    struct pool_set *pools = reconcile_node(r)->pools;
-    struct error absent = ERROR_INIT;
 
-    for (size_t i = 0; i < pools->n; i++) {
-        struct pool *pool = pools->pools[i];
-
-        if (pool_ready(pool, &absent) < 0)
-            continue; /* doctor says so */
-        if (pool->ops->each_attachment(pool, note, &s, err) < 0)
-            return -1;
-        if (s.failed)
-            return error_set(err, ERR_EXHAUSTED, "out of memory");
-    }
-    return 0;
+    return reconcile_each_pool(r, look, &s, err);
 }
 
 static const struct attachment *find_attachment(const struct volume_where *where, dev_t dev)

@@ -129,6 +129,19 @@ static void test_nothing(void **state UNUSED)
     (void)run(&w, false, 0);
 }
 
+/* What can't be looked at is a row, never "nothing is left over". */
+static void test_unready_pool(void **state UNUSED)
+{
+    AUTO_WORLD struct world w;
+
+    world_make(&w);
+    assert_int_equal(unlink(tmpdir_path(&w.f.dir, "a/pool.json")), 0);
+    const struct csi_left_over *rows = run(&w, true, 1);
+    assert_row(&rows[0], "pool", "none", "can't be seen", "");
+    assert_string_equal(rows[0].what, "a");
+    (void)run(&w, false, 1);
+}
+
 static void test_mappings(void **state UNUSED)
 {
     static const struct {
@@ -321,6 +334,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing),
+        cmocka_unit_test(test_unready_pool),
         cmocka_unit_test(test_mappings),
         cmocka_unit_test(test_mapping_without_record),
         cmocka_unit_test(test_mapping_of_no_pool),
