@@ -2,9 +2,12 @@
 #include "common/base.h"
 #include "keyd/kms.h"
 
+#include "common/deadline.h"
 #include "keyd/frame.h"
 
-static const struct kms_driver *const drivers[] = { &kms_file };
+#define STOP_MS 5000u
+
+static const struct kms_driver *const drivers[] = { &kms_file, &kms_vault_transit, &kms_vault_kv };
 
 static const struct kms_driver *driver_of(const char *uri)
 {
@@ -15,27 +18,27 @@ static const struct kms_driver *driver_of(const char *uri)
     return NULL;
 }
 
-static int kms_open(const struct kms_config *config, bool allow_insecure, struct kms *ret,
+static int kms_open(const struct kms_config *config, const struct kms_env *env, struct kms *ret,
                     struct error *err)
 {
     const struct kms_driver *driver = driver_of(config->uri);
     if (driver == NULL)
         return error_set(err, ERR_INVALID, "key service '%s': no driver for uri '%s'", config->name,
                          config->uri);
-    if (driver->insecure && !allow_insecure)
+    if (driver->insecure && !env->allow_insecure)
         return error_set(err, ERR_PRECONDITION,
                          "key service '%s' is insecure (%s): it needs --insecure-file-kms",
                          config->name, driver->prefix);
     struct kms kms = { .driver = driver };
     if (str_copy(kms.name, sizeof(kms.name), config->name) < 0)
         return error_set(err, ERR_INVALID, "key service '%s': the name is too long", config->name);
-    if (driver->open(config, &kms.state, err) < 0)
+    if (driver->open(config, env, &kms.state, err) < 0)
         return error_prefix(err, "key service '%s'", config->name);
     *ret = kms;
     return 0;
 }
 
-int kms_set_open(const struct config *config, bool allow_insecure, struct kms_set **ret,
+int kms_set_open(const struct config *config, const struct kms_env *env, struct kms_set **ret,
                  struct error *err)
 {
     AUTO_KMS_SET struct kms_set *set = calloc(1, sizeof(*set));
@@ -45,7 +48,7 @@ int kms_set_open(const struct config *config, bool allow_insecure, struct kms_se
     if (set->items == NULL)
         return error_set(err, ERR_EXHAUSTED, "out of memory");
     for (size_t i = 0; i < config->n_kms; i++) {
-        if (kms_open(&config->kms[i], allow_insecure, &set->items[i], err) < 0)
+        if (kms_open(&config->kms[i], env, &set->items[i], err) < 0)
             return -1;
         set->n++;
     }
@@ -72,6 +75,15 @@ bool kms_set_insecure(const struct kms_set *set)
     return false;
 }
 
+bool kms_set_network(const struct kms_set *set)
+{
+    for (size_t i = 0; i < set->n; i++) {
+        if (set->items[i].driver->network)
+            return true;
+    }
+    return false;
+}
+
 int kms_set_find(const struct kms_set *set, const char *name, const struct kms **ret,
                  struct error *err)
 {
@@ -84,27 +96,64 @@ int kms_set_find(const struct kms_set *set, const char *name, const struct kms *
     return error_set(err, ERR_PRECONDITION, "coffer-keyd has no key service '%s'", name);
 }
 
-int kms_mint(const struct kms *kms, const struct kms_call *call, struct keyd_wrapped *ret,
-             struct error *err)
+/* ---- jobs ---- */
+
+void kms_mint(const struct kms *kms, struct kms_job *job)
 {
-    return kms->driver->mint(kms->state, call, ret, err);
+    job->kms = kms;
+    kms->driver->mint(kms->state, job);
 }
 
-int kms_unwrap(const struct kms *kms, const struct kms_call *call, const struct keyd_wrapped *key,
-               struct secret **ret, struct error *err)
+void kms_unwrap(const struct kms *kms, struct kms_job *job)
 {
-    if (strcmp(key->kind, kms->driver->kind) != 0)
-        return error_set(err, ERR_PRECONDITION,
-                         "key service '%s' opens keys of kind '%s', not '%s'", kms->name,
-                         kms->driver->kind, key->kind);
-    AUTO_SECRET struct secret *plain = NULL;
-    if (kms->driver->unwrap(kms->state, call, key, &plain, err) < 0)
-        return -1;
-    if (secret_len(plain) != KEY_BYTES)
-        return error_set(err, ERR_PRECONDITION, "key service '%s' gave a key of another size",
-                         kms->name);
-    *ret = TAKE_PTR(plain);
-    return 0;
+    struct error err = ERROR_INIT;
+    job->kms = kms;
+    if (strcmp(job->key->kind, kms->driver->kind) == 0) {
+        kms->driver->unwrap(kms->state, job);
+        return;
+    }
+    (void)error_set(&err, ERR_PRECONDITION, "key service '%s' opens keys of kind '%s', not '%s'",
+                    kms->name, kms->driver->kind, job->key->kind);
+    kms_end(job, &err);
+}
+
+void kms_end(struct kms_job *job, const struct error *err)
+{
+    if (err != NULL)
+        (void)error_pass(&job->err, err);
+    else if (job->plain != NULL && secret_len(job->plain) != KEY_BYTES)
+        (void)error_set(&job->err, ERR_PRECONDITION, "key service '%s' gave a key of another size",
+                        job->kms->name);
+    if (job->err.code != ERR_OK) {
+        secret_free(job->plain);
+        job->plain = NULL;
+    }
+    job->done(job);
+}
+
+/* ---- the end ---- */
+
+static void on_stopped(void *ctx)
+{
+    size_t *left = ctx;
+    (*left)--;
+}
+
+void kms_set_stop(const struct kms_set *set, struct event_loop *loop)
+{
+    uint64_t deadline = deadline_in(STOP_MS);
+    struct error err = ERROR_INIT;
+    size_t left = 0;
+    for (size_t i = 0; i < set->n; i++)
+        left += set->items[i].driver->stop != NULL;
+    for (size_t i = 0; i < set->n; i++) {
+        if (set->items[i].driver->stop != NULL)
+            set->items[i].driver->stop(set->items[i].state, on_stopped, &left);
+    }
+    while (left > 0 && deadline_left(deadline) > 0) {
+        if (event_loop_turn(loop, deadline, &err) < 0)
+            return;
+    }
 }
 
 int kms_refuse_key(struct error *err)

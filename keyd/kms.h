@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * keyd/kms.h: key services. A driver is one file and one row in kms.c; the prefix of the configured
- * URI picks it. Everything a driver needs from the file system is opened in `open`, before the
- * sandbox closes. One thread. The plaintext of a storage key leaves a driver only as a `struct
+ * URI picks it. One thread, one event loop: a question (struct kms_job) is answered when its `done`
+ * is called, at once or later. The plaintext of a storage key leaves a driver only as a `struct
  * secret`.
  *
  * Errors: ERR_PRECONDITION when the wrapped key is not of this binding or was changed (one sentence
  * for all causes: which check failed is an oracle); ERR_UNAVAILABLE when the service can't be asked
- * now.
+ * now; ERR_PERMISSION when it doesn't let us.
  */
 #ifndef COFFER_KEYD_KMS_H
 #define COFFER_KEYD_KMS_H
@@ -15,6 +15,8 @@
 #include "common/base.h"
 #include "common/cleanup.h"
 #include "common/error.h"
+#include "common/event.h"
+#include "common/json.h"
 #include "common/secret.h"
 #include "keyd/client.h"
 #include "keyd/context.h"
@@ -28,16 +30,40 @@ struct kms_call { /* one request; all borrowed */
     uint64_t deadline;            /* clock_ms() value */
 };
 
+struct kms; /* one configured key service */
+
+struct kms_job { /* the caller's memory until `done` */
+    struct kms_call call;
+    const struct keyd_wrapped *key; /* UNWRAP: borrowed */
+    void (*done)(struct kms_job *job);
+    struct error err; /* ERR_OK: answered */
+    struct keyd_wrapped wrapped;
+    struct secret *plain;  /* KEY_BYTES bytes; whoever made the job frees it */
+    const struct kms *kms; /* filled in by kms_mint and kms_unwrap */
+    void *at_work;         /* the driver's */
+};
+
+struct kms_env { /* borrowed */
+    struct event_loop *loop;
+    bool allow_insecure;
+    bool mint, unwrap; /* what this keyd answers: a driver shows at its first contact that it may,
+                          and may nothing else */
+};
+
 struct kms_driver {
     const char *prefix; /* of the URI: "file://" */
     const char *kind;   /* `key.kind` of the volume record: "file" */
     bool insecure;      /* needs --insecure-file-kms */
-    int (*open)(const struct kms_config *config, void **ret_state, struct error *err);
-    void (*close)(void *state);
-    int (*mint)(void *state, const struct kms_call *call, struct keyd_wrapped *ret,
+    bool network;       /* it is asked across a network */
+    int (*open)(const struct kms_config *config, const struct kms_env *env, void **ret_state,
                 struct error *err);
-    int (*unwrap)(void *state, const struct kms_call *call, const struct keyd_wrapped *key,
-                  struct secret **ret, struct error *err);
+    void (*close)(void *state); /* jobs at work end with ERR_CANCELED */
+    /* Both end in kms_end, once, perhaps before they return. */
+    void (*mint)(void *state, struct kms_job *job);
+    void (*unwrap)(void *state, struct kms_job *job);
+    /* NULL: nothing to do. Gives back what it holds at the service, within 5 s. */
+    void (*stop)(void *state, void (*done)(void *ctx), void *ctx);
+    json_t *(*status)(const void *state); /* NULL: nothing to say */
 };
 
 struct kms {
@@ -51,23 +77,26 @@ struct kms_set {
     size_t n;
 };
 
-extern const struct kms_driver kms_file;
+extern const struct kms_driver kms_file, kms_vault_transit, kms_vault_kv;
 
 /* Opens every key service of the configuration; all or nothing. An insecure one is refused unless
- * allow_insecure. */
-int kms_set_open(const struct config *config, bool allow_insecure, struct kms_set **ret,
+ * env says otherwise. */
+int kms_set_open(const struct config *config, const struct kms_env *env, struct kms_set **ret,
                  struct error *err) MUST_CHECK;
 void kms_set_free(struct kms_set *set);
+/* Runs the loop until every service has given back what it holds, or some seconds have passed. */
+void kms_set_stop(const struct kms_set *set, struct event_loop *loop);
 bool kms_set_insecure(const struct kms_set *set); /* any of them */
+bool kms_set_network(const struct kms_set *set);  /* any of them is across a network */
 /* ERR_PRECONDITION when no such service is configured. */
 int kms_set_find(const struct kms_set *set, const char *name, const struct kms **ret,
                  struct error *err) MUST_CHECK;
 
-int kms_mint(const struct kms *kms, const struct kms_call *call, struct keyd_wrapped *ret,
-             struct error *err) MUST_CHECK;
-/* *ret: KEY_BYTES bytes; the caller frees. */
-int kms_unwrap(const struct kms *kms, const struct kms_call *call, const struct keyd_wrapped *key,
-               struct secret **ret, struct error *err) MUST_CHECK;
+/* The job's `done` is called once, perhaps before these return. */
+void kms_mint(const struct kms *kms, struct kms_job *job);
+void kms_unwrap(const struct kms *kms, struct kms_job *job);
+/* For drivers: the job is answered. err NULL: with what is in it; else with that. */
+void kms_end(struct kms_job *job, const struct error *err);
 /* The one answer to a wrapped key that can't be opened. Returns -1. */
 int kms_refuse_key(struct error *err);
 

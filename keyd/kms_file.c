@@ -105,8 +105,8 @@ static int unseal(const struct secret *master, const unsigned char *context,
     return 0;
 }
 
-static int file_mint(void *state, const struct kms_call *call, struct keyd_wrapped *ret,
-                     struct error *err)
+static int wrap_new(const struct secret *state, const struct kms_call *call,
+                    struct keyd_wrapped *ret, struct error *err)
 {
     AUTO_SECRET struct secret *plain = secret_new(KEY_BYTES, err);
     if (plain == NULL || secret_random(plain, KEY_BYTES, err) < 0)
@@ -125,8 +125,8 @@ static int file_mint(void *state, const struct kms_call *call, struct keyd_wrapp
     return 0;
 }
 
-static int file_unwrap(void *state, const struct kms_call *call, const struct keyd_wrapped *key,
-                       struct secret **ret, struct error *err)
+static int unwrap(const struct secret *state, const struct kms_call *call,
+                  const struct keyd_wrapped *key, struct secret **ret, struct error *err)
 {
     if (call->token.len != 0)
         return error_set(err, ERR_INVALID, "a file key service takes no caller token");
@@ -154,13 +154,27 @@ static int self_test(void *master, struct error *err)
     const struct kms_call call = { .context = context };
     struct keyd_wrapped key;
     AUTO_SECRET struct secret *plain = NULL;
-    if (file_mint(master, &call, &key, err) < 0 ||
-        file_unwrap(master, &call, &key, &plain, err) < 0)
+    if (wrap_new(master, &call, &key, err) < 0 || unwrap(master, &call, &key, &plain, err) < 0)
         return error_set(err, ERR_INTERNAL, "AES-256-GCM fails its self-test");
     return 0;
 }
 
-static int file_open(const struct kms_config *config, void **ret_state, struct error *err)
+static void file_mint(void *state, struct kms_job *job)
+{
+    struct error err = ERROR_INIT;
+    int r = wrap_new(state, &job->call, &job->wrapped, &err);
+    kms_end(job, r < 0 ? &err : NULL);
+}
+
+static void file_unwrap(void *state, struct kms_job *job)
+{
+    struct error err = ERROR_INIT;
+    int r = unwrap(state, &job->call, job->key, &job->plain, &err);
+    kms_end(job, r < 0 ? &err : NULL);
+}
+
+static int file_open(const struct kms_config *config, const struct kms_env *env UNUSED,
+                     void **ret_state, struct error *err)
 {
     const char *path = config->uri + strlen(PREFIX);
     if (path[0] != '/')

@@ -6,12 +6,14 @@
 #include "common/flags.h"
 #include "common/log.h"
 #include "common/secret.h"
+#include "common/wipe.h"
 #include "keyd/kms.h"
 #include "keyd/listen.h"
 #include "keyd/ops.h"
 #include "keyd/peers.h"
 #include "keyd/sandbox.h"
 #include "keyd/server.h"
+#include "vault/client.h"
 #include "volume/config.h"
 
 #define EXIT_USAGE 2
@@ -71,25 +73,34 @@ static void log_start(const struct options *o, const struct kms_set *kms)
 static int serve(const struct options *o, struct keyd *keyd, struct error *err)
 {
     AUTO_CONFIG struct config *config = NULL;
+    AUTO_EVENT_LOOP struct event_loop *loop = NULL;
     AUTO_KMS_SET struct kms_set *kms = NULL;
-    if (config_load(o->config, &config, err) < 0 ||
-        kms_set_open(config, o->insecure_file_kms, &kms, err) < 0)
+    if (event_loop_new(&loop, err) < 0 || config_load(o->config, &config, err) < 0)
+        return -1;
+    const struct kms_env env = { .loop = loop,
+                                 .allow_insecure = o->insecure_file_kms,
+                                 .mint = keyd->allowed[WIRE_MINT],
+                                 .unwrap = keyd->allowed[WIRE_UNWRAP] };
+    if (kms_set_open(config, &env, &kms, err) < 0)
         return -1;
     keyd->kms = kms;
     AUTO_LISTENER struct listener listener = LISTENER_INIT;
     if (listener_open(o->socket, &listener, err) < 0)
         return -1;
     AUTO_SERVER struct server *server = NULL;
-    const struct server_options so = {
-        .listener = &listener, .peers = &o->allowed_peers, .keyd = keyd, .idle_ms = o->idle_ms
-    };
+    const struct server_options so = { .loop = loop,
+                                       .listener = &listener,
+                                       .peers = &o->allowed_peers,
+                                       .keyd = keyd,
+                                       .idle_ms = o->idle_ms };
     if (server_new(&so, &server, err) < 0)
         return -1;
-    if (sandbox_enter(err) < 0)
+    if (sandbox_enter(kms_set_network(kms), err) < 0)
         return -1;
     log_start(o, kms);
     if (server_run(server, err) < 0)
         return -1;
+    kms_set_stop(kms, loop);
     log_info("coffer-keyd stops");
     return 0;
 }
@@ -106,7 +117,8 @@ int main(int argc, char **argv)
     struct keyd keyd = { .text = STRBUF_INIT(KEYD_TEXT_MAX) };
     int first = 0;
     bool help = false;
-    if (secret_harden_process(&err) < 0 ||
+    json_set_alloc_funcs(wipe_malloc, wipe_free);
+    if (secret_harden_process(&err) < 0 || vault_global_init(&err) < 0 ||
         flags_parse(flags, ARRAY_SIZE(flags), argc, argv, &first, &help, &err) < 0)
         return usage_error(&err);
     if (help) {

@@ -7,6 +7,7 @@
 #include "common/leak.h"
 #include "common/log.h"
 #include "common/parse.h"
+#include "common/wipe.h"
 #include "keyd/context.h"
 #include "keyd/pipe.h"
 #include "volume/id.h"
@@ -14,9 +15,11 @@
 struct op {
     bool always; /* answered whatever --allow says: it touches no key */
     bool audited;
-    int (*run)(struct keyd *k, const struct wire_request *request, int descriptor,
-               struct wire_reply *ret, struct error *err);
+    void (*run)(struct keyd_request *r); /* ends in end_ok or end_failed */
 };
+
+static void end_ok(struct keyd_request *r);
+static void end_failed(struct keyd_request *r, const struct error *err);
 
 static const char *const uses[] = { "stage", "expand", "rotate", "break-glass" };
 
@@ -28,13 +31,6 @@ static int check_use(const char *use, struct error *err)
     }
     return error_set(err, ERR_INVALID, "'%s' is not a use of a key", use);
 }
-
-/* What both keyed ops need before a driver is asked. */
-struct prepared {
-    const struct kms *kms;
-    struct keyd_binding binding;
-    unsigned char context[CONTEXT_SIZE];
-};
 
 static int check_binding(const struct wire_request *r, struct error *err)
 {
@@ -48,46 +44,67 @@ static int check_binding(const struct wire_request *r, struct error *err)
     return 0;
 }
 
-static int prepare(const struct keyd *k, const struct wire_request *r, struct prepared *ret,
-                   struct error *err)
+/* A little before the client gives up, so that it still hears why. */
+static uint64_t deadline_of(const struct wire_request *r)
 {
+    uint64_t ms = r->deadline_ms, margin = ms / 10 < 200 ? ms / 10 : 200;
+    return ms == UINT64_MAX ? DEADLINE_NEVER : deadline_in(ms - margin);
+}
+
+/* What both keyed ops need before a driver is asked. */
+static int prepare(struct keyd_request *q, const struct kms **ret, struct error *err)
+{
+    const struct wire_request *r = &q->wire;
     if (r->deadline_ms == 0)
         return error_set(err, ERR_DEADLINE, "the request came after its deadline");
-    if (check_binding(r, err) < 0 || kms_set_find(k->kms, r->kms, &ret->kms, err) < 0)
+    if (check_binding(r, err) < 0 || kms_set_find(q->keyd->kms, r->kms, ret, err) < 0)
         return -1;
-    ret->binding = (struct keyd_binding){
+    q->binding = (struct keyd_binding){
         .kms = r->kms, .tenant = r->tenant, .volume_id = r->volume_id, .uuid = r->uuid
     };
-    context_compute(r->tenant, r->volume_id, r->uuid, ret->context);
-    return 0;
-}
-
-static struct kms_call call_of(const struct prepared *p, const struct wire_request *r)
-{
-    return (struct kms_call){
-        .binding = &p->binding,
-        .context = p->context,
-        .token = r->token,
-        .deadline = r->deadline_ms == UINT64_MAX ? DEADLINE_NEVER : deadline_in(r->deadline_ms),
+    context_compute(r->tenant, r->volume_id, r->uuid, q->context);
+    q->job = (struct kms_job){ .err = ERROR_INIT };
+    q->job.call = (struct kms_call){
+        .binding = &q->binding, .context = q->context, .token = r->token, .deadline = deadline_of(r)
     };
+    return 0;
 }
 
-static int run_mint(struct keyd *k, const struct wire_request *r, int descriptor UNUSED,
-                    struct wire_reply *ret, struct error *err)
+static struct keyd_request *request_of(struct kms_job *job)
 {
-    struct prepared p;
-    struct keyd_wrapped key;
-    if (prepare(k, r, &p, err) < 0)
-        return -1;
-    struct kms_call call = call_of(&p, r);
-    if (kms_mint(p.kms, &call, &key, err) < 0)
-        return -1;
+    return (struct keyd_request *)((char *)job - offsetof(struct keyd_request, job));
+}
+
+static void on_minted(struct kms_job *job)
+{
+    struct keyd_request *q = request_of(job);
+    struct wire_reply *ret = &q->reply;
+    struct error err = ERROR_INIT;
+    if (job->err.code != ERR_OK) {
+        end_failed(q, &job->err);
+        return;
+    }
     FAULT_POINT("keyd:mint:before-reply");
-    ret->key_version = key.version;
-    if (str_copy(ret->kind, sizeof(ret->kind), key.kind) < 0 ||
-        str_copy(ret->ciphertext, sizeof(ret->ciphertext), key.ciphertext) < 0)
-        return error_set(err, ERR_INTERNAL, "the wrapped key does not fit into the reply");
-    return 0;
+    ret->key_version = job->wrapped.version;
+    if (str_copy(ret->kind, sizeof(ret->kind), job->wrapped.kind) == 0 &&
+        str_copy(ret->ciphertext, sizeof(ret->ciphertext), job->wrapped.ciphertext) == 0) {
+        end_ok(q);
+        return;
+    }
+    (void)error_set(&err, ERR_INTERNAL, "the wrapped key does not fit into the reply");
+    end_failed(q, &err);
+}
+
+static void run_mint(struct keyd_request *q)
+{
+    struct error err = ERROR_INIT;
+    const struct kms *kms;
+    if (prepare(q, &kms, &err) < 0) {
+        end_failed(q, &err);
+        return;
+    }
+    q->job.done = on_minted;
+    kms_mint(kms, &q->job);
 }
 
 static int key_of(const struct wire_request *r, struct keyd_wrapped *ret, struct error *err)
@@ -99,24 +116,41 @@ static int key_of(const struct wire_request *r, struct keyd_wrapped *ret, struct
     return 0;
 }
 
-static int run_unwrap(struct keyd *k, const struct wire_request *r, int descriptor,
-                      struct wire_reply *ret UNUSED, struct error *err)
+static int hand_over(int pipe, const struct secret *plain, struct error *err)
 {
-    struct prepared p;
-    struct keyd_wrapped key;
-    if (prepare(k, r, &p, err) < 0 || check_use(r->use, err) < 0 || key_of(r, &key, err) < 0 ||
-        key_pipe_check(descriptor, err) < 0)
-        return -1;
-    AUTO_SECRET struct secret *plain = NULL;
-    struct kms_call call = call_of(&p, r);
-    if (kms_unwrap(p.kms, &call, &key, &plain, err) < 0)
-        return -1;
     LEAK("keyd:storage-key", secret_data(plain), secret_len(plain));
     FAULT_POINT("keyd:unwrap:before-write");
-    if (key_pipe_write(descriptor, plain, err) < 0)
+    if (key_pipe_write(pipe, plain, err) < 0)
         return -1;
     FAULT_POINT("keyd:unwrap:after-write");
     return 0;
+}
+
+static void on_unwrapped(struct kms_job *job)
+{
+    struct keyd_request *q = request_of(job);
+    struct error err = job->err;
+    if (err.code == ERR_OK && hand_over(q->descriptor, job->plain, &err) == 0) {
+        secret_free(job->plain);
+        end_ok(q);
+        return;
+    }
+    secret_free(job->plain);
+    end_failed(q, &err);
+}
+
+static void run_unwrap(struct keyd_request *q)
+{
+    struct error err = ERROR_INIT;
+    const struct kms *kms;
+    if (prepare(q, &kms, &err) < 0 || check_use(q->wire.use, &err) < 0 ||
+        key_of(&q->wire, &q->key, &err) < 0 || key_pipe_check(q->descriptor, &err) < 0) {
+        end_failed(q, &err);
+        return;
+    }
+    q->job.key = &q->key;
+    q->job.done = on_unwrapped;
+    kms_unwrap(kms, &q->job);
 }
 
 static json_t *allowed_json(const struct keyd *k)
@@ -130,33 +164,49 @@ static json_t *allowed_json(const struct keyd *k)
     return list;
 }
 
+static json_t *one_kms_json(const struct kms *kms)
+{
+    const struct kms_driver *d = kms->driver;
+    json_t *one =
+        json_pack("{s:s, s:s, s:b}", "name", kms->name, "kind", d->kind, "insecure", d->insecure);
+    if (d->status != NULL)
+        (void)json_object_set_new(one, "service", d->status(kms->state));
+    return one;
+}
+
 static json_t *kms_json(const struct kms_set *set)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < set->n; i++)
-        (void)json_array_append_new(list, json_pack("{s:s, s:s, s:b}", "name", set->items[i].name,
-                                                    "kind", set->items[i].driver->kind, "insecure",
-                                                    set->items[i].driver->insecure));
+        (void)json_array_append_new(list, one_kms_json(&set->items[i]));
     return list;
 }
 
-static int run_status(struct keyd *k, const struct wire_request *r UNUSED, int descriptor UNUSED,
-                      struct wire_reply *ret, struct error *err)
+static int status_text(struct keyd *k, struct error *err)
 {
     AUTO_JSON json_t *status = json_pack(
         "{s:s, s:i, s:b, s:o, s:o, s:I, s:o}", "version", COFFER_VERSION, "wire", (int)WIRE_VERSION,
         "insecure", kms_set_insecure(k->kms), "allow", allowed_json(k), "kms", kms_json(k->kms),
         "connections", (json_int_t)k->connections, "counters", counters_to_json(&k->counters));
-    AUTO_FREE char *text =
-        status == NULL ? NULL : json_dumps(status, JSON_COMPACT | JSON_SORT_KEYS);
+    char *text = status == NULL ? NULL : json_dumps(status, JSON_COMPACT | JSON_SORT_KEYS);
     if (text == NULL)
         return error_set(err, ERR_EXHAUSTED, "out of memory");
     strbuf_clear(&k->text);
     strbuf_adds(&k->text, text);
-    if (strbuf_check(&k->text, "the status", err) < 0)
-        return -1;
-    ret->text = (struct wire_view){ .data = strbuf_text(&k->text), .len = k->text.len };
-    return 0;
+    wipe_free(text);
+    return strbuf_check(&k->text, "the status", err);
+}
+
+static void run_status(struct keyd_request *q)
+{
+    struct keyd *k = q->keyd;
+    struct error err = ERROR_INIT;
+    if (status_text(k, &err) < 0) {
+        end_failed(q, &err);
+        return;
+    }
+    q->reply.text = (struct wire_view){ .data = strbuf_text(&k->text), .len = k->text.len };
+    end_ok(q);
 }
 
 static const struct op ops[WIRE_OP_LIMIT] = {
@@ -165,42 +215,55 @@ static const struct op ops[WIRE_OP_LIMIT] = {
     [WIRE_STATUS] = { .always = true, .run = run_status },
 };
 
-static int run(struct keyd *k, const struct wire_request *request, int descriptor,
-               struct wire_reply *ret, struct error *err)
+static void audit(const struct keyd_request *q, const struct error *err)
 {
-    const struct op *op = &ops[request->op];
-    if (!op->always && !k->allowed[request->op])
-        return error_set(err, ERR_PERMISSION, "this coffer-keyd does not answer %s",
-                         wire_message_name(wire_message_find(request->op)));
-    return op->run(k, request, descriptor, ret, err);
-}
-
-static void audit(const struct wire_request *r, uid_t peer, const struct error *err)
-{
+    const struct wire_request *r = &q->wire;
     log_info("audit", KV("op", wire_message_name(wire_message_find(r->op))), KV("use", r->use),
              KV("tenant", r->tenant), KV("volume_id", r->volume_id), KV("kms", r->kms),
-             KV("peer_uid", peer), KV("result", error_code_name(err->code)),
+             KV("peer_uid", q->peer), KV("result", error_code_name(err->code)),
              KV("reason", err->msg));
 }
 
 void ops_error_reply(uint16_t op, const struct error *err, struct wire_reply *ret)
 {
     *ret = (struct wire_reply){ .op = op };
-    /* Both arrays of the reply are as long as what goes in. */
+    /* Both arrays of the reply are as long as what goes in, but for a long message's end. */
     (void)!str_copy(ret->code, sizeof(ret->code), error_code_name(err->code));
-    (void)!str_copy(ret->message, sizeof(ret->message), err->msg);
+    (void)snprintf(ret->message, sizeof(ret->message), "%.511s", err->msg);
 }
 
-void ops_handle(struct keyd *k, const struct wire_request *request, int descriptor, uid_t peer,
-                struct wire_reply *ret)
+static void end(struct keyd_request *q, const struct error *err)
 {
+    q->keyd->counters.requests[q->wire.op][err->code]++;
+    if (ops[q->wire.op].audited)
+        audit(q, err);
+    q->done(q);
+}
+
+static void end_ok(struct keyd_request *q)
+{
+    const struct error none = ERROR_INIT;
+    end(q, &none);
+}
+
+static void end_failed(struct keyd_request *q, const struct error *err)
+{
+    ops_error_reply(q->wire.op, err, &q->reply);
+    end(q, err);
+}
+
+void ops_start(struct keyd_request *q)
+{
+    const struct op *op = &ops[q->wire.op];
     struct error err = ERROR_INIT;
-    *ret = (struct wire_reply){ .op = request->op, .code = WIRE_OK };
-    if (run(k, request, descriptor, ret, &err) < 0)
-        ops_error_reply(request->op, &err, ret);
-    k->counters.requests[request->op][err.code]++;
-    if (ops[request->op].audited)
-        audit(request, peer, &err);
+    q->reply = (struct wire_reply){ .op = q->wire.op, .code = WIRE_OK };
+    if (op->always || q->keyd->allowed[q->wire.op]) {
+        op->run(q);
+        return;
+    }
+    (void)error_set(&err, ERR_PERMISSION, "this coffer-keyd does not answer %s",
+                    wire_message_name(wire_message_find(q->wire.op)));
+    end_failed(q, &err);
 }
 
 static int allow_one(const char *name, bool ret[WIRE_OP_LIMIT], struct error *err)

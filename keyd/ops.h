@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * keyd/ops.h: what keyd does for one decoded request. Each op is one row; the wire and the
- * connection are the server's business. One thread.
+ * connection are the server's business. One thread; a request may be answered later, while others
+ * are.
  */
 #ifndef COFFER_KEYD_OPS_H
 #define COFFER_KEYD_OPS_H
@@ -27,11 +28,24 @@ struct keyd {
 
 /* "MINT,UNWRAP" -> ret[op]; STATUS is always allowed. ERR_INVALID names the unknown op. */
 int ops_allow_parse(const char *list, bool ret[WIRE_OP_LIMIT], struct error *err) MUST_CHECK;
-/* Runs the request, counts it, writes its audit line, fills *ret (also for a failure). descriptor:
- * the one that came with the request, or -1; stays the caller's. Views in *ret live until the next
- * call. */
-void ops_handle(struct keyd *k, const struct wire_request *request, int descriptor, uid_t peer,
-                struct wire_reply *ret);
+
+struct keyd_request { /* one, from its frame to its reply; the server's memory */
+    struct keyd *keyd;
+    struct wire_request wire; /* filled in before ops_start, as are the next four */
+    int descriptor;           /* the one that came with it, or -1; the server closes it */
+    uid_t peer;
+    void (*done)(struct keyd_request *r); /* called once; `reply` says how it went */
+    void *ctx;
+    struct wire_reply reply; /* its views live until `done` returns */
+    /* ops.c's: */
+    struct keyd_binding binding;
+    unsigned char context[CONTEXT_SIZE];
+    struct keyd_wrapped key;
+    struct kms_job job;
+};
+
+/* Runs the request, counts it, writes its audit line; then `done`, perhaps before this returns. */
+void ops_start(struct keyd_request *r);
 /* A reply that only carries an error. */
 void ops_error_reply(uint16_t op, const struct error *err, struct wire_reply *ret);
 

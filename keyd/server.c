@@ -8,66 +8,104 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define TAG_LISTENER (SERVER_CONNECTIONS + 0u)
-#define TAG_SIGNALS  (SERVER_CONNECTIONS + 1u)
-#define PAUSE_MS     1000u /* how long a listener that can't accept is left alone */
+#define PAUSE_MS 1000u /* how long a listener that can't accept is left alone */
 
 struct connection {
-    int fd; /* -1: a free slot */
+    struct server *server;
+    struct event_watch watch; /* fd -1: not read now */
+    int fd;                   /* -1: a free slot */
     uid_t uid;
-    uint64_t idle_at; /* dropped when nothing was heard until then */
+    struct event_timer idle; /* dropped when nothing was heard until then */
+    struct pending *pending; /* the request that is being answered; NULL: none */
+};
+
+/* A request with all that its answer needs. */
+struct pending {
+    struct keyd_request request;
+    struct connection *connection; /* NULL: gone, nobody wants the answer */
+    int descriptor;
+    size_t frame_len;
+    unsigned char frame[]; /* `request` has views into it */
 };
 
 struct server {
     struct server_options o;
-    int epoll_fd, signal_fd;
-    bool stopping;
-    uint64_t paused_until; /* the listener isn't polled; 0 = it is */
+    struct event_watch listener, signals;
+    struct event_timer pause; /* on: the listener isn't polled until then */
+    int signal_fd;
     struct connection connections[SERVER_CONNECTIONS];
     struct received in; /* the frame at hand; here because it is too big for the stack */
     struct wire_frame out;
 };
 
-static int watch(struct server *s, int fd, uint32_t tag)
+static void on_listener(void *ctx, uint32_t events);
+static void on_connection(void *ctx, uint32_t events);
+
+static int listen_on(struct server *s)
 {
-    struct epoll_event e = { .events = EPOLLIN, .data.u32 = tag };
-    return epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, fd, &e);
+    struct error ignored = ERROR_INIT;
+    return event_watch(s->o.loop, &s->listener, s->o.listener->fd, EPOLLIN, &ignored);
 }
 
 /* Full, or out of descriptors: who connects now waits in the socket's queue. */
 static void pause_listener(struct server *s)
 {
-    if (s->paused_until == 0)
-        (void)epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, s->o.listener->fd, NULL);
-    s->paused_until = deadline_in(PAUSE_MS);
+    event_unwatch(s->o.loop, &s->listener);
+    event_timer_set(s->o.loop, &s->pause, deadline_in(PAUSE_MS));
 }
 
 static void resume_listener(struct server *s)
 {
-    if (s->paused_until == 0 || s->o.keyd->connections >= SERVER_CONNECTIONS)
+    if (s->listener.fd >= 0 || s->o.keyd->connections >= SERVER_CONNECTIONS)
         return;
-    if (watch(s, s->o.listener->fd, TAG_LISTENER) == 0)
-        s->paused_until = 0;
+    if (listen_on(s) == 0)
+        event_timer_stop(s->o.loop, &s->pause);
 }
 
-static void drop(struct server *s, struct connection *c)
+static void on_pause_over(void *ctx)
 {
+    struct server *s = ctx;
+    event_timer_set(s->o.loop, &s->pause, deadline_in(PAUSE_MS));
+    resume_listener(s);
+}
+
+static void drop(struct connection *c)
+{
+    struct server *s = c->server;
+    event_unwatch(s->o.loop, &c->watch);
+    event_timer_stop(s->o.loop, &c->idle);
+    if (c->pending != NULL)
+        c->pending->connection = NULL;
+    c->pending = NULL;
     (void)close(c->fd);
     c->fd = -1;
     s->o.keyd->connections--;
     resume_listener(s);
 }
 
-static void drop_broken(struct server *s, struct connection *c, const struct error *err)
+static void drop_broken(struct connection *c, const struct error *err)
 {
-    s->o.keyd->counters.broken++;
+    c->server->o.keyd->counters.broken++;
     log_warn("connection ended", KV("peer_uid", c->uid), KV("reason", err->msg));
-    drop(s, c);
+    drop(c);
+}
+
+/* Also after an answer: who gets none in time isn't silent. */
+static void hear(struct connection *c)
+{
+    event_timer_set(c->server->o.loop, &c->idle, deadline_in(c->server->o.idle_ms));
+}
+
+static void on_idle(void *ctx)
+{
+    struct connection *c = ctx;
+    c->server->o.keyd->counters.idle_closed++;
+    log_debug("idle connection dropped", KV("peer_uid", c->uid));
+    drop(c);
 }
 
 /* A reply that doesn't go out at once: the peer doesn't read, or is gone. */
@@ -110,40 +148,95 @@ static int check_descriptors(const struct wire_message *m, size_t n, struct erro
     return 0;
 }
 
-/* -1: the connection must end. */
-static int answer(struct server *s, struct connection *c, struct error *err)
+/* ---- its answer ---- */
+
+static void pending_free(struct pending *p)
 {
-    struct wire_header header;
-    struct wire_request request;
-    struct wire_reply reply;
+    if (p->descriptor >= 0)
+        (void)close(p->descriptor);
+    explicit_bzero(p, sizeof(*p) + p->frame_len);
+    free(p);
+}
+
+static void on_answered(struct keyd_request *request)
+{
+    struct pending *p = request->ctx;
+    struct connection *c = p->connection;
+    struct error err = ERROR_INIT;
+    if (c != NULL) {
+        struct server *s = c->server;
+        c->pending = NULL;
+        if (send_reply(s, c->fd, &request->reply, &err) < 0 ||
+            event_watch(s->o.loop, &c->watch, c->fd, EPOLLIN, &err) < 0)
+            drop_broken(c, &err);
+        else
+            hear(c);
+    }
+    pending_free(p);
+}
+
+/* Takes the frame and the descriptor out of s->in. */
+static struct pending *pending_new(struct connection *c)
+{
+    struct received *in = &c->server->in;
+    struct pending *p = calloc(1, sizeof(*p) + in->frame.len);
+    if (p == NULL)
+        return NULL;
+    p->connection = c;
+    p->frame_len = in->frame.len;
+    memcpy(p->frame, in->frame.bytes, in->frame.len);
+    p->descriptor = in->n_fds == 1 ? TAKE_FD(in->fds[0]) : -1;
+    p->request.keyd = c->server->o.keyd;
+    p->request.descriptor = p->descriptor;
+    p->request.peer = c->uid;
+    p->request.done = on_answered;
+    p->request.ctx = p;
+    return p;
+}
+
+/* -1: the connection must end. */
+static int start(struct connection *c, struct error *err)
+{
+    struct server *s = c->server;
     const struct received *in = &s->in;
+    struct wire_header header;
     if (wire_header_decode(in->frame.bytes, in->frame.len, &header, err) < 0 ||
         check_version(s, c, &header, err) < 0)
         return -1;
     const struct wire_message *m = wire_message_find(header.op);
     if (m == NULL)
         return error_set(err, ERR_INVALID, "frame: unknown op %u", header.op);
-    if (check_descriptors(m, in->n_fds, err) < 0 ||
-        wire_request_decode(in->frame.bytes, in->frame.len, &request, err) < 0)
+    if (check_descriptors(m, in->n_fds, err) < 0)
         return -1;
-    ops_handle(s->o.keyd, &request, in->n_fds == 1 ? in->fds[0] : -1, c->uid, &reply);
-    return send_reply(s, c->fd, &reply, err);
+    struct pending *p = pending_new(c);
+    if (p == NULL)
+        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    if (wire_request_decode(p->frame, p->frame_len, &p->request.wire, err) < 0) {
+        pending_free(p);
+        return -1;
+    }
+    /* Not read until it is answered: level-triggered, a closed peer would be reported for ever. */
+    event_unwatch(s->o.loop, &c->watch);
+    event_timer_stop(s->o.loop, &c->idle);
+    c->pending = p;
+    ops_start(&p->request);
+    return 0;
 }
 
-static void serve(struct server *s, struct connection *c)
+static void on_connection(void *ctx, uint32_t events UNUSED)
 {
+    struct connection *c = ctx;
+    struct received *in = &c->server->in;
     struct error err = ERROR_INIT;
-    if (c->fd < 0)
-        return;
-    enum recv_result result = receive_frame(c->fd, &s->in, &err);
-    int r = result == RECV_FRAME ? answer(s, c, &err) : 0;
-    received_release(&s->in);
+    enum recv_result result = receive_frame(c->fd, in, &err);
+    int r = result == RECV_FRAME ? start(c, &err) : 0;
+    received_release(in);
     if (result == RECV_CLOSED)
-        drop(s, c);
+        drop(c);
     else if (result == RECV_BROKEN || r < 0)
-        drop_broken(s, c, &err);
-    else
-        c->idle_at = deadline_in(s->o.idle_ms);
+        drop_broken(c, &err);
+    else if (result == RECV_NOTHING)
+        hear(c);
 }
 
 /* ---- connections ---- */
@@ -173,8 +266,10 @@ static int check_peer(struct server *s, int fd, struct ucred *ret)
     return -1;
 }
 
-static void accept_one(struct server *s)
+static void on_listener(void *ctx, uint32_t events UNUSED)
 {
+    struct server *s = ctx;
+    struct error err = ERROR_INIT;
     struct ucred peer;
     AUTO_CLOSE int fd = accept4(s->o.listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) {
@@ -185,37 +280,14 @@ static void accept_one(struct server *s)
     struct connection *c = free_slot(s);
     if (check_peer(s, fd, &peer) < 0 || c == NULL)
         return;
-    if (watch(s, fd, (uint32_t)(c - s->connections)) < 0)
+    if (event_watch(s->o.loop, &c->watch, fd, EPOLLIN, &err) < 0)
         return;
-    *c = (struct connection){ .fd = TAKE_FD(fd),
-                              .uid = peer.uid,
-                              .idle_at = deadline_in(s->o.idle_ms) };
+    c->fd = TAKE_FD(fd);
+    c->uid = peer.uid;
+    hear(c);
     s->o.keyd->counters.accepted++;
     if (++s->o.keyd->connections >= SERVER_CONNECTIONS)
         pause_listener(s);
-}
-
-/* Drops who was silent too long; *next = when to look again. */
-static void sweep(struct server *s, uint64_t *next)
-{
-    uint64_t now = clock_ms();
-    *next = DEADLINE_NEVER;
-    for (size_t i = 0; i < SERVER_CONNECTIONS; i++) {
-        struct connection *c = &s->connections[i];
-        if (c->fd >= 0 && c->idle_at <= now) {
-            s->o.keyd->counters.idle_closed++;
-            log_debug("idle connection dropped", KV("peer_uid", c->uid));
-            drop(s, c);
-        }
-        if (c->fd >= 0 && c->idle_at < *next)
-            *next = c->idle_at;
-    }
-    if (s->paused_until != 0 && s->paused_until <= now) {
-        s->paused_until = deadline_in(PAUSE_MS);
-        resume_listener(s);
-    }
-    if (s->paused_until != 0 && s->paused_until < *next)
-        *next = s->paused_until;
 }
 
 /* ---- signals and the loop ---- */
@@ -231,40 +303,21 @@ static void log_counters(const struct keyd *k)
              KV("insecure", kms_set_insecure(k->kms)));
 }
 
-static void on_signal(struct server *s)
+static void on_signal(void *ctx, uint32_t events UNUSED)
 {
+    struct server *s = ctx;
     struct signalfd_siginfo info;
     if (read(s->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
         return;
     if (info.ssi_signo == SIGUSR1)
         log_counters(s->o.keyd);
     else
-        s->stopping = true;
-}
-
-static void on_event(struct server *s, uint32_t tag)
-{
-    if (tag == TAG_LISTENER)
-        accept_one(s);
-    else if (tag == TAG_SIGNALS)
-        on_signal(s);
-    else
-        serve(s, &s->connections[tag]);
+        event_loop_stop(s->o.loop);
 }
 
 int server_run(struct server *s, struct error *err)
 {
-    struct epoll_event events[64];
-    while (!s->stopping) {
-        uint64_t next;
-        sweep(s, &next);
-        int n = epoll_wait(s->epoll_fd, events, ARRAY_SIZE(events), deadline_poll_timeout(next));
-        if (n < 0 && errno != EINTR)
-            return error_errno(err, errno, "wait for events");
-        for (int i = 0; i < n; i++)
-            on_event(s, events[i].data.u32);
-    }
-    return 0;
+    return event_loop_run(s->o.loop, err);
 }
 
 static int take_signals(struct server *s, struct error *err)
@@ -279,7 +332,21 @@ static int take_signals(struct server *s, struct error *err)
     s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (s->signal_fd < 0)
         return error_errno(err, errno, "make a signalfd");
-    return 0;
+    return event_watch(s->o.loop, &s->signals, s->signal_fd, EPOLLIN, err);
+}
+
+static void set_callbacks(struct server *s)
+{
+    s->signal_fd = -1;
+    s->listener = (struct event_watch){ .fd = -1, .ready = on_listener, .ctx = s };
+    s->signals = (struct event_watch){ .fd = -1, .ready = on_signal, .ctx = s };
+    s->pause = (struct event_timer){ .fire = on_pause_over, .ctx = s };
+    for (size_t i = 0; i < SERVER_CONNECTIONS; i++) {
+        struct connection *c = &s->connections[i];
+        *c = (struct connection){ .server = s, .fd = -1 };
+        c->watch = (struct event_watch){ .fd = -1, .ready = on_connection, .ctx = c };
+        c->idle = (struct event_timer){ .fire = on_idle, .ctx = c };
+    }
 }
 
 int server_new(const struct server_options *o, struct server **ret, struct error *err)
@@ -288,15 +355,11 @@ int server_new(const struct server_options *o, struct server **ret, struct error
     if (s == NULL)
         return error_set(err, ERR_EXHAUSTED, "out of memory");
     s->o = *o;
-    s->epoll_fd = s->signal_fd = -1;
-    for (size_t i = 0; i < SERVER_CONNECTIONS; i++)
-        s->connections[i].fd = -1;
+    set_callbacks(s);
     if (take_signals(s, err) < 0)
         return -1;
-    s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (s->epoll_fd < 0 || watch(s, s->signal_fd, TAG_SIGNALS) < 0 ||
-        watch(s, o->listener->fd, TAG_LISTENER) < 0)
-        return error_errno(err, errno, "make an epoll");
+    if (listen_on(s) < 0)
+        return error_set(err, ERR_INTERNAL, "the socket can't be watched");
     *ret = TAKE_PTR(s);
     return 0;
 }
@@ -307,10 +370,11 @@ void server_free(struct server *s)
         return;
     for (size_t i = 0; i < SERVER_CONNECTIONS; i++) {
         if (s->connections[i].fd >= 0)
-            drop(s, &s->connections[i]);
+            drop(&s->connections[i]);
     }
-    if (s->epoll_fd >= 0)
-        (void)close(s->epoll_fd);
+    event_unwatch(s->o.loop, &s->listener);
+    event_timer_stop(s->o.loop, &s->pause);
+    event_unwatch(s->o.loop, &s->signals);
     if (s->signal_fd >= 0)
         (void)close(s->signal_fd);
     free(s);

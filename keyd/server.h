@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * keyd/server.h: the event loop: one thread, one epoll. Connections from allowed peers, one frame
- * at a time from each; a malformed one ends its connection and nothing else. A client that doesn't
- * read its replies or says nothing for idle_ms is dropped. When SERVER_CONNECTIONS are open,
- * further ones wait in the socket's queue.
+ * keyd/server.h: connections from allowed peers on an event loop of one thread, one frame at a time
+ * from each; a malformed one ends its connection and nothing else. While a request waits for its
+ * key service its connection isn't read, and others are served. A client that doesn't read its
+ * replies or says nothing for idle_ms is dropped. When SERVER_CONNECTIONS are open, further ones
+ * wait in the socket's queue.
  */
 #ifndef COFFER_KEYD_SERVER_H
 #define COFFER_KEYD_SERVER_H
 
 #include "common/base.h"
 #include "common/error.h"
+#include "common/event.h"
 #include "keyd/listen.h"
 #include "keyd/ops.h"
 #include "keyd/peers.h"
@@ -19,6 +21,7 @@
 struct server; /* opaque */
 
 struct server_options { /* all borrowed */
+    struct event_loop *loop;
     const struct listener *listener;
     const struct peers *peers;
     struct keyd *keyd;
@@ -27,8 +30,10 @@ struct server_options { /* all borrowed */
 
 /* Blocks SIGTERM, SIGINT and SIGUSR1 for a signalfd and ignores SIGPIPE. */
 int server_new(const struct server_options *o, struct server **ret, struct error *err) MUST_CHECK;
+/* Requests that still wait for their key service are answered to nobody: they end before the loop
+ * and the key services are freed. */
 void server_free(struct server *s);
-/* Until SIGTERM or SIGINT: 0. SIGUSR1 writes the counters to the log. */
+/* Runs the loop until SIGTERM or SIGINT: 0. SIGUSR1 writes the counters to the log. */
 int server_run(struct server *s, struct error *err) MUST_CHECK;
 
 DEFINE_AUTO(server, server_free)

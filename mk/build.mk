@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # One archive per folder (all but main.c), one program per row.
-FOLDERS := common volume backends csi keyd crypt controller node cofferctl tests/support
+FOLDERS := common volume backends csi http vault keyd crypt controller node cofferctl tests/support
 objs = $(patsubst %.c,$(B)/obj/%.o,$(filter-out %/main.c %/csi_call.c %/csi_fake.c,$(wildcard $(1)/*.c)))
 define FOLDER_RULE
 $(B)/lib/$(subst /,_,$(1)).a: $(call objs,$(1))
@@ -37,7 +37,7 @@ LIBS_coffer-node := $(call lib,node csi keyd crypt backends volume common)
 SYS_coffer-node = $(LIBS_GRPC) $(LIBS_COMMON)
 LINK_coffer-node := $(LINK_coffer-controller)
 MAIN_coffer-keyd := keyd/main
-LIBS_coffer-keyd := $(call lib,keyd volume common)
+LIBS_coffer-keyd := $(call lib,keyd vault http volume common)
 SYS_coffer-keyd = $(LIBS_KEYD) $(LIBS_COMMON)
 LINK_coffer-keyd := -pie
 MAIN_coffer-crypt := crypt/main

@@ -2,7 +2,7 @@
 # Debian 12's packages: the one place that lists them. `make deps` installs what is missing (root), else prints the line.
 # Recipes that need them call `$(MAKE) deps` first and then make again, because mk/flags.mk looks at what is installed.
 DEPS_BUILD := gcc g++ make pkg-config git protobuf-compiler protobuf-c-compiler libprotobuf-c-dev libgrpc-dev libabsl-dev \
-  libc-ares-dev zlib1g-dev libcryptsetup-dev libdevmapper-dev libblkid-dev libjansson-dev libssl-dev libseccomp-dev \
+  libc-ares-dev zlib1g-dev libcryptsetup-dev libdevmapper-dev libblkid-dev libjansson-dev libcurl4-openssl-dev libssl-dev libseccomp-dev \
   libmd-dev libcmocka-dev
 DEPS_RUN := qemu-system-x86 busybox-static kmod cryptsetup-bin dmsetup e2fsprogs xfsprogs btrfs-progs socat cpio zstd xz-utils binutils \
   strace python3 openssl util-linux mount procps ca-certificates systemd udev

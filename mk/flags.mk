@@ -50,5 +50,5 @@ STATIC := $(if $(filter asan tsan fuzz coverage,$(PROFILE)),,1)
 LIBS_GRPC := $(if $(STATIC),$(LIBS_GRPC_STATIC),$(LIBS_GRPC_SHARED))
 LIBS_COMMON := -ljansson -lmd -lpthread
 LIBS_CRYPT := -lcryptsetup -ldevmapper -lblkid -lcrypto -lseccomp
-LIBS_KEYD := -lcrypto -lseccomp
+LIBS_KEYD := -lcurl -lcrypto -lseccomp
 LIBS_TEST := -lcmocka

@@ -6,13 +6,17 @@ USES_common := common
 USES_volume := volume common
 USES_backends := backends volume common
 USES_csi := csi common
-USES_keyd := keyd volume common
+USES_http := http common
+USES_vault := vault http common
+USES_keyd := keyd vault http volume common
 USES_crypt := crypt volume common
 USES_controller := controller keyd crypt backends volume common
 USES_node := node keyd crypt backends volume common
 USES_cofferctl := cofferctl csi keyd crypt backends volume common
 SYSLIBS_csi = $(LIBS_GRPC)
 SYSLIBS_cofferctl = $(LIBS_GRPC)
+SYSLIBS_http = $(LIBS_KEYD)
+SYSLIBS_vault = $(LIBS_KEYD)
 SYSLIBS_keyd = $(LIBS_KEYD)
 SYSLIBS_crypt = $(LIBS_CRYPT)
 define UNIT_RULE
@@ -20,7 +24,7 @@ $(B)/tests/unit/$(1)/%: $(B)/obj/tests/unit/$(1)/%.o $(call lib,$(USES_$(1)) tes
 	@mkdir -p $$(@D)
 	$$(Q)$$(CC) $$(ALL_LDFLAGS) -pie -o $$@ $$< $(call lib,tests/support $(USES_$(1))) $$(SYSLIBS_$(1)) $$(LIBS_COMMON) $$(LIBS_TEST)
 endef
-$(foreach f,common volume backends csi keyd crypt controller node cofferctl,$(eval $(call UNIT_RULE,$(f))))
+$(foreach f,common volume backends csi http vault keyd crypt controller node cofferctl,$(eval $(call UNIT_RULE,$(f))))
 .SECONDARY:
 
 .PHONY: unit
@@ -31,7 +35,7 @@ unit: $(UNIT) ## build and run the unit tests
 # $(B)/tests/fuzz/X replays the seeds, $(B)/tests/fuzz/X.libfuzzer looks for new ones (PROFILE=fuzz).
 FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ := $(FUZZ_NAMES:%=$(B)/tests/fuzz/%)
-FUZZ_LIBS := $(call lib,controller node cofferctl csi keyd crypt backends volume common tests/support)
+FUZZ_LIBS := $(call lib,controller node cofferctl csi keyd vault http crypt backends volume common tests/support)
 FUZZ_SYSLIBS = $(LIBS_GRPC) $(LIBS_CRYPT) $(LIBS_KEYD) $(LIBS_COMMON)
 FUZZ_LINK = $(CC) $(ALL_LDFLAGS) -pie $(1) -o $@ $(filter %.o,$^) -Wl,--start-group $(FUZZ_LIBS) -Wl,--end-group \
   -Wl,--as-needed $(FUZZ_SYSLIBS)

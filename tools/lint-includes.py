@@ -15,7 +15,9 @@ ALLOWED = {
     'backends': ('volume/', 'common/'),
     'csi': ('common/',),
     'crypt': ('volume/', 'common/', 'keyd/frame.h'),  # the frame: keyd writes it, coffer-crypt reads it
-    'keyd': ('volume/', 'common/'),
+    'http': ('common/',),
+    'vault': ('http/', 'common/'),
+    'keyd': ('vault/', 'volume/', 'common/'),
     'controller': DAEMON,
     'node': DAEMON,
     'cofferctl': ('backends/', 'volume/', 'common/', 'csi/client.h', *CLIENTS),
@@ -24,9 +26,9 @@ ALLOWED = {
 OWNED = (
     (re.compile(r'(grpc/|protobuf-c/|.*\.pb-c\.h$)'), ('csi',)),
     (re.compile(r'(libcryptsetup|libdevmapper|blkid/blkid)'), ('crypt',)),
-    (re.compile(r'openssl/'), ('crypt', 'keyd')),
+    (re.compile(r'openssl/'), ('crypt', 'http', 'keyd')),
     (re.compile(r'seccomp\.h'), ('crypt', 'keyd')),
-    (re.compile(r'curl/'), ()),
+    (re.compile(r'curl/'), ('http',)),
 )
 BANNED = (  # in code, not in tests; common/base.h bans more, by name
     (r'\bcrypt_init_by_name\s*\(', 'reads the header from the disk again; use crypt_init_by_name_and_header'),

@@ -14,75 +14,7 @@
 
 static const char *const backend_names[] = { "file" };
 
-/* Why a key service of a known kind is refused; NULL: it is accepted. */
-static const struct uri_kind {
-    const char *prefix;
-    const char *refusal;
-} uri_kinds[] = {
-    { "file://", NULL },
-    { "hcvault://", "this version of Coffer has no Vault driver" },
-    { "hcvault+kv://", "this version of Coffer has no Vault driver" },
-};
-
-/* Absolute, and the same for everybody who reads it: no empty, "." or ".." part. */
-static bool path_plain(const char *path)
-{
-    if (path[0] != '/' || path[1] == '\0')
-        return false;
-    for (const char *p = path + 1;;) {
-        size_t n = strcspn(p, "/");
-
-        if (n == 0 || (n == 1 && p[0] == '.') || (n == 2 && p[0] == '.' && p[1] == '.'))
-            return false;
-        p += n;
-        if (*p == '\0')
-            return true;
-        p++;
-    }
-}
-
 /* --- key services --- */
-
-static const struct uri_kind *uri_kind_of(const char *uri)
-{
-    for (size_t i = 0; i < ARRAY_SIZE(uri_kinds); i++)
-        if (strncmp(uri, uri_kinds[i].prefix, strlen(uri_kinds[i].prefix)) == 0)
-            return &uri_kinds[i];
-    return NULL;
-}
-
-static void check_uri(struct json_reader *r, const char *uri)
-{
-    const struct uri_kind *kind = uri_kind_of(uri);
-    const char *path;
-
-    if (kind == NULL) {
-        json_problem(r, "uri '%.80s' has no known prefix (file://, hcvault://, hcvault+kv://)",
-                     uri);
-        return;
-    }
-    if (kind->refusal != NULL) {
-        json_problem(r, "uri '%.80s': %s", uri, kind->refusal);
-        return;
-    }
-    path = uri + strlen(kind->prefix);
-    if (!path_plain(path) || strpbrk(path, "?#%") != NULL)
-        json_problem(r, "uri '%.80s' must be file:// and an absolute path", uri);
-}
-
-static int decode_kms(const char *name, json_t *obj, struct kms_config *ret, struct error *err)
-{
-    struct json_reader r = json_reader_of(obj, "kms");
-
-    if (!kms_name_valid(name) || str_copy(ret->name, sizeof(ret->name), name) < 0)
-        return error_set(err, ERR_INVALID,
-                         "the name of kms '%s' must be 1 to 63 of a-z, 0-9 and '-'", name);
-    json_get_string(&r, "uri", ret->uri, sizeof(ret->uri));
-    check_uri(&r, ret->uri);
-    if (json_reader_done(&r, err) < 0)
-        return error_set(err, ERR_INVALID, "kms '%s': %s", name, r.problem);
-    return 0;
-}
 
 static int decode_all_kms(json_t *obj, struct config *c, struct error *err)
 {
@@ -95,9 +27,9 @@ static int decode_all_kms(json_t *obj, struct config *c, struct error *err)
     if (c->kms == NULL)
         return error_set(err, ERR_EXHAUSTED, "out of memory");
     json_object_foreach (obj, name, value) {
-        if (decode_kms(name, value, &c->kms[c->n_kms], err) < 0)
+        /* counted first: what it allocated is then freed with the rest */
+        if (kms_config_decode(name, value, &c->kms[c->n_kms++], err) < 0)
             return -1;
-        c->n_kms++;
     }
     return 0;
 }
@@ -169,7 +101,7 @@ static void read_pool(struct json_reader *r, const struct config *c, struct pool
     if (!backend_known(p->backend))
         json_problem(r, "there is no backend '%s'", p->backend);
     json_get_string(r, "path", p->path, sizeof(p->path));
-    if (!path_plain(p->path))
+    if (!config_path_plain(p->path))
         json_problem(r, "path '%.80s' must be absolute, without empty, '.' or '..' parts", p->path);
     read_pool_kms(r, c, p);
     read_allocation(r, p);
@@ -268,6 +200,8 @@ void config_free(struct config *c)
     if (c == NULL)
         return;
     free(c->pools);
+    for (size_t i = 0; i < c->n_kms; i++)
+        free(c->kms[i].vault);
     free(c->kms);
     free(c);
 }

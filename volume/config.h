@@ -11,6 +11,7 @@
 #include "common/base.h"
 #include "common/cleanup.h"
 #include "common/error.h"
+#include "volume/config_kms.h"
 #include "volume/id.h"
 #include "volume/record.h"
 
@@ -25,11 +26,6 @@ struct pool_config {
     size_t n_kms;
     char allocate[16]; /* "full" or "sparse" */
     double overcommit; /* sparse: what all volumes may be promised, in sizes of the pool; else 0 */
-};
-
-struct kms_config {
-    char name[KMS_NAME_MAX + 1];
-    char uri[1024]; /* file:///path; later hcvault://, hcvault+kv:// */
 };
 
 struct config {

@@ -48,12 +48,16 @@ static void clean_up(void)
 
 static void *serve(void *unused UNUSED)
 {
-    const struct server_options o = {
-        .listener = &real.listener, .peers = &real.peers, .keyd = &real.keyd, .idle_ms = 600000
-    };
+    AUTO_EVENT_LOOP struct event_loop *loop = NULL;
     AUTO_SERVER struct server *s = NULL;
     struct error err = ERROR_INIT;
 
+    must(event_loop_new(&loop, &err) == 0);
+    const struct server_options o = { .loop = loop,
+                                      .listener = &real.listener,
+                                      .peers = &real.peers,
+                                      .keyd = &real.keyd,
+                                      .idle_ms = 600000 };
     must(server_new(&o, &s, &err) == 0 && server_run(s, &err) == 0);
     return NULL;
 }
@@ -62,6 +66,7 @@ static void *serve(void *unused UNUSED)
 static void open_kms(void)
 {
     AUTO_CONFIG struct config *config = NULL;
+    const struct kms_env env = { .allow_insecure = true, .mint = true, .unwrap = true };
     struct kms_set *set = NULL;
     struct error err = ERROR_INIT;
     char text[2048];
@@ -72,7 +77,7 @@ static void open_kms(void)
                    "\"allocate\":\"full\"}},\"kms\":{\"lab\":{\"uri\":\"file://%s/master\"}}}",
                    real.dir.path);
     must(config_decode(text, strlen(text), &config, &err) == 0);
-    must(kms_set_open(config, true, &set, &err) == 0);
+    must(kms_set_open(config, &env, &set, &err) == 0);
     real.keyd.kms = set;
 }
 

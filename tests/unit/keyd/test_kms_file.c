@@ -6,6 +6,7 @@
 #include "common/cleanup.h"
 #include "common/strbuf.h"
 #include "keyd/frame.h"
+#include "tests/support/kms_now.h"
 #include "tests/support/skip.h"
 
 #include <fcntl.h>
@@ -39,7 +40,8 @@ static int open_at(const char *file, bool allow, struct kms_set **ret, struct er
     struct kms_config kms = { .name = "dev" };
     struct config config = { .kms = &kms, .n_kms = 1 };
     assert_true(snprintf(kms.uri, sizeof(kms.uri), "file://%s", file) > 0);
-    return kms_set_open(&config, allow, ret, err);
+    const struct kms_env env = { .allow_insecure = allow };
+    return kms_set_open(&config, &env, ret, err);
 }
 
 static int setup(void **state UNUSED)
@@ -123,13 +125,14 @@ static void test_needs_flag(void **state UNUSED)
 
 static void test_unknown_prefix(void **state UNUSED)
 {
-    struct kms_config kms = { .name = "x", .uri = "hcvault://h:1/transit/keys/k" };
+    struct kms_config kms = { .name = "x", .uri = "awskms://h:1/transit/keys/k" };
+    const struct kms_env env = { .allow_insecure = true };
     struct config config = { .kms = &kms, .n_kms = 1 };
     struct kms_set *set = NULL;
     struct error err = ERROR_INIT;
-    assert_int_equal(kms_set_open(&config, true, &set, &err), -1);
+    assert_int_equal(kms_set_open(&config, &env, &set, &err), -1);
     assert_string_equal(err.msg,
-                        "key service 'x': no driver for uri 'hcvault://h:1/transit/keys/k'");
+                        "key service 'x': no driver for uri 'awskms://h:1/transit/keys/k'");
 }
 
 /* ---- mint and unwrap ---- */
@@ -150,7 +153,7 @@ static void fixture_open(struct fixture *f)
     *f = (struct fixture){ .call = { .context = context_a } };
     assert_int_equal(open_at(path, true, &f->set, &err), 0);
     assert_int_equal(kms_set_find(f->set, "dev", &f->kms, &err), 0);
-    assert_int_equal(kms_mint(f->kms, &f->call, &f->key, &err), 0);
+    assert_int_equal(kms_mint_now(f->kms, &f->call, &f->key, &err), 0);
 }
 
 static void expect_no_key(const struct fixture *f, const struct kms_call *call,
@@ -158,7 +161,7 @@ static void expect_no_key(const struct fixture *f, const struct kms_call *call,
 {
     struct secret *plain = NULL;
     struct error err = ERROR_INIT;
-    assert_int_equal(kms_unwrap(f->kms, call, key, &plain, &err), -1);
+    assert_int_equal(kms_unwrap_now(f->kms, call, key, &plain, &err), -1);
     assert_int_equal(err.code, ERR_PRECONDITION);
     assert_string_equal(err.msg,
                         "the wrapped key was not made for this volume here, or it was changed");
@@ -175,12 +178,12 @@ static void test_same_key_twice(void **state UNUSED)
     assert_string_equal(f.key.kind, "file");
     assert_true(f.key.version == 1);
     assert_int_equal(strlen(f.key.ciphertext), SKIP + 80);
-    assert_int_equal(kms_unwrap(f.kms, &f.call, &f.key, &a, &err), 0);
-    assert_int_equal(kms_unwrap(f.kms, &f.call, &f.key, &b, &err), 0);
+    assert_int_equal(kms_unwrap_now(f.kms, &f.call, &f.key, &a, &err), 0);
+    assert_int_equal(kms_unwrap_now(f.kms, &f.call, &f.key, &b, &err), 0);
     assert_int_equal(secret_len(a), KEY_BYTES);
     assert_true(secret_equal(a, b));
-    assert_int_equal(kms_mint(f.kms, &f.call, &other, &err), 0);
-    assert_int_equal(kms_unwrap(f.kms, &f.call, &other, &c, &err), 0);
+    assert_int_equal(kms_mint_now(f.kms, &f.call, &other, &err), 0);
+    assert_int_equal(kms_unwrap_now(f.kms, &f.call, &other, &c, &err), 0);
     assert_false(secret_equal(a, c));
     kms_set_free(f.set);
 }
@@ -202,7 +205,7 @@ static void test_known_ciphertext(void **state UNUSED)
     for (size_t i = 0; i < sizeof(want); i++)
         want[i] = (unsigned char)(0x40 + i);
     fixture_open(&f);
-    assert_int_equal(kms_unwrap(f.kms, &f.call, &key, &plain, &err), 0);
+    assert_int_equal(kms_unwrap_now(f.kms, &f.call, &key, &plain, &err), 0);
     assert_memory_equal(secret_data(plain), want, sizeof(want));
     kms_set_free(f.set);
 }
@@ -266,10 +269,10 @@ static void test_wrong_kind_and_token(void **state UNUSED)
     fixture_open(&f);
     struct keyd_wrapped key = f.key;
     assert_int_equal(str_copy(key.kind, sizeof(key.kind), "transit"), 0);
-    assert_int_equal(kms_unwrap(f.kms, &f.call, &key, &plain, &err), -1);
+    assert_int_equal(kms_unwrap_now(f.kms, &f.call, &key, &plain, &err), -1);
     assert_string_equal(err.msg, "key service 'dev' opens keys of kind 'file', not 'transit'");
     f.call.token = (struct wire_view){ .data = "jwt", .len = 3 };
-    assert_int_equal(kms_unwrap(f.kms, &f.call, &f.key, &plain, &err), -1);
+    assert_int_equal(kms_unwrap_now(f.kms, &f.call, &f.key, &plain, &err), -1);
     assert_int_equal(err.code, ERR_INVALID);
     assert_null(plain);
     kms_set_free(f.set);

@@ -42,19 +42,14 @@ static void test_allow_malformed(void **state UNUSED)
 }
 
 /* A driver that must not be reached. */
-static int unreachable_mint(void *state UNUSED, const struct kms_call *call UNUSED,
-                            struct keyd_wrapped *ret UNUSED, struct error *err UNUSED)
+static void unreachable_mint(void *state UNUSED, struct kms_job *job UNUSED)
 {
     fail_msg("the driver was asked");
-    return -1;
 }
 
-static int unreachable_unwrap(void *state UNUSED, const struct kms_call *call UNUSED,
-                              const struct keyd_wrapped *key UNUSED, struct secret **ret UNUSED,
-                              struct error *err UNUSED)
+static void unreachable_unwrap(void *state UNUSED, struct kms_job *job UNUSED)
 {
     fail_msg("the driver was asked");
-    return -1;
 }
 
 static const struct kms_driver unreachable = {
@@ -80,6 +75,22 @@ struct refusal {
     const char *field, *value;
     const char *code;
 };
+
+static void on_done(struct keyd_request *r)
+{
+    *(bool *)r->ctx = true;
+}
+
+static void handle(struct keyd *k, const struct wire_request *r, struct wire_reply *ret)
+{
+    bool done = false;
+    struct keyd_request q = {
+        .keyd = k, .wire = *r, .descriptor = -1, .done = on_done, .ctx = &done
+    };
+    ops_start(&q);
+    assert_true(done);
+    *ret = q.reply;
+}
 
 static void set_field(struct wire_request *r, const char *field, const char *value)
 {
@@ -117,7 +128,7 @@ static void test_refusals(void **state UNUSED)
         struct wire_reply reply;
         struct wire_request r = good(WIRE_UNWRAP);
         set_field(&r, refusals[i].field, refusals[i].value);
-        ops_handle(&k, &r, -1, 0, &reply);
+        handle(&k, &r, &reply);
         if (strcmp(reply.code, refusals[i].code) != 0)
             fail_msg("%s '%s': %s %s", refusals[i].field, refusals[i].value, reply.code,
                      reply.message);
@@ -133,12 +144,12 @@ static void test_not_allowed_and_late(void **state UNUSED)
     struct keyd k = { .kms = &set, .allowed = { [WIRE_UNWRAP] = true } };
     struct wire_reply reply;
     struct wire_request r = good(WIRE_MINT);
-    ops_handle(&k, &r, -1, 0, &reply);
+    handle(&k, &r, &reply);
     assert_string_equal(reply.code, "PERMISSION_DENIED");
     assert_string_equal(reply.message, "this coffer-keyd does not answer MINT");
     k.allowed[WIRE_MINT] = true;
     r.deadline_ms = 0;
-    ops_handle(&k, &r, -1, 0, &reply);
+    handle(&k, &r, &reply);
     assert_string_equal(reply.code, "DEADLINE_EXCEEDED");
 }
 

@@ -181,16 +181,6 @@ static void test_kms_refused(void **state UNUSED)
            "configuration: kms 'lab': field 'uri' is missing");
     expect("{\"pools\":{\"p\":" POOL "},\"kms\":{\"lab\":{\"uri\":\"file:///k\",\"ca\":\"/c\"}}}",
            "configuration: kms 'lab': unknown field 'ca'");
-    expect(URI("hcvault://vault:8200/transit/keys/k"),
-           "configuration: kms 'lab': uri 'hcvault://vault:8200/transit/keys/k': this version of "
-           "Coffer has "
-           "no Vault driver");
-    expect(URI("hcvault+kv://v/kv"), "configuration: kms 'lab': uri 'hcvault+kv://v/kv': this "
-                                     "version of Coffer has no Vault driver");
-    /* whatever else belongs to a Vault entry, the sentence is about Vault */
-    expect("{\"pools\":{\"p\":" POOL "},\"kms\":{\"lab\":{\"uri\":\"hcvault://v/t\",\"auth\":{}}}}",
-           "configuration: kms 'lab': uri 'hcvault://v/t': this version of Coffer has no Vault "
-           "driver");
     static const char *const unknown[] = { "vault",     "",        "/etc/key",
                                            "FILE:///k", "file:/k", "aws-kms://x" };
 

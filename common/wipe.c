@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "common/wipe.h"
+
+#include <malloc.h>
+
+void *wipe_malloc(size_t size)
+{
+    return malloc(size);
+}
+
+void *wipe_calloc(size_t n, size_t size)
+{
+    return calloc(n, size);
+}
+
+void wipe_free(void *p)
+{
+    if (p == NULL)
+        return;
+    explicit_bzero(p, malloc_usable_size(p));
+    free(p);
+}
+
+/* realloc(3) may move the block and leave the old bytes behind. */
+void *wipe_realloc(void *p, size_t size)
+{
+    if (p == NULL)
+        return malloc(size);
+    size_t old = malloc_usable_size(p);
+    if (size != 0 && size <= old && size >= old / 2)
+        return p;
+    void *fresh = malloc(size);
+    if (fresh == NULL)
+        return NULL;
+    memcpy(fresh, p, old < size ? old : size);
+    wipe_free(p);
+    return fresh;
+}
+
+char *wipe_strdup(const char *text)
+{
+    return strdup(text);
+}
+
+int wipe_buffer_add(struct wipe_buffer *b, const void *data, size_t len, size_t max)
+{
+    if (len > max || b->len > max - len)
+        return -1;
+    size_t have = b->bytes == NULL ? 0 : malloc_usable_size(b->bytes);
+    size_t need = b->len + len + 1;
+    if (need > have) {
+        char *bytes = wipe_realloc(b->bytes, need < 2 * have ? 2 * have : need);
+        if (bytes == NULL)
+            return -1;
+        b->bytes = bytes;
+    }
+    memcpy(b->bytes + b->len, data, len);
+    b->len += len;
+    b->bytes[b->len] = '\0';
+    return 0;
+}
+
+void wipe_buffer_release(struct wipe_buffer *b)
+{
+    wipe_free(b->bytes);
+    *b = (struct wipe_buffer)WIPE_BUFFER_INIT;
+}

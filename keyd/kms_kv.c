@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hcvault+kv://: storage keys kept in Vault's KV engine, one secret per volume, at the volume's
+ * uuid. Deleting it destroys the key: what a backup of the disk holds can't be opened any more. The
+ * wrapped key is "kv:v1:<uuid>"; the secret holds the context as well, which is compared, since the
+ * engine binds nothing.
+ */
+#include "common/base.h"
+#include "keyd/kms_vault.h"
+
+#include "common/strbuf.h"
+#include "vault/kv.h"
+
+#define TEXT_PREFIX "kv:v1:"
+
+static const struct capability_row rows[] = {
+    { "data/%s", "create", CAP_MINT },
+    { "data/%s", "read", CAP_UNWRAP },
+    { "data/%s", "update", CAP_NEVER },
+    { "metadata/%s", "delete", CAP_MINT },
+};
+
+/* ---- mint ---- */
+
+static void store(struct vault_job *j);
+
+static void on_removed(void *ctx, const struct vault_answer *answer)
+{
+    struct vault_job *j = ctx;
+    if (answer->err.code == ERR_OK)
+        store(j);
+    else
+        vault_job_end(j, &answer->err);
+}
+
+/* There is one of an earlier attempt: 400 says so, or 403 where the policy allows to create only.
+ * Nobody can read it here, and no volume is encrypted with it yet: a record that has its key isn't
+ * minted for. */
+static bool remove_old(struct vault_job *j, const struct vault_answer *answer)
+{
+    if ((answer->status != 400 && answer->status != 403) || j->repeated++ > 0)
+        return false;
+    vault_job_ask(j, "DELETE", "metadata/%s", false, NULL, on_removed);
+    return true;
+}
+
+static void on_stored(void *ctx, const struct vault_answer *answer)
+{
+    struct vault_job *j = ctx;
+    struct keyd_wrapped *key = &j->job->wrapped;
+    if (answer->err.code != ERR_OK) {
+        if (!remove_old(j, answer))
+            vault_job_end(j, &answer->err);
+        return;
+    }
+    *key = (struct keyd_wrapped){ .kind = "kv", .version = 1 };
+    (void)snprintf(key->ciphertext, sizeof(key->ciphertext), TEXT_PREFIX "%s",
+                   j->job->call.binding->uuid);
+    vault_job_end(j, NULL);
+}
+
+static void store(struct vault_job *j)
+{
+    vault_job_ask(j, "POST", "data/%s", true, kv_create_body(j->fresh, j->job->call.context),
+                  on_stored);
+}
+
+static void mint(struct vault_job *j)
+{
+    struct error err = ERROR_INIT;
+    j->fresh = secret_new(KV_KEY_BYTES, &err);
+    if (j->fresh == NULL || secret_random(j->fresh, KV_KEY_BYTES, &err) < 0)
+        vault_job_end(j, &err);
+    else
+        store(j);
+}
+
+/* ---- unwrap ---- */
+
+static void on_read(void *ctx, const struct vault_answer *answer)
+{
+    struct vault_job *j = ctx;
+    struct error err = ERROR_INIT;
+    if (answer->err.code != ERR_OK && answer->status == 404)
+        (void)error_set(&err, ERR_PRECONDITION,
+                        "Vault keeps no key for this volume: it was deleted");
+    else if (answer->err.code != ERR_OK)
+        err = answer->err;
+    else if (kv_key(answer->body, j->job->call.context, &j->job->plain, &err) < 0 &&
+             err.code == ERR_PRECONDITION) {
+        err = (struct error)ERROR_INIT;
+        (void)kms_refuse_key(&err);
+    }
+    vault_job_end(j, err.code == ERR_OK ? NULL : &err);
+}
+
+static void unwrap(struct vault_job *j)
+{
+    vault_job_ask(j, "GET", "data/%s", false, NULL, on_read);
+}
+
+/* ---- the driver ---- */
+
+static void start(struct kms_vault *s, struct kms_job *job, void (*go)(struct vault_job *j))
+{
+    char path[256];
+    (void)snprintf(path, sizeof(path), "%s/%s", s->config.name, job->call.binding->uuid);
+    vault_job_start(s, job, path, go);
+}
+
+static void kv_mint(void *state, struct kms_job *job)
+{
+    start(state, job, mint);
+}
+
+/* The wrapped key names the volume's own uuid, or it is another volume's. */
+static void kv_unwrap(void *state, struct kms_job *job)
+{
+    const char *text = job->key->ciphertext;
+    struct error err = ERROR_INIT;
+    if (job->key->version == 1 && strncmp(text, TEXT_PREFIX, strlen(TEXT_PREFIX)) == 0 &&
+        strcmp(text + strlen(TEXT_PREFIX), job->call.binding->uuid) == 0) {
+        start(state, job, unwrap);
+        return;
+    }
+    (void)kms_refuse_key(&err);
+    kms_end(job, &err);
+}
+
+static int kv_open(const struct kms_config *config, const struct kms_env *env, void **ret,
+                   struct error *err)
+{
+    return kms_vault_open(config, env, rows, ARRAY_SIZE(rows), ret, err);
+}
+
+const struct kms_driver kms_vault_kv = {
+    .prefix = "hcvault+kv://",
+    .kind = "kv",
+    .network = true,
+    .open = kv_open,
+    .close = kms_vault_close,
+    .mint = kv_mint,
+    .unwrap = kv_unwrap,
+    .stop = kms_vault_stop,
+    .status = kms_vault_status,
+};

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hcvault://: storage keys wrapped by Vault's transit engine. A tenant's key there is derived: what
+ * it wraps opens with the same context alone. That the server holds to it is seen once per tenant,
+ * by a request that must be refused, before anything of that tenant is minted or unwrapped. MINT
+ * has Vault make the key and hand out its wrapped form only, so this process never sees it.
+ */
+#include "common/base.h"
+#include "keyd/kms_vault.h"
+
+#include "common/strbuf.h"
+#include "vault/status.h"
+#include "vault/transit.h"
+
+static const struct capability_row rows[] = {
+    { "datakey/wrapped/%s", "update", CAP_MINT },
+    { "decrypt/%s", "update", CAP_UNWRAP },
+    { "datakey/plaintext/%s", "update", CAP_NEVER },
+    { "export/encryption-key/%s", "read", CAP_NEVER },
+    { "backup/%s", "read", CAP_NEVER },
+    { "keys/%s/config", "update", CAP_NEVER },
+};
+
+/* ---- mint ---- */
+
+static void mint(struct vault_job *j);
+
+static void on_created(void *ctx, const struct vault_answer *answer)
+{
+    struct vault_job *j = ctx;
+    if (answer->err.code == ERR_OK)
+        mint(j);
+    else
+        vault_job_end(j, &answer->err);
+}
+
+/* The tenant's first volume. */
+static bool create_key(struct vault_job *j, const struct vault_answer *answer)
+{
+    if (strcmp(answer->reason, VAULT_REASON_NO_KEY) != 0 || j->s->config.tenants_listed ||
+        j->repeated++ > 0)
+        return false;
+    vault_job_ask(j, "POST", "keys/%s", true, transit_create_body(), on_created);
+    return true;
+}
+
+static int take_wrapped(const struct vault_answer *answer, struct keyd_wrapped *ret,
+                        struct error *err)
+{
+    struct keyd_wrapped key = { .kind = "transit" };
+    const char *text;
+    if (transit_ciphertext(answer->body, &text, err) < 0)
+        return -1;
+    if (transit_ciphertext_version(text, &key.version) < 0 ||
+        str_copy(key.ciphertext, sizeof(key.ciphertext), text) < 0)
+        return error_set(err, ERR_UNAVAILABLE, "Vault's wrapped key has a form we don't know");
+    *ret = key;
+    return 0;
+}
+
+static void on_datakey(void *ctx, const struct vault_answer *answer)
+{
+    struct vault_job *j = ctx;
+    struct error err = answer->err;
+    if (err.code == ERR_OK)
+        (void)!take_wrapped(answer, &j->job->wrapped, &err);
+    else if (create_key(j, answer))
+        return;
+    vault_job_end(j, err.code == ERR_OK ? NULL : &err);
+}
+
+static void ask_datakey(struct vault_job *j)
+{
+    vault_job_ask(j, "POST", "datakey/wrapped/%s", true,
+                  transit_datakey_body(j->job->call.context, CONTEXT_SIZE), on_datakey);
+}
+
+/* ---- is the key bound to its context? ---- */
+
+static int judge_probe(struct vault_job *j, const struct vault_answer *answer, struct error *err)
+{
+    if (answer->err.code == ERR_OK)
+        return error_set(err, ERR_PRECONDITION,
+                         "transit key '%s' opens whatever the context: it must be derived",
+                         j->name);
+    if (answer->status != 400 && answer->status != 403)
+        return error_pass(err, &answer->err);
+    return 0;
+}
+
+static void on_mint_probed(void *ctx, const struct vault_answer *answer)
+{
+    struct vault_job *j = ctx;
+    struct error err = ERROR_INIT;
+    if (answer->err.code != ERR_OK && create_key(j, answer))
+        return;
+    if (judge_probe(j, answer, &err) < 0) {
+        vault_job_end(j, &err);
+        return;
+    }
+    vault_set_bound(j->s, j->job->call.binding->tenant);
+    ask_datakey(j);
+}
+
+static void mint(struct vault_job *j)
+{
+    if (vault_bound(j->s, j->job->call.binding->tenant))
+        ask_datakey(j);
+    else
+        vault_job_probe(j, "datakey/wrapped/%s", transit_datakey_body(NULL, 0), on_mint_probed);
+}
+
+/* ---- unwrap ---- */
+
+/* What an administrator can mend is named; all else is one sentence. */
+static void explain(const struct vault_answer *answer, struct error *err)
+{
+    if (answer->status != 400 || strcmp(answer->reason, VAULT_REASON_NO_KEY) == 0 ||
+        strcmp(answer->reason, VAULT_REASON_TOO_OLD) == 0)
+        return;
+    *err = (struct error)ERROR_INIT;
+    (void)kms_refuse_key(err);
+}
+
+static void on_decrypted(void *ctx, const struct vault_answer *answer)
+{
+    struct vault_job *j = ctx;
+    struct error err = answer->err;
+    if (err.code != ERR_OK)
+        explain(answer, &err);
+    else if (transit_plaintext(answer->body, &j->job->plain, &err) == 0)
+        vault_set_bound(j->s, j->job->call.binding->tenant); /* and the wrong context didn't */
+    vault_job_end(j, err.code == ERR_OK ? NULL : &err);
+}
+
+static void decrypt(struct vault_job *j)
+{
+    vault_job_ask(j, "POST", "decrypt/%s", true,
+                  transit_decrypt_body(j->job->key->ciphertext, j->job->call.context, CONTEXT_SIZE),
+                  on_decrypted);
+}
+
+static void on_unwrap_probed(void *ctx, const struct vault_answer *answer)
+{
+    struct vault_job *j = ctx;
+    struct error err = ERROR_INIT;
+    if (judge_probe(j, answer, &err) < 0) {
+        vault_job_end(j, &err);
+        return;
+    }
+    decrypt(j); /* says what is wrong, when the probe was refused for another reason */
+}
+
+/* With one bit of the context turned over. */
+static void unwrap(struct vault_job *j)
+{
+    unsigned char wrong[CONTEXT_SIZE];
+    if (vault_bound(j->s, j->job->call.binding->tenant)) {
+        decrypt(j);
+        return;
+    }
+    memcpy(wrong, j->job->call.context, CONTEXT_SIZE);
+    wrong[0] ^= 1;
+    vault_job_probe(j, "decrypt/%s",
+                    transit_decrypt_body(j->job->key->ciphertext, wrong, CONTEXT_SIZE),
+                    on_unwrap_probed);
+}
+
+/* ---- the driver ---- */
+
+/* "coffer-t-{tenant}" with the job's tenant. */
+static void start(struct kms_vault *s, struct kms_job *job, void (*go)(struct vault_job *j))
+{
+    const char *text = s->config.name, *mark = strstr(text, CONFIG_TENANT_MARK);
+    char name[256];
+    if (mark == NULL)
+        (void)snprintf(name, sizeof(name), "%s", text);
+    else
+        (void)snprintf(name, sizeof(name), "%.*s%s%s", (int)(mark - text), text,
+                       job->call.binding->tenant, mark + strlen(CONFIG_TENANT_MARK));
+    vault_job_start(s, job, name, go);
+}
+
+static void transit_mint(void *state, struct kms_job *job)
+{
+    start(state, job, mint);
+}
+
+static void transit_unwrap(void *state, struct kms_job *job)
+{
+    struct error err = ERROR_INIT;
+    uint64_t version;
+    if (transit_ciphertext_version(job->key->ciphertext, &version) == 0 &&
+        version == job->key->version) {
+        start(state, job, unwrap);
+        return;
+    }
+    (void)kms_refuse_key(&err);
+    kms_end(job, &err);
+}
+
+static int transit_open(const struct kms_config *config, const struct kms_env *env, void **ret,
+                        struct error *err)
+{
+    return kms_vault_open(config, env, rows, ARRAY_SIZE(rows), ret, err);
+}
+
+const struct kms_driver kms_vault_transit = {
+    .prefix = "hcvault://",
+    .kind = "transit",
+    .network = true,
+    .open = transit_open,
+    .close = kms_vault_close,
+    .mint = transit_mint,
+    .unwrap = transit_unwrap,
+    .stop = kms_vault_stop,
+    .status = kms_vault_status,
+};

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "keyd/kms_vault.h"
+
+#include "common/deadline.h"
+#include "common/log.h"
+#include "common/strbuf.h"
+
+/* ---- open and close ---- */
+
+/* NULL for "". */
+static const char *given(const char *text)
+{
+    return text[0] == '\0' ? NULL : text;
+}
+
+static void options_of(const struct kms_vault_config *c, struct vault_options *o)
+{
+    const struct kms_auth_config *a = &c->auth;
+    *o = (struct vault_options){ .name_space = given(c->name_space),
+                                 .ca_path = c->ca,
+                                 .cert_path = given(c->client_cert),
+                                 .key_path = given(c->client_key),
+                                 .proxy = given(c->proxy),
+                                 .timeout_ms = c->timeout_ms };
+    for (size_t i = 0; i < c->n_addresses && i < VAULT_ADDRESSES_MAX; i++)
+        o->addresses[i] = c->addresses[i];
+    o->auth = (struct vault_auth_options){ .method = a->method,
+                                           .mount = given(a->mount),
+                                           .role = given(a->role),
+                                           .token_path = given(a->token_path),
+                                           .role_id = given(a->role_id),
+                                           .secret_id_path = given(a->secret_id_path),
+                                           .secret_id_wrapped = a->secret_id_wrapped };
+}
+
+DEFINE_AUTO(kms_vault, kms_vault_close)
+#define AUTO_KMS_VAULT __attribute__((cleanup(cleanup_kms_vault)))
+
+int kms_vault_open(const struct kms_config *config, const struct kms_env *env,
+                   const struct capability_row *rows, size_t n_rows, void **ret, struct error *err)
+{
+    struct vault_options o;
+    AUTO_KMS_VAULT struct kms_vault *s = calloc(1, sizeof(*s));
+    if (s == NULL)
+        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    s->config = *config->vault;
+    s->mint = env->mint;
+    s->unwrap = env->unwrap;
+    s->rows = rows;
+    s->n_rows = n_rows;
+    s->bound = calloc(VAULT_BOUND_MAX, sizeof(*s->bound));
+    if (s->bound == NULL)
+        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    options_of(&s->config, &o);
+    if (vault_new(env->loop, &o, &s->vault, err) < 0)
+        return -1;
+    *ret = TAKE_PTR(s);
+    return 0;
+}
+
+void kms_vault_close(void *state)
+{
+    struct kms_vault *s = state;
+    vault_free(s->vault); /* jobs at work end here */
+    free(s->bound);
+    free(s);
+}
+
+void kms_vault_stop(void *state, void (*done)(void *ctx), void *ctx)
+{
+    struct kms_vault *s = state;
+    vault_stop(s->vault, done, ctx);
+}
+
+json_t *kms_vault_status(const void *state)
+{
+    const struct kms_vault *s = state;
+    json_t *status = vault_status(s->vault);
+    const char *result = s->passed ? "passed" : s->refusal.code == ERR_OK ? "not yet" : "failed";
+    (void)json_object_set_new(status, "self_test", json_string(result));
+    (void)json_object_set_new(status, "self_test_refusal",
+                              json_string(s->passed ? "" : s->refusal.msg));
+    return status;
+}
+
+/* ---- a job ---- */
+
+void vault_job_end(struct vault_job *j, const struct error *err)
+{
+    struct kms_job *job = j->job;
+    secret_free(j->fresh);
+    free(j);
+    kms_end(job, err);
+}
+
+static void ask(struct vault_job *j, const struct vault_request *template, const char *path,
+                vault_done done)
+{
+    struct error err = ERROR_INIT;
+    struct vault_request r = *template;
+    char below[VAULT_PATH_MAX + 1], full[VAULT_PATH_MAX + 1];
+    const char *mark = strstr(path, "%s");
+    (void)snprintf(below, sizeof(below), "%.*s%s%s", (int)(mark - path), path, j->name, mark + 2);
+    int n = snprintf(full, sizeof(full), "%s/%s", j->s->config.mount, below);
+    if (n < 0 || (size_t)n >= sizeof(full)) {
+        (void)error_set(&err, ERR_INVALID, "a path in Vault is longer than %u bytes",
+                        VAULT_PATH_MAX);
+        vault_job_end(j, &err);
+        return;
+    }
+    r.path = full;
+    r.deadline = j->job->call.deadline;
+    vault_call(j->s->vault, &r, done, j);
+}
+
+static bool out_of_memory(struct vault_job *j, bool has_body, const json_t *body)
+{
+    struct error err = ERROR_INIT;
+    if (!has_body || body != NULL)
+        return false;
+    (void)error_set(&err, ERR_EXHAUSTED, "out of memory");
+    vault_job_end(j, &err);
+    return true;
+}
+
+void vault_job_ask(struct vault_job *j, const char *method, const char *path, bool has_body,
+                   json_t *body, vault_done done)
+{
+    const struct vault_request r = { .method = method, .body = body };
+    if (out_of_memory(j, has_body, body))
+        return;
+    ask(j, &r, path, done);
+    json_decref(body);
+}
+
+void vault_job_probe(struct vault_job *j, const char *path, json_t *body, vault_done done)
+{
+    const struct vault_request r = { .method = "POST", .body = body, .probe = true };
+    if (out_of_memory(j, true, body))
+        return;
+    ask(j, &r, path, done);
+    json_decref(body);
+}
+
+/* ---- tenants whose key is known to bind ---- */
+
+bool vault_bound(const struct kms_vault *s, const char *tenant)
+{
+    for (size_t i = 0; i < s->n_bound; i++) {
+        if (strcmp(s->bound[i], tenant) == 0)
+            return true;
+    }
+    return false;
+}
+
+void vault_set_bound(struct kms_vault *s, const char *tenant)
+{
+    if (vault_bound(s, tenant))
+        return;
+    if (s->n_bound == VAULT_BOUND_MAX)
+        s->n_bound = 0;
+    if (str_copy(s->bound[s->n_bound], sizeof(s->bound[0]), tenant) == 0)
+        s->n_bound++;
+}
+
+/* ---- the self-test ---- */
+
+static void wake(struct kms_vault *s, const struct error *err)
+{
+    struct vault_job *j = s->waiting;
+    s->waiting = NULL;
+    while (j != NULL) {
+        struct vault_job *next = j->next;
+        j->next = NULL;
+        if (err != NULL)
+            vault_job_end(j, err);
+        else
+            j->go(j);
+        j = next;
+    }
+}
+
+static void row_path(const struct kms_vault *s, const struct capability_row *row, const char *name,
+                     char ret[VAULT_PATH_MAX + 1])
+{
+    const char *mark = strstr(row->path, "%s");
+    (void)snprintf(ret, VAULT_PATH_MAX + 1, "%s/%.*s%s%s", s->config.mount, (int)(mark - row->path),
+                   row->path, name, mark + 2);
+}
+
+static bool holds(const json_t *list, const char *capability)
+{
+    const json_t *item;
+    size_t i;
+    json_array_foreach (list, i, item) {
+        const char *text = json_string_value(item);
+        if (text != NULL && (strcmp(text, capability) == 0 || strcmp(text, "root") == 0))
+            return true;
+    }
+    return false;
+}
+
+static int check_row(const struct kms_vault *s, const struct capability_row *row, const char *path,
+                     const json_t *data, struct error *err)
+{
+    const json_t *list = json_object_get(data, path);
+    bool needed = (row->of == CAP_MINT && s->mint) || (row->of == CAP_UNWRAP && s->unwrap);
+    if (!json_is_array(list))
+        return error_set(err, ERR_UNAVAILABLE, "Vault doesn't say what we may do at %s", path);
+    if (needed && !holds(list, row->capability))
+        return error_set(err, ERR_PERMISSION,
+                         "self-test: Vault's policy must allow this identity '%s' at %s",
+                         row->capability, path);
+    if (!needed && holds(list, row->capability))
+        return error_set(err, ERR_PERMISSION,
+                         "self-test: Vault's policy must not allow this identity '%s' at %s",
+                         row->capability, path);
+    return 0;
+}
+
+static int judge(const struct kms_vault *s, const char *name, const json_t *data, struct error *err)
+{
+    char path[VAULT_PATH_MAX + 1];
+    for (size_t i = 0; i < s->n_rows; i++) {
+        row_path(s, &s->rows[i], name, path);
+        if (check_row(s, &s->rows[i], path, data, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static void on_capabilities(void *ctx, const struct vault_answer *answer)
+{
+    struct kms_vault *s = ctx;
+    struct error err = answer->err;
+    s->testing = false;
+    if (err.code == ERR_PERMISSION || err.code == ERR_PRECONDITION)
+        (void)error_prefix(&err, "self-test: this identity can't ask what it may do");
+    /* The first in the row asked: its name is in the paths. */
+    if (err.code == ERR_OK)
+        (void)judge(s, s->waiting->name, json_object_get(answer->body, "data"), &err);
+    s->passed = err.code == ERR_OK;
+    s->refusal = err;
+    if (s->passed)
+        log_info("Vault's self-test passed", KV("mount", s->config.mount));
+    else
+        log_warn("Vault's self-test failed", KV("mount", s->config.mount), KV("reason", err.msg));
+    wake(s, s->passed ? NULL : &err);
+}
+
+static json_t *capabilities_body(const struct kms_vault *s, const char *name)
+{
+    char path[VAULT_PATH_MAX + 1];
+    json_t *paths = json_array();
+    for (size_t i = 0; i < s->n_rows; i++) {
+        row_path(s, &s->rows[i], name, path);
+        (void)json_array_append_new(paths, json_string(path));
+    }
+    return json_pack("{s:o}", "paths", paths);
+}
+
+static void test(struct kms_vault *s)
+{
+    json_t *body = capabilities_body(s, s->waiting->name);
+    const struct vault_request r = { .method = "POST",
+                                     .path = "sys/capabilities-self",
+                                     .body = body,
+                                     .deadline = s->waiting->job->call.deadline };
+    s->testing = true;
+    vault_call(s->vault, &r, on_capabilities, s);
+    json_decref(body);
+}
+
+static void enqueue(struct kms_vault *s, struct vault_job *j)
+{
+    struct vault_job **p = &s->waiting;
+    while (*p != NULL)
+        p = &(*p)->next;
+    *p = j;
+}
+
+void vault_job_start(struct kms_vault *s, struct kms_job *job, const char *name,
+                     void (*go)(struct vault_job *j))
+{
+    struct error err = ERROR_INIT;
+    struct vault_job *j = calloc(1, sizeof(*j));
+    if (j == NULL || str_copy(j->name, sizeof(j->name), name) < 0) {
+        (void)error_set(&err, ERR_EXHAUSTED, "out of memory");
+        free(j);
+        kms_end(job, &err);
+        return;
+    }
+    j->s = s;
+    j->job = job;
+    j->go = go;
+    if (s->passed) {
+        go(j);
+        return;
+    }
+    enqueue(s, j);
+    if (!s->testing)
+        test(s);
+}

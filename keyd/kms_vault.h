@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * keyd/kms_vault.h: what the two Vault drivers share: the client, the self-test at the first
+ * contact, and a job's way through it. Before the self-test has passed nothing is minted or
+ * unwrapped: it asks the server what this identity may do and refuses to go on when that is less
+ * than it needs, or more than it must have. It is repeated with the next request when it failed.
+ */
+#ifndef COFFER_KEYD_KMS_VAULT_H
+#define COFFER_KEYD_KMS_VAULT_H
+
+#include "keyd/kms.h"
+#include "vault/client.h"
+
+#define VAULT_BOUND_MAX 1024u
+
+enum capability_of { CAP_MINT, CAP_UNWRAP, CAP_NEVER };
+
+struct capability_row {
+    const char *path; /* below the mount; %s: the key's name, or the secret's path */
+    const char *capability;
+    enum capability_of of;
+};
+
+struct kms_vault { /* a driver's state */
+    struct vault *vault;
+    struct kms_vault_config config;
+    bool mint, unwrap;
+    const struct capability_row *rows;
+    size_t n_rows;
+    bool passed, testing;
+    struct error refusal;          /* why the last self-test failed; ERR_OK: none did */
+    struct vault_job *waiting;     /* for the self-test */
+    char (*bound)[TENANT_MAX + 1]; /* tenants whose key was seen to refuse a wrong context */
+    size_t n_bound;
+};
+
+struct vault_job { /* one job at work */
+    struct kms_vault *s;
+    struct kms_job *job;
+    struct vault_job *next;
+    void (*go)(struct vault_job *j); /* the driver's, when the self-test has passed */
+    char name[256];                  /* the key's name, or the secret's path */
+    struct secret *fresh;            /* KV: the key that is being stored */
+    unsigned repeated;
+};
+
+int kms_vault_open(const struct kms_config *config, const struct kms_env *env,
+                   const struct capability_row *rows, size_t n_rows, void **ret,
+                   struct error *err) MUST_CHECK;
+void kms_vault_close(void *state);
+void kms_vault_stop(void *state, void (*done)(void *ctx), void *ctx);
+json_t *kms_vault_status(const void *state);
+
+/* `name` is copied. Ends in go, or in kms_end. */
+void vault_job_start(struct kms_vault *s, struct kms_job *job, const char *name,
+                     void (*go)(struct vault_job *j));
+/* Frees the vault_job and ends the job; err NULL: it is answered. */
+void vault_job_end(struct vault_job *j, const struct error *err);
+/* One request; `body` is taken (NULL with `has_body`: out of memory). path: "data/%s", below the
+ * mount. */
+void vault_job_ask(struct vault_job *j, const char *method, const char *path, bool has_body,
+                   json_t *body, vault_done done);
+/* The same, where a refusal is the good answer. */
+void vault_job_probe(struct vault_job *j, const char *path, json_t *body, vault_done done);
+
+bool vault_bound(const struct kms_vault *s, const char *tenant);
+/* Forgets all of them when there are too many: each is then looked at once more. */
+void vault_set_bound(struct kms_vault *s, const char *tenant);
+
+#endif

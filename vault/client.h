@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vault/client.h: Vault's HTTP API (HashiCorp Vault, OpenBao) over TLS, on an event loop. One
+ * `struct vault` is one identity at one cluster: it logs in when the first request needs it, keeps
+ * the token, renews it at 2/3 of its time, logs in once more when it is refused, and revokes it at
+ * the end. One thread (the loop's).
+ *
+ * A request is repeated, inside its deadline, when the server couldn't answer: after a pause
+ * (vault/breaker.h), at the next address. What a server says in "errors" is never shown: our own
+ * words for it are (vault/status.h). No token, body or header is ever part of an error.
+ */
+#ifndef COFFER_VAULT_CLIENT_H
+#define COFFER_VAULT_CLIENT_H
+
+#include "common/base.h"
+#include "common/cleanup.h"
+#include "common/error.h"
+#include "common/event.h"
+
+#include <jansson.h>
+
+#define VAULT_ADDRESSES_MAX 8
+#define VAULT_PATH_MAX      511u /* of an API path, without "v1/" */
+
+struct vault; /* opaque */
+
+struct vault_auth_options { /* which fields a method needs: vault/auth.c */
+    const char *method;     /* "kubernetes", "jwt", "approle", "cert", "token-file" */
+    const char *mount;      /* NULL: the method's usual name */
+    const char *role;
+    const char *token_path; /* kubernetes, jwt: the service account's; token-file: Vault's own */
+    const char *role_id, *secret_id_path;
+    bool secret_id_wrapped; /* the file holds a wrapping token of the role's secret-id path */
+};
+
+struct vault_options {                                  /* copied */
+    const char *addresses[VAULT_ADDRESSES_MAX];         /* "host:port", up to the first NULL */
+    const char *name_space;                             /* NULL: none */
+    const char *ca_path, *cert_path, *key_path, *proxy; /* http/client.h */
+    struct vault_auth_options auth;
+    uint64_t timeout_ms; /* of one attempt */
+};
+
+struct vault_request {  /* borrowed until vault_call returns */
+    const char *method; /* "GET", "POST", "DELETE"; a constant */
+    const char *path;   /* "transit/decrypt/x" */
+    const json_t *body; /* NULL: none */
+    uint64_t deadline;  /* clock_ms() value */
+    bool probe;         /* a refusal is what is hoped for: 403 is final, and leads to no login */
+};
+
+struct vault_answer {   /* borrowed until the callback returns */
+    struct error err;   /* ERR_OK: a result came */
+    long status;        /* of the last whole reply; 0: none came */
+    const char *reason; /* of a refusal: "" or one of vault/status.h's */
+    const json_t *body; /* the result; NULL: it has none */
+};
+
+typedef void (*vault_done)(void *ctx, const struct vault_answer *answer);
+
+/* Once in a process, before any thread and before libcrypto is used: it and libcurl then wipe their
+ * memory. */
+int vault_global_init(struct error *err) MUST_CHECK;
+
+/* ERR_INVALID names the option that is wrong or missing. Sends nothing. */
+int vault_new(struct event_loop *loop, const struct vault_options *o, struct vault **ret,
+              struct error *err) MUST_CHECK;
+/* Requests under way end with ERR_CANCELED. Not from a callback. */
+void vault_free(struct vault *v);
+
+/* `done` is called exactly once, perhaps before this returns. */
+void vault_call(struct vault *v, const struct vault_request *r, vault_done done, void *ctx);
+
+/* Revokes the token, if one was got by a login; `done` is called once, within 3 s. No call after
+ * it. */
+void vault_stop(struct vault *v, void (*done)(void *ctx), void *ctx);
+
+/* For STATUS: addresses, breaker, the token's state and age, counters. No secret. NULL: no memory.
+ */
+json_t *vault_status(const struct vault *v);
+
+DEFINE_AUTO(vault, vault_free)
+#define AUTO_VAULT __attribute__((cleanup(cleanup_vault)))
+
+#endif

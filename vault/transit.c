@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "vault/transit.h"
+
+#include "common/b64.h"
+#include "common/parse.h"
+
+#define CONTEXT_MAX     64u
+#define CIPHERTEXT_HEAD "vault:v"
+
+json_t *transit_create_body(void)
+{
+    return json_pack("{s:s, s:b}", "type", "aes256-gcm96", "derived", 1);
+}
+
+/* obj NULL: stays so. Takes it when it fails. */
+static json_t *add_context(json_t *obj, const unsigned char *context, size_t len)
+{
+    char text[B64_LEN(CONTEXT_MAX) + 1];
+
+    if (obj == NULL || context == NULL)
+        return obj;
+    if (len <= CONTEXT_MAX) {
+        b64_encode(text, context, len);
+        if (json_object_set_new(obj, "context", json_string(text)) == 0)
+            return obj;
+    }
+    json_decref(obj);
+    return NULL;
+}
+
+json_t *transit_datakey_body(const unsigned char *context, size_t len)
+{
+    return add_context(json_pack("{s:i}", "bits", (int)TRANSIT_KEY_BYTES * 8), context, len);
+}
+
+json_t *transit_decrypt_body(const char *ciphertext, const unsigned char *context, size_t len)
+{
+    return add_context(json_pack("{s:s}", "ciphertext", ciphertext), context, len);
+}
+
+int transit_ciphertext_version(const char *ciphertext, uint64_t *ret)
+{
+    const char *digits = ciphertext + strlen(CIPHERTEXT_HEAD);
+    char text[16];
+
+    if (strncmp(ciphertext, CIPHERTEXT_HEAD, strlen(CIPHERTEXT_HEAD)) != 0)
+        return -1;
+    size_t len = strcspn(digits, ":");
+    if (len == 0 || len >= sizeof(text) || digits[len] != ':' || digits[len + 1] == '\0')
+        return -1;
+    memcpy(text, digits, len);
+    text[len] = '\0';
+    return parse_u64(text, ret);
+}
+
+static const char *data_text(const json_t *body, const char *key)
+{
+    return json_string_value(json_object_get(json_object_get(body, "data"), key));
+}
+
+int transit_ciphertext(const json_t *body, const char **ret, struct error *err)
+{
+    const char *text = data_text(body, "ciphertext");
+
+    if (text == NULL)
+        return error_set(err, ERR_UNAVAILABLE, "Vault's answer holds no wrapped key");
+    *ret = text;
+    return 0;
+}
+
+int transit_plaintext(const json_t *body, struct secret **ret, struct error *err)
+{
+    const char *text = data_text(body, "plaintext");
+    size_t len = 0;
+
+    if (text == NULL)
+        return error_set(err, ERR_UNAVAILABLE, "Vault's answer holds no key");
+    AUTO_SECRET struct secret *key = secret_new(TRANSIT_KEY_BYTES, err);
+    if (key == NULL)
+        return -1;
+    if (b64_decode(secret_bytes(key), TRANSIT_KEY_BYTES, text, strlen(text), &len) < 0 ||
+        len != TRANSIT_KEY_BYTES)
+        return error_set(err, ERR_PRECONDITION, "what Vault unwrapped is no key of %u bytes",
+                         TRANSIT_KEY_BYTES);
+    secret_set_len(key, len);
+    *ret = TAKE_PTR(key);
+    return 0;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vault/transit.h: the transit engine's requests and answers as values. A key is named by mount and
+ * name; the context is what a derived key binds a ciphertext to (base64 in the API). Pure; what a
+ * builder returns is the caller's, NULL: out of memory.
+ */
+#ifndef COFFER_VAULT_TRANSIT_H
+#define COFFER_VAULT_TRANSIT_H
+
+#include "common/base.h"
+#include "common/error.h"
+#include "common/secret.h"
+
+#include <jansson.h>
+
+#define TRANSIT_KEY_BYTES 32u
+
+/* POST <mount>/keys/<name>: 256-bit AES-GCM, derived by context. A key that exists stays as it is.
+ */
+json_t *transit_create_body(void);
+/* POST <mount>/datakey/wrapped/<name>: a new 32-byte key, of which only the ciphertext comes back.
+ * context NULL: none, which a derived key refuses. */
+json_t *transit_datakey_body(const unsigned char *context, size_t len);
+/* POST <mount>/decrypt/<name> */
+json_t *transit_decrypt_body(const char *ciphertext, const unsigned char *context, size_t len);
+
+/* "vault:v3:..." -> *ret = 3; -1: it isn't one. */
+int transit_ciphertext_version(const char *ciphertext, uint64_t *ret) MUST_CHECK;
+/* Borrowed from the answer. ERR_UNAVAILABLE: it isn't what a transit engine answers. */
+int transit_ciphertext(const json_t *body, const char **ret, struct error *err) MUST_CHECK;
+/* *ret: TRANSIT_KEY_BYTES bytes, the caller frees. */
+int transit_plaintext(const json_t *body, struct secret **ret, struct error *err) MUST_CHECK;
+
+#endif
