@@ -59,10 +59,10 @@ static void on_stored(void *ctx, const struct vault_answer *answer)
     vault_job_end(j, NULL);
 }
 
+/* A refusal may mean that there is one already, so it leads to no login; removing does. */
 static void store(struct vault_job *j)
 {
-    vault_job_ask(j, "POST", "data/%s", true, kv_create_body(j->fresh, j->job->call.context),
-                  on_stored);
+    vault_job_probe(j, "data/%s", kv_create_body(j->fresh, j->job->call.context), on_stored);
 }
 
 static void mint(struct vault_job *j)
