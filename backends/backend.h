@@ -98,6 +98,8 @@ struct backend_ops {
     /* Grows, never shrinks; idempotent. No space: ERR_EXHAUSTED, nothing changed. */
     int (*allocate)(struct volume *v, uint64_t device_bytes, struct error *err);
     int (*allocated)(struct volume *v, uint64_t *ret_bytes, struct error *err);
+    /* Overwrites what was written of the first `bytes`, in place as far as the storage goes. */
+    int (*scrub)(struct volume *v, uint64_t bytes, struct error *err);
     int (*remove)(struct volume *v, struct error *err); /* data, record, lock, place; idempotent */
     /* Attaches (or finds the attachment of) the volume's bytes. */
     int (*attach)(struct volume *v, struct block_device *ret, struct error *err);

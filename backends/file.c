@@ -378,6 +378,7 @@ const struct backend_ops file_backend = {
     .write_record = file_write_record,
     .allocate = file_allocate,
     .allocated = file_allocated,
+    .scrub = file_scrub,
     .remove = file_remove,
     .attach = file_attach,
     .refresh = file_refresh,

@@ -47,6 +47,7 @@ int file_make(int dirfd, const char *name, int *ret_fd, struct error *err) MUST_
 int file_open_below(int root, const char *path, int *ret_fd, struct error *err) MUST_CHECK;
 int file_open(struct pool *pool, const struct volume_id *id, bool create, struct volume *ret,
               struct error *err);
+int file_scrub(struct volume *v, uint64_t bytes, struct error *err);
 int file_remove(struct volume *v, struct error *err);
 
 /* file_volume.c: record and bytes */

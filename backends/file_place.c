@@ -270,6 +270,56 @@ static int remove_place(const struct volume *v, int root, struct error *err)
                      "the directory holds files that are not Coffer's; remove them by hand");
 }
 
+static int zero(int fd, off_t from, off_t to, struct error *err)
+{
+    static const char zeros[65536];
+
+    while (from < to) {
+        size_t len = (size_t)(to - from) < sizeof(zeros) ? (size_t)(to - from) : sizeof(zeros);
+        ssize_t n = pwrite(fd, zeros, len, from);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return error_errno(err, errno, "overwrite '%s'", FILE_IMAGE);
+        from += n;
+    }
+    return 0;
+}
+
+/* Holes stay holes: a full file system must not keep anybody from deleting. */
+static int zero_data(int fd, off_t end, struct error *err)
+{
+    off_t from = 0;
+
+    while ((from = lseek(fd, from, SEEK_DATA)) >= 0 && from < end) {
+        off_t to = lseek(fd, from, SEEK_HOLE);
+
+        if (to < 0)
+            break;
+        if (zero(fd, from, to < end ? to : end, err) < 0)
+            return -1;
+        from = to;
+    }
+    if (from < 0 && errno != ENXIO)
+        return error_errno(err, errno, "look for what was written to '%s'", FILE_IMAGE);
+    return fdatasync(fd) < 0 ? error_errno(err, errno, "flush '%s'", FILE_IMAGE) : 0;
+}
+
+int file_scrub(struct volume *v, uint64_t bytes, struct error *err)
+{
+    struct error local = ERROR_INIT;
+    AUTO_CLOSE int fd = -1;
+
+    if (file_open_regular(v->dir_fd, FILE_IMAGE, O_WRONLY, &fd, &local) == 0) {
+        (void)!zero_data(fd, (off_t)bytes, &local);
+    }
+    if (local.code == ERR_OK || local.code == ERR_NOT_FOUND)
+        return 0;
+    (void)error_pass(err, &local);
+    return file_place_error(v->pool, &v->id, err);
+}
+
 /* The ledger's word for it is best effort: a full file system must not keep anybody from making
  * room. What couldn't be written down is counted by the next who needs it. */
 static int unlink_booked(const struct volume *v, struct file_ledger *l, uint64_t size,

@@ -230,14 +230,16 @@ static bool caller_repeats(enum error_code code)
            code == ERR_ABORTED;
 }
 
-/* Nobody was ever told of this volume: no record, or `minting`. */
-static int roll_back(struct controller *c, struct volume *v, struct error *err)
+/* Nobody was ever told of this volume: no record (then r has no uuid), or `minting`. */
+static int roll_back(struct controller *c, struct volume *v, const struct record *r,
+                     struct error *err)
 {
     struct error local = ERROR_INIT;
 
     if (caller_repeats(err->code))
         return -1;
-    if (v->pool->ops->remove(v, &local) < 0)
+    if ((r->uuid[0] != '\0' && controller_destroy_key(c, r, &local) < 0) ||
+        v->pool->ops->remove(v, &local) < 0)
         return error_set(err, ERR_ABORTED, "%.200s; then undoing the create failed: %.250s",
                          err->msg, local.msg);
     FAULT_POINT("controller:create:rolled-back");
@@ -276,7 +278,7 @@ static int take_existing(struct controller *c, const struct csi_call *call, cons
     if (check_compatible(p, r, err) < 0)
         return -1;
     if (r->state == RECORD_MINTING)
-        return finish(c, call, v, r, err) < 0 ? roll_back(c, v, err) : 0;
+        return finish(c, call, v, r, err) < 0 ? roll_back(c, v, r, err) : 0;
     (void)atomic_fetch_add(&c->counters.create_repeated, 1);
     return 0;
 }
@@ -284,8 +286,11 @@ static int take_existing(struct controller *c, const struct csi_call *call, cons
 static int make_new(struct controller *c, const struct csi_call *call, const struct plan *p,
                     struct volume *v, struct record *ret, struct error *err)
 {
-    if (write_minting(p, v, ret, err) < 0 || finish(c, call, v, ret, err) < 0)
-        return roll_back(c, v, err);
+    struct record r = { .uuid = "" };
+
+    if (write_minting(p, v, &r, err) < 0 || finish(c, call, v, &r, err) < 0)
+        return roll_back(c, v, &r, err);
+    *ret = r;
     return 0;
 }
 

@@ -1,14 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* delete.c: DeleteVolume. It needs no key and no key service: the record goes, and the wrapped key
- * with it. */
+/*
+ * delete.c: DeleteVolume. The record says `erased` before anything goes, so nothing is opened any
+ * more; then the key: what a key service keeps of it is destroyed there (until that has worked
+ * there is no going on), the header with its keyslots is overwritten, and the record goes with the
+ * wrapped key. Only a key service that keeps keys is needed: Vault's KV engine.
+ */
 #include "common/base.h"
 #include "controller/controller.h"
 
+#include "common/deadline.h"
 #include "common/fault.h"
 #include "common/fs.h"
+#include "common/log.h"
+#include "keyd/client.h"
+#include "volume/geometry.h"
 
 #include <dirent.h>
 #include <errno.h>
+
+#define DESTROY_LIMIT_MS 30000u
 
 /* ---- in use? ---- */
 
@@ -60,6 +70,42 @@ static int check_not_in_use(const struct controller *c, const struct record *r, 
 
 /* ---- erase ---- */
 
+/* Kept beyond the record: also of a volume that was being made, whose record knows no key yet. */
+static bool key_is_kept(const struct controller *c, const struct record *r)
+{
+    const struct kms_config *kms = config_kms(c->config, r->kms);
+
+    if (r->key.kind[0] != '\0')
+        return strcmp(r->key.kind, "kv") == 0;
+    return kms == NULL || kms->kind == KMS_VAULT_KV;
+}
+
+int controller_destroy_key(const struct controller *c, const struct record *r, struct error *err)
+{
+    const struct keyd_binding b = {
+        .kms = r->kms, .tenant = r->tenant, .volume_id = r->id, .uuid = r->uuid
+    };
+
+    if (!key_is_kept(c, r))
+        return 0;
+    if (keyd_destroy(c->keyd_socket, &b, deadline_in(DESTROY_LIMIT_MS), err) < 0)
+        return error_prefix(err, "destroy the storage key");
+    FAULT_POINT("controller:delete:key-destroyed");
+    return 0;
+}
+
+/* Best effort: a disk that can't be written must not keep its volume for ever, and what is lost
+ * with the key can't be read without the header anyway. */
+static void scrub_header(struct volume *v, const struct record *r)
+{
+    struct error err = ERROR_INIT;
+
+    if (v->pool->ops->scrub(v, GEOMETRY_DATA_OFFSET, &err) < 0)
+        log_warn("the header could not be overwritten", KV("volume_id", r->id),
+                 KV("error", err.msg));
+    FAULT_POINT("controller:delete:scrubbed");
+}
+
 int controller_erase(struct controller *c, struct volume *v, struct record *r, struct error *err)
 {
     if (check_not_in_use(c, r, err) < 0) {
@@ -73,6 +119,9 @@ int controller_erase(struct controller *c, struct volume *v, struct record *r, s
             return -1;
     }
     FAULT_POINT("controller:delete:erased");
+    if (controller_destroy_key(c, r, err) < 0)
+        return -1;
+    scrub_header(v, r);
     if (v->pool->ops->remove(v, err) < 0)
         return -1;
     FAULT_POINT("controller:delete:removed");

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One client: a libcurl multi handle on the event loop. transfer.c has what a request is. */
 #include "common/base.h"
+#include "http/client.h"
+
 #include "http/transfer.h"
 
 #include "common/deadline.h"

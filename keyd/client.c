@@ -231,6 +231,15 @@ int keyd_unwrap(const char *socket_path, const struct keyd_binding *b,
     return exchange_run(x, socket_path, pipe_write, deadline, err);
 }
 
+int keyd_destroy(const char *socket_path, const struct keyd_binding *b, uint64_t deadline,
+                 struct error *err)
+{
+    AUTO_EXCHANGE struct exchange *x = exchange_new(WIRE_DESTROY, err);
+    if (x == NULL || set_binding(&x->request, b, err) < 0)
+        return -1;
+    return exchange_run(x, socket_path, -1, deadline, err);
+}
+
 int keyd_status(const char *socket_path, uint64_t deadline, struct strbuf *ret, struct error *err)
 {
     AUTO_EXCHANGE struct exchange *x = exchange_new(WIRE_STATUS, err);

@@ -40,6 +40,9 @@ int keyd_mint(const char *socket_path, const struct keyd_binding *b, uint64_t de
 int keyd_unwrap(const char *socket_path, const struct keyd_binding *b,
                 const struct keyd_wrapped *key, enum keyd_use use, int pipe_write,
                 uint64_t deadline, struct error *err) MUST_CHECK;
+/* What the key service keeps of this volume's key is gone for good; there was none: OK too. */
+int keyd_destroy(const char *socket_path, const struct keyd_binding *b, uint64_t deadline,
+                 struct error *err) MUST_CHECK;
 /* STATUS as JSON text (counters, ops allowed, kms and whether it is insecure). */
 int keyd_status(const char *socket_path, uint64_t deadline, struct strbuf *ret,
                 struct error *err) MUST_CHECK;

@@ -117,6 +117,15 @@ void kms_unwrap(const struct kms *kms, struct kms_job *job)
     kms_end(job, &err);
 }
 
+void kms_destroy(const struct kms *kms, struct kms_job *job)
+{
+    job->kms = kms;
+    if (kms->driver->destroy != NULL)
+        kms->driver->destroy(kms->state, job);
+    else
+        kms_end(job, NULL);
+}
+
 void kms_end(struct kms_job *job, const struct error *err)
 {
     if (err != NULL)

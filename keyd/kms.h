@@ -46,8 +46,8 @@ struct kms_job { /* the caller's memory until `done` */
 struct kms_env { /* borrowed */
     struct event_loop *loop;
     bool allow_insecure;
-    bool mint, unwrap; /* what this keyd answers: a driver shows at its first contact that it may,
-                          and may nothing else */
+    bool mint, unwrap, destroy; /* what this keyd answers: a driver shows at its first contact that
+                          it may, and may nothing else */
 };
 
 struct kms_driver {
@@ -58,9 +58,11 @@ struct kms_driver {
     int (*open)(const struct kms_config *config, const struct kms_env *env, void **ret_state,
                 struct error *err);
     void (*close)(void *state); /* jobs at work end with ERR_CANCELED */
-    /* Both end in kms_end, once, perhaps before they return. */
+    /* All end in kms_end, once, perhaps before they return. */
     void (*mint)(void *state, struct kms_job *job);
     void (*unwrap)(void *state, struct kms_job *job);
+    /* NULL: nothing is kept at the service; the wrapped key is all there is. Idempotent. */
+    void (*destroy)(void *state, struct kms_job *job);
     /* NULL: nothing to do. Gives back what it holds at the service, within 5 s. */
     void (*stop)(void *state, void (*done)(void *ctx), void *ctx);
     json_t *(*status)(const void *state); /* NULL: nothing to say */
@@ -95,6 +97,8 @@ int kms_set_find(const struct kms_set *set, const char *name, const struct kms *
 /* The job's `done` is called once, perhaps before these return. */
 void kms_mint(const struct kms *kms, struct kms_job *job);
 void kms_unwrap(const struct kms *kms, struct kms_job *job);
+/* What the service keeps of the volume's key is gone for good. */
+void kms_destroy(const struct kms *kms, struct kms_job *job);
 /* For drivers: the job is answered. err NULL: with what is in it; else with that. */
 void kms_end(struct kms_job *job, const struct error *err);
 /* The one answer to a wrapped key that can't be opened. Returns -1. */

@@ -17,7 +17,7 @@ static const struct capability_row rows[] = {
     { "data/%s", "create", CAP_MINT },
     { "data/%s", "read", CAP_UNWRAP },
     { "data/%s", "update", CAP_NEVER },
-    { "metadata/%s", "delete", CAP_MINT },
+    { "metadata/%s", "delete", CAP_DESTROY },
 };
 
 /* ---- mint ---- */
@@ -34,8 +34,8 @@ static void on_removed(void *ctx, const struct vault_answer *answer)
 }
 
 /* There is one of an earlier attempt: 400 says so, or 403 where the policy allows to create only.
- * Nobody can read it here, and no volume is encrypted with it yet: a record that has its key isn't
- * minted for. */
+ * (Where this keyd may not remove it, the administrator hears of it by 403.) Nobody can read it
+ * here, and no volume is encrypted with it yet: a record that has its key isn't minted for. */
 static bool remove_old(struct vault_job *j, const struct vault_answer *answer)
 {
     if ((answer->status != 400 && answer->status != 403) || j->repeated++ > 0)
@@ -99,6 +99,21 @@ static void unwrap(struct vault_job *j)
     vault_job_ask(j, "GET", "data/%s", false, NULL, on_read);
 }
 
+/* ---- destroy ---- */
+
+/* All versions and what is known of them: DELETE data/ would keep them. */
+static void on_destroyed(void *ctx, const struct vault_answer *answer)
+{
+    struct vault_job *j = ctx;
+    bool gone = answer->err.code == ERR_OK || answer->status == 404;
+    vault_job_end(j, gone ? NULL : &answer->err);
+}
+
+static void destroy(struct vault_job *j)
+{
+    vault_job_ask(j, "DELETE", "metadata/%s", false, NULL, on_destroyed);
+}
+
 /* ---- the driver ---- */
 
 static void start(struct kms_vault *s, struct kms_job *job, void (*go)(struct vault_job *j))
@@ -111,6 +126,11 @@ static void start(struct kms_vault *s, struct kms_job *job, void (*go)(struct va
 static void kv_mint(void *state, struct kms_job *job)
 {
     start(state, job, mint);
+}
+
+static void kv_destroy(void *state, struct kms_job *job)
+{
+    start(state, job, destroy);
 }
 
 /* The wrapped key names the volume's own uuid, or it is another volume's. */
@@ -141,6 +161,7 @@ const struct kms_driver kms_vault_kv = {
     .close = kms_vault_close,
     .mint = kv_mint,
     .unwrap = kv_unwrap,
+    .destroy = kv_destroy,
     .stop = kms_vault_stop,
     .status = kms_vault_status,
 };

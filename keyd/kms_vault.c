@@ -45,8 +45,9 @@ int kms_vault_open(const struct kms_config *config, const struct kms_env *env,
     if (s == NULL)
         return error_set(err, ERR_EXHAUSTED, "out of memory");
     s->config = *config->vault;
-    s->mint = env->mint;
-    s->unwrap = env->unwrap;
+    s->may[CAP_MINT] = env->mint;
+    s->may[CAP_UNWRAP] = env->unwrap;
+    s->may[CAP_DESTROY] = env->destroy;
     s->rows = rows;
     s->n_rows = n_rows;
     s->bound = calloc(VAULT_BOUND_MAX, sizeof(*s->bound));
@@ -205,7 +206,7 @@ static int check_row(const struct kms_vault *s, const struct capability_row *row
                      const json_t *data, struct error *err)
 {
     const json_t *list = json_object_get(data, path);
-    bool needed = (row->of == CAP_MINT && s->mint) || (row->of == CAP_UNWRAP && s->unwrap);
+    bool needed = s->may[row->of];
     if (!json_is_array(list))
         return error_set(err, ERR_UNAVAILABLE, "Vault doesn't say what we may do at %s", path);
     if (needed && !holds(list, row->capability))

@@ -13,7 +13,7 @@
 
 #define VAULT_BOUND_MAX 1024u
 
-enum capability_of { CAP_MINT, CAP_UNWRAP, CAP_NEVER };
+enum capability_of { CAP_MINT, CAP_UNWRAP, CAP_DESTROY, CAP_NEVER };
 
 struct capability_row {
     const char *path; /* below the mount; %s: the key's name, or the secret's path */
@@ -24,7 +24,7 @@ struct capability_row {
 struct kms_vault { /* a driver's state */
     struct vault *vault;
     struct kms_vault_config config;
-    bool mint, unwrap;
+    bool may[CAP_NEVER + 1]; /* what this keyd answers */
     const struct capability_row *rows;
     size_t n_rows;
     bool passed, testing;

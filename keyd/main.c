@@ -36,7 +36,8 @@ static const struct flag flags[] = {
     { "peer", NULL, FLAG_STRINGS, &options.peers, NULL,
       "USER:GROUP that may connect, by number or name; repeatable, at least one", NULL },
     { "allow", NULL, FLAG_STRING, &options.allow, NULL,
-      "operations to answer: MINT, UNWRAP, joined by commas; STATUS is always answered", NULL },
+      "operations to answer: MINT, UNWRAP, DESTROY, joined by commas; STATUS is always answered",
+      NULL },
     { "insecure-file-kms", NULL, FLAG_BOOL, &options.insecure_file_kms, "false",
       "accept key services whose master key is a file (development only)", NULL },
     { "idle-timeout-ms", NULL, FLAG_UINT, &options.idle_ms, "10000",
@@ -49,7 +50,7 @@ static int check_options(struct options *o, bool allowed[WIRE_OP_LIMIT], struct 
 {
     if (o->allow == NULL)
         return error_set(err, ERR_INVALID,
-                         "--allow is needed: the operations to answer (MINT, UNWRAP)");
+                         "--allow is needed: the operations to answer (MINT, UNWRAP, DESTROY)");
     if (o->idle_ms == 0)
         return error_set(err, ERR_INVALID, "--idle-timeout-ms must be more than 0");
     if (peers_parse(&o->peers, "/etc", &o->allowed_peers, err) < 0 ||
@@ -80,7 +81,8 @@ static int serve(const struct options *o, struct keyd *keyd, struct error *err)
     const struct kms_env env = { .loop = loop,
                                  .allow_insecure = o->insecure_file_kms,
                                  .mint = keyd->allowed[WIRE_MINT],
-                                 .unwrap = keyd->allowed[WIRE_UNWRAP] };
+                                 .unwrap = keyd->allowed[WIRE_UNWRAP],
+                                 .destroy = keyd->allowed[WIRE_DESTROY] };
     if (kms_set_open(config, &env, &kms, err) < 0)
         return -1;
     keyd->kms = kms;

@@ -153,6 +153,27 @@ static void run_unwrap(struct keyd_request *q)
     kms_unwrap(kms, &q->job);
 }
 
+static void on_destroyed(struct kms_job *job)
+{
+    struct keyd_request *q = request_of(job);
+    if (job->err.code == ERR_OK)
+        end_ok(q);
+    else
+        end_failed(q, &job->err);
+}
+
+static void run_destroy(struct keyd_request *q)
+{
+    struct error err = ERROR_INIT;
+    const struct kms *kms;
+    if (prepare(q, &kms, &err) < 0) {
+        end_failed(q, &err);
+        return;
+    }
+    q->job.done = on_destroyed;
+    kms_destroy(kms, &q->job);
+}
+
 static json_t *allowed_json(const struct keyd *k)
 {
     json_t *list = json_array();
@@ -212,6 +233,7 @@ static void run_status(struct keyd_request *q)
 static const struct op ops[WIRE_OP_LIMIT] = {
     [WIRE_MINT] = { .audited = true, .run = run_mint },
     [WIRE_UNWRAP] = { .audited = true, .run = run_unwrap },
+    [WIRE_DESTROY] = { .audited = true, .run = run_destroy },
     [WIRE_STATUS] = { .always = true, .run = run_status },
 };
 
@@ -271,7 +293,7 @@ static int allow_one(const char *name, bool ret[WIRE_OP_LIMIT], struct error *er
     uint16_t op = WIRE_NONE;
     if (wire_message_by_name(name, &op) == NULL)
         return error_set(err, ERR_INVALID,
-                         "--allow: '%s' is not an operation (MINT, UNWRAP, STATUS)", name);
+                         "--allow: '%s' is not an operation (MINT, UNWRAP, DESTROY, STATUS)", name);
     ret[op] = true;
     return 0;
 }

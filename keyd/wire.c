@@ -63,6 +63,9 @@ static const struct wire_message messages[WIRE_OP_LIMIT] = {
                       .request = unwrap_request,
                       .n_request = ARRAY_SIZE(unwrap_request),
                       .descriptors = 1 },
+    [WIRE_DESTROY] = { .name = "DESTROY",
+                       .request = mint_request, /* the volume says it all */
+                       .n_request = ARRAY_SIZE(mint_request) },
     [WIRE_STATUS] = { .name = "STATUS",
                       .request = status_request,
                       .n_request = ARRAY_SIZE(status_request),

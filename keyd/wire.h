@@ -30,8 +30,9 @@ enum wire_op {
     WIRE_MINT = 1,
     WIRE_UNWRAP = 2,
     WIRE_STATUS = 3,
-    WIRE_OP_LIMIT, /* first number that is not implemented; 4..8 are reserved in the protocol page
-                    */
+    /* 4 is reserved, as are 6 to 8: docs/PROTOCOL-keyd.md */
+    WIRE_DESTROY = 5,
+    WIRE_OP_LIMIT,
 };
 
 struct wire_view { /* borrowed from the frame it was decoded from */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/base.h"
+#include "vault/client.h"
+
 #include "vault/internal.h"
 
 #include "common/deadline.h"

@@ -154,7 +154,7 @@ class Coffer:
 
     def start_keyd(self):
         self.keyd = self.daemon('coffer-keyd', [
-            '--config', self.config, '--socket', self.keyd_socket, '--insecure-file-kms', '--allow', 'MINT,UNWRAP,STATUS',
+            '--config', self.config, '--socket', self.keyd_socket, '--insecure-file-kms', '--allow', 'MINT,UNWRAP,DESTROY,STATUS',
             '--peer', '0:0', '--peer', f'{UID_CONTROLLER}:{GID}'], UID_KEYD)
         self.wait_socket(self.keyd, self.keyd_socket, socket.SOCK_SEQPACKET)
 

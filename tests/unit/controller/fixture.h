@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * fixture.h: a controller over pools in a temporary directory, with a key service that the test
- * plays itself (keyd_mint below takes the place of keyd/client.c's), and a sysfs of its own.
+ * plays itself (keyd_mint and keyd_destroy below take the place of keyd/client.c's), and a sysfs of
+ * its own.
  */
 #ifndef COFFER_TESTS_UNIT_CONTROLLER_FIXTURE_H
 #define COFFER_TESTS_UNIT_CONTROLLER_FIXTURE_H
@@ -21,8 +22,9 @@ struct rig {
 
 /* What the key service does, and what it saw. */
 static struct {
-    enum error_code fails;
-    unsigned minted;
+    enum error_code fails, destroy_fails;
+    unsigned minted, destroyed;
+    const char *kind; /* NULL: "file" */
     char uuid[37], tenant[64], kms[64], volume_id[VOLUME_ID_MAX + 1];
 } keyd;
 
@@ -37,9 +39,19 @@ int keyd_mint(const char *socket_path, const struct keyd_binding *b, uint64_t de
     (void)snprintf(keyd.kms, sizeof(keyd.kms), "%s", b->kms);
     (void)snprintf(keyd.volume_id, sizeof(keyd.volume_id), "%s", b->volume_id);
     memset(ret, 0, sizeof(*ret));
-    (void)snprintf(ret->kind, sizeof(ret->kind), "file");
+    (void)snprintf(ret->kind, sizeof(ret->kind), "%s", keyd.kind == NULL ? "file" : keyd.kind);
     (void)snprintf(ret->ciphertext, sizeof(ret->ciphertext), "wrapped-%u", keyd.minted);
     ret->version = 1;
+    return 0;
+}
+
+int keyd_destroy(const char *socket_path, const struct keyd_binding *b, uint64_t deadline,
+                 struct error *err)
+{
+    if (keyd.destroy_fails != ERR_OK)
+        return error_set(err, keyd.destroy_fails, "the key service says no");
+    assert_string_equal(b->uuid, keyd.uuid);
+    keyd.destroyed++;
     return 0;
 }
 

@@ -19,6 +19,40 @@ static void test_delete(void **state UNUSED)
     assert_int_equal(atomic_load(&r.c.counters.deleted), 1);
 }
 
+/* A key that the service keeps goes before the volume does, or nothing goes. */
+static void test_kept_key(void **state UNUSED)
+{
+    AUTO_RIG struct rig r = RIG_INIT;
+    struct csi_volume v;
+
+    rig_make(&r, 1);
+    keyd.kind = "kv";
+    v = rig_volume(&r, "pvc-1", SIZE);
+    keyd.destroy_fails = ERR_UNAVAILABLE;
+    assert_fails(rig_delete(&r, v.volume_id), r.err, ERR_UNAVAILABLE);
+    assert_false(rig_is_gone(&r, v.volume_id));
+    keyd.destroy_fails = ERR_OK;
+    assert_ok(rig_delete(&r, v.volume_id), r.err);
+    assert_int_equal(keyd.destroyed, 1);
+    assert_true(rig_is_gone(&r, v.volume_id));
+}
+
+/* The wrapped key is all there is: no key service is asked. */
+static void test_key_in_the_record(void **state UNUSED)
+{
+    static const char *const kinds[] = { "file", "transit" };
+    AUTO_RIG struct rig r = RIG_INIT;
+
+    rig_make(&r, 1);
+    keyd.destroy_fails = ERR_UNAVAILABLE;
+    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+        keyd.kind = kinds[i];
+        struct csi_volume v = rig_volume(&r, "pvc-1", SIZE);
+        assert_ok(rig_delete(&r, v.volume_id), r.err);
+    }
+    assert_int_equal(keyd.destroyed, 0);
+}
+
 static void test_absent_is_ok(void **state UNUSED)
 {
     static const char *const ids[] = { "fake-vol-id", "", "../../etc/passwd", "a.b.c",
@@ -197,6 +231,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_delete),
+        cmocka_unit_test(test_kept_key),
+        cmocka_unit_test(test_key_in_the_record),
         cmocka_unit_test(test_absent_is_ok),
         cmocka_unit_test(test_elsewhere_is_not_absent),
         cmocka_unit_test(test_in_use),

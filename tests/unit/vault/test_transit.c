@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "common/cleanup.h"
+#include "common/json.h"
+#include "vault/transit.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+static void expect_text(json_t *value, const char *want)
+{
+    AUTO_JSON json_t *mine = value;
+    AUTO_FREE char *text = json_dumps(mine, JSON_COMPACT | JSON_SORT_KEYS);
+
+    assert_non_null(text);
+    assert_string_equal(text, want);
+}
+
+static void test_bodies(void **state UNUSED)
+{
+    static const unsigned char context[4] = { 0xff, 0, 1, 2 };
+    unsigned char long_context[65] = { 0 };
+
+    expect_text(transit_create_body(), "{\"derived\":true,\"type\":\"aes256-gcm96\"}");
+    expect_text(transit_datakey_body(context, 4), "{\"bits\":256,\"context\":\"/wABAg==\"}");
+    expect_text(transit_datakey_body(NULL, 0), "{\"bits\":256}");
+    expect_text(transit_decrypt_body("vault:v1:x", context, 4),
+                "{\"ciphertext\":\"vault:v1:x\",\"context\":\"/wABAg==\"}");
+    assert_null(transit_datakey_body(long_context, sizeof(long_context)));
+}
+
+static void test_version(void **state UNUSED)
+{
+    static const char *const bad[] = { "",
+                                       "vault:v",
+                                       "vault:v:x",
+                                       "vault:vx:abc",
+                                       "vault:v1",
+                                       "vault:v1:",
+                                       "Vault:v1:x",
+                                       "vault:v-1:x",
+                                       "vault:v99999999999999999999:x",
+                                       "kv:v1:x" };
+    uint64_t v = 7;
+
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        if (transit_ciphertext_version(bad[i], &v) == 0)
+            fail_msg("'%s' is a ciphertext", bad[i]);
+    }
+    assert_true(v == 7);
+    assert_int_equal(transit_ciphertext_version("vault:v12:AAAA", &v), 0);
+    assert_true(v == 12);
+}
+
+static json_t *parse(const char *text)
+{
+    struct error err = ERROR_INIT;
+    json_t *value = NULL;
+
+    assert_int_equal(json_parse(text, strlen(text), "answer", &value, &err), 0);
+    return value;
+}
+
+static void test_ciphertext(void **state UNUSED)
+{
+    struct error err = ERROR_INIT;
+    const char *text = NULL;
+    AUTO_JSON json_t *good =
+        parse("{\"data\":{\"ciphertext\":\"vault:v1:abc\",\"key_version\":1}}");
+
+    assert_int_equal(transit_ciphertext(good, &text, &err), 0);
+    assert_string_equal(text, "vault:v1:abc");
+    static const char *const bad[] = { "{}", "{\"data\":{}}", "{\"data\":{\"ciphertext\":1}}",
+                                       "{\"data\":[]}", "{\"ciphertext\":\"vault:v1:abc\"}" };
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        AUTO_JSON json_t *answer = parse(bad[i]);
+        assert_int_equal(transit_ciphertext(answer, &text, &err), -1);
+        assert_int_equal(err.code, ERR_UNAVAILABLE);
+    }
+    assert_int_equal(transit_ciphertext(NULL, &text, &err), -1); /* 204 */
+}
+
+static void expect_no_key(const char *answer, enum error_code code)
+{
+    struct error err = ERROR_INIT;
+    struct secret *key = NULL;
+    AUTO_JSON json_t *body = parse(answer);
+
+    assert_int_equal(transit_plaintext(body, &key, &err), -1);
+    assert_null(key);
+    assert_int_equal(err.code, code);
+}
+
+static void test_plaintext(void **state UNUSED)
+{
+    struct error err = ERROR_INIT;
+    AUTO_SECRET struct secret *key = NULL;
+    AUTO_JSON json_t *good =
+        parse("{\"data\":{\"plaintext\":\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"}}");
+
+    assert_int_equal(transit_plaintext(good, &key, &err), 0);
+    assert_int_equal(secret_len(key), 32);
+    for (unsigned i = 0; i < 32; i++)
+        assert_int_equal(secret_data(key)[i], i);
+    expect_no_key("{}", ERR_UNAVAILABLE);
+    expect_no_key("{\"data\":{\"plaintext\":null}}", ERR_UNAVAILABLE);
+    expect_no_key("{\"data\":{\"plaintext\":\"\"}}", ERR_PRECONDITION);
+    expect_no_key("{\"data\":{\"plaintext\":\"AAEC\"}}", ERR_PRECONDITION);
+    expect_no_key("{\"data\":{\"plaintext\":\"not base64!\"}}", ERR_PRECONDITION);
+    /* 33 bytes */
+    expect_no_key("{\"data\":{\"plaintext\":\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g\"}}",
+                  ERR_PRECONDITION);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bodies),
+        cmocka_unit_test(test_version),
+        cmocka_unit_test(test_ciphertext),
+        cmocka_unit_test(test_plaintext),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "volume/config.h"
+
+#include "tests/support/unit.h"
+
+#define POOL            "{\"backend\":\"file\",\"path\":\"/p\",\"kms\":[\"v\"]}"
+#define HEAD            "{\"pools\":{\"p\":" POOL "},\"kms\":{\"v\":"
+#define TAIL            "}}"
+#define TRANSIT_URI     "hcvault://vault.example:8200/transit/keys/coffer-t-{tenant}"
+#define AUTH            "\"auth\":{\"method\":\"kubernetes\",\"role\":\"coffer-node\",\"token_path\":\"/t\"}"
+#define WITH(uri, more) HEAD "{\"uri\":\"" uri "\",\"ca\":\"/ca.pem\"," AUTH more "}" TAIL
+
+static void expect(const char *text, const char *sentence)
+{
+    AUTO_CONFIG struct config *c = NULL;
+    struct error err = ERROR_INIT;
+
+    if (config_decode(text, strlen(text), &c, &err) == 0)
+        fail_msg("accepted: %s", text);
+    assert_string_equal(err.msg, sentence);
+}
+
+static const struct kms_config *accept(const char *text, struct config **c)
+{
+    struct error err = ERROR_INIT;
+
+    if (config_decode(text, strlen(text), c, &err) < 0)
+        fail_msg("%s: %s", text, err.msg);
+    return &(*c)->kms[0];
+}
+
+static void test_transit(void **state UNUSED)
+{
+    AUTO_CONFIG struct config *c = NULL;
+    const struct kms_config *k = accept(
+        WITH(TRANSIT_URI, ",\"addresses\":[\"b:1\",\"[::1]:8200\"],\"namespace\":\"ns1/\","
+                          "\"timeout_ms\":500,\"tenants\":\"listed\",\"proxy\":\"http://p:3128\","
+                          "\"client_cert\":\"/c\",\"client_key\":\"/k\""),
+        &c);
+
+    assert_int_equal(k->kind, KMS_VAULT_TRANSIT);
+    assert_string_equal(k->vault->addresses[0], "vault.example:8200");
+    assert_string_equal(k->vault->addresses[1], "b:1");
+    assert_string_equal(k->vault->addresses[2], "[::1]:8200");
+    assert_int_equal(k->vault->n_addresses, 3);
+    assert_string_equal(k->vault->mount, "transit");
+    assert_string_equal(k->vault->name, "coffer-t-{tenant}");
+    assert_string_equal(k->vault->auth.method, "kubernetes");
+    assert_string_equal(k->vault->auth.role, "coffer-node");
+    assert_string_equal(k->vault->auth.token_path, "/t");
+    assert_true(k->vault->tenants_listed);
+    assert_true(k->vault->timeout_ms == 500);
+}
+
+static void test_kv(void **state UNUSED)
+{
+    AUTO_CONFIG struct config *c = NULL;
+    const struct kms_config *k = accept(WITH("hcvault+kv://v:8200/coffer-kv/volumes/a", ""), &c);
+
+    assert_int_equal(k->kind, KMS_VAULT_KV);
+    assert_string_equal(k->vault->mount, "coffer-kv");
+    assert_string_equal(k->vault->name, "volumes/a");
+    assert_false(k->vault->tenants_listed);
+    assert_true(k->vault->timeout_ms == 10000);
+}
+
+static void test_mount_of_several_segments(void **state UNUSED)
+{
+    AUTO_CONFIG struct config *c = NULL;
+    const struct kms_config *k = accept(WITH("hcvault://v:1/team/transit/keys/k", ""), &c);
+
+    assert_string_equal(k->vault->mount, "team/transit");
+    assert_string_equal(k->vault->name, "k");
+}
+
+static void test_bad_uris(void **state UNUSED)
+{
+    static const char *const transit[] = {
+        "hcvault://",
+        "hcvault://v",
+        "hcvault://v:8200",
+        "hcvault://v:8200/",
+        "hcvault://v/t/keys/k",
+        "hcvault://v:0/t/keys/k",
+        "hcvault://v:65536/t/keys/k",
+        "hcvault://:1/t/keys/k",
+        "hcvault://v:1/t/keys/",
+        "hcvault://v:1/keys/k",
+        "hcvault://v:1/t/key/k",
+        "hcvault://v:1//keys/k",
+        "hcvault://v:1/t/../keys/k",
+        "hcvault://v:1/t/keys/k/more",
+        "hcvault://v:1/t/keys/k?x",
+        "hcvault://v:1/t/keys/{tenant}{tenant}",
+        "hcvault://v:1/t/keys/{other}",
+        "hcvault://v:1/{tenant}/keys/k",
+        "hcvault://u@v:1/t/keys/k",
+        "hcvault://v:1/t/keys/a b",
+        "hcvault://v:1/t/keys/a%2fb",
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(transit); i++) {
+        char text[600], sentence[400];
+
+        (void)snprintf(text, sizeof(text), HEAD "{\"uri\":\"%s\",\"ca\":\"/ca\"," AUTH "}" TAIL,
+                       transit[i]);
+        (void)snprintf(
+            sentence, sizeof(sentence),
+            "configuration: kms 'v': uri '%s' must be hcvault://HOST:PORT/MOUNT/keys/NAME",
+            transit[i]);
+        expect(text, sentence);
+    }
+    expect(WITH("hcvault+kv://v:1/kv", ""),
+           "configuration: kms 'v': uri 'hcvault+kv://v:1/kv' must be "
+           "hcvault+kv://HOST:PORT/MOUNT/PREFIX");
+    expect(WITH("hcvault+kv://v:1/kv/{tenant}", ""),
+           "configuration: kms 'v': uri 'hcvault+kv://v:1/kv/{tenant}' must be "
+           "hcvault+kv://HOST:PORT/MOUNT/PREFIX");
+}
+
+static void test_bad_fields(void **state UNUSED)
+{
+    expect(HEAD "{\"uri\":\"" TRANSIT_URI "\"," AUTH "}" TAIL,
+           "configuration: kms 'v': field 'ca' is missing");
+    expect(HEAD "{\"uri\":\"" TRANSIT_URI "\",\"ca\":\"/ca\"}" TAIL,
+           "configuration: kms 'v': field 'auth' is missing");
+    expect(WITH(TRANSIT_URI, ",\"insecure\":true"),
+           "configuration: kms 'v': unknown field 'insecure'");
+    expect(WITH(TRANSIT_URI, ",\"addresses\":\"b:1\""),
+           "configuration: kms 'v': field 'addresses' must be an array");
+    expect(WITH(TRANSIT_URI, ",\"addresses\":[\"https://b:1\"]"),
+           "configuration: kms 'v': field 'addresses' must hold texts HOST:PORT");
+    expect(WITH(TRANSIT_URI, ",\"client_cert\":\"/c\""),
+           "configuration: kms 'v': fields 'client_cert' and 'client_key' go together");
+    expect(WITH(TRANSIT_URI, ",\"timeout_ms\":1"),
+           "configuration: kms 'v': field 'timeout_ms' must be a number from 100 to 60000");
+    expect(WITH(TRANSIT_URI, ",\"tenants\":\"all\""),
+           "configuration: kms 'v': field 'tenants' must be any or listed");
+    expect(WITH(TRANSIT_URI, ",\"namespace\":\"a\\nX-Vault-Token: b\""),
+           "configuration: kms 'v': field 'namespace' must be of printable ASCII without spaces");
+    expect(HEAD "{\"uri\":\"" TRANSIT_URI "\",\"ca\":\"ca.pem\"," AUTH "}" TAIL,
+           "configuration: kms 'v': field 'ca' must be an absolute path, without empty, '.' or "
+           "'..' parts");
+}
+
+static void test_bad_auth(void **state UNUSED)
+{
+#define WITH_AUTH(auth) HEAD "{\"uri\":\"" TRANSIT_URI "\",\"ca\":\"/ca\",\"auth\":" auth "}" TAIL
+    expect(WITH_AUTH("{\"method\":\"userpass\"}"),
+           "configuration: kms 'v': auth: there is no method 'userpass' (kubernetes, jwt, approle, "
+           "cert, token-file)");
+    expect(WITH_AUTH("{}"), "configuration: kms 'v': auth: field 'method' is missing");
+    expect(WITH_AUTH("{\"method\":\"jwt\",\"password\":\"x\"}"),
+           "configuration: kms 'v': auth: unknown field 'password'");
+    expect(WITH_AUTH("{\"method\":\"jwt\",\"mount\":\"a/../b\"}"),
+           "configuration: kms 'v': auth: field 'mount' holds what can't be in a path");
+    expect(WITH_AUTH("{\"method\":\"jwt\",\"token_path\":\"t\"}"),
+           "configuration: kms 'v': auth: field 'token_path' must be an absolute path, without "
+           "empty, '.' or '..' parts");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_transit),
+        cmocka_unit_test(test_kv),
+        cmocka_unit_test(test_mount_of_several_segments),
+        cmocka_unit_test(test_bad_uris),
+        cmocka_unit_test(test_bad_fields),
+        cmocka_unit_test(test_bad_auth),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
