@@ -8,7 +8,8 @@
 #define HEAD            "{\"pools\":{\"p\":" POOL "},\"kms\":{\"v\":"
 #define TAIL            "}}"
 #define TRANSIT_URI     "hcvault://vault.example:8200/transit/keys/coffer-t-{tenant}"
-#define AUTH            "\"auth\":{\"method\":\"kubernetes\",\"role\":\"coffer-node\",\"token_path\":\"/t\"}"
+#define LOGIN           "\"method\":\"kubernetes\",\"role\":\"coffer-node\",\"token_path\":\"/t\""
+#define AUTH            "\"auth\":{" LOGIN "}"
 #define WITH(uri, more) HEAD "{\"uri\":\"" uri "\",\"ca\":\"/ca.pem\"," AUTH more "}" TAIL
 
 static void expect(const char *text, const char *sentence)
