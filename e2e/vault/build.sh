@@ -23,11 +23,13 @@ if [ "$(printf '%s\n' "$want" "$have" | sort -V | head -1)" != "$want" ]; then
     echo "Go $have is too old: the Vault server is built from Go modules, with Go $want or newer"
     exit 77
 fi
-inputs=$({ cat go.mod go.sum ./*.go ../build.sh && go env GOVERSION GOARCH; } | sha256sum)
+inputs=$({ cat go.mod go.sum ./*.go && go env GOVERSION GOARCH; } | sha256sum)
 server=$cache/vault-$version-${inputs:0:16}
 mkdir -p "$cache"
-exec 9>"$cache/lock"
-flock 9 # two builds at once would only wait for each other's compilers
+if [ ! -x "$server" ]; then
+    exec 9>"$server.lock"
+    flock 9 # who asks while it is being built waits for it
+fi
 if [ ! -x "$server" ]; then
     echo "build.sh: building Vault $version, once: about 5 minutes of two processors, 4 GiB of memory" >&2
     # behind whatever compiles beside it
