@@ -77,6 +77,10 @@ struct pool_capacity {
     uint64_t available;   /* for images that are not there yet */
 };
 
+/* false: stop. Not to call the pool's list_records again. */
+typedef bool list_record_cb(void *ctx, const char *id, const struct record_summary *summary,
+                            const struct error *problem);
+
 struct backend_ops {
     const char *name; /* "file" */
     bool node_local;
@@ -109,7 +113,12 @@ struct backend_ops {
      * = all). cb returns false to stop. */
     int (*list)(struct pool *pool, const char *after, bool (*cb)(void *ctx, const char *id),
                 void *ctx, struct error *err);
-    /* The record without taking the lock (ControllerList, cofferctl). */
+    /* The same with what each volume's record says; NULL: it can't be read, `problem` is
+     * peek_record's. An unchanged record may be remembered from an earlier call: only for lists,
+     * all else reads the record. The texts live as long as the call of cb. */
+    int (*list_records)(struct pool *pool, const char *after, list_record_cb *cb, void *ctx,
+                        struct error *err);
+    /* The record without taking the lock (ValidateVolumeCapabilities, cofferctl). */
     int (*peek_record)(struct pool *pool, const struct volume_id *id, struct record *ret,
                        struct error *err);
 

@@ -2,6 +2,7 @@
 #include "common/base.h"
 #include "backends/file.h"
 
+#include "backends/file_cache.h"
 #include "common/b64.h"
 #include "common/fault.h"
 #include "common/json.h"
@@ -16,42 +17,6 @@
 #define POOL_VERSION  1
 #define POOL_JSON_MAX 4096
 #define POOL_ID_BYTES 16
-
-struct file_pool {
-    char id[2 * POOL_ID_BYTES + 1];
-};
-
-struct names {
-    char (*items)[33];
-    size_t n, cap;
-};
-
-static void cleanup_dir(DIR **d)
-{
-    int saved = errno;
-
-    if (*d != NULL)
-        (void)closedir(*d);
-    errno = saved;
-}
-#define AUTO_DIR __attribute__((cleanup(cleanup_dir)))
-
-static void names_release(struct names *n)
-{
-    cleanup_free(&n->items);
-}
-
-/* On a description of its own: closedir takes it, and the caller's has no reading position to lose.
- */
-static DIR *dir_of(int fd)
-{
-    AUTO_CLOSE int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = copy < 0 ? NULL : fdopendir(copy);
-
-    if (d != NULL)
-        (void)TAKE_FD(copy);
-    return d;
-}
 
 int file_pool_decode(const char *text, size_t len, char ret_id[33], struct error *err)
 {
@@ -134,6 +99,7 @@ static int file_pool_open(struct pool *pool, struct error *err)
     if (priv == NULL)
         return error_set(err, ERR_EXHAUSTED, "pool '%s': out of memory", pool->config->name);
     memcpy(priv->id, id, sizeof(priv->id));
+    priv->cache_max = FILE_CACHE_MAX;
     memcpy(pool->tag, id, sizeof(pool->tag) - 1);
     pool->priv = priv;
     return 0;
@@ -141,7 +107,11 @@ static int file_pool_open(struct pool *pool, struct error *err)
 
 static void file_pool_close(struct pool *pool)
 {
-    free(pool->priv);
+    struct file_pool *priv = pool->priv;
+
+    if (priv != NULL)
+        file_cache_free(priv->cache);
+    free(priv);
     pool->priv = NULL;
 }
 
@@ -203,7 +173,7 @@ static bool is_harmless(const char *name)
  * orphan them. */
 static int check_empty(int root, const char *path, struct error *err)
 {
-    AUTO_DIR DIR *d = dir_of(root);
+    AUTO_DIR DIR *d = file_dir(root);
     const struct dirent *e;
 
     if (d == NULL)
@@ -270,100 +240,6 @@ static int file_pool_init(const struct pool_config *cfg, char ret_tag[9], struct
     return 0;
 }
 
-/* ---- listing ---- */
-
-static int names_add(struct names *n, const char *name, struct error *err)
-{
-    if (n->n == n->cap) {
-        size_t cap = n->cap == 0 ? 64 : n->cap * 2;
-        char(*items)[33] = realloc(n->items, cap * sizeof(*items));
-
-        if (items == NULL)
-            return error_set(err, ERR_EXHAUSTED, "list volumes: out of memory");
-        n->items = items;
-        n->cap = cap;
-    }
-    memcpy(n->items[n->n++], name, sizeof(n->items[0]));
-    return 0;
-}
-
-static int names_compare(const void *a, const void *b)
-{
-    return strcmp(a, b);
-}
-
-static int read_shard(int root, unsigned shard, struct names *names, struct error *err)
-{
-    AUTO_CLOSE int fd = -1;
-    AUTO_DIR DIR *d = NULL;
-    const struct dirent *e;
-    struct error local = ERROR_INIT;
-    char path[FILE_PLACE_MAX];
-
-    (void)snprintf(path, sizeof(path), FILE_VOLUMES "/%02x", shard);
-    if (file_open_below(root, path, &fd, &local) < 0)
-        return local.code == ERR_NOT_FOUND ? 0 : error_pass(err, &local);
-    d = dir_of(fd);
-    if (d == NULL)
-        return error_errno(err, errno, "read directory '%s'", path);
-    errno = 0;
-    while ((e = readdir(d)) != NULL) {
-        if (hex_lower_valid(e->d_name, 32) &&
-            memcmp(e->d_name, path + sizeof(FILE_VOLUMES), 2) == 0 &&
-            names_add(names, e->d_name, err) < 0)
-            return -1;
-        errno = 0;
-    }
-    if (errno != 0)
-        return error_errno(err, errno, "read directory '%s'", path);
-    if (names->n > 1)
-        qsort(names->items, names->n, sizeof(names->items[0]), names_compare);
-    return 0;
-}
-
-static int list_shard(const struct pool *pool, int root, unsigned shard, const char *after,
-                      bool (*cb)(void *ctx, const char *id), void *ctx, bool *ret_stop,
-                      struct error *err)
-{
-    __attribute__((cleanup(names_release))) struct names names = { .items = NULL };
-    struct volume_id id = { .pool = "" };
-    char text[VOLUME_ID_MAX + 1];
-
-    if (read_shard(root, shard, &names, err) < 0)
-        return error_prefix(err, "pool '%s', '%s'", pool->config->name, pool->config->path);
-    memcpy(id.pool, pool->config->name, sizeof(id.pool));
-    memcpy(id.pool_tag, pool->tag, sizeof(id.pool_tag));
-    for (size_t i = 0; i < names.n && !*ret_stop; i++) {
-        memcpy(id.hash, names.items[i], sizeof(id.hash));
-        volume_id_format(&id, text);
-        if (strcmp(text, after) > 0 && !cb(ctx, text))
-            *ret_stop = true;
-    }
-    return 0;
-}
-
-/* All ids of a pool differ only in the hash, so the shards' order is the ids' order. */
-static int file_list(struct pool *pool, const char *after, bool (*cb)(void *ctx, const char *id),
-                     void *ctx, struct error *err)
-{
-    AUTO_CLOSE int root = -1;
-    bool stop = false;
-    char prefix[VOLUME_ID_MAX + 1];
-
-    if (file_root_open(pool, &root, err) < 0)
-        return -1;
-    for (unsigned shard = 0; shard < 256 && !stop; shard++) {
-        int len =
-            snprintf(prefix, sizeof(prefix), "%s.%s.%02x", pool->config->name, pool->tag, shard);
-
-        if (strncmp(after, prefix, (size_t)len) > 0)
-            continue;
-        if (list_shard(pool, root, shard, after, cb, ctx, &stop, err) < 0)
-            return -1;
-    }
-    return 0;
-}
-
 const struct backend_ops file_backend = {
     .name = "file",
     .node_local = true,
@@ -383,6 +259,7 @@ const struct backend_ops file_backend = {
     .attach = file_attach,
     .refresh = file_refresh,
     .list = file_list,
+    .list_records = file_list_records,
     .peek_record = file_peek_record,
     .peek_text = file_peek_text,
     .replace_record = file_replace_record,

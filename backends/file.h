@@ -9,8 +9,10 @@
 
 #include "common/base.h"
 #include "backends/backend.h"
+#include "common/cleanup.h"
 #include "common/fs.h"
 
+#include <dirent.h>
 #include <linux/loop.h>
 #include <sys/stat.h>
 
@@ -25,12 +27,53 @@
 
 extern const struct backend_ops file_backend;
 
+struct file_cache; /* file_cache.h */
+
+struct file_pool {
+    char id[33];                      /* as this process first saw it */
+    size_t cache_max;                 /* bytes */
+    struct file_cache *_Atomic cache; /* NULL until the first list_records */
+};
+
 /* file.c */
 /* pool.json: the pool's random id, 32 hex digits. ERR_INVALID, ERR_DATA_LOSS or ERR_PRECONDITION.
  */
 int file_pool_decode(const char *text, size_t len, char ret_id[33], struct error *err) MUST_CHECK;
 /* The pool's directory, opened afresh and checked against pool.json. */
 int file_root_open(const struct pool *pool, int *ret_fd, struct error *err) MUST_CHECK;
+
+/* file_list.c: the ids of a pool, in order */
+#define FILE_SHARDS 256u /* "volumes/00" to "volumes/ff" */
+struct file_name {
+    char hash[33];
+    ino_t place; /* inode of its directory, as the shard shows it; 0: it isn't known to be one */
+};
+struct file_names {
+    struct file_name *items;
+    size_t n, cap;
+};
+void file_names_release(struct file_names *names);
+#define AUTO_FILE_NAMES __attribute__((cleanup(file_names_release)))
+/* The shard's, in ascending order; none when there is no such shard. */
+int file_shard_names(int root, unsigned shard, struct file_names *ret,
+                     struct error *err) MUST_CHECK;
+/* A pool's ids differ only in the hash: those that sort after `after` are those whose hash does
+ * after this. */
+const char *file_hash_after(const struct pool *pool, const char *after);
+bool file_shard_is_over(unsigned shard, const char *hash_after); /* holds nothing after it */
+int file_list(struct pool *pool, const char *after, bool (*cb)(void *ctx, const char *id),
+              void *ctx, struct error *err);
+/* A reader of the directory that leaves fd's own position alone; NULL with errno. */
+DIR *file_dir(int fd);
+static inline void cleanup_dir(DIR **d)
+{
+    int saved = errno;
+
+    if (*d != NULL)
+        (void)closedir(*d);
+    errno = saved;
+}
+#define AUTO_DIR __attribute__((cleanup(cleanup_dir)))
 
 /* file_place.c: places and their locks */
 /* "volumes/3f/3f0c…": relative to the pool's directory. */
@@ -53,6 +96,9 @@ int file_remove(struct volume *v, struct error *err);
 /* file_volume.c: record and bytes */
 int file_read_record(struct volume *v, struct record *ret, struct error *err);
 int file_write_record(struct volume *v, struct record *r, struct error *err);
+/* The record in a volume's directory, without a lock; the error names no pool. */
+int file_record_at(int dir, const struct volume_id *id, struct record *ret,
+                   struct error *err) MUST_CHECK;
 int file_peek_record(struct pool *pool, const struct volume_id *id, struct record *ret,
                      struct error *err);
 /* For a volume that has a record: no image is ERR_DATA_LOSS. */

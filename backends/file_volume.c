@@ -32,8 +32,7 @@ static int no_record(int dir, struct error *err)
     return error_set(err, ERR_NOT_FOUND, "there is no record yet");
 }
 
-static int read_record_at(int dir, const struct volume_id *id, struct record *ret,
-                          struct error *err)
+int file_record_at(int dir, const struct volume_id *id, struct record *ret, struct error *err)
 {
     AUTO_STRBUF struct strbuf text = STRBUF_INIT(RECORD_MAX);
     struct error local = ERROR_INIT;
@@ -57,7 +56,7 @@ int file_read_record(struct volume *v, struct record *ret, struct error *err)
 {
     struct record r;
 
-    if (read_record_at(v->dir_fd, &v->id, &r, err) < 0 ||
+    if (file_record_at(v->dir_fd, &v->id, &r, err) < 0 ||
         fs_fsync_dir(v->dir_fd, "the directory", err) < 0)
         return file_place_error(v->pool, &v->id, err);
     *ret = r;
@@ -73,7 +72,7 @@ int file_peek_record(struct pool *pool, const struct volume_id *id, struct recor
     if (file_root_open(pool, &root, err) < 0)
         return -1;
     file_place_name(id, place);
-    if (file_open_below(root, place, &dir, err) < 0 || read_record_at(dir, id, ret, err) < 0)
+    if (file_open_below(root, place, &dir, err) < 0 || file_record_at(dir, id, ret, err) < 0)
         return file_place_error(pool, id, err);
     return 0;
 }
@@ -101,7 +100,7 @@ static int check_generation(struct volume *v, uint64_t gen, struct error *err)
     struct error local = ERROR_INIT;
     struct record now;
 
-    if (read_record_at(v->dir_fd, &v->id, &now, &local) < 0) {
+    if (file_record_at(v->dir_fd, &v->id, &now, &local) < 0) {
         if (local.code == ERR_NOT_FOUND && gen == 0)
             return 0;
         return error_pass(err, &local);
@@ -190,7 +189,7 @@ static int may_make_image(const struct volume *v, struct error *err)
     struct error local = ERROR_INIT;
     struct record r;
 
-    if (read_record_at(v->dir_fd, &v->id, &r, &local) < 0)
+    if (file_record_at(v->dir_fd, &v->id, &r, &local) < 0)
         return local.code == ERR_NOT_FOUND ? 0 : error_pass(err, &local);
     if (r.state == RECORD_MINTING)
         return 0;

@@ -107,10 +107,14 @@ int request_lock(struct controller *c, const struct volume_id *id, struct keyloc
 
 /* ---- reply.c ---- */
 
-/* A volume as CSI shows it, in the arena. */
-int reply_volume(const struct controller *c, struct arena *arena, const struct record *r,
-                 struct csi_volume *ret, struct error *err) MUST_CHECK;
+/* Where all volumes are accessible, in the arena. */
+int reply_topology(const struct controller *c, struct arena *arena, struct csi_topologies *ret,
+                   struct error *err) MUST_CHECK;
+/* A volume as CSI shows it; id and texts are copied into the arena, the topology is shared. */
+int reply_volume(struct arena *arena, const char *id, const struct record_summary *r,
+                 const struct csi_topologies *topology, struct csi_volume *ret,
+                 struct error *err) MUST_CHECK;
 /* The volume exists: its create has ended and no delete has begun. */
-bool record_is_live(const struct record *r);
+bool record_is_live(enum record_state state);
 
 #endif

@@ -103,7 +103,7 @@ static int drop_unborn(struct controller *c, struct pool *pool, const struct vol
 
     if (volume_open(pool, id, false, &v, &local) < 0 || pool->ops->read_record(&v, &r, &local) < 0)
         return local.code == ERR_NOT_FOUND ? 0 : error_pass(err, &local);
-    return record_is_live(&r) ? is_elsewhere(pool, err) : controller_erase(c, &v, &r, err);
+    return record_is_live(r.state) ? is_elsewhere(pool, err) : controller_erase(c, &v, &r, err);
 }
 
 static int check_other_pool(struct controller *c, const struct plan *p, struct pool *pool,
@@ -121,7 +121,7 @@ static int check_other_pool(struct controller *c, const struct plan *p, struct p
         return local.code == ERR_NOT_FOUND ? 0 : error_pass(err, &local);
     if (r.state == RECORD_ERASED)
         return 0;
-    return record_is_live(&r) ? is_elsewhere(pool, err) : drop_unborn(c, pool, &id, err);
+    return record_is_live(r.state) ? is_elsewhere(pool, err) : drop_unborn(c, pool, &id, err);
 }
 
 static int check_other_pools(struct controller *c, const struct plan *p, struct error *err)
@@ -339,6 +339,8 @@ int controller_create(void *ctx, struct csi_call *call, const struct csi_create_
 {
     AUTO_KEYLOCK struct keylock_hold *hold = NULL;
     struct controller *c = ctx;
+    struct record_summary summary;
+    struct csi_topologies topology;
     struct plan plan;
     struct record r;
 
@@ -346,5 +348,8 @@ int controller_create(void *ctx, struct csi_call *call, const struct csi_create_
         return -1;
     if (create_locked(c, call, &plan, &r, err) < 0)
         return error_prefix(err, "create volume '%.64s'", req->name);
-    return reply_volume(c, call->arena, &r, ret, err);
+    summary = record_summary_of(&r);
+    return reply_topology(c, call->arena, &topology, err) < 0
+               ? -1
+               : reply_volume(call->arena, r.id, &summary, &topology, ret, err);
 }

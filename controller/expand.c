@@ -40,7 +40,7 @@ static int expand_locked(struct controller *c, const struct volume_id *id,
         volume_open(pool, id, false, &v, err) < 0 || pool->ops->read_record(&v, &r, err) < 0)
         return -1;
     (void)pool_watch(pool);
-    if (!record_is_live(&r))
+    if (!record_is_live(r.state))
         return error_set(err, ERR_NOT_FOUND, "there is no such volume");
     FAULT_POINT("controller:expand:locked");
     if (range->limit != 0 && r.size > range->limit)

@@ -11,27 +11,14 @@
 #define PAGE_MAX 4000
 
 struct listing {
-    const struct controller *c;
     struct arena *arena;
-    struct pool *pool;
+    struct csi_topologies topology;
     struct csi_volume *items;
     size_t n, max;
     bool more;
     int result;
     struct error *err;
 };
-
-static int add_unreadable(struct listing *l, const char *id)
-{
-    struct record r = { .gen = 0 };
-
-    if (str_copy(r.id, sizeof(r.id), id) < 0)
-        return error_set(l->err, ERR_INTERNAL, "list: an id is too long");
-    if (reply_volume(l->c, l->arena, &r, &l->items[l->n], l->err) < 0)
-        return -1;
-    l->items[l->n++].volume_context = (struct csi_map){ .items = NULL, .n = 0 };
-    return 0;
-}
 
 /* One volume whose record can't be read must not hide all others. These errors don't speak of one
  * volume: the pool is away, or this process has no memory or descriptors left. */
@@ -40,47 +27,48 @@ static bool is_of_all(enum error_code code)
     return code == ERR_UNAVAILABLE || code == ERR_EXHAUSTED;
 }
 
-/* 1 = belongs into the list; 0 = does not (being made or deleted). */
-static int look(struct listing *l, const char *id, struct record *ret, bool *ret_readable)
+static int add_unreadable(struct listing *l, const char *id)
 {
-    struct error local = ERROR_INIT;
-    struct volume_id parsed;
+    struct csi_volume v = { .volume_id = arena_strdup(l->arena, id),
+                            .accessible_topology = l->topology };
 
-    if (volume_id_parse(id, &parsed, l->err) < 0)
-        return -1;
-    *ret_readable = l->pool->ops->peek_record(l->pool, &parsed, ret, &local) == 0;
-    if (*ret_readable)
-        return record_is_live(ret) ? 1 : 0;
-    if (local.code == ERR_NOT_FOUND)
-        return 0;
-    return is_of_all(local.code) ? error_pass(l->err, &local) : 1;
+    if (v.volume_id == NULL)
+        return error_set(l->err, ERR_EXHAUSTED, "out of memory for the reply");
+    l->items[l->n++] = v;
+    return 0;
 }
 
-static int add(struct listing *l, const char *id)
+/* One that is being made or deleted doesn't belong into the list. */
+static bool belongs(const struct record_summary *r, const struct error *problem)
 {
-    struct record r;
-    bool readable;
-    int wanted = look(l, id, &r, &readable);
+    return r != NULL ? record_is_live(r->state) : problem->code != ERR_NOT_FOUND;
+}
 
-    if (wanted <= 0)
-        return wanted;
+static int add(struct listing *l, const char *id, const struct record_summary *r,
+               const struct error *problem)
+{
+    if (!belongs(r, problem))
+        return 0;
+    if (r == NULL && is_of_all(problem->code))
+        return error_pass(l->err, problem);
     if (l->n == l->max) {
         l->more = true;
         return 0;
     }
-    if (!readable)
+    if (r == NULL)
         return add_unreadable(l, id);
-    if (reply_volume(l->c, l->arena, &r, &l->items[l->n], l->err) < 0)
+    if (reply_volume(l->arena, id, r, &l->topology, &l->items[l->n], l->err) < 0)
         return -1;
     l->n++;
     return 0;
 }
 
-static bool on_id(void *ctx, const char *id)
+static bool on_volume(void *ctx, const char *id, const struct record_summary *r,
+                      const struct error *problem)
 {
     struct listing *l = ctx;
 
-    l->result = add(l, id);
+    l->result = add(l, id, r, problem);
     return l->result == 0 && !l->more;
 }
 
@@ -95,9 +83,8 @@ static int compare_pools(const void *a, const void *b)
     return strcmp(left, right);
 }
 
-static int list_pools(struct listing *l, const char *after)
+static int list_pools(struct listing *l, const struct pool_set *set, const char *after)
 {
-    const struct pool_set *set = l->c->pools;
     struct pool **sorted = arena_alloc(l->arena, (set->n + 1) * sizeof(struct pool *));
 
     if (sorted == NULL)
@@ -106,9 +93,10 @@ static int list_pools(struct listing *l, const char *after)
         sorted[i] = set->pools[i];
     qsort(sorted, set->n, sizeof(struct pool *), compare_pools);
     for (size_t i = 0; i < set->n && !l->more; i++) {
-        l->pool = sorted[i];
-        if (pool_ready(l->pool, l->err) < 0 ||
-            l->pool->ops->list(l->pool, after, on_id, l, l->err) < 0 || l->result < 0)
+        struct pool *pool = sorted[i];
+
+        if (pool_ready(pool, l->err) < 0 ||
+            pool->ops->list_records(pool, after, on_volume, l, l->err) < 0 || l->result < 0)
             return -1;
     }
     return 0;
@@ -128,7 +116,8 @@ static int check_token(const char *token, struct error *err)
 int controller_list(void *ctx, struct csi_call *call, const struct csi_list_request *req,
                     struct csi_list_reply *ret, struct error *err)
 {
-    struct listing l = { .c = ctx, .arena = call->arena, .max = PAGE_MAX, .err = err };
+    const struct controller *c = ctx;
+    struct listing l = { .arena = call->arena, .max = PAGE_MAX, .err = err };
 
     if (check_token(req->starting_token, err) < 0)
         return -1;
@@ -137,7 +126,8 @@ int controller_list(void *ctx, struct csi_call *call, const struct csi_list_requ
     l.items = arena_alloc(l.arena, l.max * sizeof(*l.items));
     if (l.items == NULL)
         return error_set(err, ERR_EXHAUSTED, "out of memory for the list");
-    if (list_pools(&l, req->starting_token) < 0)
+    if (reply_topology(c, l.arena, &l.topology, err) < 0 ||
+        list_pools(&l, c->pools, req->starting_token) < 0)
         return -1;
     *ret = (struct csi_list_reply){ .items = l.items,
                                     .n = l.n,

@@ -2,13 +2,13 @@
 #include "common/base.h"
 #include "controller/controller.h"
 
-bool record_is_live(const struct record *r)
+bool record_is_live(enum record_state state)
 {
-    return r->state != RECORD_MINTING && r->state != RECORD_ERASED;
+    return state != RECORD_MINTING && state != RECORD_ERASED;
 }
 
 /* Sorted by key, as all maps. */
-static int fill_context(struct arena *arena, const struct record *r, struct csi_map *ret)
+static int fill_context(struct arena *arena, const struct record_summary *r, struct csi_map *ret)
 {
     const struct csi_pair all[] = {
         { CONTEXT_DISCARD, r->discard ? "true" : NULL },
@@ -33,27 +33,28 @@ static int fill_context(struct arena *arena, const struct record *r, struct csi_
     return 0;
 }
 
-static int fill_topology(const struct controller *c, struct arena *arena,
-                         struct csi_topologies *ret)
+int reply_topology(const struct controller *c, struct arena *arena, struct csi_topologies *ret,
+                   struct error *err)
 {
     struct csi_pair *segment = arena_alloc(arena, sizeof(*segment));
     struct csi_topology *topology = arena_alloc(arena, sizeof(*topology));
 
     if (segment == NULL || topology == NULL)
-        return -1;
+        return error_set(err, ERR_EXHAUSTED, "out of memory for the reply");
     *segment = (struct csi_pair){ .key = c->topology_key, .value = c->node_id };
     *topology = (struct csi_topology){ .segments = { .items = segment, .n = 1 } };
     *ret = (struct csi_topologies){ .items = topology, .n = 1 };
     return 0;
 }
 
-int reply_volume(const struct controller *c, struct arena *arena, const struct record *r,
-                 struct csi_volume *ret, struct error *err)
+int reply_volume(struct arena *arena, const char *id, const struct record_summary *r,
+                 const struct csi_topologies *topology, struct csi_volume *ret, struct error *err)
 {
-    struct csi_volume v = { .capacity_bytes = r->size, .volume_id = arena_strdup(arena, r->id) };
+    struct csi_volume v = { .capacity_bytes = r->size,
+                            .volume_id = arena_strdup(arena, id),
+                            .accessible_topology = *topology };
 
-    if (v.volume_id == NULL || fill_context(arena, r, &v.volume_context) < 0 ||
-        fill_topology(c, arena, &v.accessible_topology) < 0)
+    if (v.volume_id == NULL || fill_context(arena, r, &v.volume_context) < 0)
         return error_set(err, ERR_EXHAUSTED, "out of memory for the reply");
     *ret = v;
     return 0;

@@ -17,7 +17,7 @@ static int peek(struct controller *c, const char *volume_id, struct record *ret,
         pool_set_for_id(c->pools, &id, &pool, err) < 0 ||
         pool->ops->peek_record(pool, &id, ret, err) < 0)
         return -1;
-    if (!record_is_live(ret))
+    if (!record_is_live(ret->state))
         return error_set(err, ERR_NOT_FOUND, "there is no volume '%s'", volume_id);
     return 0;
 }

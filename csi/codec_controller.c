@@ -153,6 +153,27 @@ int decode_list_volumes(struct arena *a, const ProtobufCMessage *msg, const void
     return 0;
 }
 
+/* Volumes that share their topology share its message. */
+static int encode_entry(struct arena *a, const struct csi_list_reply *list, size_t i,
+                        Csi__V1__ListVolumesResponse__Entry **entries, struct error *err)
+{
+    struct csi_volume v = list->items[i];
+    bool shared = i > 0 &&
+                  v.accessible_topology.items == list->items[i - 1].accessible_topology.items &&
+                  v.accessible_topology.n == list->items[i - 1].accessible_topology.n;
+    entries[i] = codec_new(a, &csi__v1__list_volumes_response__entry__descriptor, err);
+    if (shared)
+        v.accessible_topology.n = 0;
+    if (entries[i] == NULL || encode_volume(a, &v, &entries[i]->volume, err) < 0)
+        return -1;
+    if (shared) {
+        const Csi__V1__Volume *before = entries[i - 1]->volume;
+        entries[i]->volume->accessible_topology = before->accessible_topology;
+        entries[i]->volume->n_accessible_topology = before->n_accessible_topology;
+    }
+    return 0;
+}
+
 int run_list_volumes(const struct csi_service *s, struct csi_call *call, const void *request,
                      ProtobufCMessage **ret, struct error *err)
 {
@@ -165,11 +186,9 @@ int run_list_volumes(const struct csi_service *s, struct csi_call *call, const v
     Csi__V1__ListVolumesResponse__Entry **entries = codec_alloc(a, list.n, sizeof(*entries), err);
     if (m == NULL || entries == NULL)
         return -1;
-    for (size_t i = 0; i < list.n; i++) {
-        entries[i] = codec_new(a, &csi__v1__list_volumes_response__entry__descriptor, err);
-        if (entries[i] == NULL || encode_volume(a, &list.items[i], &entries[i]->volume, err) < 0)
+    for (size_t i = 0; i < list.n; i++)
+        if (encode_entry(a, &list, i, entries, err) < 0)
             return -1;
-    }
     m->entries = entries;
     m->n_entries = list.n;
     m->next_token = codec_string(list.next_token);

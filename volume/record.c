@@ -405,6 +405,17 @@ int record_matches(const struct record *r, const struct record_claim *claim, str
     return 0;
 }
 
+struct record_summary record_summary_of(const struct record *r)
+{
+    return (struct record_summary){ .size = r->size,
+                                    .state = r->state,
+                                    .discard = r->discard,
+                                    .uuid = r->uuid,
+                                    .tenant = r->tenant,
+                                    .kms = r->kms,
+                                    .key_source = r->key_source };
+}
+
 void record_now(char ret[21])
 {
     time_t now = time(NULL);

@@ -77,6 +77,15 @@ struct record_claim {
 int record_matches(const struct record *r, const struct record_claim *claim,
                    struct error *err) MUST_CHECK;
 
+/* What a list shows of a volume. The texts are somebody else's. */
+struct record_summary {
+    uint64_t size;
+    enum record_state state;
+    bool discard;
+    const char *uuid, *tenant, *kms, *key_source;
+};
+struct record_summary record_summary_of(const struct record *r); /* the texts are r's */
+
 void record_now(char ret[21]); /* for `created` */
 
 #endif
