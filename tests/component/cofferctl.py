@@ -4,15 +4,14 @@
 a pretending coffer-node (csi-fake) with a pipe, a terminal and a file as standard output. TAP on stdout; no root."""
 import json
 import os
-import pty
 import re
-import select
 import shutil
 import subprocess
 import sys
 
 import ctllib
-from ctllib import CTL, ID, NO_POOL, UUID, Skip, sentence
+from caselib import Skip, on_terminal, read
+from ctllib import CTL, ID, NO_POOL, UUID, sentence
 
 
 def usage_errors(b):
@@ -84,12 +83,10 @@ def pool_init_once(b):
     p = b.run('pool', 'init', 'fast')
     tag = re.fullmatch(r'pool  fast\ntag   ([0-9a-f]{8})\npath  (.*)\n', p.stdout)
     assert tag and tag.group(2) == b.pool, p.stdout
-    with open(os.path.join(b.pool, 'pool.json'), encoding='utf-8') as f:
-        before = f.read()
+    before = read(b.pool, 'pool.json')
     assert json.loads(before)['id'].startswith(tag.group(1))
     sentence(b.run('pool', 'init', 'fast', code=1), f"pool 'fast': '{b.pool}' is a pool already (it has a pool.json)")
-    with open(os.path.join(b.pool, 'pool.json'), encoding='utf-8') as f:
-        assert f.read() == before, 'the second init changed the pool'
+    assert read(b.pool, 'pool.json') == before, 'the second init changed the pool'
 
 
 def pool_init_refusals(b):
@@ -222,34 +219,12 @@ def unlock_failures(b):
         assert p.stdout == ''
 
 
-def on_terminal(b, typed):
-    """Runs unlock-key on a terminal of its own and types an answer; all it showed, and its exit code."""
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.execv(CTL, [CTL, *b.unlock()])
-    shown, answered = b'', False
-    while True:
-        ready, _, _ = select.select([fd], [], [], 20)
-        try:
-            data = os.read(fd, 4096) if ready else b''
-        except OSError:
-            data = b''
-        if not data:
-            break
-        shown += data
-        if not answered and b'to go on: ' in shown:
-            answered = os.write(fd, typed.encode() + b'\n') > 0
-    _, status = os.waitpid(pid, 0)
-    os.close(fd)
-    return shown.decode(), os.waitstatus_to_exitcode(status)
-
-
 def unlock_on_terminal(b):
     with b.node():
-        shown, code = on_terminal(b, ID)
+        shown, code = on_terminal([CTL, *b.unlock()], ID)
         assert code == 0 and f'passphrase of {ID}\r\n' in shown, (code, shown)
         for wrong in ('yes', '', ID[:-1], ID + 'x'):
-            shown, code = on_terminal(b, wrong)
+            shown, code = on_terminal([CTL, *b.unlock()], wrong)
             assert code == 1 and 'passphrase of fast' not in shown, (wrong, shown)
             assert 'not confirmed: nothing was written' in shown
 

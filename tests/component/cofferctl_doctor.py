@@ -6,15 +6,17 @@ matter: only the rows that a test names are looked at."""
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
-import time
 
+import caselib
 import ctllib
-from ctllib import BIN, CTL
+from caselib import Skip, program
+from ctllib import CTL
 
-HELPER, KEYD = os.path.join(BIN, 'coffer-crypt'), os.path.join(BIN, 'coffer-keyd')
+HELPER = program('coffer-crypt')
 
 
 class Machine:
@@ -22,11 +24,8 @@ class Machine:
 
     def __init__(self, box):
         self.box, self.key, self.keyd = box, os.path.join(box.root, 'master.key'), os.path.join(box.root, 'keyd.sock')
-        with open(self.key, 'wb') as f:
-            f.write(os.urandom(32))
-        os.chmod(self.key, 0o600)
-        self.config = {'pools': {'fast': {'backend': 'file', 'path': box.pool, 'kms': ['dev'], 'allocate': 'full'}},
-                       'kms': {'dev': {'uri': 'file://' + self.key}}}
+        caselib.write_key(self.key)
+        self.config = caselib.configuration(box.pool, self.key)
         box.write(self.config)
         self.flags = {'crypt-helper': HELPER, 'keyd-socket': self.keyd, 'node-socket': box.admin, 'admin-socket': box.admin,
                       'device-dir': '/dev/coffer', 'controller-socket': box.root + '/none.sock'}
@@ -43,17 +42,12 @@ class Machine:
 
     @contextlib.contextmanager
     def key_daemon(self, config=None):
-        argv = [KEYD, '--config', config or self.box.config, '--socket', self.keyd, '--insecure-file-kms', '--allow', 'UNWRAP',
-                '--peer', f'{os.geteuid()}:{os.getegid()}']
-        with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as p:
-            try:
-                end = time.monotonic() + 60
-                while not os.path.exists(self.keyd):
-                    assert time.monotonic() < end and p.poll() is None, f'coffer-keyd does not start ({p.poll()})'
-                    time.sleep(0.02)
-                yield p
-            finally:
-                p.kill()
+        flags = caselib.keyd_flags(config or self.box.config, self.keyd, 'UNWRAP')
+        p = caselib.spawn([program('coffer-keyd'), *flags], ready=self.keyd)
+        try:
+            yield p
+        finally:
+            caselib.end(p)
 
 
 def of(rows, check):
@@ -126,9 +120,7 @@ def helpers(b):
     for text, state, word in (('#!/bin/sh\necho coffer-crypt 0.0.1', 'FAIL', "says 'coffer-crypt 0.0.1'"),
                               ('#!/bin/sh\nexit 3', 'FAIL', "says ''"),
                               ('#!/bin/sh\nprintf "\\377\\n"', 'FAIL', "can't be shown")):
-        with open(fake, 'w', encoding='ascii') as f:
-            f.write(text + '\n')
-        os.chmod(fake, 0o755)
+        caselib.write(fake, text + '\n', 0o755)
         expect(m.doctor(crypt_helper=fake), 'coffer-crypt', state, word)
     os.chmod(fake, 0o777)
     expect(m.doctor(crypt_helper=fake), 'coffer-crypt', 'FAIL', 'can be changed by others', 'chmod')
@@ -140,8 +132,7 @@ def helpers(b):
 def key_services(b):
     m = Machine(b)
     old = os.path.join(b.root, 'old.json')
-    with open(old, 'w', encoding='utf-8') as f:
-        json.dump(m.config, f)
+    caselib.write(old, m.config)
     b.write({**m.config, 'kms': {'new': m.config['kms']['dev']},
              'pools': {'fast': {**m.config['pools']['fast'], 'kms': ['new']}}})
     with m.key_daemon(old):
@@ -174,7 +165,7 @@ def device_dir(b):
     enter = ['unshare', '--mount', *([] if os.geteuid() == 0 else ['--map-root-user']), 'sh', '-c',
              'mount -t tmpfs -o nodev none "$0" && exec "$@"', nodev]
     if subprocess.run([*enter, 'true'], capture_output=True, check=False).returncode != 0:
-        raise ctllib.Skip('no mount namespace can be made here')
+        raise Skip('no mount namespace can be made here')
     p = subprocess.run([*enter, CTL, 'doctor', '--config', b.config, '--output', 'json', '--device-dir', nodev + '/a/b', '--keyd-socket',
                         m.keyd], capture_output=True, text=True, check=False, timeout=400)
     expect(json.loads(p.stdout), 'device-dir', 'FAIL', 'mounted nodev', '--device-dir')
@@ -187,9 +178,7 @@ def a_hanging_pool_hides_nothing(b):
     os.unlink(os.path.join(b.pool, 'pool.json'))
     os.mkfifo(os.path.join(b.pool, 'pool.json'))
     fake = os.path.join(b.root, 'coffer-crypt')
-    with open(fake, 'w', encoding='ascii') as f:
-        f.write('#!/bin/sh\nexec sleep 600\n')
-    os.chmod(fake, 0o755)
+    caselib.write(fake, '#!/bin/sh\nexec sleep 600\n', 0o755)
     rows = m.doctor(crypt_helper=fake)
     expect(rows, 'pool', 'FAIL', 'is not there')
     assert [r for r in of(rows, 'coffer-crypt') if r['state'] == 'FAIL'], of(rows, 'coffer-crypt')
@@ -198,14 +187,13 @@ def a_hanging_pool_hides_nothing(b):
 
 def not_root(b):
     if os.geteuid() != 0:
-        raise ctllib.Skip('this test starts as root and gives it up')
+        raise Skip('this test starts as root and gives it up')
     m = Machine(b)
     b.init()
     for path in (b.root, b.config):
         os.chmod(path, 0o755 if os.path.isdir(path) else 0o644)
     own = os.path.join(b.root, 'cofferctl')  # the checkout may lie where only root may look
-    with open(CTL, 'rb') as f, open(own, 'wb') as to:
-        to.write(f.read())
+    shutil.copy(CTL, own)
     os.chmod(own, 0o755)
     argv = [own, 'doctor', '--config', b.config, '--output', 'json', '--crypt-helper', '/bin/true', '--keyd-socket', m.keyd]
     p = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=400, user=64109, group=64109, extra_groups=[])

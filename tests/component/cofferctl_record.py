@@ -5,14 +5,13 @@ what is refused, in a real folder; reconcile against a pretending coffer-node (c
 import fcntl
 import json
 import os
-import pty
 import re
-import select
 import stat
-import subprocess
 import sys
 
+import caselib
 import ctllib
+from caselib import on_terminal, read
 from ctllib import CTL, sentence
 
 SIZE = 16 << 20
@@ -35,16 +34,13 @@ class Volume:
 
     @staticmethod
     def tag(box):
-        with open(os.path.join(box.pool, 'pool.json'), encoding='utf-8') as f:
-            return json.load(f)['id'][:8]
+        return json.loads(read(box.pool, 'pool.json'))['id'][:8]
 
     def text(self):
-        with open(self.path, encoding='utf-8') as f:
-            return f.read()
+        return read(self.path)
 
     def write(self, text):
-        with open(self.path, 'w', encoding='utf-8') as f:
-            f.write(text if isinstance(text, str) else json.dumps(text))
+        caselib.write(self.path, text)
 
     def make_backup(self):
         return self.box.run('record', 'backup', self.id, '--to', self.backup)
@@ -74,8 +70,7 @@ def usage_errors(b):
 def backup(b):
     v = Volume(b)
     p = v.make_backup()
-    with open(v.backup, encoding='utf-8') as f:
-        assert f.read() == v.text()
+    assert read(v.backup) == v.text()
     assert stat.S_IMODE(os.stat(v.backup).st_mode) == 0o600 and p.stdout == ''
     assert f"the record of volume '{v.id}' (state 'ready', generation 4) was written to '{v.backup}'" in p.stderr
     assert f"luksHeaderBackup --header-backup-file FILE '{v.place}/image'" in p.stderr, p.stderr
@@ -120,13 +115,11 @@ def restore_over_unreadable(b):
     p = v.restore('--yes')
     assert f"what was there before is in '{v.backup}.replaced'" in p.stderr
     assert json.loads(v.text())['gen'] == 42
-    with open(v.backup + '.replaced', encoding='utf-8') as f:
-        assert f.read() == '{"v":1,"gen":41,"state":"ready"}'
+    assert read(v.backup + '.replaced') == '{"v":1,"gen":41,"state":"ready"}'
     v.write('something else')
     v.refused("can't be kept", '--replaced')
     v.restore('--yes', '--replaced', v.backup + '.2')
-    with open(v.backup + '.2', encoding='utf-8') as f:
-        assert f.read() == 'something else'
+    assert read(v.backup + '.2') == 'something else'
     v.write('something else')  # as if a run had been killed after it kept the old one
     v.restore('--yes', '--replaced', v.backup + '.2')
 
@@ -140,8 +133,7 @@ def restore_refusals(b):
     os.rename(other.backup, v.backup)
     v.refused(f"the backup '{v.backup}' is no backup of volume '{v.id}'", "'id'")
     for state in ('new', 'formatting'):
-        with open(v.backup, 'w', encoding='utf-8') as f:
-            json.dump({**good, 'state': state, 'digest': '', 'mac': ''}, f)
+        caselib.write(v.backup, {**good, 'state': state, 'digest': '', 'mac': ''})
         for there in (good, '{', None):
             if there is None:
                 os.unlink(v.path)
@@ -195,27 +187,6 @@ def restore_takes_a_grown_size(b):
     os.unlink(v.path)
     v.restore('--yes')
     assert json.loads(v.text())['size'] == 2 * SIZE
-
-
-def on_terminal(argv, typed):
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.execv(argv[0], argv)
-    shown, answered = b'', False
-    while True:
-        ready, _, _ = select.select([fd], [], [], 60)
-        try:
-            data = os.read(fd, 4096) if ready else b''
-        except OSError:
-            data = b''
-        if not data:
-            break
-        shown += data
-        if not answered and b'to go on: ' in shown:
-            answered = os.write(fd, typed.encode() + b'\n') > 0
-    _, status = os.waitpid(pid, 0)
-    os.close(fd)
-    return shown.decode(), os.waitstatus_to_exitcode(status)
 
 
 def restore_asks(b):

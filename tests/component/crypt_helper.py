@@ -5,10 +5,10 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
-import traceback
 
-BIN = os.path.join(os.path.abspath(os.environ.get('COFFER_BIN', 'build/test')), 'coffer-crypt')
+import caselib
+
+BIN = caselib.program('coffer-crypt')
 NAME = 'coffer-' + '0' * 32 + '-' + '0' * 8
 RECORD = {
     'v': 1, 'gen': 3, 'id': 'fast.' + '0' * 8 + '.' + '0' * 32, 'name': 'pvc-1',
@@ -122,7 +122,7 @@ def bad_requests_are_named():
 
 @test
 def the_environment_steers_nothing():
-    with tempfile.TemporaryDirectory() as d:
+    with caselib.folder() as d:
         conf = os.path.join(d, 'openssl.cnf')
         with open(conf, 'w', encoding='ascii') as f:
             f.write('openssl_conf = nothing\n')
@@ -140,18 +140,4 @@ def without_device_mapper_nothing_is_empty():
         refused(p, 'UNAVAILABLE', "device-mapper can't be used")
 
 
-def main():
-    bad = 0
-    for n, t in enumerate(TESTS, 1):
-        name = t.__name__.replace('_', ' ')
-        try:
-            t()
-            print(f'ok {n} - {name}', flush=True)
-        except Exception:  # pylint: disable=broad-except
-            bad += 1
-            print(f'not ok {n} - {name}\n# ' + traceback.format_exc().replace('\n', '\n# '), flush=True)
-    print(f'1..{len(TESTS)}')
-    return 1 if bad else 0
-
-
-sys.exit(main())
+sys.exit(caselib.main(TESTS))

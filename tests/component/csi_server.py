@@ -14,14 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'support'))
+import caselib  # noqa: E402
 import h2  # noqa: E402
 import h2broken  # noqa: E402
+from caselib import BIN, Skip, end, read, wait_for  # noqa: E402
 
-BIN = os.path.abspath(os.environ.get('COFFER_BIN', 'build/test'))
-FAKE, CALL = os.path.join(BIN, 'csi-fake'), os.path.join(BIN, 'csi-call')
+FAKE, CALL = caselib.program('csi-fake'), caselib.program('csi-call')
 PROBE, DELETE, CREATE = '/csi.v1.Identity/Probe', '/csi.v1.Controller/DeleteVolume', '/csi.v1.Controller/CreateVolume'
 CAP = {'mount': {}, 'access_mode': {'mode': 1}}
 CODES = {'CANCELLED': 1, 'INVALID_ARGUMENT': 3, 'DEADLINE_EXCEEDED': 4, 'NOT_FOUND': 5, 'ALREADY_EXISTS': 6,
@@ -41,22 +41,13 @@ class Server:
         self.log = open(os.path.join(self.dir.name, 'log'), 'w+b')
         self.process = subprocess.Popen([FAKE, 'unix://' + self.path, str(drain), str(workers)], stderr=self.log,
                                         umask=0, preexec_fn=lambda: limit_descriptors(descriptors))
-        self.wait_ready()
-
-    def wait_ready(self):
-        until = time.monotonic() + 20
-        while self.call('Probe')[0] != 0:
-            assert self.process.poll() is None, self.text()
-            assert time.monotonic() < until, 'the server does not answer'
-            time.sleep(0.02)
+        wait_for(lambda: self.call('Probe')[0] == 0, 'the server answers', self.process, self.log.name)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
+        end(self.process)
         self.log.close()
         self.dir.cleanup()
 
@@ -83,13 +74,10 @@ class Server:
         return int(usage.get('total', 0)), int(usage.get('used', 0))
 
     def wait_counts(self, began=None, ended=None):
-        until = time.monotonic() + 60
-        while True:
+        def as_wanted():
             b, e = self.counts()
-            if (began is None or b == began) and (ended is None or e == ended):
-                return
-            assert time.monotonic() < until, f'began {b}, ended {e}'
-            time.sleep(0.02)
+            return began in (None, b) and ended in (None, e)
+        wait_for(as_wanted, f'{began} began, {ended} ended', self.process, self.log.name)
 
     def text(self):
         self.log.flush()
@@ -143,8 +131,7 @@ def what_is_not_a_socket_is_not_removed():
             f.write('data')
         p = subprocess.run([FAKE, path], stderr=subprocess.PIPE, text=True, timeout=60)
         assert p.returncode == 1 and p.stderr == f"csi-fake: '{path}' exists and is not a socket\n", p
-        with open(path) as f:
-            assert f.read() == 'data'
+        assert read(path) == 'data'
 
 
 def a_wrong_endpoint_is_one_sentence():
@@ -237,8 +224,7 @@ def a_million_empty_submessages_do_not_grow_the_process():
             c.send(h2.frame(h2.DATA, h2.END_STREAM if at + 16384 >= len(body) else 0, stream, body[at:at + 16384]))
         status, why = c.result(stream)
         assert (status, why) == (3, 'the request has more than 20000 fields'), (status, why)
-        with open(f'/proc/{s.process.pid}/status') as f:
-            peak = int(re.search(r'VmHWM:\s+(\d+)', f.read()).group(1))
+        peak = int(re.search(r'VmHWM:\s+(\d+)', read(f'/proc/{s.process.pid}/status')).group(1))
         assert peak < 120000 or 'asan' in BIN, f'{peak} kB'
 
 
@@ -282,10 +268,7 @@ def connections_leave_no_descriptor():
         for _ in range(50):
             with h2.Connection(s.path) as c:
                 c.open(DELETE)
-        until = time.monotonic() + 10
-        while s.descriptors() > before:
-            assert time.monotonic() < until, f'{before} descriptors became {s.descriptors()}'
-            time.sleep(0.05)
+        wait_for(lambda: s.descriptors() <= before, f'{before} descriptors as before')
 
 
 def a_low_soft_limit_of_descriptors_is_raised():
@@ -465,30 +448,8 @@ def a_finished_request_leaves_no_secret_in_memory():
             assert where is None, where
 
 
-class Skip(Exception):
-    pass
-
-
 TESTS = [f for f in list(globals().values()) if callable(f) and getattr(f, '__module__', '') == '__main__'
-         and f.__name__ not in ('Server', 'Skip', 'memory_holds', 'begun', 'deleting', 'limit_descriptors')]
+         and f.__name__ not in ('Server', 'memory_holds', 'limit_descriptors')]
 
 
-def main():
-    failed = 0
-    print(f'1..{len(TESTS)}')
-    for n, test in enumerate(TESTS, 1):
-        name = test.__name__.replace('_', ' ')
-        try:
-            test()
-            print(f'ok {n} - {name}', flush=True)
-        except Skip as e:
-            print(f'ok {n} - {name} # SKIP {e}', flush=True)
-        except Exception as e:  # pylint: disable=broad-except
-            failed += 1
-            print(f'not ok {n} - {name}\n# {type(e).__name__}: {str(e)[:1500]}', flush=True)
-            print('\n'.join('# ' + x for x in traceback.format_exc().splitlines()[-6:]), flush=True)
-    return 1 if failed else 0
-
-
-if __name__ == '__main__':
-    sys.exit(main())
+sys.exit(caselib.main(TESTS))

@@ -1,47 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What cofferctl's component tests share: a folder with a configuration and a pool, records in it, and the TAP loop."""
+"""What cofferctl's component tests share: a folder with a configuration and a pool, records in it, a pretending node."""
 import contextlib
 import hashlib
 import json
 import os
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import time
 
-BIN = os.path.abspath(os.environ.get('COFFER_BIN', 'build/test'))
-CTL, FAKE = os.path.join(BIN, 'cofferctl'), os.path.join(BIN, 'csi-fake')
+import caselib
+from caselib import program
+
+CTL = program('cofferctl')
 ID = 'fast.0a1b2c3d.00112233445566778899aabbccddeeff'
 UUID = '6ba7b810-9dad-41d1-80b4-00c04fd430c8'
 NO_POOL = 'is not there (is its file system mounted?)'
 
 
-class Skip(Exception):
-    pass
-
-
 class Box:
     """A folder with a configuration of one pool."""
 
-    def __init__(self):
-        self.root = tempfile.mkdtemp(prefix='cofferctl-')
+    def __init__(self, root):
+        self.root = root
         self.config, self.pool = os.path.join(self.root, 'config.json'), os.path.join(self.root, 'pool')
         self.admin = os.path.join(self.root, 'admin.sock')
-        self.write({'pools': {'fast': {'backend': 'file', 'path': self.pool, 'kms': ['dev'], 'allocate': 'full'}},
-                    'kms': {'dev': {'uri': 'file:///etc/coffer/master'}}})
+        self.write(caselib.configuration(self.pool, '/etc/coffer/master'))
 
     def write(self, value):
-        with open(self.config, 'w', encoding='utf-8') as f:
-            f.write(value if isinstance(value, str) else json.dumps(value))
+        caselib.write(self.config, value)
 
     def run(self, *args, code=0, config=True, **kw):
-        argv = [CTL, *args] + (['--config', self.config] if config else [])
-        p = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=60,
-                           start_new_session=True, **kw)
-        assert p.returncode == code, (argv[1:], p.returncode, p.stdout, p.stderr)
-        return p
+        return caselib.run([CTL, *args] + (['--config', self.config] if config else []), code, start_new_session=True, **kw)
 
     def init(self):
         return json.loads(self.run('pool', 'init', 'fast', '--output', 'json').stdout)['tag']
@@ -58,22 +44,17 @@ class Box:
         record.update(changes)
         place = os.path.join(self.pool, 'volumes', digest[:2], digest)
         os.makedirs(place)
-        with open(os.path.join(place, 'record.json'), 'w', encoding='utf-8') as f:
-            f.write(text if text is not None else json.dumps(record))
+        caselib.write(os.path.join(place, 'record.json'), record if text is None else text)
         return volume
 
     @contextlib.contextmanager
     def node(self):
         """A pretending coffer-node on the admin socket."""
-        with subprocess.Popen([FAKE, self.admin], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as p:
-            try:
-                end = time.monotonic() + 10
-                while not os.path.exists(self.admin):
-                    assert time.monotonic() < end and p.poll() is None, 'csi-fake does not start'
-                    time.sleep(0.01)
-                yield p
-            finally:
-                p.kill()
+        p = caselib.spawn([program('csi-fake'), self.admin], ready=self.admin)
+        try:
+            yield p
+        finally:
+            caselib.end(p)
 
     def unlock(self, *more):
         return ['volume', 'unlock-key', ID, '--reason', 'lost', '--admin-socket', self.admin, *more]
@@ -83,21 +64,11 @@ def sentence(p, want):
     assert p.stderr == f'cofferctl: {want}\n', (p.stderr, want)
 
 
-def main(tests):
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    print(f'1..{len(tests)}', flush=True)
-    failed = 0
-    for number, test in enumerate(tests, 1):
-        name, box = test.__name__.replace('_', ' '), Box()
-        try:
-            test(box)
-            print(f'ok {number} - {name}', flush=True)
-        except Skip as why:
-            print(f'ok {number} - {name} # SKIP {why}', flush=True)
-        except Exception as e:  # a test's failure, whatever it is
-            failed += 1
-            print(f'not ok {number} - {name}\n# {type(e).__name__}: {str(e)[:2000]}', flush=True)
-        finally:
-            shutil.rmtree(box.root)
-    return 1 if failed else 0
+@contextlib.contextmanager
+def box():
+    with caselib.folder('cofferctl-') as root:
+        yield Box(root)
 
+
+def main(tests):
+    return caselib.main(tests, box)

@@ -7,85 +7,56 @@ import contextlib
 import glob
 import json
 import os
-import pty
-import select
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
-import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BIN = os.path.abspath(os.environ.get('COFFER_BIN', 'build/test'))
+import caselib
+from caselib import ROOT, program, read, wait_for, write
+
 MIB = 1 << 20
 NOBODY = 'fast.0a1b2c3d.00112233445566778899aabbccddeeff'
-
-
-def read(path):
-    with open(path, encoding='utf-8') as f:
-        return f.read()
-
-
-def write(path, text):
-    with open(path, 'w', encoding='utf-8') as f:
-        f.write(text)
 
 
 class Box:
     """One host below a folder: pool, key daemon and controller as this user, a pretending node."""
 
-    def __init__(self):
-        self.root = tempfile.mkdtemp(prefix='coffer-host.')
+    def __init__(self, root):
+        self.root = root
         self.state, self.fault = self.path('state'), self.path('fault')
         self.config, self.keyd = self.path('config.json'), self.path('keyd.sock')
         self.controller_socket, self.node_socket = self.path('controller.sock'), self.path('node.sock')
         os.mkdir(self.fault)
-        write(self.config, json.dumps({
-            'pools': {'fast': {'backend': 'file', 'path': self.path('pool'), 'kms': ['dev'], 'allocate': 'full'}},
-            'default_tenant': 'lab', 'kms': {'dev': {'uri': 'file://' + self.path('master')}}}))
-        with open(os.open(self.path('master'), os.O_WRONLY | os.O_CREAT, 0o600), 'wb') as f:
-            f.write(os.urandom(32))
+        write(self.config, caselib.configuration(self.path('pool'), self.path('master'), default_tenant='lab'))
+        caselib.write_key(self.path('master'))
         self.processes = {}
 
     def path(self, *parts):
         return os.path.join(self.root, *parts)
 
     def spawn(self, name, socket_path, *argv):
-        with open(self.path(name + '.log'), 'ab') as log:
-            p = self.processes[name] = subprocess.Popen([os.path.join(BIN, name), *argv], stdin=subprocess.DEVNULL,
-                                                        stdout=log, stderr=log)
-        end = time.monotonic() + 60
-        while not os.path.exists(socket_path):
-            assert time.monotonic() < end and p.poll() is None, f'{name}: {read(self.path(name + ".log"))}'
-            time.sleep(0.02)
+        self.processes[name] = caselib.spawn([program(name), *argv], self.path(name + '.log'), socket_path)
 
     def start(self):
         self.run('pool', 'init', 'fast', '--config', self.config, flags=False)
-        self.spawn('coffer-keyd', self.keyd, '--config', self.config, '--socket', self.keyd, '--allow', 'MINT',
-                   '--insecure-file-kms', '--peer', f'{os.geteuid()}:{os.getegid()}')
+        self.spawn('coffer-keyd', self.keyd, *caselib.keyd_flags(self.config, self.keyd, 'MINT'))
         self.start_controller()
         self.spawn('csi-fake', self.node_socket, 'unix://' + self.node_socket)
-        return self
 
     def start_controller(self):
-        self.spawn('coffer-controller', self.controller_socket, '--endpoint', 'unix://' + self.controller_socket,
-                   '--config', self.config, '--keyd-socket', self.keyd, '--node-id', 'n1')
+        self.spawn('coffer-controller', self.controller_socket,
+                   *caselib.controller_flags(self.config, self.controller_socket, self.keyd))
 
     def stop(self, name):
-        p = self.processes.pop(name)
-        p.terminate()
-        p.wait(60)
+        caselib.stop(self.processes.pop(name))
 
     def close(self):
         for name in list(self.processes):
             self.stop(name)
-        shutil.rmtree(self.root)
 
     # ---- calls ----
 
     def argv(self, group, verb, *args, timeout='60', flags=True):
-        argv = [os.path.join(BIN, 'cofferctl'), group, verb, *args]
+        argv = [program('cofferctl'), group, verb, *args]
         if flags:
             argv += ['--state-dir', self.state, '--timeout', timeout]
             argv += ['--controller-socket', self.controller_socket] if verb in ('create', 'expand', 'delete') else []
@@ -93,10 +64,7 @@ class Box:
         return argv
 
     def run(self, *args, code=0, env=None, **kw):
-        p = subprocess.run(self.argv(*args, **kw), capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-                           timeout=300, start_new_session=True, env=dict(os.environ, **(env or {})))
-        assert code is None or p.returncode == code, (args, p.returncode, p.stdout, p.stderr)
-        return p
+        return caselib.run(self.argv(*args, **kw), code, 300, start_new_session=True, env=dict(os.environ, **(env or {})))
 
     def refused(self, sentence, *args, code=1, **kw):
         p = self.run(*args, code=code, timeout='1', **kw)
@@ -218,7 +186,7 @@ def not_what_was_kept(b):
     record = os.path.join(os.path.dirname(b.image()), 'record.json')
     changed = json.loads(read(record))
     changed['uuid'] = '6ba7b810-9dad-41d1-80b4-00c04fd430c8'
-    write(record, json.dumps(changed))
+    write(record, changed)
     b.refused("volume 'data': coffer-controller's answer has another volume_context than the one that was kept when the volume "
               'was created', 'volume', 'create', 'data', '--size', '16Mi')
     assert b.kept() == kept
@@ -239,25 +207,7 @@ def kept_file_damaged(b):
 
 
 def asked(b, typed):
-    pid, fd = pty.fork()
-    if pid == 0:
-        argv = b.argv('volume', 'delete', 'data')
-        os.execv(argv[0], argv)
-    shown, answered = b'', False
-    while True:
-        ready, _, _ = select.select([fd], [], [], 60)
-        try:
-            data = os.read(fd, 4096) if ready else b''
-        except OSError:
-            data = b''
-        if not data:
-            break
-        shown += data
-        if not answered and b'to go on: ' in shown:
-            answered = os.write(fd, typed.encode() + b'\n') > 0
-    _, status = os.waitpid(pid, 0)
-    os.close(fd)
-    return shown.decode(), os.waitstatus_to_exitcode(status)
+    return caselib.on_terminal(b.argv('volume', 'delete', 'data'), typed)
 
 
 def delete_asks(b):
@@ -345,10 +295,7 @@ def two_at_once(b):
     b.create()
     write(b.path('fault', 'cofferctl.arm'), 'pause cofferctl:mount:staged')
     with subprocess.Popen(b.argv('volume', 'mount', 'data', b.path('m')), env=dict(os.environ, COFFER_FAULT_DIR=b.fault)) as p:
-        end = time.monotonic() + 60
-        while not os.path.exists(b.path('fault', 'cofferctl.paused')):
-            assert time.monotonic() < end and p.poll() is None
-            time.sleep(0.02)
+        wait_for(lambda: os.path.exists(b.path('fault', 'cofferctl.paused')), 'cofferctl pauses', p)
         b.refused("another cofferctl is working on volume 'data'", 'volume', 'delete', 'data', '--yes')
         os.unlink(b.path('fault', 'cofferctl.arm'))
         assert p.wait(120) == 0
@@ -428,9 +375,9 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
 
 def complete(b, *words):
-    p = subprocess.run(['bash', '-uc', COMPLETE, 'bash', f'{ROOT}/dist/completion/cofferctl', 'cofferctl', *words],
-                       capture_output=True, text=True, check=False, cwd=b.root, env=dict(os.environ, COFFER_STATE_DIR=b.state))
-    assert p.returncode == 0 and p.stderr == '', p.stderr
+    p = caselib.run(['bash', '-uc', COMPLETE, 'bash', f'{ROOT}/dist/completion/cofferctl', 'cofferctl', *words], cwd=b.root,
+                    env=dict(os.environ, COFFER_STATE_DIR=b.state))
+    assert p.stderr == '', p.stderr
     return p.stdout.split()
 
 
@@ -466,22 +413,15 @@ TESTS = [a_volumes_life, create_repeated, create_with_parameters, usage_errors, 
          two_at_once, kill_sweep, completion]
 
 
-def main():
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    print(f'1..{len(TESTS)}', flush=True)
-    failed = 0
-    for number, test in enumerate(TESTS, 1):
-        name, box = test.__name__.replace('_', ' '), Box()
+@contextlib.contextmanager
+def host():
+    with caselib.folder('coffer-host.') as root:
+        box = Box(root)
         try:
-            test(box.start())
-            print(f'ok {number} - {name}', flush=True)
-        except Exception as e:  # a test's failure, whatever it is
-            failed += 1
-            print(f'not ok {number} - {name}', flush=True)
-            print(''.join(f'# {line}\n' for line in f'{type(e).__name__}: {e}'[:3000].splitlines()), end='', flush=True)
+            box.start()
+            yield box
         finally:
             box.close()
-    return 1 if failed else 0
 
 
-sys.exit(main())
+sys.exit(caselib.main(TESTS, host))

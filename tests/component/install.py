@@ -4,33 +4,23 @@
 that, and leaves what an administrator made. TAP on stdout; no root, nothing outside a temporary folder."""
 import os
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BIN = os.path.abspath(os.environ.get('COFFER_BIN', os.path.join(ROOT, 'build/test')))
+import caselib
+from caselib import BIN, ROOT, program, read, run
+
 PROGRAMS = {'sbin': ('coffer-controller', 'coffer-node', 'coffer-keyd'), 'bin': ('cofferctl',), 'libexec/coffer': ('coffer-crypt',)}
 
 
 def make(target, destdir, prefix='/usr'):
     """-o all: the programs are the ones that are tested."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(('MAKE', 'MFLAGS'))}
-    p = subprocess.run(['make', '-s', '-C', ROOT, f'PROFILE={os.path.basename(BIN)}', f'BUILD={os.path.dirname(BIN)}', '-o', 'all',
-                        target, f'DESTDIR={destdir}', f'PREFIX={prefix}'], capture_output=True, text=True, check=False,
-                       env=environment)
-    assert p.returncode == 0, p.stdout + p.stderr
-    return p.stdout
+    run(['make', '-s', '-C', ROOT, f'PROFILE={os.path.basename(BIN)}', f'BUILD={os.path.dirname(BIN)}', '-o', 'all', target,
+         f'DESTDIR={destdir}', f'PREFIX={prefix}'], env=environment, timeout=600)
 
 
 def files(folder):
     return sorted(os.path.relpath(os.path.join(d, f), folder) for d, _, names in os.walk(folder) for f in names)
-
-
-def read(*parts):
-    with open(os.path.join(*parts), encoding='utf-8') as f:
-        return f.read()
 
 
 def installed(folder):
@@ -65,7 +55,7 @@ def every_flag_of_a_unit_is_known(folder):
     for name in ('controller', 'node', 'keyd'):
         text = read(folder, f'usr/lib/systemd/system/coffer-{name}.service')
         command = re.search(r'^ExecStart=((?:.*\\\n)*.*)$', text, re.M).group(1).replace('\\\n', ' ').split()
-        known = subprocess.run([os.path.join(BIN, f'coffer-{name}'), '--help'], capture_output=True, text=True, check=True).stdout
+        known = run([program(f'coffer-{name}'), '--help']).stdout
         flags = [word for word in command if word.startswith('--')]
         assert flags and all(f'  {flag} ' in known for flag in flags), (name, flags)
 
@@ -108,21 +98,4 @@ TESTS = [installed, units_name_what_is_there, every_flag_of_a_unit_is_known, a_n
          uninstalled]
 
 
-def main():
-    print(f'1..{len(TESTS)}', flush=True)
-    failed = 0
-    for number, test in enumerate(TESTS, 1):
-        folder = tempfile.mkdtemp(prefix='coffer-install.')
-        try:
-            test(folder)
-            print(f'ok {number} - {test.__name__.replace("_", " ")}', flush=True)
-        except Exception as e:  # a test's failure, whatever it is
-            failed += 1
-            print(f'not ok {number} - {test.__name__.replace("_", " ")}', flush=True)
-            print(''.join(f'# {line}\n' for line in f'{type(e).__name__}: {e}'[:3000].splitlines()), end='', flush=True)
-        finally:
-            shutil.rmtree(folder)
-    return 1 if failed else 0
-
-
-sys.exit(main())
+sys.exit(caselib.main(TESTS, caselib.folder))

@@ -7,11 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
-import traceback
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'e2e', 'lib'))
+import caselib  # noqa: E402
 import leakscan  # noqa: E402
 
 KEY = os.urandom(32)
@@ -36,7 +35,7 @@ def encodings(data):
     return (data, text, text.upper(), base64.b64encode(data), base64.urlsafe_b64encode(data))
 
 
-def every_encoding_and_alignment():
+def every_encoding_and_alignment(_):
     for name, secret in SECRETS.items():
         for part in parts(secret):
             for before in range(4):
@@ -47,7 +46,7 @@ def every_encoding_and_alignment():
                             assert name in found, (name, before, after, shift, form[:20])
 
 
-def dumps_in_text():
+def dumps_in_text(_):
     for name, secret in (('key', KEY), ('long', LONG)):
         for separator in (' ', ':', '\\x', ', 0x'):
             text = separator.join(f'{b:02x}' for b in secret).encode()
@@ -55,7 +54,7 @@ def dumps_in_text():
             assert not NEEDLES.find(b'a: ' + text), 'only text is searched for dumps'
 
 
-def nothing_where_nothing_is():
+def nothing_where_nothing_is(_):
     assert not NEEDLES.find(b'') and not NEEDLES.find(os.urandom(1 << 18)) and not NEEDLES.find(bytes(1 << 18), True)
     assert not NEEDLES.find(KEY[:15] + b'.' + KEY[17:])
 
@@ -65,7 +64,7 @@ def reader(data, size):
     return lambda: chunks.pop(0)
 
 
-def across_two_reads():
+def across_two_reads(_):
     for at in range(0, 140):
         data = bytes(at) + LONG.hex().encode() + bytes(200)
         assert names(NEEDLES.find_in(reader(data, 100))) == {'long'}, at
@@ -82,6 +81,15 @@ def behind_an_empty_chunk(folder):
     os.unlink(path)
 
 
+def needs_tracing(folder):
+    if not shutil.which('strace'):
+        raise caselib.Skip('strace is not installed')
+    trace = f'{folder}/can'
+    done = subprocess.run(leakscan.strace(trace) + ['/bin/true'], capture_output=True, check=False)
+    if done.returncode != 0 or not os.path.exists(trace):
+        raise caselib.Skip('this process may not trace another')
+
+
 def traced(folder, *command, env=None):
     trace = f'{folder}/trace'
     with subprocess.Popen(leakscan.strace(trace) + list(command), env=env or {}, cwd=folder) as p:
@@ -93,6 +101,7 @@ def traced(folder, *command, env=None):
 
 
 def exec_trace(folder):
+    needs_tracing(folder)
     sh = shutil.which('sh')
     quiet = traced(folder, sh, '-c', '/bin/true a; : >out', env={'A': '"], ["'})
     assert not quiet.scan(NEEDLES, 'trace') and quiet.programs() == {'sh', 'true'}
@@ -105,7 +114,8 @@ def exec_trace(folder):
     assert (b'\0' in LONG) or names(f.what for f in raw.scan(NEEDLES, 'trace')) == {'long'}
 
 
-def memory(_):
+def memory(folder):
+    needs_tracing(folder)
     for keeps in (KEY, b'no key'.ljust(32)):
         program = 'import sys; k = sys.stdin.buffer.read(32); print(end="x", flush=True); sys.stdin.buffer.read()'
         with subprocess.Popen([sys.executable, '-S', '-c', program], stdin=subprocess.PIPE,
@@ -118,8 +128,9 @@ def memory(_):
         assert names(f.what for f in found) == ({'key'} if keeps == KEY else set()), found
 
 
-def memory_that_was_not_seen(_):
+def memory_that_was_not_seen(folder):
     """Without the control text the scan says so, and doesn't say that nothing is there."""
+    needs_tracing(folder)
     with subprocess.Popen(['sleep', '100']) as p:
         try:
             leakscan.scan_memory(NEEDLES, p.pid, 'child', os.urandom(32))
@@ -131,35 +142,7 @@ def memory_that_was_not_seen(_):
             p.kill()
 
 
-def can_trace(folder):
-    if not shutil.which('strace'):
-        return 'strace is not installed'
-    trace = f'{folder}/can'
-    done = subprocess.run(leakscan.strace(trace) + ['/bin/true'], capture_output=True, check=False)
-    return None if done.returncode == 0 and os.path.exists(trace) else 'this process may not trace another'
+TESTS = [every_encoding_and_alignment, dumps_in_text, nothing_where_nothing_is, across_two_reads, behind_an_empty_chunk,
+         exec_trace, memory, memory_that_was_not_seen]
 
-
-def main():
-    failed, folder = 0, tempfile.mkdtemp(prefix='coffer-leakscan-')
-    why = can_trace(folder)
-    shutil.rmtree(folder)
-    os.mkdir(folder)
-    tests = [(every_encoding_and_alignment, ()), (dumps_in_text, ()), (nothing_where_nothing_is, ()),
-             (across_two_reads, ()), (behind_an_empty_chunk, (folder,)), (exec_trace, (folder,)), (memory, (folder,)),
-             (memory_that_was_not_seen, (folder,))]
-    for number, (function, args) in enumerate(tests, 1):
-        if why and function in (exec_trace, memory, memory_that_was_not_seen):
-            print(f'ok {number} - {function.__name__} # SKIP {why}')
-            continue
-        try:
-            function(*args)
-            print(f'ok {number} - {function.__name__}', flush=True)
-        except Exception:  # pylint: disable=broad-except
-            failed += 1
-            print(f'not ok {number} - {function.__name__}\n# ' + traceback.format_exc().replace('\n', '\n# '))
-    shutil.rmtree(folder)
-    print(f'1..{len(tests)}')
-    return 1 if failed else 0
-
-
-sys.exit(main())
+sys.exit(caselib.main(TESTS, caselib.folder))

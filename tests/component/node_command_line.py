@@ -3,10 +3,10 @@
 """coffer-node's command line: every wrong flag ends it with 2 and one exact sentence, before it needs root, a socket or a
 device. TAP on stdout."""
 import os
-import subprocess
 import sys
 
-NODE = os.path.join(os.path.abspath(os.environ.get('COFFER_BIN', 'build/test')), 'coffer-node')
+import caselib
+
 CASES = {
     'an unknown flag': (['--frob'], "unknown flag '--frob' (see --help)"),
     'an argument': (['--node-id', 'n1', 'more'], "unexpected argument 'more'"),
@@ -22,16 +22,13 @@ CASES = {
 }
 
 
-def main():
-    failed = 0
-    environment = {k: v for k, v in os.environ.items() if k not in ('CSI_ENDPOINT', 'COFFER_CONFIG', 'NODE_ID')}
-    print(f'1..{len(CASES)}')
-    for number, (name, (argv, sentence)) in enumerate(CASES.items(), 1):
-        p = subprocess.run([NODE, *argv], capture_output=True, text=True, env=environment, timeout=60, check=False)
-        good = (p.returncode, p.stdout, p.stderr) == (2, '', f'coffer-node: {sentence}\n')
-        failed += not good
-        print(f'{"ok" if good else "not ok"} {number} - {name}' + ('' if good else f'\n# {p}'), flush=True)
-    return 1 if failed else 0
+def case(name, argv, sentence):
+    def test():
+        environment = {k: v for k, v in os.environ.items() if k not in ('CSI_ENDPOINT', 'COFFER_CONFIG', 'NODE_ID')}
+        p = caselib.run([caselib.program('coffer-node'), *argv], 2, env=environment)
+        assert (p.stdout, p.stderr) == ('', f'coffer-node: {sentence}\n'), p
+    test.__name__ = name
+    return test
 
 
-sys.exit(main())
+sys.exit(caselib.main([case(name, *row) for name, row in CASES.items()]))
