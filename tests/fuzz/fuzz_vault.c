@@ -298,7 +298,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     start();
     script = (const char *)data;
     script_end = script + size;
-    AUTO_FREE char *nothing = next_part(head);
+    free(next_part(head));
     if (open_set(head, &config, &set) < 0)
         return 0;
     must(kms_set_find(set, "v", &kms, &err) == 0);
