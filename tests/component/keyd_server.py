@@ -30,7 +30,7 @@ def wrong_flags_have_one_sentence(root):
         (['--peer', 'root', '--allow', 'MINT'], "coffer-keyd: --peer 'root': not USER:GROUP, by number or name"),
         (['--allow', 'MINT'], 'coffer-keyd: --peer is needed: the USER:GROUP that may connect'),
         (['--peer', '0:0'], 'coffer-keyd: --allow is needed: the operations to answer (MINT, UNWRAP, DESTROY)'),
-        (['--peer', '0:0', '--allow', 'REWRAP'], "coffer-keyd: --allow: 'REWRAP' is not an operation (MINT, UNWRAP, STATUS)"),
+        (['--peer', '0:0', '--allow', 'REWRAP'], "coffer-keyd: --allow: 'REWRAP' is not an operation (MINT, UNWRAP, DESTROY, STATUS)"),
         (base + ['more'], "coffer-keyd: unexpected argument 'more'"),
         (base + ['--idle-timeout-ms', '0'], 'coffer-keyd: --idle-timeout-ms must be more than 0'),
     ]
