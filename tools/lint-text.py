@@ -10,7 +10,8 @@ SOURCES = ('*.c', '*.h', '*.py', '*.sh', '*.proto', '*.mk', 'Makefile', '.ci/run
 WIDTH = {'.c': 100, '.h': 100, '.py': 140}
 TRACES = (
     (re.compile(r'(?<![\w.$}*-])/(home|work|Users|root)/[\w.-]+'), 'an absolute path of one machine'),
-    (re.compile(r'\b(?:registry|mirror|proxy|artifactory|nexus)[-.\w]*\.(?!k8s\.io|address\b|requests\b)[a-z]{2,}\b(?!\()'), 'a registry host'),
+    (re.compile(r'\b(?:registry|mirror|proxy|artifactory|nexus)[-.\w]*\.(?:(?<!k8s\.)io|org|com|net|dev|internal|local|lan|corp)\b'),
+     'a registry host'),
     (re.compile(r'\b(?!127\.|10\.0\.2\.|0\.0\.0\.0|192\.0\.2\.|198\.51\.100\.|203\.0\.113\.)'
                 r'(?:\d{1,3}\.){3}\d{1,3}:\d+'), 'a network address'),
 )
