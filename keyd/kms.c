@@ -47,8 +47,10 @@ int kms_set_open(const struct config *config, const struct kms_env *env, struct 
     set->items = calloc(config->n_kms + 1, sizeof(*set->items));
     if (set->items == NULL)
         return error_set(err, ERR_EXHAUSTED, "out of memory");
+    struct kms_env with_opened = *env;
+    with_opened.opened = set;
     for (size_t i = 0; i < config->n_kms; i++) {
-        if (kms_open(&config->kms[i], env, &set->items[i], err) < 0)
+        if (kms_open(&config->kms[i], &with_opened, &set->items[i], err) < 0)
             return -1;
         set->n++;
     }

@@ -45,6 +45,7 @@ struct kms_job { /* the caller's memory until `done` */
 
 struct kms_env { /* borrowed */
     struct event_loop *loop;
+    const struct kms_set *opened; /* those before it; filled in by kms_set_open */
     bool allow_insecure;
     bool mint, unwrap, destroy; /* what this keyd answers: a driver shows at its first contact that
                           it may, and may nothing else */

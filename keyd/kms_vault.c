@@ -34,6 +34,26 @@ static void options_of(const struct kms_vault_config *c, struct vault_options *o
                                            .secret_id_wrapped = a->secret_id_wrapped };
 }
 
+/* All but what lies behind the login. */
+static bool same_identity(const struct kms_vault_config *a, const struct kms_vault_config *b)
+{
+    struct kms_vault_config x = *a;
+    memcpy(x.mount, b->mount, sizeof(x.mount));
+    memcpy(x.name, b->name, sizeof(x.name));
+    x.tenants_listed = b->tenants_listed;
+    return memcmp(&x, b, sizeof(x)) == 0; /* decoded into zeroed memory */
+}
+
+static struct vault *find_same(const struct kms_vault_config *c, const struct kms_set *opened)
+{
+    for (size_t i = 0; opened != NULL && i < opened->n; i++) {
+        const struct kms_vault *other = opened->items[i].state;
+        if (opened->items[i].driver->close == kms_vault_close && same_identity(&other->config, c))
+            return other->vault;
+    }
+    return NULL;
+}
+
 DEFINE_AUTO(kms_vault, kms_vault_close)
 #define AUTO_KMS_VAULT __attribute__((cleanup(cleanup_kms_vault)))
 
@@ -53,8 +73,10 @@ int kms_vault_open(const struct kms_config *config, const struct kms_env *env,
     s->bound = calloc(VAULT_BOUND_MAX, sizeof(*s->bound));
     if (s->bound == NULL)
         return error_set(err, ERR_EXHAUSTED, "out of memory");
+    s->vault = find_same(&s->config, env->opened);
+    s->borrowed = s->vault != NULL;
     options_of(&s->config, &o);
-    if (vault_new(env->loop, &o, &s->vault, err) < 0)
+    if (!s->borrowed && vault_new(env->loop, &o, &s->vault, err) < 0)
         return -1;
     *ret = TAKE_PTR(s);
     return 0;
@@ -63,7 +85,8 @@ int kms_vault_open(const struct kms_config *config, const struct kms_env *env,
 void kms_vault_close(void *state)
 {
     struct kms_vault *s = state;
-    vault_free(s->vault); /* jobs at work end here */
+    if (!s->borrowed)
+        vault_free(s->vault); /* jobs at work end here, those of who borrows it too */
     free(s->bound);
     free(s);
 }
@@ -71,7 +94,10 @@ void kms_vault_close(void *state)
 void kms_vault_stop(void *state, void (*done)(void *ctx), void *ctx)
 {
     struct kms_vault *s = state;
-    vault_stop(s->vault, done, ctx);
+    if (s->borrowed)
+        done(ctx);
+    else
+        vault_stop(s->vault, done, ctx);
 }
 
 json_t *kms_vault_status(const void *state)

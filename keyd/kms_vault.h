@@ -23,6 +23,7 @@ struct capability_row {
 
 struct kms_vault { /* a driver's state */
     struct vault *vault;
+    bool borrowed; /* of an earlier key service with the same identity: one login, one token */
     struct kms_vault_config config;
     bool may[CAP_NEVER + 1]; /* what this keyd answers */
     const struct capability_row *rows;
