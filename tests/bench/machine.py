@@ -63,8 +63,8 @@ class BareGo:
     def __init__(self, folder, entries, prefix):
         self.process, self.why = None, ''
         self.socket = os.path.join(os.environ['COFFER_SCRATCH'], 'go.sock')
-        here = os.path.join(ROOT, 'tests/bench/goserver')
-        done = subprocess.run([os.path.join(here, 'build.sh'), folder], stdout=subprocess.PIPE, text=True, check=False)
+        build = [os.path.join(ROOT, 'tests/bench/gobuild.sh'), 'goserver', folder, 'bare-csi']
+        done = subprocess.run(build, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode == 77:
             self.why = done.stdout.strip()
             return
