@@ -7,8 +7,7 @@
  * was asked to unwrap, and no text of the server's gets into an error.
  *
  * covers: vault/call.c vault/token.c vault/auth.c vault/auth_approle.c vault/auth_token_file.c
- * covers: vault/transit.c vault/kv.c vault/status.c keyd/kms_vault.c keyd/kms_transit.c
- * covers: keyd/kms_kv.c
+ * vault/transit.c vault/kv.c vault/status.c keyd/kms_vault.c keyd/kms_transit.c keyd/kms_kv.c
  */
 #include "tests/fuzz/target.h"
 
@@ -108,21 +107,25 @@ static void set_head(struct http_reply *r, const char *head)
         r->status = strtol(head, NULL, 10) % 1000;
 }
 
-/* The next part of the script; the caller frees. */
+/* The next part of the script: its first line without the mark, and what follows up to the next
+ * mark. The caller frees. */
 static char *next_part(char head[32])
 {
     const char *line = memchr(script, '\n', (size_t)(script_end - script));
-    size_t n = line == NULL ? 0 : (size_t)(line - script);
 
-    (void)snprintf(head, 32, "%.*s", (int)(n < 31 ? n : 31), script);
-    const char *body = line == NULL ? script_end : line + 1;
-    const char *end = memmem(body, (size_t)(script_end - body), "\n== ", 4);
-    size_t len = (size_t)((end == NULL ? script_end : end) - body);
+    if (line == NULL)
+        line = script_end;
+    (void)snprintf(head, 32, "%.*s", (int)(line - script < 31 ? line - script : 31), script);
+    const char *end = memmem(line, (size_t)(script_end - line), "\n== ", 4);
+    const char *body = line < script_end ? line + 1 : line;
+    if (end == NULL)
+        end = script_end;
+    size_t len = end > body ? (size_t)(end - body) : 0;
     char *copy = malloc(len + 1);
     must(copy != NULL);
     memcpy(copy, body, len);
     copy[len] = '\0';
-    script = end == NULL ? script_end : end + 4;
+    script = (size_t)(script_end - end) > 4 ? end + 4 : script_end;
     return copy;
 }
 
@@ -288,6 +291,16 @@ static void run_jobs(const struct kms *kms)
     must(unwrap.ended == 1 && mint.ended == 1);
 }
 
+/* A token of an hour is renewed, or another one is got. */
+static void pass_time(void)
+{
+    struct error err = ERROR_INIT;
+
+    now += 2500 * 1000;
+    for (int i = 0; i < 20; i++)
+        must(event_loop_turn(real.loop, deadline_in(50), &err) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     AUTO_CONFIG struct config *config = NULL;
@@ -303,6 +316,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (open_set(head, &config, &set) < 0)
         return 0;
     must(kms_set_find(set, "v", &kms, &err) == 0);
+    run_jobs(kms);
+    pass_time();
     run_jobs(kms);
     kms_set_stop(set, real.loop);
     json_decref(kms->driver->status(kms->state));
