@@ -2,10 +2,10 @@
 """A reverse proxy in front of the real Vault that can be told to misbehave, and counts: what a load balancer, a standby, a
 broken network or a hostile server would do to a client. It ends TLS with a certificate of the tests' authority.
 
-    with FaultProxy(vault) as proxy:                    clients use proxy.address and vault.ca
-        rule = proxy.rule(status(503, 'Vault is sealed'), path='transit/decrypt/*', times=2)
-        …                                               rule.hits: how often it was used; proxy.clear() ends all rules
-        proxy.connections, proxy.open_now, proxy.open_most, proxy.requests
+    with FaultProxy(vault) as front:                    clients use front.address and vault.ca
+        rule = front.rule(status(503, 'Vault is sealed'), path='transit/decrypt/*', times=2)
+        …                                               rule.hits: how often it was used; front.clear() ends all rules
+        front.connections, front.open_now, front.open_most, front.requests
 
 What no rule is for goes to Vault and back unchanged; when Vault is down, 502. The first rule that fits is used, `times` times
 (None: for ever). Actions are made by the functions below; some ask Vault first, so what was asked has happened there.
@@ -40,7 +40,7 @@ def late(seconds):
     """Vault's own answer, held back so long."""
     def act(x):
         answer = x.ask_vault()
-        x.proxy.pause(seconds)
+        x.front.pause(seconds)
         x.answer(*answer)
     return act
 
@@ -51,7 +51,7 @@ def drip(seconds, size=1):
         wire = x.bytes_of(*x.ask_vault())
         for at in range(0, len(wire), size):
             x.wfile.write(wire[at:at + size])
-            x.proxy.pause(seconds)
+            x.front.pause(seconds)
     return act
 
 
@@ -126,7 +126,7 @@ class Rule:
 class Exchange(http.server.BaseHTTPRequestHandler):
     """One connection of a client, request after request. What actions use: path, answer(), ask_vault(), bytes_of(), hang_up()."""
     protocol_version = 'HTTP/1.1'
-    proxy = None  # set in a subclass
+    front = None  # set in a subclass
 
     def setup(self):
         self.upstream, self.body = None, b''
@@ -135,7 +135,7 @@ class Exchange(http.server.BaseHTTPRequestHandler):
     def handle_any(self):
         self.body = self.rfile.read(int(self.headers.get('Content-Length') or 0))
         path = urllib.parse.urlsplit(self.path).path.removeprefix('/v1/')
-        rule = self.proxy.take(self.command, path)
+        rule = self.front.take(self.command, path)
         if rule:
             rule.action(self)
         else:
@@ -149,7 +149,7 @@ class Exchange(http.server.BaseHTTPRequestHandler):
         for fresh in (False, True):
             try:
                 if self.upstream is None or fresh:
-                    self.upstream = self.proxy.connect()
+                    self.upstream = self.front.connect()
                 self.upstream.request(self.command, self.path, self.body or None, headers)
                 reply = self.upstream.getresponse()
                 return reply.status, reply.getheaders(), reply.read()
@@ -187,13 +187,13 @@ class Listener(http.server.ThreadingHTTPServer):
     """TLS is negotiated in the connection's own thread: a slow client holds up nobody."""
     daemon_threads = True
     request_queue_size = 256
-    proxy = context = None
+    front = context = None
 
     def finish_request(self, request, client_address):
-        if not self.proxy.admit(request):
+        if not self.front.admit(request):
             return
         try:
-            with self.context.wrap_socket(request, server_side=True) as tls, self.proxy.counted(tls):
+            with self.context.wrap_socket(request, server_side=True) as tls, self.front.counted(tls):
                 super().finish_request(tls, client_address)
         except OSError:
             pass  # the client went away, or doesn't trust us
@@ -213,8 +213,8 @@ class FaultProxy:
         self.connections = self.open_most = self.requests = 0
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*(issued or vault.authority.issue('proxy')))
-        self.listener = Listener(('127.0.0.1', 0), type('Handler', (Exchange,), {'proxy': self}))
-        self.listener.proxy, self.listener.context = self, context
+        self.listener = Listener(('127.0.0.1', 0), type('Handler', (Exchange,), {'front': self}))
+        self.listener.front, self.listener.context = self, context
         self.address = f'https://127.0.0.1:{self.listener.server_address[1]}'
         threading.Thread(target=self.listener.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -305,18 +305,18 @@ class FaultProxy:
 class Counted:
     """A TLS connection, from the end of the handshake on."""
 
-    def __init__(self, proxy, tls):
-        self.proxy, self.tls = proxy, tls
+    def __init__(self, front, tls):
+        self.front, self.tls = front, tls
 
     def __enter__(self):
-        with self.proxy.lock:
-            self.proxy.live.add(self.tls)
-            self.proxy.connections += 1
-            self.proxy.open_most = max(self.proxy.open_most, len(self.proxy.live))
+        with self.front.lock:
+            self.front.live.add(self.tls)
+            self.front.connections += 1
+            self.front.open_most = max(self.front.open_most, len(self.front.live))
 
     def __exit__(self, *_):
-        with self.proxy.lock:
-            self.proxy.live.discard(self.tls)
+        with self.front.lock:
+            self.front.live.discard(self.tls)
 
 
 def reset(request):

@@ -212,36 +212,36 @@ def limits_of_tokens(_, layout):
 
 # ---- the proxy
 
-def passes_on(vault, _, proxy):
-    api = Api(proxy.address, vault.ca, vault.root.token)
+def passes_on(vault, _, front):
+    api = Api(front.address, vault.ca, vault.root.token)
     direct, through = vault.root.request('GET', 'sys/mounts'), api.request('GET', 'sys/mounts')
     demand(direct.data == through.data and through.status == 200, f'{through}')
     demand(api.request('GET', 'no/such').status == vault.root.request('GET', 'no/such').status, 'errors too')
     demand(api.request('POST', 'sys/capabilities-self', {'paths': ['a']}).data['a'] == ['root'], 'bodies too')
-    demand((proxy.connections, proxy.open_now, proxy.requests) == (1, 1, 3), f'{proxy.connections} {proxy.open_now} {proxy.requests}')
-    others = [Api(proxy.address, vault.ca) for _ in range(5)]
+    demand((front.connections, front.open_now, front.requests) == (1, 1, 3), f'{front.connections} {front.open_now} {front.requests}')
+    others = [Api(front.address, vault.ca) for _ in range(5)]
     for other in others:
         other.health()
-    demand(proxy.open_now == 6 and proxy.open_most == 6, f'{proxy.open_now} {proxy.open_most}')
+    demand(front.open_now == 6 and front.open_most == 6, f'{front.open_now} {front.open_most}')
     for other in others:
         other.close()
     end = time.monotonic() + 60
-    while proxy.open_now != 1 and time.monotonic() < end:
+    while front.open_now != 1 and time.monotonic() < end:
         time.sleep(0.02)
-    demand((proxy.open_now, proxy.open_most, proxy.connections) == (1, 6, 6), f'{proxy.open_now} {proxy.open_most} {proxy.connections}')
+    demand((front.open_now, front.open_most, front.connections) == (1, 6, 6), f'{front.open_now} {front.open_most} {front.connections}')
 
 
 STATUSES = (400, 403, 404, 412, 429, 472, 473, 500, 501, 502, 503)
 
 
-def says_any_status(vault, _, proxy):
-    api = Api(proxy.address, vault.ca, vault.root.token)
+def says_any_status(vault, _, front):
+    api = Api(front.address, vault.ca, vault.root.token)
     for number in STATUSES:
-        rule = proxy.rule(faultproxy.status(number, 'as told', headers=[('Retry-After', '7')]), path='sys/mo*', times=1)
+        rule = front.rule(faultproxy.status(number, 'as told', headers=[('Retry-After', '7')]), path='sys/mo*', times=1)
         answer = api.request('GET', 'sys/mounts')
         demand((answer.status, answer.errors, answer.headers['retry-after']) == (number, 'as told', '7'), f'{number}: {answer}')
         demand(api.request('GET', 'sys/mounts').status == 200 and rule.hits == 1, 'once')
-    proxy.rule(faultproxy.redirect('https://127.0.0.1:1'), path='sys/mounts')
+    front.rule(faultproxy.redirect('https://127.0.0.1:1'), path='sys/mounts')
     answer = api.request('GET', 'sys/mounts?x=1')
     demand((answer.status, answer.headers['location']) == (307, 'https://127.0.0.1:1/v1/sys/mounts?x=1'), f'{answer.headers}')
     demand(api.health() == 200, 'other paths are left alone')
@@ -255,9 +255,9 @@ def read_raw(api):
         return getattr(e, 'partial', b''), e
 
 
-def breaks_answers(vault, _, proxy):
+def breaks_answers(vault, _, front):
     whole = vault.root.request('GET', 'sys/policies/acl?list=true').raw
-    fresh = lambda: Api(proxy.address, vault.ca, vault.root.token)  # noqa: E731  pylint: disable=unnecessary-lambda-assignment
+    fresh = lambda: Api(front.address, vault.ca, vault.root.token)  # noqa: E731  pylint: disable=unnecessary-lambda-assignment
     cases = (
         ('cut in the middle', faultproxy.cut(), lambda raw, error: isinstance(error, http.client.IncompleteRead) and 0 < len(raw)),
         ('cut before the first byte', faultproxy.cut(0), lambda raw, error: error is not None and raw == b''),
@@ -271,10 +271,10 @@ def breaks_answers(vault, _, proxy):
         ('drip', faultproxy.drip(0.001, 200), lambda raw, error: error is None and is_json(raw)),
     )
     for name, action, right in cases:
-        proxy.rule(action, path='sys/mounts')
+        front.rule(action, path='sys/mounts')
         raw, error = read_raw(fresh())
         demand(right(raw, error), f'{name}: {len(raw)} bytes, {error!r}')
-        proxy.clear()
+        front.clear()
     demand(len(whole) > 0 and read_raw(fresh())[1] is None, 'and then all is well')
 
 
@@ -286,32 +286,32 @@ def is_json(raw):
     return True
 
 
-def is_late(vault, _, proxy):
-    api = Api(proxy.address, vault.ca, vault.root.token)
-    proxy.rule(faultproxy.late(1), path='sys/mounts', times=1)
+def is_late(vault, _, front):
+    api = Api(front.address, vault.ca, vault.root.token)
+    front.rule(faultproxy.late(1), path='sys/mounts', times=1)
     start = time.monotonic()
     demand(api.request('GET', 'sys/mounts').status == 200, 'late but right')
     demand(time.monotonic() - start >= 1, 'not before its time')
 
 
-def breaks_connections(vault, _, proxy):
-    proxy.at_next_connection('reset')
-    fails(OSError, Api(proxy.address, vault.ca).health)
-    proxy.at_next_connection('stall')
+def breaks_connections(vault, _, front):
+    front.at_next_connection('reset')
+    fails(OSError, Api(front.address, vault.ca).health)
+    front.at_next_connection('stall')
     context = ssl.create_default_context(cafile=vault.ca)
-    stalled = http.client.HTTPSConnection('127.0.0.1', int(proxy.address.rpartition(':')[2]), timeout=1, context=context)
+    stalled = http.client.HTTPSConnection('127.0.0.1', int(front.address.rpartition(':')[2]), timeout=1, context=context)
     fails(TimeoutError, stalled.connect)
-    api = Api(proxy.address, vault.ca)
+    api = Api(front.address, vault.ca)
     demand(api.health() == 200, 'only that one')
-    proxy.drop()
+    front.drop()
     end = time.monotonic() + 60
-    while proxy.open_now and time.monotonic() < end:
+    while front.open_now and time.monotonic() < end:
         time.sleep(0.02)
-    demand(proxy.open_now == 0 and api.health() == 200, 'kept connections can be ended')
+    demand(front.open_now == 0 and api.health() == 200, 'kept connections can be ended')
 
 
-def without_vault(vault, _, proxy):
-    api = Api(proxy.address, vault.ca)
+def without_vault(vault, _, front):
+    api = Api(front.address, vault.ca)
     demand(api.health() == 200, 'up')
     vault.stop()
     try:
@@ -322,9 +322,9 @@ def without_vault(vault, _, proxy):
 
 
 def wrong_certificate(vault, _, __):
-    with FaultProxy(vault, vault.authority.issue('expired', days=0)) as proxy:
-        fails(ssl.SSLCertVerificationError, Api(proxy.address, vault.ca).health)
-        demand(proxy.requests == 0, 'and it saw no request')
+    with FaultProxy(vault, vault.authority.issue('expired', days=0)) as front:
+        fails(ssl.SSLCertVerificationError, Api(front.address, vault.ca).health)
+        demand(front.requests == 0, 'and it saw no request')
 
 
 TESTS = (
@@ -361,8 +361,8 @@ def story(vault, tap, seconds):
     for name, test in TESTS:
         tap.run(name, test, vault, layout)
     for name, test in PROXY_TESTS:
-        with FaultProxy(vault) as proxy:
-            tap.run(name, test, vault, layout, proxy)
+        with FaultProxy(vault) as front:
+            tap.run(name, test, vault, layout, front)
     print(f'# at the end {vault.memory() >> 20} MiB', flush=True)
     tap.check('panic' not in vault.log_text(), 'the server never panicked', vault.log_text())
 
