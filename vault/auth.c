@@ -10,8 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LOGIN_MS       20000u
-#define CREDENTIAL_MAX KIB(8)
+#define LOGIN_MS 20000u
 
 static const struct auth_method methods[] = {
     { .name = "kubernetes",
@@ -34,6 +33,7 @@ static const struct auth_method methods[] = {
       .mount = "token",
       .needs_token_path = true,
       .login = auth_token_file_login },
+    { .name = "token", .mount = "token", .needs_token = true, .login = auth_token_login },
 };
 
 const struct auth_method *auth_method_find(const char *name)
@@ -64,7 +64,8 @@ int auth_check(const struct auth_method *m, const struct vault_options *o, struc
             0 ||
         check_one(m, m->needs_token_path, a->token_path, "token_path", err) < 0 ||
         check_one(m, m->needs_role_id, a->role_id, "role_id", err) < 0 ||
-        check_one(m, m->needs_role_id, a->secret_id_path, "secret_id_path", err) < 0)
+        check_one(m, m->needs_role_id, a->secret_id_path, "secret_id_path", err) < 0 ||
+        check_one(m, m->needs_token, a->token, "token", err) < 0)
         return -1;
     if (m->needs_cert && (o->cert_path == NULL || o->key_path == NULL))
         return error_set(err, ERR_INVALID,

@@ -2,7 +2,7 @@
 /*
  * token-file: a Vault token that something else gets and keeps fresh (Vault Agent's sink, an
  * administrator). It is read again when it isn't accepted any more; it is renewed, and never
- * revoked: it isn't ours.
+ * revoked: it isn't ours. token: the same with one that was given as a text.
  */
 #include "common/base.h"
 #include "vault/internal.h"
@@ -35,31 +35,55 @@ static void on_lookup(void *ctx, const struct vault_answer *answer)
         (void)error_pass(&err, &answer->err);
         if (err.code == ERR_OK)
             (void)error_set(&err, ERR_UNAVAILABLE, "Vault says nothing of the token's time");
-        (void)error_prefix(&err, "the token of '%s'", v->auth.token_path);
+        if (v->auth.token_path != NULL)
+            (void)error_prefix(&err, "the token of '%s'", v->auth.token_path);
+        else
+            (void)error_prefix(&err, "the token that was given");
         token_fail(v, &err);
     }
     lookup_free(l);
+}
+
+/* Takes *text. */
+static void look_up(struct vault *v, struct wipe_buffer *text)
+{
+    struct error err = ERROR_INIT;
+    const struct vault_request r = { .method = "GET",
+                                     .path = "auth/token/lookup-self",
+                                     .deadline = auth_deadline() };
+    struct lookup *l = calloc(1, sizeof(*l));
+
+    if (l == NULL) {
+        (void)error_set(&err, ERR_EXHAUSTED, "out of memory");
+        token_fail(v, &err);
+        return;
+    }
+    *l = (struct lookup){ .v = v, .text = *text };
+    *text = (struct wipe_buffer)WIPE_BUFFER_INIT;
+    call_start(v, &r, CALL_TOKEN_GIVEN, l->text.bytes, on_lookup, l);
 }
 
 void auth_token_file_login(struct vault *v)
 {
     AUTO_WIPE_BUFFER struct wipe_buffer text = WIPE_BUFFER_INIT;
     struct error err = ERROR_INIT;
-    const struct vault_request r = { .method = "GET",
-                                     .path = "auth/token/lookup-self",
-                                     .deadline = auth_deadline() };
 
-    if (auth_read_file(v->auth.token_path, &text, &err) < 0) {
+    if (auth_read_file(v->auth.token_path, &text, &err) < 0)
         token_fail(v, &err);
-        return;
-    }
-    struct lookup *l = calloc(1, sizeof(*l));
-    if (l == NULL) {
+    else
+        look_up(v, &text);
+}
+
+void auth_token_login(struct vault *v)
+{
+    AUTO_WIPE_BUFFER struct wipe_buffer text = WIPE_BUFFER_INIT;
+    struct error err = ERROR_INIT;
+    const struct wipe_buffer *given = &v->auth.token;
+
+    if (wipe_buffer_add(&text, given->bytes, given->len, CREDENTIAL_MAX) < 0) {
         (void)error_set(&err, ERR_EXHAUSTED, "out of memory");
         token_fail(v, &err);
         return;
     }
-    *l = (struct lookup){ .v = v, .text = text };
-    text = (struct wipe_buffer)WIPE_BUFFER_INIT;
-    call_start(v, &r, CALL_TOKEN_GIVEN, l->text.bytes, on_lookup, l);
+    look_up(v, &text);
 }

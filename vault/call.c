@@ -403,5 +403,5 @@ void call_start(struct vault *v, const struct vault_request *r, enum call_token 
 
 void vault_call(struct vault *v, const struct vault_request *r, vault_done done, void *ctx)
 {
-    call_start(v, r, CALL_TOKEN_OWN, NULL, done, ctx);
+    call_start(v, r, r->anonymous ? CALL_TOKEN_NONE : CALL_TOKEN_OWN, NULL, done, ctx);
 }

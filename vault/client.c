@@ -63,6 +63,9 @@ static int copy_auth(struct vault *v, const struct vault_auth_options *a, struct
         copy_text(&v->auth.role_id, a->role_id, err) < 0 ||
         copy_text(&v->auth.secret_id_path, a->secret_id_path, err) < 0)
         return -1;
+    if (a->token != NULL &&
+        wipe_buffer_add(&v->auth.token, a->token, strlen(a->token), CREDENTIAL_MAX) < 0)
+        return error_set(err, ERR_INVALID, "the token is longer than 8 KiB");
     return 0;
 }
 
@@ -130,6 +133,7 @@ void vault_free(struct vault *v)
     free(v->auth.role_id);
     free(v->auth.secret_id_path);
     wipe_buffer_release(&v->auth.secret_id);
+    wipe_buffer_release(&v->auth.token);
     free(v);
 }
 

@@ -25,12 +25,13 @@
 struct vault; /* opaque */
 
 struct vault_auth_options { /* which fields a method needs: vault/auth.c */
-    const char *method;     /* "kubernetes", "jwt", "approle", "cert", "token-file" */
+    const char *method;     /* "kubernetes", "jwt", "approle", "cert", "token-file", "token" */
     const char *mount;      /* NULL: the method's usual name */
     const char *role;
     const char *token_path; /* kubernetes, jwt: the service account's; token-file: Vault's own */
     const char *role_id, *secret_id_path;
     bool secret_id_wrapped; /* the file holds a wrapping token of the role's secret-id path */
+    const char *token;      /* token: itself, which somebody typed; copied, wiped */
 };
 
 struct vault_options {                                  /* copied */
@@ -47,6 +48,7 @@ struct vault_request {  /* borrowed until vault_call returns */
     const json_t *body; /* NULL: none */
     uint64_t deadline;  /* clock_ms() value */
     bool probe;         /* a refusal is what is hoped for: 403 is final, and leads to no login */
+    bool anonymous;     /* without a token, so without a login: sys/health */
 };
 
 struct vault_answer {   /* borrowed until the callback returns */

@@ -11,6 +11,8 @@
 #include "vault/breaker.h"
 #include "vault/client.h"
 
+#define CREDENTIAL_MAX KIB(8)
+
 struct call; /* one vault_call: call.c */
 
 enum token_state {
@@ -51,6 +53,7 @@ struct vault {
         char *mount, *role, *token_path, *role_id, *secret_id_path;
         bool secret_id_wrapped;
         struct wipe_buffer secret_id; /* unwrapped: its wrapping token can't be used again */
+        struct wipe_buffer token;     /* method token */
     } auth;
     struct breaker breaker;
     struct token token;
@@ -96,7 +99,7 @@ void token_release(struct vault *v);
 
 struct auth_method {
     const char *name, *mount;
-    bool needs_role, needs_token_path, needs_role_id, needs_cert;
+    bool needs_role, needs_token_path, needs_role_id, needs_cert, needs_token;
     void (*login)(struct vault *v); /* ends in token_take or token_fail, perhaps at once */
 };
 
@@ -113,6 +116,7 @@ void auth_jwt_login(struct vault *v);
 void auth_approle_login(struct vault *v);
 void auth_cert_login(struct vault *v);
 void auth_token_file_login(struct vault *v);
+void auth_token_login(struct vault *v);
 
 uint32_t vault_jitter(void);
 
