@@ -8,7 +8,6 @@
 #include "common/proc.h"
 #include "common/strbuf.h"
 
-#include <stdarg.h>
 #include <unistd.h>
 
 #define LIMIT_MS          20000u
@@ -61,28 +60,6 @@ static const struct check {
     { "core dumps", check_cores, false },
 };
 
-static const char *const verdicts[] = {
-    [DOCTOR_OK] = "OK", [DOCTOR_WARN] = "WARN", [DOCTOR_FAIL] = "FAIL"
-};
-
-void doctor_say(struct findings *f, enum verdict v, const char *fix, const char *fmt, ...)
-{
-    char text[700];
-    va_list args;
-    va_start(args, fmt);
-    (void)vsnprintf(text, sizeof(text), fmt, args);
-    va_end(args);
-    /* what a disk or a peer said may be no text at all, which jansson refuses */
-    json_t *row = json_pack("{s:s, s:s, s:s, s:s}", "check", f->check, "state", verdicts[v],
-                            "found", text, "fix", fix);
-    if (row == NULL)
-        row = json_pack("{s:s, s:s, s:s, s:s}", "check", f->check, "state", verdicts[v], "found",
-                        "what was found can't be shown as text", "fix", fix);
-    (void)json_array_append_new(f->rows, row);
-    if (v > f->worst)
-        f->worst = v;
-}
-
 /* ---- one check, in this process (--only) ---- */
 
 static struct doctor doctor_of(const struct cli *cli)
@@ -124,8 +101,8 @@ static int run_only(const struct cli *cli, const char *name, json_t *rows, struc
     if (config_load(cli->config, &config, NULL) == 0)
         d.config = config;
     if (pool != NULL && config != NULL)
-        f.pool = config_pool(config, pool);
-    if (pool != NULL && f.pool == NULL)
+        d.pool = config_pool(config, pool);
+    if (pool != NULL && d.pool == NULL)
         return error_set(err, ERR_NOT_FOUND, "there is no pool '%s' to look at", pool);
     f.check = c->name;
     c->run(&d, &f);
@@ -174,13 +151,13 @@ static void say_broken(json_t *rows, const char *check, const struct proc_result
 {
     struct findings f = { .rows = rows, .check = check };
     if (err->code == ERR_DEADLINE)
-        doctor_say(&f, DOCTOR_FAIL, "", "it gave no answer within %u seconds", LIMIT_MS / 1000);
+        findings_say(&f, FOUND_FAIL, "", "it gave no answer within %u seconds", LIMIT_MS / 1000);
     else if (err->code != ERR_OK)
-        doctor_say(&f, DOCTOR_FAIL, "", "it can't be run: %s", err->msg);
+        findings_say(&f, FOUND_FAIL, "", "it can't be run: %s", err->msg);
     else if (r->signal != 0)
-        doctor_say(&f, DOCTOR_FAIL, "report this", "the check was ended by signal %d", r->signal);
+        findings_say(&f, FOUND_FAIL, "report this", "the check was ended by signal %d", r->signal);
     else
-        doctor_say(&f, DOCTOR_FAIL, "", "the check failed: %s", r->last_line);
+        findings_say(&f, FOUND_FAIL, "", "the check failed: %s", r->last_line);
 }
 
 static void run_apart(const struct cli *cli, const struct check *c, const char *pool, json_t *rows)
@@ -213,48 +190,6 @@ static void run_all(const struct cli *cli, json_t *rows)
     }
 }
 
-/* ---- the page ---- */
-
-static void print_row(FILE *to, const json_t *row)
-{
-    AUTO_STRBUF struct strbuf line = STRBUF_INIT(8192);
-    const char *fix = json_string_value(json_object_get(row, "fix"));
-    strbuf_addf(&line, "%-4s  %-13s  ", json_string_value(json_object_get(row, "state")),
-                json_string_value(json_object_get(row, "check")));
-    output_text(&line, json_string_value(json_object_get(row, "found")));
-    (void)fprintf(to, "%s\n", strbuf_text(&line));
-    if (fix == NULL || fix[0] == '\0')
-        return;
-    strbuf_clear(&line);
-    output_text(&line, fix);
-    (void)fprintf(to, "%21s-> %s\n", "", strbuf_text(&line));
-}
-
-static int print_page(const struct cli *cli, const json_t *rows, struct error *err)
-{
-    const json_t *row;
-    size_t i;
-    if (cli->output == OUTPUT_JSON)
-        return output_list(cli->out, cli->output, rows, NULL, 0, err);
-    json_array_foreach (rows, i, row)
-        print_row(cli->out, row);
-    if (fflush(cli->out) != 0)
-        return error_set(err, ERR_INTERNAL, "the page can't be written");
-    return 0;
-}
-
-static unsigned count(const json_t *rows, enum verdict v)
-{
-    const json_t *row;
-    unsigned n = 0;
-    size_t i;
-    json_array_foreach (rows, i, row) {
-        const char *state = json_string_value(json_object_get(row, "state"));
-        n += state != NULL && strcmp(state, verdicts[v]) == 0;
-    }
-    return n;
-}
-
 static int run(const struct cli *cli, struct error *err)
 {
     AUTO_JSON json_t *rows = json_array();
@@ -266,12 +201,9 @@ static int run(const struct cli *cli, struct error *err)
         run_all(cli, rows);
     else if (run_only(cli, options.only, rows, err) < 0)
         return -1;
-    if (print_page(cli, rows, err) < 0)
+    if (findings_print(cli->out, cli->output, rows, err) < 0)
         return -1;
-    if (count(rows, DOCTOR_FAIL) == 0)
-        return 0;
-    return error_set(err, ERR_PRECONDITION, "%u failed, %u to look at, %u are fine",
-                     count(rows, DOCTOR_FAIL), count(rows, DOCTOR_WARN), count(rows, DOCTOR_OK));
+    return findings_judge(rows, err);
 }
 
 const struct verb doctor = {

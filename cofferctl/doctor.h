@@ -8,31 +8,17 @@
 #ifndef COFFER_COFFERCTL_DOCTOR_H
 #define COFFER_COFFERCTL_DOCTOR_H
 
+#include "cofferctl/findings.h"
 #include "common/base.h"
 #include "volume/config.h"
-
-#include <jansson.h>
-
-enum verdict { DOCTOR_OK, DOCTOR_WARN, DOCTOR_FAIL };
 
 struct doctor { /* what a check works with */
     const char *config_path, *crypt_helper, *device_dir;
     const char *keyd_socket, *node_socket, *admin_socket, *controller_socket;
-    const struct config *config; /* NULL: it can't be read */
+    const struct config *config;    /* NULL: it can't be read */
+    const struct pool_config *pool; /* of a check that runs once for each */
     bool root;
 };
-
-struct findings { /* of one check; its thread's */
-    json_t *rows;
-    const char *check;
-    enum verdict worst;
-    struct config *config;          /* out: the check that reads it */
-    const struct pool_config *pool; /* in: of a check that runs once for each */
-};
-
-/* fix: what to type or do; "" when there is nothing to do. */
-void doctor_say(struct findings *f, enum verdict v, const char *fix, const char *fmt, ...)
-    PRINTF_LIKE(4, 5);
 
 typedef void doctor_check(const struct doctor *d, struct findings *f);
 

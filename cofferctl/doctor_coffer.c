@@ -27,19 +27,19 @@ void check_config(const struct doctor *d, struct findings *f)
     struct stat st;
 
     if (config_load(d->config_path, &config, &err) < 0) {
-        doctor_say(f, DOCTOR_FAIL,
-                   err.code == ERR_NOT_FOUND
-                       ? "write it (ARCHITECTURE.md has an example), or name it with --config"
-                       : "correct it; cofferctl config check reads it again",
-                   "%s", err.msg);
-        doctor_say(f, DOCTOR_WARN, "", "the pools and key services can't be looked at without it");
+        findings_say(f, FOUND_FAIL,
+                     err.code == ERR_NOT_FOUND
+                         ? "write it (ARCHITECTURE.md has an example), or name it with --config"
+                         : "correct it; cofferctl config check reads it again",
+                     "%s", err.msg);
+        findings_say(f, FOUND_WARN, "", "the pools and key services can't be looked at without it");
         return;
     }
     if (stat(d->config_path, &st) == 0 && (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
-        doctor_say(f, DOCTOR_WARN, "chmod go-w the file", "%s: others than its owner can change it",
-                   d->config_path);
-    doctor_say(f, DOCTOR_OK, "", "%s: %zu pools, %zu key services", d->config_path, config->n_pools,
-               config->n_kms);
+        findings_say(f, FOUND_WARN, "chmod go-w the file",
+                     "%s: others than its owner can change it", d->config_path);
+    findings_say(f, FOUND_OK, "", "%s: %zu pools, %zu key services", d->config_path,
+                 config->n_pools, config->n_kms);
 }
 
 /* What is really left, whatever a sparse pool has promised. */
@@ -48,32 +48,32 @@ static void say_capacity(struct findings *f, const struct pool_config *pool,
 {
     bool low = p->free < LOW_BYTES || p->free < p->total / 20;
 
-    doctor_say(f, low ? DOCTOR_WARN : DOCTOR_OK,
-               low ? "enlarge the file system, or delete volumes" : "",
-               "'%s' at %s (%s): %llu of %llu MiB are free", pool->name, pool->path, p->fs,
-               (unsigned long long)(p->free / MIB(1)), (unsigned long long)(p->total / MIB(1)));
+    findings_say(f, low ? FOUND_WARN : FOUND_OK,
+                 low ? "enlarge the file system, or delete volumes" : "",
+                 "'%s' at %s (%s): %llu of %llu MiB are free", pool->name, pool->path, p->fs,
+                 (unsigned long long)(p->free / MIB(1)), (unsigned long long)(p->total / MIB(1)));
 }
 
 static void say_abilities(const struct doctor *d, struct findings *f, const char *name,
                           const struct pool_probe *p)
 {
     if (!p->tried) {
-        doctor_say(f, DOCTOR_WARN, d->root ? "" : "run doctor as root",
-                   "'%s': direct I/O and reserving space weren't tried: %s", name, p->problem);
+        findings_say(f, FOUND_WARN, d->root ? "" : "run doctor as root",
+                     "'%s': direct I/O and reserving space weren't tried: %s", name, p->problem);
         return;
     }
     if (!p->reserves_space)
-        doctor_say(f, DOCTOR_FAIL, "put the pool on ext4, xfs or btrfs",
-                   "'%s': its file system (%s) can't reserve space (fallocate)", name, p->fs);
+        findings_say(f, FOUND_FAIL, "put the pool on ext4, xfs or btrfs",
+                     "'%s': its file system (%s) can't reserve space (fallocate)", name, p->fs);
     if (!p->direct_io)
-        doctor_say(f, DOCTOR_FAIL, "put the pool on ext4, xfs or btrfs",
-                   "'%s': its file system (%s) has no direct I/O", name, p->fs);
+        findings_say(f, FOUND_FAIL, "put the pool on ext4, xfs or btrfs",
+                     "'%s': its file system (%s) has no direct I/O", name, p->fs);
 }
 
 /* Only this pool: one whose file system hangs must not hide the others. */
 void check_pool(const struct doctor *d, struct findings *f)
 {
-    struct pool_config pool_config = *f->pool;
+    struct pool_config pool_config = *d->pool;
     struct config one = *d->config;
     AUTO_POOL_SET struct pool_set *set = NULL;
     struct pool_probe probe;
@@ -83,11 +83,11 @@ void check_pool(const struct doctor *d, struct findings *f)
     one.n_pools = 1;
     if (pool_set_open(&one, &set, &err) < 0 || pool_ready(set->pools[0], &err) < 0 ||
         set->pools[0]->ops->probe(set->pools[0], &probe, &err) < 0) {
-        doctor_say(f, err.sys_errno == EACCES ? DOCTOR_WARN : DOCTOR_FAIL,
-                   err.sys_errno == EACCES
-                       ? "run doctor as root or as the pool's owner"
-                       : "mount its file system; for a new pool: cofferctl pool init",
-                   "%s", err.msg);
+        findings_say(f, err.sys_errno == EACCES ? FOUND_WARN : FOUND_FAIL,
+                     err.sys_errno == EACCES
+                         ? "run doctor as root or as the pool's owner"
+                         : "mount its file system; for a new pool: cofferctl pool init",
+                     "%s", err.msg);
         return;
     }
     say_capacity(f, &pool_config, &probe);
@@ -101,17 +101,17 @@ static bool safe_file(const char *path, struct findings *f)
     struct stat st;
 
     if (path[0] != '/' || stat(path, &st) < 0) {
-        doctor_say(f, DOCTOR_FAIL, "install it, or name it with --crypt-helper", "%s: %s", path,
-                   path[0] != '/' ? "the path is not absolute" : strerror(errno));
+        findings_say(f, FOUND_FAIL, "install it, or name it with --crypt-helper", "%s: %s", path,
+                     path[0] != '/' ? "the path is not absolute" : strerror(errno));
         return false;
     }
     if (!S_ISREG(st.st_mode) || (st.st_mode & S_IXUSR) == 0) {
-        doctor_say(f, DOCTOR_FAIL, "install it again", "%s is no program", path);
+        findings_say(f, FOUND_FAIL, "install it again", "%s is no program", path);
         return false;
     }
     if (st.st_uid != 0 || (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
-        doctor_say(f, DOCTOR_FAIL, "chown root and chmod 0755 it",
-                   "%s can be changed by others than root, and root runs it", path);
+        findings_say(f, FOUND_FAIL, "chown root and chmod 0755 it",
+                     "%s can be changed by others than root, and root runs it", path);
     return true;
 }
 
@@ -125,16 +125,16 @@ void check_helper(const struct doctor *d, struct findings *f)
     if (!safe_file(d->crypt_helper, f))
         return;
     if (proc_run(&spec, &r, &err) < 0) {
-        doctor_say(f, DOCTOR_FAIL, "", "%s", err.msg);
+        findings_say(f, FOUND_FAIL, "", "%s", err.msg);
         return;
     }
     const char *text = strbuf_text(&r.output);
     if (strcmp(text, "coffer-crypt " COFFER_VERSION "\n") == 0)
-        doctor_say(f, DOCTOR_OK, "", "%s, version " COFFER_VERSION, d->crypt_helper);
+        findings_say(f, FOUND_OK, "", "%s, version " COFFER_VERSION, d->crypt_helper);
     else
-        doctor_say(f, DOCTOR_FAIL, "install the same version of all programs",
-                   "%s says '%.*s', cofferctl is " COFFER_VERSION, d->crypt_helper,
-                   (int)strcspn(text, "\n"), text);
+        findings_say(f, FOUND_FAIL, "install the same version of all programs",
+                     "%s says '%.*s', cofferctl is " COFFER_VERSION, d->crypt_helper,
+                     (int)strcspn(text, "\n"), text);
 }
 
 /* ---- coffer-keyd ---- */
@@ -151,13 +151,13 @@ static void say_kms(const struct doctor *d, struct findings *f, const json_t *li
 
         if (name == NULL || kind == NULL)
             continue;
-        doctor_say(f, insecure ? DOCTOR_WARN : DOCTOR_OK,
-                   insecure ? "use Vault: whoever reads the master key file reads every key" : "",
-                   "key service '%s' (%s)%s", name, kind,
-                   insecure ? " is for development only" : "");
+        findings_say(f, insecure ? FOUND_WARN : FOUND_OK,
+                     insecure ? "use Vault: whoever reads the master key file reads every key" : "",
+                     "key service '%s' (%s)%s", name, kind,
+                     insecure ? " is for development only" : "");
         if (d->config != NULL && config_kms(d->config, name) == NULL)
-            doctor_say(f, DOCTOR_WARN, "restart coffer-keyd",
-                       "it serves '%s', which this configuration doesn't have", name);
+            findings_say(f, FOUND_WARN, "restart coffer-keyd",
+                         "it serves '%s', which this configuration doesn't have", name);
     }
 }
 
@@ -180,17 +180,17 @@ static void say_status(const struct doctor *d, struct findings *f, const json_t 
     const json_t *list = json_object_get(status, "kms");
 
     if (version == NULL || strcmp(version, COFFER_VERSION) != 0)
-        doctor_say(f, DOCTOR_FAIL, "restart it from the same version",
-                   "it is version %s, cofferctl is " COFFER_VERSION,
-                   version != NULL ? version : "unknown");
+        findings_say(f, FOUND_FAIL, "restart it from the same version",
+                     "it is version %s, cofferctl is " COFFER_VERSION,
+                     version != NULL ? version : "unknown");
     else
-        doctor_say(f, DOCTOR_OK, "", "it answers on %s, version %s", d->keyd_socket, version);
+        findings_say(f, FOUND_OK, "", "it answers on %s, version %s", d->keyd_socket, version);
     say_kms(d, f, list);
     for (size_t i = 0; d->config != NULL && i < d->config->n_kms; i++) {
         if (!serves(list, d->config->kms[i].name))
-            doctor_say(f, DOCTOR_FAIL, "restart coffer-keyd with this configuration",
-                       "it doesn't serve key service '%s' of the configuration",
-                       d->config->kms[i].name);
+            findings_say(f, FOUND_FAIL, "restart coffer-keyd with this configuration",
+                         "it doesn't serve key service '%s' of the configuration",
+                         d->config->kms[i].name);
     }
 }
 
@@ -204,10 +204,10 @@ void check_keyd(const struct doctor *d, struct findings *f)
         json_parse(strbuf_text(&text), text.len, "coffer-keyd's status", &status, &err) < 0) {
         bool forbidden = err.code == ERR_PERMISSION;
 
-        doctor_say(f, forbidden && !d->root ? DOCTOR_WARN : DOCTOR_FAIL,
-                   forbidden ? "run doctor as root, or as a user that keyd's --peer allows"
-                             : "systemctl status coffer-keyd",
-                   "%s", err.msg);
+        findings_say(f, forbidden && !d->root ? FOUND_WARN : FOUND_FAIL,
+                     forbidden ? "run doctor as root, or as a user that keyd's --peer allows"
+                               : "systemctl status coffer-keyd",
+                     "%s", err.msg);
         return;
     }
     say_status(d, f, status);
@@ -225,27 +225,28 @@ static void check_socket(const struct doctor *d, struct findings *f, const char 
 
     /* gRPC says "failed to connect" for all of it; the file says more */
     if (access(endpoint_path(socket), W_OK) < 0 && errno == EACCES && !d->root) {
-        doctor_say(f, DOCTOR_WARN, "run doctor as root", "%s: %s", endpoint_path(socket),
-                   strerror(EACCES));
+        findings_say(f, FOUND_WARN, "run doctor as root", "%s: %s", endpoint_path(socket),
+                     strerror(EACCES));
         return;
     }
     (void)snprintf(fix, sizeof(fix), "systemctl status %s", unit);
     if (access(endpoint_path(socket), F_OK) < 0) {
-        doctor_say(f, DOCTOR_FAIL, fix, "%s: %s", endpoint_path(socket), strerror(errno));
+        findings_say(f, FOUND_FAIL, fix, "%s: %s", endpoint_path(socket), strerror(errno));
         return;
     }
     if (endpoint_of(socket, "the socket's path", &endpoint, &err) < 0 ||
         csi_client_call(strbuf_text(&endpoint), "csi.v1.Identity/GetPluginInfo", NULL, ANSWER_MS,
                         &reply, &err) < 0) {
-        doctor_say(f, DOCTOR_FAIL, fix, "%s: %s", endpoint_path(socket), err.msg);
+        findings_say(f, FOUND_FAIL, fix, "%s: %s", endpoint_path(socket), err.msg);
         return;
     }
     const char *name = json_string_value(json_object_get(reply, "name"));
     const char *version = json_string_value(json_object_get(reply, "vendor_version"));
     bool same = version != NULL && strcmp(version, COFFER_VERSION) == 0;
-    doctor_say(f, same ? DOCTOR_OK : DOCTOR_FAIL, same ? "" : "restart it from the same version",
-               "%s answers on %s, version %s%s", name != NULL ? name : "it", endpoint_path(socket),
-               version != NULL ? version : "unknown", same ? "" : ", cofferctl is " COFFER_VERSION);
+    findings_say(f, same ? FOUND_OK : FOUND_FAIL, same ? "" : "restart it from the same version",
+                 "%s answers on %s, version %s%s", name != NULL ? name : "it",
+                 endpoint_path(socket), version != NULL ? version : "unknown",
+                 same ? "" : ", cofferctl is " COFFER_VERSION);
 }
 
 void check_node(const struct doctor *d, struct findings *f)
@@ -261,9 +262,9 @@ void check_admin(const struct doctor *d, struct findings *f)
 void check_controller(const struct doctor *d, struct findings *f)
 {
     if (access(endpoint_path(d->controller_socket), F_OK) < 0 && errno == ENOENT)
-        doctor_say(f, DOCTOR_WARN,
-                   "systemctl status coffer-controller; in Kubernetes it is elsewhere",
-                   "there is none on this machine (%s)", endpoint_path(d->controller_socket));
+        findings_say(f, FOUND_WARN,
+                     "systemctl status coffer-controller; in Kubernetes it is elsewhere",
+                     "there is none on this machine (%s)", endpoint_path(d->controller_socket));
     else
         check_socket(d, f, d->controller_socket, "coffer-controller");
 }

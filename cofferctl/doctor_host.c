@@ -30,11 +30,11 @@
 void check_user(const struct doctor *d, struct findings *f)
 {
     if (d->root)
-        doctor_say(f, DOCTOR_OK, "", "root sees everything");
+        findings_say(f, FOUND_OK, "", "root sees everything");
     else
-        doctor_say(f, DOCTOR_WARN, "run doctor as root",
-                   "user %u can't look at all of it: what it can't see is a WARN below",
-                   (unsigned)geteuid());
+        findings_say(f, FOUND_WARN, "run doctor as root",
+                     "user %u can't look at all of it: what it can't see is a WARN below",
+                     (unsigned)geteuid());
 }
 
 /* ---- device-mapper ---- */
@@ -46,23 +46,23 @@ void check_device_mapper(const struct doctor *d, struct findings *f)
     struct error err = ERROR_INIT;
 
     if (access("/sys/class/misc/device-mapper", F_OK) < 0) {
-        doctor_say(f, DOCTOR_FAIL, "modprobe dm_mod", "the kernel has no device-mapper");
+        findings_say(f, FOUND_FAIL, "modprobe dm_mod", "the kernel has no device-mapper");
         return;
     }
     if (!d->root || access(d->crypt_helper, X_OK) < 0) {
-        doctor_say(f, DOCTOR_OK, "", "the kernel has it");
+        findings_say(f, FOUND_OK, "", "the kernel has it");
         return;
     }
     if (crypt_list(&c, deadline_in(LIST_MS), &list, &err) < 0) {
-        doctor_say(f, DOCTOR_FAIL, "", "%s", err.msg);
+        findings_say(f, FOUND_FAIL, "", "%s", err.msg);
         return;
     }
     size_t bad = 0;
     for (size_t i = 0; i < list.n; i++)
         bad += list.items[i].state != MAPPING_OK;
-    doctor_say(f, bad == 0 ? DOCTOR_OK : DOCTOR_WARN,
-               bad == 0 ? "" : "cofferctl node reconcile --dry-run",
-               "it answers: %zu mappings of Coffer, %zu of them dead or wrong", list.n, bad);
+    findings_say(f, bad == 0 ? FOUND_OK : FOUND_WARN,
+                 bad == 0 ? "" : "cofferctl node reconcile --dry-run",
+                 "it answers: %zu mappings of Coffer, %zu of them dead or wrong", list.n, bad);
 }
 
 /* 1: it is registered; 0: it isn't; -1: nobody can say. */
@@ -110,27 +110,27 @@ void check_crypt_target(const struct doctor *d UNUSED, struct findings *f)
     if (has < 0 && access("/sys/module/dm_crypt", F_OK) == 0)
         has = 1;
     if (has > 0)
-        doctor_say(f, DOCTOR_OK, "", "the kernel has the crypt target");
+        findings_say(f, FOUND_OK, "", "the kernel has the crypt target");
     else if (module_on_disk("/dm-crypt.ko"))
-        doctor_say(f, DOCTOR_OK, "", "the module is there and loads when it is needed");
+        findings_say(f, FOUND_OK, "", "the module is there and loads when it is needed");
     else if (has == 0)
-        doctor_say(f, DOCTOR_FAIL, "modprobe dm_crypt; or install a kernel with CONFIG_DM_CRYPT",
-                   "the kernel has no crypt target");
+        findings_say(f, FOUND_FAIL, "modprobe dm_crypt; or install a kernel with CONFIG_DM_CRYPT",
+                     "the kernel has no crypt target");
     else
-        doctor_say(f, access("/sys/class/misc/device-mapper", F_OK) < 0 ? DOCTOR_FAIL : DOCTOR_WARN,
-                   "modprobe dm_crypt; run doctor as root",
-                   "the module isn't loaded, and the kernel can't be asked");
+        findings_say(f, access("/sys/class/misc/device-mapper", F_OK) < 0 ? FOUND_FAIL : FOUND_WARN,
+                     "modprobe dm_crypt; run doctor as root",
+                     "the module isn't loaded, and the kernel can't be asked");
 }
 
 void check_loop(const struct doctor *d, struct findings *f)
 {
     if (access("/dev/loop-control", F_OK) < 0 && access("/sys/module/loop", F_OK) < 0)
-        doctor_say(f, DOCTOR_FAIL, "modprobe loop", "the kernel has no loop devices");
+        findings_say(f, FOUND_FAIL, "modprobe loop", "the kernel has no loop devices");
     else if (d->root && access("/dev/loop-control", R_OK | W_OK) < 0 && errno != ENOENT)
-        doctor_say(f, DOCTOR_FAIL, "in a container: allow loop devices", "/dev/loop-control: %s",
-                   strerror(errno));
+        findings_say(f, FOUND_FAIL, "in a container: allow loop devices", "/dev/loop-control: %s",
+                     strerror(errno));
     else
-        doctor_say(f, DOCTOR_OK, "", "the kernel has loop devices");
+        findings_say(f, FOUND_OK, "", "the kernel has loop devices");
 }
 
 /* The key goes with this thread. */
@@ -140,13 +140,13 @@ void check_keyring(const struct doctor *d UNUSED, struct findings *f)
         syscall(SYS_add_key, "user", "coffer:doctor", "x", (size_t)1, KEY_SPEC_THREAD_KEYRING);
 
     if (key >= 0)
-        doctor_say(f, DOCTOR_OK, "", "the kernel's keyring takes keys");
+        findings_say(f, FOUND_OK, "", "the kernel's keyring takes keys");
     else
-        doctor_say(f, DOCTOR_FAIL,
-                   errno == ENOSYS   ? "use a kernel with CONFIG_KEYS"
-                   : errno == EDQUOT ? "raise kernel.keys.maxkeys and kernel.keys.maxbytes"
-                                     : "in a container: allow add_key and keyctl (seccomp)",
-                   "the kernel's keyring takes no key: %s", strerror(errno));
+        findings_say(f, FOUND_FAIL,
+                     errno == ENOSYS   ? "use a kernel with CONFIG_KEYS"
+                     : errno == EDQUOT ? "raise kernel.keys.maxkeys and kernel.keys.maxbytes"
+                                       : "in a container: allow add_key and keyctl (seccomp)",
+                     "the kernel's keyring takes no key: %s", strerror(errno));
 }
 
 /* ---- files ---- */
@@ -173,16 +173,16 @@ void check_device_dir(const struct doctor *d, struct findings *f)
     struct statfs fs;
 
     if (look_above(d->device_dir, path, &fs) < 0)
-        doctor_say(f, DOCTOR_FAIL, fix, "%s: %s", d->device_dir,
-                   d->device_dir[0] == '/' ? strerror(errno) : "the path is not absolute");
+        findings_say(f, FOUND_FAIL, fix, "%s: %s", d->device_dir,
+                     d->device_dir[0] == '/' ? strerror(errno) : "the path is not absolute");
     else if ((fs.f_flags & ST_NODEV) != 0)
-        doctor_say(f, DOCTOR_FAIL, fix, "%s is on a file system that is mounted nodev (at %s)",
-                   d->device_dir, path);
+        findings_say(f, FOUND_FAIL, fix, "%s is on a file system that is mounted nodev (at %s)",
+                     d->device_dir, path);
     else if (fs.f_type != TMPFS_MAGIC && fs.f_type != RAMFS_MAGIC)
-        doctor_say(f, DOCTOR_FAIL, fix, "%s is neither on a devtmpfs nor on a tmpfs",
-                   d->device_dir);
+        findings_say(f, FOUND_FAIL, fix, "%s is neither on a devtmpfs nor on a tmpfs",
+                     d->device_dir);
     else
-        doctor_say(f, DOCTOR_OK, "", "%s is on a file system that allows devices", d->device_dir);
+        findings_say(f, FOUND_OK, "", "%s is on a file system that allows devices", d->device_dir);
 }
 
 void check_tools(const struct doctor *d UNUSED, struct findings *f)
@@ -191,12 +191,12 @@ void check_tools(const struct doctor *d UNUSED, struct findings *f)
         const char *path, *package;
         enum verdict missing;
     } tools[] = {
-        { "/sbin/mkfs.ext4", "e2fsprogs", DOCTOR_FAIL },
-        { "/sbin/e2fsck", "e2fsprogs", DOCTOR_FAIL },
-        { "/sbin/resize2fs", "e2fsprogs", DOCTOR_FAIL },
+        { "/sbin/mkfs.ext4", "e2fsprogs", FOUND_FAIL },
+        { "/sbin/e2fsck", "e2fsprogs", FOUND_FAIL },
+        { "/sbin/resize2fs", "e2fsprogs", FOUND_FAIL },
         /* the rest is for volumes of that kind only */
-        { "/sbin/mkfs.xfs", "xfsprogs", DOCTOR_WARN },
-        { "/sbin/mkfs.btrfs", "btrfs-progs", DOCTOR_WARN },
+        { "/sbin/mkfs.xfs", "xfsprogs", FOUND_WARN },
+        { "/sbin/mkfs.btrfs", "btrfs-progs", FOUND_WARN },
     };
     char fix[64];
 
@@ -204,10 +204,10 @@ void check_tools(const struct doctor *d UNUSED, struct findings *f)
         if (access(tools[i].path, X_OK) == 0)
             continue;
         (void)snprintf(fix, sizeof(fix), "apt-get install %s", tools[i].package);
-        doctor_say(f, tools[i].missing, fix, "%s: %s", tools[i].path, strerror(errno));
+        findings_say(f, tools[i].missing, fix, "%s: %s", tools[i].path, strerror(errno));
     }
-    if (f->worst == DOCTOR_OK)
-        doctor_say(f, DOCTOR_OK, "", "the file systems' own programs are there");
+    if (f->worst == FOUND_OK)
+        findings_say(f, FOUND_OK, "", "the file systems' own programs are there");
 }
 
 /* ---- habits of the host ---- */
@@ -217,12 +217,12 @@ void check_clock(const struct doctor *d UNUSED, struct findings *f)
     struct timex t = { .modes = 0 };
 
     if (time(NULL) < SENSIBLE_NOW)
-        doctor_say(f, DOCTOR_FAIL, "timedatectl set-ntp true",
-                   "the clock was never set: certificates and tokens can't be checked");
+        findings_say(f, FOUND_FAIL, "timedatectl set-ntp true",
+                     "the clock was never set: certificates and tokens can't be checked");
     else if (adjtimex(&t) == TIME_ERROR || (t.status & STA_UNSYNC) != 0)
-        doctor_say(f, DOCTOR_WARN, "timedatectl set-ntp true", "nothing keeps the clock right");
+        findings_say(f, FOUND_WARN, "timedatectl set-ntp true", "nothing keeps the clock right");
     else
-        doctor_say(f, DOCTOR_OK, "", "the clock is kept right");
+        findings_say(f, FOUND_OK, "", "the clock is kept right");
 }
 
 /* A device-mapper device of dm-crypt, or compressed memory. */
@@ -245,19 +245,19 @@ void check_swap(const struct doctor *d UNUSED, struct findings *f)
     char path[256];
 
     if (fd < 0 || fs_read_fd(fd, "/proc/swaps", 65536, &text, NULL) < 0) {
-        doctor_say(f, DOCTOR_OK, "", "the kernel has no swap");
+        findings_say(f, FOUND_OK, "", "the kernel has no swap");
         return;
     }
     const char *line = strchr(strbuf_text(&text), '\n');
     for (; line != NULL && line[1] != '\0'; line = strchr(line + 1, '\n')) {
         if (sscanf(line + 1, "%255s", path) == 1 && !swap_is_safe(path))
-            doctor_say(f, DOCTOR_WARN, "swapoff it, or use an encrypted one (crypttab: swap)",
-                       "%s isn't encrypted: what applications read from volumes can be written "
-                       "there in clear (Coffer's own keys are locked in memory)",
-                       path);
+            findings_say(f, FOUND_WARN, "swapoff it, or use an encrypted one (crypttab: swap)",
+                         "%s isn't encrypted: what applications read from volumes can be written "
+                         "there in clear (Coffer's own keys are locked in memory)",
+                         path);
     }
-    if (f->worst == DOCTOR_OK)
-        doctor_say(f, DOCTOR_OK, "", "no swap, or an encrypted one");
+    if (f->worst == FOUND_OK)
+        findings_say(f, FOUND_OK, "", "no swap, or an encrypted one");
 }
 
 void check_cores(const struct doctor *d UNUSED, struct findings *f)
@@ -267,9 +267,9 @@ void check_cores(const struct doctor *d UNUSED, struct findings *f)
     (void)!fs_read_line("/proc/sys/kernel/core_pattern", pattern, sizeof(pattern), NULL);
     (void)!fs_read_line("/proc/sys/fs/suid_dumpable", dumpable, sizeof(dumpable), NULL);
     if (strcmp(dumpable, "1") == 0)
-        doctor_say(f, DOCTOR_WARN, "sysctl fs.suid_dumpable=0",
-                   "fs.suid_dumpable=1 lets programs that changed their user dump core readably");
+        findings_say(f, FOUND_WARN, "sysctl fs.suid_dumpable=0",
+                     "fs.suid_dumpable=1 lets programs that changed their user dump core readably");
     else
-        doctor_say(f, DOCTOR_OK, "", "Coffer's daemons dump none; those of applications go to '%s'",
-                   pattern);
+        findings_say(f, FOUND_OK, "",
+                     "Coffer's daemons dump none; those of applications go to '%s'", pattern);
 }

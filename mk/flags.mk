@@ -9,6 +9,7 @@ BUILD ?= build
 B := $(BUILD)/$(PROFILE)
 GEN := $(BUILD)/gen
 V ?= 0
+comma := ,
 Q := $(if $(filter 1,$(V)),,@)
 CC ?= gcc
 ifeq ($(origin CC),default)
@@ -49,6 +50,8 @@ LIBS_GRPC_SHARED := -lprotobuf-c -lgrpc_unsecure -lgpr
 STATIC := $(if $(filter asan tsan fuzz coverage,$(PROFILE)),,1)
 LIBS_GRPC := $(if $(STATIC),$(LIBS_GRPC_STATIC),$(LIBS_GRPC_SHARED))
 LIBS_COMMON := -ljansson -lmd -lpthread
+# cofferctl asks Vault: Debian's libcurl can't be linked statically with all it wants, gRPC stays in the program
+LIBS_CTL := $(if $(STATIC),-Wl$(comma)-Bstatic $(LIBS_GRPC_STATIC) -Wl$(comma)-Bdynamic,$(LIBS_GRPC_SHARED)) -lcurl -lcrypto
 LIBS_CRYPT := -lcryptsetup -ldevmapper -lblkid -lcrypto -lseccomp
 LIBS_KEYD := -lcurl -lcrypto -lseccomp
 LIBS_TEST := -lcmocka

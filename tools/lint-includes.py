@@ -20,7 +20,7 @@ ALLOWED = {
     'keyd': ('vault/', 'volume/', 'common/'),
     'controller': DAEMON,
     'node': DAEMON,
-    'cofferctl': ('backends/', 'volume/', 'common/', 'csi/client.h', *CLIENTS),
+    'cofferctl': ('vault/', 'backends/', 'volume/', 'common/', 'csi/client.h', *CLIENTS),
 }
 # system header -> the folders that may know it (their unit tests too)
 OWNED = (

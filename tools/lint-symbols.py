@@ -16,6 +16,7 @@ BORDER = {
     'coffer-controller': ('libcryptsetup', 'libcurl', 'libcurl-gnutls', 'libssl', 'libcrypto'),
     'coffer-keyd': ('libgrpc', 'libgrpc_unsecure', 'libgrpc++', 'libprotobuf-c', 'libprotobuf'),
     'coffer-crypt': ('libgrpc', 'libgrpc_unsecure', 'libgrpc++', 'libprotobuf-c', 'libprotobuf'),
+    'cofferctl': ('libcryptsetup',),
 }
 LINKER_OWN = {'_init', '_fini', '_edata', '_end', '__bss_start'}
 HOOKS = re.compile(rb'fault_point|COFFER_FAULT_DIR|leak_data|leak_pipe')
@@ -66,7 +67,7 @@ def check_border(folder):
 
 def check_hooks(folder):
     findings = []
-    for program in (*BORDER, 'cofferctl'):
+    for program in BORDER:
         with open(f'{folder}/{program}', 'rb') as f:
             if match := HOOKS.search(f.read()):
                 findings.append(f'{folder}/{program} is a release and contains {match.group().decode()}.')
@@ -75,7 +76,7 @@ def check_hooks(folder):
 
 def check_hardening(folder):
     findings = []
-    for program in (*BORDER, 'cofferctl'):
+    for program in BORDER:
         header = lintlib.output('readelf', '-hldW', f'{folder}/{program}')
         for want, what in ((r'Type:\s+DYN', 'position independent'), (r'GNU_RELRO', 'relocated read-only'),
                            (r'BIND_NOW|FLAGS_1.*\bNOW\b', 'bound at start'), (r'GNU_STACK.*\bRW\b', 'free of an executable stack')):
