@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cofferctl/vault_session.h: Vault asked one question after the other, each to its end. The loop of
+ * vault/client.h runs inside. A token that a login got is revoked at the end; one that was given
+ * stays. One thread.
+ */
+#ifndef COFFER_COFFERCTL_VAULT_SESSION_H
+#define COFFER_COFFERCTL_VAULT_SESSION_H
+
+#include "common/base.h"
+#include "common/cleanup.h"
+#include "common/error.h"
+#include "common/json.h"
+#include "vault/client.h"
+
+struct vault_session; /* opaque */
+
+/* Sends nothing. */
+int vault_session_open(const struct vault_options *o, struct vault_session **ret,
+                       struct error *err) MUST_CHECK;
+void vault_session_close(struct vault_session *s);
+
+/* *ret: the whole answer, NULL when it is empty; the caller frees. ERR_NOT_FOUND: Vault says 404.
+ */
+int vault_session_ask(struct vault_session *s, const char *method, const char *path,
+                      const json_t *body, json_t **ret, struct error *err) MUST_CHECK;
+/* GET: *ret is the answer's "data", an object; NULL when there is nothing at this path. */
+int vault_session_read(struct vault_session *s, const char *path, json_t **ret,
+                       struct error *err) MUST_CHECK;
+int vault_session_write(struct vault_session *s, const char *path, const json_t *body,
+                        struct error *err) MUST_CHECK;
+/* GET without a token; *ret: the whole answer. */
+int vault_session_anonymous(struct vault_session *s, const char *path, json_t **ret,
+                            struct error *err) MUST_CHECK;
+
+DEFINE_AUTO(vault_session, vault_session_close)
+#define AUTO_VAULT_SESSION __attribute__((cleanup(cleanup_vault_session)))
+
+#endif
