@@ -2,7 +2,7 @@
 #include "common/base.h"
 #include "cofferctl/cli.h"
 
-#define FLAGS_MAX 16u
+#define FLAGS_MAX 32u
 
 struct common_flags {
     const char *config, *output;

@@ -84,14 +84,11 @@ static int ask(struct vault_session *s, const struct vault_request *r, json_t **
     return 0;
 }
 
-int vault_session_ask(struct vault_session *s, const char *method, const char *path,
-                      const json_t *body, json_t **ret, struct error *err)
+int vault_session_get(struct vault_session *s, const char *path, json_t **ret, struct error *err)
 {
-    const struct vault_request r = { .method = method,
-                                     .path = path,
-                                     .body = body,
-                                     .deadline = deadline_in(ANSWER_MS),
-                                     .probe = true };
+    const struct vault_request r = {
+        .method = "GET", .path = path, .deadline = deadline_in(ANSWER_MS), .probe = true
+    };
 
     return ask(s, &r, ret, err);
 }
@@ -101,7 +98,7 @@ int vault_session_read(struct vault_session *s, const char *path, json_t **ret, 
     AUTO_JSON json_t *answer = NULL;
     struct error problem = ERROR_INIT;
 
-    if (vault_session_ask(s, "GET", path, NULL, &answer, &problem) < 0) {
+    if (vault_session_get(s, path, &answer, &problem) < 0) {
         if (problem.code != ERR_NOT_FOUND)
             return error_pass(err, &problem);
         *ret = NULL;
@@ -114,12 +111,25 @@ int vault_session_read(struct vault_session *s, const char *path, json_t **ret, 
     return 0;
 }
 
+int vault_session_post(struct vault_session *s, const char *path, const json_t *body,
+                       unsigned wrap_ttl_s, json_t **ret, struct error *err)
+{
+    const struct vault_request r = { .method = "POST",
+                                     .path = path,
+                                     .body = body,
+                                     .deadline = deadline_in(ANSWER_MS),
+                                     .probe = true,
+                                     .wrap_ttl_s = wrap_ttl_s };
+
+    return ask(s, &r, ret, err);
+}
+
 int vault_session_write(struct vault_session *s, const char *path, const json_t *body,
                         struct error *err)
 {
     AUTO_JSON json_t *answer = NULL;
 
-    return vault_session_ask(s, "POST", path, body, &answer, err);
+    return vault_session_post(s, path, body, 0, &answer, err);
 }
 
 int vault_session_anonymous(struct vault_session *s, const char *path, json_t **ret,

@@ -22,13 +22,16 @@ void vault_session_close(struct vault_session *s);
 
 /* *ret: the whole answer, NULL when it is empty; the caller frees. ERR_NOT_FOUND: Vault says 404.
  */
-int vault_session_ask(struct vault_session *s, const char *method, const char *path,
-                      const json_t *body, json_t **ret, struct error *err) MUST_CHECK;
+int vault_session_get(struct vault_session *s, const char *path, json_t **ret,
+                      struct error *err) MUST_CHECK;
 /* GET: *ret is the answer's "data", an object; NULL when there is nothing at this path. */
 int vault_session_read(struct vault_session *s, const char *path, json_t **ret,
                        struct error *err) MUST_CHECK;
 int vault_session_write(struct vault_session *s, const char *path, const json_t *body,
                         struct error *err) MUST_CHECK;
+/* POST; wrap_ttl_s not 0: *ret has "wrap_info" instead of the result. */
+int vault_session_post(struct vault_session *s, const char *path, const json_t *body,
+                       unsigned wrap_ttl_s, json_t **ret, struct error *err) MUST_CHECK;
 /* GET without a token; *ret: the whole answer. */
 int vault_session_anonymous(struct vault_session *s, const char *path, json_t **ret,
                             struct error *err) MUST_CHECK;

@@ -17,6 +17,7 @@ const struct verb *const verbs[] = {
     &record_backup,
     &record_restore,
     &node_reconcile,
+    &vault_setup,
     &doctor,
     NULL,
 };

@@ -27,6 +27,7 @@ struct call {
     unsigned attempts;
     size_t address;
     bool logged_in, redirected, probe;
+    char wrap_ttl[16]; /* "" = not wrapped */
     long status;
     const char *reason; /* a constant */
     struct http_transfer *transfer;
@@ -270,6 +271,7 @@ static void send_request(struct call *c)
     add_header(&r, "X-Vault-Request", "true");
     add_header(&r, "X-Vault-Namespace", v->name_space);
     add_header(&r, "X-Vault-Token", token_of(c));
+    add_header(&r, "X-Vault-Wrap-TTL", c->wrap_ttl[0] == '\0' ? NULL : c->wrap_ttl);
     add_header(&r, "Content-Type", c->body.bytes == NULL ? NULL : "application/json");
     v->counters.requests++;
     if (http_start(v->http, &r, on_reply, c, &c->transfer, &err) < 0) {
@@ -357,6 +359,8 @@ static int fill(struct call *c, const struct vault_request *r, const char *given
     if (str_copy(c->path, sizeof(c->path), r->path) < 0)
         return error_set(err, ERR_INVALID, "a path in Vault is longer than %u bytes",
                          VAULT_PATH_MAX);
+    if (r->wrap_ttl_s > 0)
+        (void)snprintf(c->wrap_ttl, sizeof(c->wrap_ttl), "%us", r->wrap_ttl_s);
     if (given != NULL && wipe_buffer_add(&c->given, given, strlen(given), BODY_MAX) < 0)
         return error_set(err, ERR_EXHAUSTED, "out of memory");
     return encode_body(r->body, &c->body, err);

@@ -42,13 +42,14 @@ struct vault_options {                                  /* copied */
     uint64_t timeout_ms; /* of one attempt */
 };
 
-struct vault_request {  /* borrowed until vault_call returns */
-    const char *method; /* "GET", "POST", "DELETE"; a constant */
-    const char *path;   /* "transit/decrypt/x" */
-    const json_t *body; /* NULL: none */
-    uint64_t deadline;  /* clock_ms() value */
-    bool probe;         /* a refusal is what is hoped for: 403 is final, and leads to no login */
-    bool anonymous;     /* without a token, so without a login: sys/health */
+struct vault_request {   /* borrowed until vault_call returns */
+    const char *method;  /* "GET", "POST", "DELETE"; a constant */
+    const char *path;    /* "transit/decrypt/x" */
+    const json_t *body;  /* NULL: none */
+    uint64_t deadline;   /* clock_ms() value */
+    bool probe;          /* a refusal is what is hoped for: 403 is final, and leads to no login */
+    bool anonymous;      /* without a token, so without a login: sys/health */
+    unsigned wrap_ttl_s; /* not 0: the result stays there, the answer is a token to fetch it with */
 };
 
 struct vault_answer {   /* borrowed until the callback returns */
