@@ -11,12 +11,13 @@
 /* Where each kind is read and written, and what we call it. */
 static const struct kind {
     const char *name, *before, *after;
-    const char *where; /* in front of the path; NULL: the path alone */
+    const char *where; /* in front of the path */
 } kinds[] = {
     [ITEM_ENGINE] = { "engine", "", "/", "sys/mounts/" },
     [ITEM_LOGIN] = { "login method", "auth/", "/", "sys/auth/" },
     [ITEM_POLICY] = { "policy", "", "", "sys/policies/acl/" },
     [ITEM_SETTINGS] = { "settings", "", "", "" },
+    [ITEM_ROLE] = { "role", "", "", "" },
 };
 
 void vault_item_name(const struct vault_item *item, struct strbuf *ret)

@@ -14,7 +14,7 @@
 
 #define VAULT_DIFF_MAX KIB(256)
 
-enum vault_item_kind { ITEM_ENGINE, ITEM_LOGIN, ITEM_POLICY, ITEM_SETTINGS };
+enum vault_item_kind { ITEM_ENGINE, ITEM_LOGIN, ITEM_POLICY, ITEM_SETTINGS, ITEM_ROLE };
 
 enum vault_item_state {
     ITEM_SAME,
@@ -42,7 +42,9 @@ void vault_server_release(struct vault_server *s);
 /* Of the login method at "kubernetes"; "": it isn't there. Borrowed. */
 const char *vault_server_accessor(const struct vault_server *s, const char *login);
 
-/* "engine transit/", "login method auth/approle/", "policy coffer-node", "settings transit/..." */
+/* "engine transit/", "login method auth/approle/", "policy coffer-node", "settings transit/...",
+ * "role auth/..."
+ */
 void vault_item_name(const struct vault_item *item, struct strbuf *ret);
 
 /* present: what the server has, NULL: nothing. Adds what differs to *diff, as lines. Pure. */

@@ -205,7 +205,7 @@ static int add_roles(const struct vault_layout *l, const struct vault_method *m,
         const struct vault_role *role = &vault_roles[i];
         if (!vault_role_wanted(l, role))
             continue;
-        if (add(p, ITEM_SETTINGS, m->body(l, role), err, "auth/%s/%s/%s%s", l->login, m->section,
+        if (add(p, ITEM_ROLE, m->body(l, role), err, "auth/%s/%s/%s%s", l->login, m->section,
                 l->prefix, role->name) < 0)
             return -1;
         needs(p, "auth/", l->login);

@@ -156,8 +156,10 @@ static int say_role_ids(const struct cli *cli, const struct vault_target *t, str
             return -1;
         (void)snprintf(what, sizeof(what), "role id of %s%s", t->layout.prefix, role);
         (void)snprintf(diff, sizeof(diff), "role_id: %s\n", id);
-        if (id[0] != '\0')
-            say(cli, page, what, ITEM_SAME, diff);
+        if (id[0] == '\0')
+            continue;
+        say(cli, page, what, ITEM_SAME, diff);
+        page->n[ITEM_SAME]--; /* nothing that can be made */
     }
     return 0;
 }

@@ -18,6 +18,7 @@ const struct verb *const verbs[] = {
     &record_restore,
     &node_reconcile,
     &vault_setup,
+    &vault_check,
     &doctor,
     NULL,
 };

@@ -20,6 +20,7 @@ extern const struct verb record_backup;     /* record_backup.c */
 extern const struct verb record_restore;    /* record_restore.c */
 extern const struct verb node_reconcile;    /* reconcile.c */
 extern const struct verb vault_setup;       /* vault_setup.c */
+extern const struct verb vault_check;       /* vault_check.c */
 extern const struct verb doctor;            /* doctor.c */
 
 #endif
