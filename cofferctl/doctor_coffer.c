@@ -139,28 +139,6 @@ void check_helper(const struct doctor *d, struct findings *f)
 
 /* ---- coffer-keyd ---- */
 
-static void say_kms(const struct doctor *d, struct findings *f, const json_t *list)
-{
-    const json_t *kms;
-    size_t i;
-
-    json_array_foreach (list, i, kms) {
-        const char *name = json_string_value(json_object_get(kms, "name"));
-        const char *kind = json_string_value(json_object_get(kms, "kind"));
-        bool insecure = json_is_true(json_object_get(kms, "insecure"));
-
-        if (name == NULL || kind == NULL)
-            continue;
-        findings_say(f, insecure ? FOUND_WARN : FOUND_OK,
-                     insecure ? "use Vault: whoever reads the master key file reads every key" : "",
-                     "key service '%s' (%s)%s", name, kind,
-                     insecure ? " is for development only" : "");
-        if (d->config != NULL && config_kms(d->config, name) == NULL)
-            findings_say(f, FOUND_WARN, "restart coffer-keyd",
-                         "it serves '%s', which this configuration doesn't have", name);
-    }
-}
-
 static bool serves(const json_t *list, const char *name)
 {
     const json_t *kms;
@@ -185,7 +163,7 @@ static void say_status(const struct doctor *d, struct findings *f, const json_t 
                      version != NULL ? version : "unknown");
     else
         findings_say(f, FOUND_OK, "", "it answers on %s, version %s", d->keyd_socket, version);
-    say_kms(d, f, list);
+    doctor_kms(d->config, list, f);
     for (size_t i = 0; d->config != NULL && i < d->config->n_kms; i++) {
         if (!serves(list, d->config->kms[i].name))
             findings_say(f, FOUND_FAIL, "restart coffer-keyd with this configuration",

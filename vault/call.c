@@ -74,8 +74,9 @@ static void fail(struct call *c, enum error_code code, const char *what, const c
 {
     struct error err = ERROR_INIT;
 
-    (void)error_set(&err, code, "Vault (%s) %s: %s%s%s", c->v->addresses[c->address], c->path, what,
-                    reason[0] == '\0' ? "" : ": ", reason);
+    (void)error_set(&err, code, "Vault (%s) %.*s: %s%s%s", c->v->addresses[c->address],
+                    (int)strcspn(c->path, "?"), c->path, what, reason[0] == '\0' ? "" : ": ",
+                    reason);
     finish(c, &err, NULL);
 }
 
