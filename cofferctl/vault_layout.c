@@ -61,8 +61,8 @@ int vault_layout_check(const struct vault_layout *l, struct error *err)
 {
     if (l->prefix[0] == '\0')
         return error_set(err, ERR_INVALID, "--prefix must not be empty");
-    if (l->server_key[0] == '\0' || begins(l->server_key, l->tenant_key) ||
-        begins(l->tenant_key, l->server_key))
+    if (l->transit[0] != '\0' &&
+        (begins(l->server_key, l->tenant_key) || begins(l->tenant_key, l->server_key)))
         return error_set(err, ERR_INVALID,
                          "--server-key '%s' and the tenants' keys '%s...' must not begin alike: "
                          "a policy for the ones would be for the others too",
