@@ -5,6 +5,7 @@
 #include "common/b64.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
@@ -21,6 +22,40 @@ struct secret {
     size_t capacity;
     size_t len;
 };
+
+/* Wiped pages that wait for the next secret: making some costs seven system calls, and coffer-keyd
+ * needs two for each key. Bounded; of one page each. */
+#define SPARE_MAX 16u
+
+static struct {
+    pthread_mutex_t lock;
+    unsigned char *maps[SPARE_MAX];
+    size_t n;
+} spare = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static unsigned char *take_spare(void)
+{
+    unsigned char *map = NULL;
+
+    (void)pthread_mutex_lock(&spare.lock);
+    if (spare.n > 0)
+        map = spare.maps[--spare.n];
+    (void)pthread_mutex_unlock(&spare.lock);
+    return map;
+}
+
+static bool keep_spare(unsigned char *map)
+{
+    bool kept = false;
+
+    (void)pthread_mutex_lock(&spare.lock);
+    if (spare.n < SPARE_MAX) {
+        spare.maps[spare.n++] = map;
+        kept = true;
+    }
+    (void)pthread_mutex_unlock(&spare.lock);
+    return kept;
+}
 
 static size_t page_size(void)
 {
@@ -42,8 +77,13 @@ static int protect_pages(unsigned char *map, size_t size, size_t page, struct er
 static int map_pages(size_t size, unsigned char **ret, struct error *err)
 {
     size_t page = page_size();
-    unsigned char *map =
-        mmap(NULL, size + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    unsigned char *map = size == page ? take_spare() : NULL;
+
+    if (map != NULL) {
+        *ret = map;
+        return 0;
+    }
+    map = mmap(NULL, size + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (map == MAP_FAILED)
         return error_errno(err, errno, "map %zu bytes for a secret", size + page);
@@ -79,7 +119,8 @@ void secret_free(struct secret *s)
     if (s == NULL)
         return;
     explicit_bzero(s->map, s->pages_size);
-    (void)munmap(s->map, s->pages_size + page_size());
+    if (s->pages_size != page_size() || !keep_spare(s->map))
+        (void)munmap(s->map, s->pages_size + page_size());
     explicit_bzero(s, sizeof(*s));
     free(s);
 }

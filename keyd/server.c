@@ -12,11 +12,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define PAUSE_MS 1000u /* how long a listener that can't accept is left alone */
+#define READ_ONCE (EPOLLIN | EPOLLONESHOT)
+#define PAUSE_MS  1000u /* how long a listener that can't accept is left alone */
 
 struct connection {
     struct server *server;
-    struct event_watch watch; /* fd -1: not read now */
+    struct event_watch watch; /* one shot: after a frame it isn't read until it is armed again */
     int fd;                   /* -1: a free slot */
     uid_t uid;
     struct event_timer idle; /* dropped when nothing was heard until then */
@@ -94,10 +95,15 @@ static void drop_broken(struct connection *c, const struct error *err)
     drop(c);
 }
 
-/* Also after an answer: who gets none in time isn't silent. */
-static void hear(struct connection *c)
+/* Reads the next frame, and gives the peer time for it. While a request is being answered nothing
+ * is read, and a peer that went away isn't reported over and over. */
+static int arm(struct connection *c, struct error *err)
 {
-    event_timer_set(c->server->o.loop, &c->idle, deadline_in(c->server->o.idle_ms));
+    const struct server_options *o = &c->server->o;
+    if (event_watch_change(o->loop, &c->watch, READ_ONCE, err) < 0)
+        return -1;
+    event_timer_set(o->loop, &c->idle, deadline_in(o->idle_ms));
+    return 0;
 }
 
 static void on_idle(void *ctx)
@@ -166,11 +172,8 @@ static void on_answered(struct keyd_request *request)
     if (c != NULL) {
         struct server *s = c->server;
         c->pending = NULL;
-        if (send_reply(s, c->fd, &request->reply, &err) < 0 ||
-            event_watch(s->o.loop, &c->watch, c->fd, EPOLLIN, &err) < 0)
+        if (send_reply(s, c->fd, &request->reply, &err) < 0 || arm(c, &err) < 0)
             drop_broken(c, &err);
-        else
-            hear(c);
     }
     pending_free(p);
 }
@@ -215,8 +218,6 @@ static int start(struct connection *c, struct error *err)
         pending_free(p);
         return -1;
     }
-    /* Not read until it is answered: level-triggered, a closed peer would be reported for ever. */
-    event_unwatch(s->o.loop, &c->watch);
     event_timer_stop(s->o.loop, &c->idle);
     c->pending = p;
     ops_start(&p->request);
@@ -235,8 +236,8 @@ static void on_connection(void *ctx, uint32_t events UNUSED)
         drop(c);
     else if (result == RECV_BROKEN || r < 0)
         drop_broken(c, &err);
-    else if (result == RECV_NOTHING)
-        hear(c);
+    else if (result == RECV_NOTHING && arm(c, &err) < 0)
+        drop_broken(c, &err);
 }
 
 /* ---- connections ---- */
@@ -280,11 +281,11 @@ static void on_listener(void *ctx, uint32_t events UNUSED)
     struct connection *c = free_slot(s);
     if (check_peer(s, fd, &peer) < 0 || c == NULL)
         return;
-    if (event_watch(s->o.loop, &c->watch, fd, EPOLLIN, &err) < 0)
+    if (event_watch(s->o.loop, &c->watch, fd, READ_ONCE, &err) < 0)
         return;
     c->fd = TAKE_FD(fd);
     c->uid = peer.uid;
-    hear(c);
+    event_timer_set(s->o.loop, &c->idle, deadline_in(s->o.idle_ms));
     s->o.keyd->counters.accepted++;
     if (++s->o.keyd->connections >= SERVER_CONNECTIONS)
         pause_listener(s);
