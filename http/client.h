@@ -29,7 +29,7 @@ struct http_options {                 /* copied */
     const char *ca_path;              /* PEM file; read for each new connection, so it may change */
     const char *cert_path, *key_path; /* PEM files of a client certificate; NULL: none */
     const char *proxy;                /* URL; NULL: none, whatever the environment says */
-    uint64_t connect_timeout_ms;      /* for TCP and TLS together, within the deadline */
+    uint64_t connect_timeout_ms;      /* for TCP and TLS together; half of what is left, at most */
 };
 
 struct http_header {

@@ -21,6 +21,7 @@ struct http_transfer {
     void *ctx;
     struct wipe_buffer body;
     bool too_big;
+    bool headers_ended; /* of the last block: an empty line came */
     uint64_t retry_after_ms;
     char location[1024];
     char problem[CURL_ERROR_SIZE];
@@ -79,6 +80,7 @@ static size_t take_header(char *line, size_t size, size_t n, void *ctx)
     const char *value;
     size_t len;
 
+    t->headers_ended = size * n > 0 && (line[0] == '\r' || line[0] == '\n');
     if ((value = value_of(line, size * n, "Retry-After", &len)) != NULL)
         t->retry_after_ms = retry_after(value, len);
     if ((value = value_of(line, size * n, "Location", &len)) != NULL && len < sizeof(t->location)) {
@@ -173,6 +175,11 @@ void transfer_finish(struct http_transfer *t, CURLcode result)
     enum http_failure failure = failure_of(t, result);
     const char *problem = t->problem[0] != '\0' ? t->problem : curl_easy_strerror(result);
 
+    /* libcurl takes a reply that ends in its headers for a whole one without a body. */
+    if (failure == HTTP_WHOLE && !t->headers_ended) {
+        failure = HTTP_CUT;
+        problem = "the reply ended in its headers";
+    }
     if (failure == HTTP_TOO_BIG)
         problem = "the reply is longer than 1 MiB";
     report(t, failure, problem);
@@ -205,15 +212,23 @@ static bool set_trust(struct http_transfer *t)
            SET(t, CURLOPT_SSLKEY, c->key_path);
 }
 
+/* Half of the time at most: then there is some left for another server. */
+static long connect_limit(const struct http_client *c, uint64_t deadline)
+{
+    uint64_t half = deadline_left(deadline) / 2;
+
+    return (long)(half == 0 ? 1 : half < c->connect_timeout_ms ? half : c->connect_timeout_ms);
+}
+
 /* An empty proxy is what stops libcurl from asking the environment. */
-static bool set_network(struct http_transfer *t)
+static bool set_network(struct http_transfer *t, uint64_t deadline)
 {
     const struct http_client *c = t->client;
 
     return SET(t, CURLOPT_PROXY, c->proxy == NULL ? "" : c->proxy) &&
            SET(t, CURLOPT_NOSIGNAL, 1L) && SET(t, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED) &&
            SET(t, CURLOPT_TCP_KEEPALIVE, 1L) && SET(t, CURLOPT_TIMEOUT_MS, 0L) &&
-           SET(t, CURLOPT_CONNECTTIMEOUT_MS, (long)c->connect_timeout_ms) &&
+           SET(t, CURLOPT_CONNECTTIMEOUT_MS, connect_limit(c, deadline)) &&
            SET(t, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1) &&
            SET(t, CURLOPT_USERAGENT, USER_AGENT);
 }
@@ -302,7 +317,7 @@ int http_start(struct http_client *c, const struct http_request *r, http_done do
     t->timer = (struct event_timer){ .fire = on_deadline, .ctx = t };
     enter(t);
     t->easy = curl_easy_init();
-    if (t->easy == NULL || !set_trust(t) || !set_network(t) || !set_callbacks(t) ||
+    if (t->easy == NULL || !set_trust(t) || !set_network(t, r->deadline) || !set_callbacks(t) ||
         !set_request(t, r) || curl_multi_add_handle(c->multi, t->easy) != CURLM_OK)
         return error_set(err, ERR_EXHAUSTED, "libcurl can't start a request");
     event_timer_set(c->loop, &t->timer, r->deadline);
