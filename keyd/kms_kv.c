@@ -48,9 +48,14 @@ static void on_stored(void *ctx, const struct vault_answer *answer)
 {
     struct vault_job *j = ctx;
     struct keyd_wrapped *key = &j->job->wrapped;
-    if (answer->err.code != ERR_OK) {
-        if (!remove_old(j, answer))
-            vault_job_end(j, &answer->err);
+    struct error err = answer->err;
+    if (err.code != ERR_OK && remove_old(j, answer))
+        return;
+    /* What refuses may be our own first attempt: asked once more, all of it is done again. */
+    if (err.code != ERR_OK && answer->unclear && err.code != ERR_DEADLINE)
+        (void)error_recode(&err, ERR_UNAVAILABLE);
+    if (err.code != ERR_OK || kv_created(answer->body, &err) < 0) {
+        vault_job_end(j, &err);
         return;
     }
     *key = (struct keyd_wrapped){ .kind = "kv", .version = 1 };

@@ -26,7 +26,7 @@ struct call {
     void *ctx;
     unsigned attempts;
     size_t address;
-    bool logged_in, redirected, probe;
+    bool logged_in, redirected, probe, unclear;
     char wrap_ttl[16]; /* "" = not wrapped */
     long status;
     const char *reason; /* a constant */
@@ -59,7 +59,12 @@ static void call_free(struct call *c)
 static void finish(struct call *c, const struct error *err, const json_t *body)
 {
     struct vault_answer answer = {
-        .err = *err, .status = c->status, .reason = c->reason, .body = body
+        .err = *err,
+        .status = c->status,
+        .reason = c->reason,
+        .unclear = c->unclear,
+        .token = c->generation,
+        .body = body,
     };
     vault_done done = c->done;
     void *ctx = c->ctx;
@@ -95,11 +100,14 @@ static void on_pause_over(void *ctx)
 static void again(struct call *c, bool next_address, uint64_t wait_ms, enum error_code code,
                   const char *what, const char *reason)
 {
-    const struct vault *v = c->v;
+    struct vault *v = c->v;
     uint64_t pause = backoff_ms(++c->attempts, vault_jitter());
+    size_t next = (c->address + 1) % v->n_addresses;
 
     if (wait_ms > pause)
         pause = wait_ms;
+    if (next_address && v->address == c->address)
+        v->address = next; /* who starts now needn't meet this one, even if no time is left here */
     if (deadline_left(c->deadline) == 0)
         code = ERR_DEADLINE;
     if (c->attempts >= ATTEMPTS + v->n_addresses - 1 || pause >= deadline_left(c->deadline)) {
@@ -107,7 +115,7 @@ static void again(struct call *c, bool next_address, uint64_t wait_ms, enum erro
         return;
     }
     if (next_address)
-        c->address = (c->address + 1) % v->n_addresses;
+        c->address = next;
     event_timer_set(v->loop, &c->pause, deadline_in(pause));
 }
 
@@ -124,6 +132,7 @@ static const char *const failure_texts[] = {
 
 static void on_broken(struct call *c, const struct http_reply *reply)
 {
+    c->unclear |= reply->failure != HTTP_CONNECT && reply->failure != HTTP_TLS;
     breaker_failure(&c->v->breaker, clock_ms(), vault_jitter());
     again(c, true, 0, ERR_UNAVAILABLE, failure_texts[reply->failure], reply->problem);
 }
@@ -136,6 +145,7 @@ static void take(struct call *c, const struct http_reply *reply)
 
     if (reply->body_len > 0 &&
         json_parse(reply->body, reply->body_len, "the answer", &body, &malformed) < 0) {
+        c->unclear = true;
         again(c, true, 0, ERR_UNAVAILABLE, "no answer of a Vault", malformed.msg);
         return;
     }
@@ -312,6 +322,8 @@ static void step(struct call *c)
     }
     if (c->token == CALL_TOKEN_OWN && !has_token(c))
         return;
+    if (c->attempts == 0 && !c->redirected)
+        c->address = v->address; /* a login may have found that another one answers */
     if (!breaker_allow(&v->breaker, clock_ms())) {
         fail(c, ERR_UNAVAILABLE, "it didn't answer several times in a row",
              "it is asked again after a pause");

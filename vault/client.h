@@ -56,6 +56,8 @@ struct vault_answer {   /* borrowed until the callback returns */
     struct error err;   /* ERR_OK: a result came */
     long status;        /* of the last whole reply; 0: none came */
     const char *reason; /* of a refusal: "" or one of vault/status.h's */
+    bool unclear;       /* an attempt was sent whose answer didn't come: it may have been done */
+    uint64_t token;     /* counts the tokens: which one the last attempt went out with */
     const json_t *body; /* the result; NULL: it has none */
 };
 

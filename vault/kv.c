@@ -18,6 +18,13 @@ json_t *kv_create_body(const struct secret *key, const unsigned char context[KV_
     return body;
 }
 
+int kv_created(const json_t *body, struct error *err)
+{
+    if (json_integer_value(json_object_get(json_object_get(body, "data"), "version")) == 1)
+        return 0;
+    return error_set(err, ERR_UNAVAILABLE, "Vault doesn't say that it stored the key");
+}
+
 int kv_key(const json_t *body, const unsigned char context[KV_CONTEXT_BYTES], struct secret **ret,
            struct error *err)
 {

@@ -18,6 +18,8 @@
 
 /* POST <mount>/data/<path>, only where nothing is yet (cas 0). */
 json_t *kv_create_body(const struct secret *key, const unsigned char context[KV_CONTEXT_BYTES]);
+/* The answer to it: ERR_UNAVAILABLE unless it says that there is a first version now. */
+int kv_created(const json_t *body, struct error *err) MUST_CHECK;
 /* The answer to GET <mount>/data/<path>. *ret: KV_KEY_BYTES bytes, the caller frees.
  * ERR_PRECONDITION: it was made for another context, or is no key; ERR_UNAVAILABLE: that is no
  * answer of a KV engine. */

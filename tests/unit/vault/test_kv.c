@@ -34,6 +34,28 @@ static void test_round(void **state UNUSED)
     assert_true(secret_equal(key, back));
 }
 
+static void expect_created(const char *text, int want)
+{
+    struct error err = ERROR_INIT;
+    AUTO_JSON json_t *answer = NULL;
+
+    assert_int_equal(json_parse(text, strlen(text), "answer", &answer, &err), 0);
+    assert_int_equal(kv_created(answer, &err), want);
+    assert_int_equal(err.code, want == 0 ? ERR_OK : ERR_UNAVAILABLE);
+}
+
+static void test_created(void **state UNUSED)
+{
+    struct error err = ERROR_INIT;
+
+    expect_created("{\"data\":{\"created_time\":\"x\",\"version\":1}}", 0);
+    expect_created("{\"data\":{\"version\":2}}", -1);
+    expect_created("{\"data\":{\"version\":\"1\"}}", -1);
+    expect_created("{\"data\":null}", -1);
+    expect_created("{}", -1);
+    assert_int_equal(kv_created(NULL, &err), -1); /* no body */
+}
+
 static void expect_no_key(const char *text, enum error_code code)
 {
     struct error err = ERROR_INIT;
@@ -79,6 +101,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round),
+        cmocka_unit_test(test_created),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_a_key_of_another_size_is_not_stored),
     };
