@@ -24,6 +24,14 @@ static const struct capability_row rows[] = {
     { "keys/%s/rotate", "update", CAP_NEVER },
 };
 
+/* 403 says something of the missing context only when the token was good: when what came after it
+ * was done with the same one. */
+static void note_bound(struct vault_job *j, const struct vault_answer *answer)
+{
+    if (answer->err.code == ERR_OK && j->probed != 0 && j->probed == answer->token)
+        vault_set_bound(j->s, BOUND_MINT, j->job->call.binding->tenant);
+}
+
 /* ---- mint ---- */
 
 static void mint(struct vault_job *j);
@@ -65,6 +73,7 @@ static void on_datakey(void *ctx, const struct vault_answer *answer)
 {
     struct vault_job *j = ctx;
     struct error err = answer->err;
+    note_bound(j, answer);
     if (err.code == ERR_OK)
         (void)!take_wrapped(answer, &j->job->wrapped, &err);
     else if (create_key(j, answer))
@@ -80,15 +89,14 @@ static void ask_datakey(struct vault_job *j)
 
 /* ---- is the key bound to its context? ---- */
 
-static int judge_probe(struct vault_job *j, const struct vault_answer *answer, struct error *err)
+static int judge_probe(const struct vault_job *j, const struct vault_answer *answer,
+                       struct error *err)
 {
     if (answer->err.code == ERR_OK)
         return error_set(err, ERR_PRECONDITION,
                          "transit key '%s' opens whatever the context: it must be derived",
                          j->name);
-    if (answer->status != 400 && answer->status != 403)
-        return error_pass(err, &answer->err);
-    return 0;
+    return answer->status == 400 ? 0 : error_pass(err, &answer->err);
 }
 
 static void on_mint_probed(void *ctx, const struct vault_answer *answer)
@@ -97,17 +105,18 @@ static void on_mint_probed(void *ctx, const struct vault_answer *answer)
     struct error err = ERROR_INIT;
     if (answer->err.code != ERR_OK && create_key(j, answer))
         return;
-    if (judge_probe(j, answer, &err) < 0) {
+    /* 403: the policy wants a context. */
+    if (answer->status != 403 && judge_probe(j, answer, &err) < 0) {
         vault_job_end(j, &err);
         return;
     }
-    vault_set_bound(j->s, j->job->call.binding->tenant);
+    j->probed = answer->token;
     ask_datakey(j);
 }
 
 static void mint(struct vault_job *j)
 {
-    if (vault_bound(j->s, j->job->call.binding->tenant))
+    if (vault_bound(j->s, BOUND_MINT, j->job->call.binding->tenant))
         ask_datakey(j);
     else
         vault_job_probe(j, "datakey/wrapped/%s", transit_datakey_body(NULL, 0), on_mint_probed);
@@ -132,7 +141,7 @@ static void on_decrypted(void *ctx, const struct vault_answer *answer)
     if (err.code != ERR_OK)
         explain(answer, &err);
     else if (transit_plaintext(answer->body, &j->job->plain, &err) == 0)
-        vault_set_bound(j->s, j->job->call.binding->tenant); /* and the wrong context didn't */
+        vault_set_bound(j->s, BOUND_UNWRAP, j->job->call.binding->tenant); /* a wrong one didn't */
     vault_job_end(j, err.code == ERR_OK ? NULL : &err);
 }
 
@@ -154,19 +163,20 @@ static void on_unwrap_probed(void *ctx, const struct vault_answer *answer)
     decrypt(j); /* says what is wrong, when the probe was refused for another reason */
 }
 
-/* With one bit of the context turned over. */
+/* With one bit of the context turned over. A policy can't tell one context from another, so 403 is
+ * no good answer here: it may be the token's, and then another one is got. */
 static void unwrap(struct vault_job *j)
 {
     unsigned char wrong[CONTEXT_SIZE];
-    if (vault_bound(j->s, j->job->call.binding->tenant)) {
+    if (vault_bound(j->s, BOUND_UNWRAP, j->job->call.binding->tenant)) {
         decrypt(j);
         return;
     }
     memcpy(wrong, j->job->call.context, CONTEXT_SIZE);
     wrong[0] ^= 1;
-    vault_job_probe(j, "decrypt/%s",
-                    transit_decrypt_body(j->job->key->ciphertext, wrong, CONTEXT_SIZE),
-                    on_unwrap_probed);
+    vault_job_ask(j, "POST", "decrypt/%s", true,
+                  transit_decrypt_body(j->job->key->ciphertext, wrong, CONTEXT_SIZE),
+                  on_unwrap_probed);
 }
 
 /* ---- the driver ---- */

@@ -6,6 +6,8 @@
 #include "common/log.h"
 #include "common/strbuf.h"
 
+#define TEST_MS 20000u
+
 /* ---- open and close ---- */
 
 /* NULL for "". */
@@ -64,15 +66,18 @@ int kms_vault_open(const struct kms_config *config, const struct kms_env *env,
     AUTO_KMS_VAULT struct kms_vault *s = calloc(1, sizeof(*s));
     if (s == NULL)
         return error_set(err, ERR_EXHAUSTED, "out of memory");
+    s->loop = env->loop;
     s->config = *config->vault;
     s->may[CAP_MINT] = env->mint;
     s->may[CAP_UNWRAP] = env->unwrap;
     s->may[CAP_DESTROY] = env->destroy;
     s->rows = rows;
     s->n_rows = n_rows;
-    s->bound = calloc(VAULT_BOUND_MAX, sizeof(*s->bound));
-    if (s->bound == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    for (size_t i = 0; i < ARRAY_SIZE(s->bound); i++) {
+        s->bound[i].names = calloc(VAULT_BOUND_MAX, sizeof(*s->bound[i].names));
+        if (s->bound[i].names == NULL)
+            return error_set(err, ERR_EXHAUSTED, "out of memory");
+    }
     s->vault = find_same(&s->config, env->opened);
     s->borrowed = s->vault != NULL;
     options_of(&s->config, &o);
@@ -87,7 +92,8 @@ void kms_vault_close(void *state)
     struct kms_vault *s = state;
     if (!s->borrowed)
         vault_free(s->vault); /* jobs at work end here, those of who borrows it too */
-    free(s->bound);
+    for (size_t i = 0; i < ARRAY_SIZE(s->bound); i++)
+        free(s->bound[i].names);
     free(s);
 }
 
@@ -116,6 +122,7 @@ json_t *kms_vault_status(const void *state)
 void vault_job_end(struct vault_job *j, const struct error *err)
 {
     struct kms_job *job = j->job;
+    event_timer_stop(j->s->loop, &j->limit);
     secret_free(j->fresh);
     free(j);
     kms_end(job, err);
@@ -172,23 +179,25 @@ void vault_job_probe(struct vault_job *j, const char *path, json_t *body, vault_
 
 /* ---- tenants whose key is known to bind ---- */
 
-bool vault_bound(const struct kms_vault *s, const char *tenant)
+bool vault_bound(const struct kms_vault *s, enum bound_by by, const char *tenant)
 {
-    for (size_t i = 0; i < s->n_bound; i++) {
-        if (strcmp(s->bound[i], tenant) == 0)
+    const struct tenant_set *set = &s->bound[by];
+    for (size_t i = 0; i < set->n; i++) {
+        if (strcmp(set->names[i], tenant) == 0)
             return true;
     }
     return false;
 }
 
-void vault_set_bound(struct kms_vault *s, const char *tenant)
+void vault_set_bound(struct kms_vault *s, enum bound_by by, const char *tenant)
 {
-    if (vault_bound(s, tenant))
+    struct tenant_set *set = &s->bound[by];
+    if (vault_bound(s, by, tenant))
         return;
-    if (s->n_bound == VAULT_BOUND_MAX)
-        s->n_bound = 0;
-    if (str_copy(s->bound[s->n_bound], sizeof(s->bound[0]), tenant) == 0)
-        s->n_bound++;
+    if (set->n == VAULT_BOUND_MAX)
+        set->n = 0;
+    if (str_copy(set->names[set->n], sizeof(set->names[0]), tenant) == 0)
+        set->n++;
 }
 
 /* ---- the self-test ---- */
@@ -200,6 +209,7 @@ static void wake(struct kms_vault *s, const struct error *err)
     while (j != NULL) {
         struct vault_job *next = j->next;
         j->next = NULL;
+        event_timer_stop(s->loop, &j->limit);
         if (err != NULL)
             vault_job_end(j, err);
         else
@@ -262,11 +272,12 @@ static void on_capabilities(void *ctx, const struct vault_answer *answer)
     struct kms_vault *s = ctx;
     struct error err = answer->err;
     s->testing = false;
+    if (err.code == ERR_DEADLINE) /* the test's, not that of those who wait for it */
+        (void)error_recode(&err, ERR_UNAVAILABLE);
     if (err.code == ERR_PERMISSION || err.code == ERR_PRECONDITION)
         (void)error_prefix(&err, "self-test: this identity can't ask what it may do");
-    /* The first in the row asked: its name is in the paths. */
     if (err.code == ERR_OK)
-        (void)judge(s, s->waiting->name, json_object_get(answer->body, "data"), &err);
+        (void)judge(s, s->tested, json_object_get(answer->body, "data"), &err);
     s->passed = err.code == ERR_OK;
     s->refusal = err;
     if (s->passed)
@@ -287,24 +298,40 @@ static json_t *capabilities_body(const struct kms_vault *s, const char *name)
     return json_pack("{s:o}", "paths", paths);
 }
 
-static void test(struct kms_vault *s)
+static void test(struct kms_vault *s, const struct vault_job *first)
 {
-    json_t *body = capabilities_body(s, s->waiting->name);
+    memcpy(s->tested, first->name, sizeof(s->tested));
+    json_t *body = capabilities_body(s, s->tested);
     const struct vault_request r = { .method = "POST",
                                      .path = "sys/capabilities-self",
                                      .body = body,
-                                     .deadline = s->waiting->job->call.deadline };
+                                     .deadline = deadline_in(TEST_MS) };
     s->testing = true;
     vault_call(s->vault, &r, on_capabilities, s);
     json_decref(body);
 }
 
-static void enqueue(struct kms_vault *s, struct vault_job *j)
+static struct vault_job **link_of(struct kms_vault *s, const struct vault_job *j)
 {
     struct vault_job **p = &s->waiting;
-    while (*p != NULL)
+    while (*p != j)
         p = &(*p)->next;
-    *p = j;
+    return p;
+}
+
+static void on_limit(void *ctx)
+{
+    struct vault_job *j = ctx;
+    struct error err = ERROR_INIT;
+    *link_of(j->s, j) = j->next;
+    (void)error_set(&err, ERR_DEADLINE, "no time is left: Vault's self-test isn't over yet");
+    vault_job_end(j, &err);
+}
+
+static void enqueue(struct kms_vault *s, struct vault_job *j)
+{
+    *link_of(s, NULL) = j;
+    event_timer_set(s->loop, &j->limit, j->job->call.deadline);
 }
 
 void vault_job_start(struct kms_vault *s, struct kms_job *job, const char *name,
@@ -321,11 +348,12 @@ void vault_job_start(struct kms_vault *s, struct kms_job *job, const char *name,
     j->s = s;
     j->job = job;
     j->go = go;
+    j->limit = (struct event_timer){ .fire = on_limit, .ctx = j };
     if (s->passed) {
         go(j);
         return;
     }
     enqueue(s, j);
     if (!s->testing)
-        test(s);
+        test(s, j);
 }

@@ -21,24 +21,36 @@ struct capability_row {
     enum capability_of of;
 };
 
+/* Whose request was seen to be refused without the right context. That a policy lets nobody mint
+ * without one says nothing of the key, so it doesn't count for unwrapping. */
+enum bound_by { BOUND_MINT, BOUND_UNWRAP };
+
+struct tenant_set {
+    char (*names)[TENANT_MAX + 1]; /* VAULT_BOUND_MAX */
+    size_t n;
+};
+
 struct kms_vault { /* a driver's state */
     struct vault *vault;
     bool borrowed; /* of an earlier key service with the same identity: one login, one token */
+    struct event_loop *loop;
     struct kms_vault_config config;
     bool may[CAP_NEVER + 1]; /* what this keyd answers */
     const struct capability_row *rows;
     size_t n_rows;
     bool passed, testing;
-    struct error refusal;          /* why the last self-test failed; ERR_OK: none did */
-    struct vault_job *waiting;     /* for the self-test */
-    char (*bound)[TENANT_MAX + 1]; /* tenants whose key was seen to refuse a wrong context */
-    size_t n_bound;
+    struct error refusal;       /* why the last self-test failed; ERR_OK: none did */
+    char tested[256];           /* the name that the self-test under way asks about */
+    struct vault_job *waiting;  /* for the self-test, each until its own deadline */
+    struct tenant_set bound[2]; /* by enum bound_by */
 };
 
 struct vault_job { /* one job at work */
     struct kms_vault *s;
     struct kms_job *job;
     struct vault_job *next;
+    struct event_timer limit; /* of the wait for the self-test */
+    uint64_t probed; /* the token (vault/client.h) that minting without a context was refused to */
     void (*go)(struct vault_job *j); /* the driver's, when the self-test has passed */
     char name[256];                  /* the key's name, or the secret's path */
     struct secret *fresh;            /* KV: the key that is being stored */
@@ -64,8 +76,8 @@ void vault_job_ask(struct vault_job *j, const char *method, const char *path, bo
 /* The same, where a refusal is the good answer. */
 void vault_job_probe(struct vault_job *j, const char *path, json_t *body, vault_done done);
 
-bool vault_bound(const struct kms_vault *s, const char *tenant);
+bool vault_bound(const struct kms_vault *s, enum bound_by by, const char *tenant);
 /* Forgets all of them when there are too many: each is then looked at once more. */
-void vault_set_bound(struct kms_vault *s, const char *tenant);
+void vault_set_bound(struct kms_vault *s, enum bound_by by, const char *tenant);
 
 #endif

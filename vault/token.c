@@ -173,15 +173,19 @@ static void hold(struct token *t, const struct error *err)
     t->refused_until = deadline_in(ms < HOLD_MAX_MS ? ms : HOLD_MAX_MS);
 }
 
-void token_fail(struct vault *v, const struct error *err)
+void token_fail(struct vault *v, const struct error *why)
 {
     struct token *t = &v->token;
+    struct error own = *why, *err = &own;
 
     v->counters.logins_failed++;
     if (err->code != ERR_CANCELED)
         log_warn("login to Vault failed", KV("method", v->method->name), KV("reason", err->msg));
+    /* The login's time was over, not that of those who wait for it. */
+    if (err->code == ERR_DEADLINE)
+        (void)error_recode(err, ERR_UNAVAILABLE);
     /* Vault that doesn't answer is asked again at once: the breaker does the sparing. */
-    if (err->code != ERR_UNAVAILABLE && err->code != ERR_DEADLINE)
+    if (err->code != ERR_UNAVAILABLE)
         hold(t, err);
     if (t->state == TOKEN_READY) {
         event_timer_set(v->loop, &t->renew, deadline_in(RENEW_AGAIN_MS));
