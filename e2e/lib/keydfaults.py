@@ -64,7 +64,9 @@ class World:
         return path
 
     def approle(self, *roles, **options):
-        role = self.layout.approle(*(roles or BOTH), **options)
+        # a role keeps what an earlier case asked for, unless told otherwise
+        usual = {'token_ttl': '1h', 'token_max_ttl': '0', 'token_type': 'default', 'token_num_uses': 0}
+        role = self.layout.approle(*(roles or BOTH), **{**usual, **options})
         path = self.file('secret-id', role.body['secret_id'])
         return {'method': 'approle', 'mount': role.mount, 'role': '-'.join(roles or BOTH), 'role_id': role.body['role_id'],
                 'secret_id_path': path, **({'secret_id_wrapped': True} if options.get('wrap_seconds') else {})}
@@ -104,8 +106,11 @@ class World:
     # ---- secrets
 
     def needles(self):
-        secrets = {f'{name} {i}': text.encode() for i, (text, name) in enumerate(
-            self.raw_texts('client_token', 'plaintext', 'key', 'secret_id', 'jwt', 'token').items()) if len(text) >= 16}
+        secrets = {}
+        for i, (text, name) in enumerate(self.raw_texts('client_token', 'plaintext', 'key', 'secret_id', 'jwt', 'token').items()):
+            if len(text) >= 16:  # Needles cuts texts into pieces of 32: the end is looked for as a piece of its own, not as a crumb
+                secrets[f'{name} {i}'] = text[:len(text) // 32 * 32].encode() or text.encode()
+                secrets[f'{name} {i}, its end'] = text[-32:].encode()
         secrets.update({f'key of {name}': key for name, key in self.keys.items()})
         return Needles(secrets)
 
