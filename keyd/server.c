@@ -7,13 +7,15 @@
 #include "keyd/recv.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define READ_ONCE (EPOLLIN | EPOLLONESHOT)
-#define PAUSE_MS  1000u /* how long a listener that can't accept is left alone */
+#define READ_ONCE  (EPOLLIN | EPOLLONESHOT)
+#define PAUSE_MS   1000u /* how long a listener that can't accept is left alone */
+#define TRIM_AFTER 16u   /* connections at once whose memory is worth giving back */
 
 struct connection {
     struct server *server;
@@ -38,6 +40,7 @@ struct server {
     struct event_watch listener, signals;
     struct event_timer pause; /* on: the listener isn't polled until then */
     int signal_fd;
+    size_t most; /* connections at once since none was there */
     struct connection connections[SERVER_CONNECTIONS];
     struct received in; /* the frame at hand; here because it is too big for the stack */
     struct wire_frame out;
@@ -74,6 +77,14 @@ static void on_pause_over(void *ctx)
     resume_listener(s);
 }
 
+/* What many requests at once needed stays in the heap otherwise: 8 MiB after 256 of them. */
+static void tidy(struct server *s)
+{
+    if (s->most >= TRIM_AFTER)
+        (void)malloc_trim(0);
+    s->most = 0;
+}
+
 static void drop(struct connection *c)
 {
     struct server *s = c->server;
@@ -84,7 +95,8 @@ static void drop(struct connection *c)
     c->pending = NULL;
     (void)close(c->fd);
     c->fd = -1;
-    s->o.keyd->connections--;
+    if (--s->o.keyd->connections == 0)
+        tidy(s);
     resume_listener(s);
 }
 
@@ -287,7 +299,9 @@ static void on_listener(void *ctx, uint32_t events UNUSED)
     c->uid = peer.uid;
     event_timer_set(s->o.loop, &c->idle, deadline_in(s->o.idle_ms));
     s->o.keyd->counters.accepted++;
-    if (++s->o.keyd->connections >= SERVER_CONNECTIONS)
+    if (++s->o.keyd->connections > s->most)
+        s->most = s->o.keyd->connections;
+    if (s->o.keyd->connections >= SERVER_CONNECTIONS)
         pause_listener(s);
 }
 
