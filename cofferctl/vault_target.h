@@ -24,90 +24,41 @@ struct vault_flags {
 extern struct vault_flags vault_flags;
 
 /* The rows that all verbs of the group have. */
-#define VAULT_FLAGS                                                                                  \
-    {                                                                                                \
-        "kms",                                                                                       \
-        NULL,                                                                                        \
-        FLAG_STRINGS,                                                                                \
-        &vault_flags.kms,                                                                            \
-        NULL,                                                                                        \
-        "a key service of the configuration; repeatable; default: all that are Vault's",             \
-        NULL                                                                                         \
-    },                                                                                               \
-        { "address",   "VAULT_ADDR",                                                                 \
-          FLAG_STRING, &vault_flags.address,                                                         \
-          "",          "https://HOST:PORT instead of the configuration's",                           \
-          NULL },                                                                                    \
-        { "ca",        "VAULT_CACERT",                                                               \
-          FLAG_STRING, &vault_flags.ca,                                                              \
-          "",          "PEM file of the certificates to trust instead of the configuration's",       \
-          NULL },                                                                                    \
-        { "namespace", "VAULT_NAMESPACE",                                                            \
-          FLAG_STRING, &vault_flags.name_space,                                                      \
-          "",          "Vault's namespace instead of the configuration's",                           \
-          NULL },                                                                                    \
-        { "token-file", NULL,                                                                        \
-          FLAG_STRING,  &vault_flags.token_file,                                                     \
-          "",           "file with the administrator's token; default: VAULT_TOKEN",                 \
-          NULL },                                                                                    \
-        { "policies",  NULL,                                                                         \
-          FLAG_STRING, &vault_flags.policies,                                                        \
-          "",          "folder of the policy files; default: share/coffer/vault beside the program", \
-          NULL },                                                                                    \
-        { "auth",                                                                                    \
-          NULL,                                                                                      \
-          FLAG_STRING,                                                                               \
-          &vault_flags.auth,                                                                         \
-          "configured",                                                                              \
-          "login method of Coffer's processes",                                                      \
-          "configured|kubernetes|jwt|approle|cert|none" },                                           \
-        { "auth-mount", NULL,                                                                        \
-          FLAG_STRING,  &vault_flags.auth_mount,                                                     \
-          "",           "where it is mounted; default: the configuration's, else the method's name", \
-          NULL },                                                                                    \
-        { "role",                                                                                    \
-          NULL,                                                                                      \
-          FLAG_STRINGS,                                                                              \
-          &vault_flags.roles,                                                                        \
-          NULL,                                                                                      \
-          "controller, node, scheduler, rotation or host; repeatable; default: all that suit the "   \
-          "login method",                                                                            \
-          NULL },                                                                                    \
-        { "prefix",    NULL,                                                                         \
-          FLAG_STRING, &vault_flags.prefix,                                                          \
-          "coffer-",   "what names of policies, roles and service accounts begin with",              \
-          NULL },                                                                                    \
-        { "server-key", NULL,                                                                        \
-          FLAG_STRING,  &vault_flags.server_key,                                                     \
-          "coffer-s-",  "what names of server keys begin with",                                      \
-          NULL },                                                                                    \
-        { "service-namespace",                                                                       \
-          NULL,                                                                                      \
-          FLAG_STRING,                                                                               \
-          &vault_flags.service_namespace,                                                            \
-          "coffer",                                                                                  \
-          "Kubernetes namespace of Coffer's service accounts",                                       \
-          NULL },                                                                                    \
-        { "audience", NULL, FLAG_STRING, &vault_flags.audience, "vault", "audience of their tokens", \
-          NULL },                                                                                    \
-        { "kubernetes-host",                                                                         \
-          NULL,                                                                                      \
-          FLAG_STRING,                                                                               \
-          &vault_flags.kubernetes_host,                                                              \
-          "",                                                                                        \
-          "URL of the Kubernetes API, for the method's settings; default: leave them alone",         \
-          NULL },                                                                                    \
-        { "kubernetes-ca",                                                                           \
-          NULL,                                                                                      \
-          FLAG_STRING,                                                                               \
-          &vault_flags.kubernetes_ca,                                                                \
-          "",                                                                                        \
-          "PEM file of its certificates; default: what Vault's own pod has",                         \
-          NULL },                                                                                    \
-    {                                                                                                \
-        "client-ca", NULL, FLAG_STRING, &vault_flags.client_ca, "",                                  \
-            "PEM file: whose client certificates method cert takes", NULL                            \
-    }
+/* clang-format off */
+#define VAULT_FLAGS \
+    { "kms", NULL, FLAG_STRINGS, &vault_flags.kms, NULL, \
+      "a key service of the configuration; repeatable; default: all that are Vault's", NULL }, \
+    { "address", "VAULT_ADDR", FLAG_STRING, &vault_flags.address, "", \
+      "https://HOST:PORT instead of the configuration's", NULL }, \
+    { "ca", "VAULT_CACERT", FLAG_STRING, &vault_flags.ca, "", \
+      "PEM file of the certificates to trust instead of the configuration's", NULL }, \
+    { "namespace", "VAULT_NAMESPACE", FLAG_STRING, &vault_flags.name_space, "", \
+      "Vault's namespace instead of the configuration's", NULL }, \
+    { "token-file", NULL, FLAG_STRING, &vault_flags.token_file, "", \
+      "file with the administrator's token; default: VAULT_TOKEN", NULL }, \
+    { "policies", NULL, FLAG_STRING, &vault_flags.policies, "", \
+      "folder of the policy files; default: share/coffer/vault beside the program", NULL }, \
+    { "auth", NULL, FLAG_STRING, &vault_flags.auth, "configured", \
+      "login method of Coffer's processes", "configured|kubernetes|jwt|approle|cert|none" }, \
+    { "auth-mount", NULL, FLAG_STRING, &vault_flags.auth_mount, "", \
+      "where it is mounted; default: the configuration's, else the method's name", NULL }, \
+    { "role", NULL, FLAG_STRINGS, &vault_flags.roles, NULL, \
+      "controller, node, scheduler, rotation or host; repeatable; default: all that suit", NULL }, \
+    { "prefix", NULL, FLAG_STRING, &vault_flags.prefix, "coffer-", \
+      "what names of policies, roles and service accounts begin with", NULL }, \
+    { "server-key", NULL, FLAG_STRING, &vault_flags.server_key, "coffer-s-", \
+      "what names of server keys begin with", NULL }, \
+    { "service-namespace", NULL, FLAG_STRING, &vault_flags.service_namespace, "coffer", \
+      "Kubernetes namespace of Coffer's service accounts", NULL }, \
+    { "audience", NULL, FLAG_STRING, &vault_flags.audience, "vault", \
+      "audience of their tokens", NULL }, \
+    { "kubernetes-host", NULL, FLAG_STRING, &vault_flags.kubernetes_host, "", \
+      "URL of the Kubernetes API, for the method's settings; default: leave them alone", NULL }, \
+    { "kubernetes-ca", NULL, FLAG_STRING, &vault_flags.kubernetes_ca, "", \
+      "PEM file of its certificates; default: what Vault's own pod has", NULL }, \
+    { "client-ca", NULL, FLAG_STRING, &vault_flags.client_ca, "", \
+      "PEM file: whose client certificates method cert takes", NULL }
+/* clang-format on */
 
 struct vault_target {
     struct config *config;

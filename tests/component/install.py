@@ -9,6 +9,7 @@ import sys
 import caselib
 from caselib import BIN, ROOT, program, read, run
 
+POLICIES = ('controller', 'node', 'node-tenant', 'scheduler', 'rotation', 'trim')  # where cofferctl vault setup looks
 PROGRAMS = {'sbin': ('coffer-controller', 'coffer-node', 'coffer-keyd'), 'bin': ('cofferctl',), 'libexec/coffer': ('coffer-crypt',)}
 
 
@@ -32,7 +33,8 @@ def installed(folder):
             assert os.access(path, os.X_OK) and f'usr/{place}/{name}' in there, path
     for path in ('usr/lib/systemd/system/coffer-node.service', 'usr/lib/sysusers.d/coffer.conf', 'usr/lib/tmpfiles.d/coffer.conf',
                  'usr/share/man/man1/cofferctl.1', 'usr/share/man/man5/coffer-config.5', 'usr/share/man/man8/coffer-keyd.8',
-                 'usr/share/bash-completion/completions/cofferctl', 'usr/share/doc/coffer/config.json'):
+                 'usr/share/bash-completion/completions/cofferctl', 'usr/share/doc/coffer/config.json',
+                 'usr/share/doc/coffer/coffer-keyd-vault.conf', *(f'usr/share/coffer/vault/{n}.hcl' for n in POLICIES)):
         assert os.stat(os.path.join(folder, path)).st_mode & 0o7777 == 0o644, path
     assert not any(f.startswith(('etc/', 'var/')) or '.coffer-new' in f for f in there), there
     make('install', folder)
@@ -87,7 +89,7 @@ def uninstalled(folder):
     make('install', folder)
     make('uninstall', folder)
     assert files(folder) == sorted(own), files(folder)
-    assert not os.path.exists(os.path.join(folder, 'usr/libexec/coffer'))
+    assert not any(os.path.exists(os.path.join(folder, 'usr', gone)) for gone in ('libexec/coffer', 'share/coffer'))
     make('uninstall', folder)
     os.unlink(os.path.join(folder, 'usr/share/doc/coffer/mine'))
     make('uninstall', folder)
