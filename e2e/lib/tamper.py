@@ -10,7 +10,7 @@ import subprocess
 import threading
 
 from fixture import GID, MIB, UID_CONTROLLER, CallError, wait_for
-from luks2 import Header
+from luks2 import Header, stock_format
 from sweep import demand_clean
 
 SIZE = 32 * MIB
@@ -150,6 +150,13 @@ class Victim:
             [self.c.bin + '/cofferctl', 'volume', 'unlock-key', self.id, '--config', self.c.config, '--admin-socket',
              self.c.admin_socket, '--reason', 'story', '--yes'], capture_output=True, check=False)
 
+    def forged_header(self):
+        """Of an attacker who once got the passphrase: (it, a header of the same uuid that it opens, with another volume key)"""
+        done = self.unlock_key()
+        demand(done.returncode == 0, f'cofferctl volume unlock-key: {done.stderr.decode()}')
+        passphrase = done.stdout.strip()
+        return passphrase, Header(stock_format(self.c.root + '/scratch', self.uuid, passphrase))
+
     def demand_refused(self, codes, word, call=None):
         try:
             (call or (lambda: self.c.stage(self.volume)))()
@@ -279,3 +286,12 @@ class Paused:
     def __exit__(self, *_):
         os.unlink(self.arm)
         self.thread.join(1800)
+
+
+def the_end(c, victims):
+    for v in victims:
+        demand(MARKER not in read(v.image), 'an image holds the plaintext')
+        c.delete(v.id)
+        demand(not os.path.exists(c.place(v.volume)), 'a volume is still in the pool')
+    demand_clean(c)
+    demand(all(d.alive() for d in (c.keyd, c.controller, c.node)), 'a daemon ended')
