@@ -87,10 +87,11 @@ def connectable(path, kind=socket.SOCK_STREAM):
 class Coffer:
     """Everything below `root`; binaries are copied there, since the checkout may lie where only root may look."""
 
-    def __init__(self, root=None, expand='controller', fault=False, crypt_helper=None):
+    def __init__(self, root=None, expand='controller', fault=False, crypt_helper=None, services=None):
+        """services: the configuration's "kms", when it isn't one local master key; the pool takes all of them."""
         base = os.environ.get('COFFER_SCRATCH') or sys.exit('COFFER_SCRATCH is not set')
         self.root = root or os.path.join(base, 'coffer')
-        self.expand, self.bin = expand, os.path.join(self.root, 'bin')
+        self.expand, self.bin, self.services = expand, os.path.join(self.root, 'bin'), services
         self.run, self.pool = os.path.join(self.root, 'run'), os.path.join(self.root, 'pool')
         self.kubelet, self.fault_dir = os.path.join(self.root, 'kubelet'), os.path.join(self.root, 'fault')
         self.config, self.fault = os.path.join(self.root, 'config.json'), fault
@@ -134,9 +135,9 @@ class Coffer:
         os.chmod(path, 0o600)
 
     def write_config(self, kms=('lab',)):
-        names = {k: {'uri': f'file://{self.root}/{"master" if k == "lab" else k}.key'} for k in kms}
+        names = self.services or {k: {'uri': f'file://{self.root}/{"master" if k == "lab" else k}.key'} for k in kms}
         with open(self.config, 'w', encoding='utf-8') as f:
-            json.dump({'pools': {'default': {'backend': 'file', 'path': self.pool, 'kms': list(kms), 'allocate': 'full'}},
+            json.dump({'pools': {'default': {'backend': 'file', 'path': self.pool, 'kms': list(names), 'allocate': 'full'}},
                        'default_tenant': 'lab', 'kms': names}, f)
         os.chmod(self.config, 0o644)
 
@@ -154,8 +155,8 @@ class Coffer:
 
     def start_keyd(self):
         self.keyd = self.daemon('coffer-keyd', [
-            '--config', self.config, '--socket', self.keyd_socket, '--insecure-file-kms', '--allow', 'MINT,UNWRAP,DESTROY,STATUS',
-            '--peer', '0:0', '--peer', f'{UID_CONTROLLER}:{GID}'], UID_KEYD)
+            '--config', self.config, '--socket', self.keyd_socket, '--allow', 'MINT,UNWRAP,DESTROY,STATUS',
+            *([] if self.services else ['--insecure-file-kms']), '--peer', '0:0', '--peer', f'{UID_CONTROLLER}:{GID}'], UID_KEYD)
         self.wait_socket(self.keyd, self.keyd_socket, socket.SOCK_SEQPACKET)
 
     def start_controller(self):

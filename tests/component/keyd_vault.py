@@ -1,0 +1,268 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""coffer-keyd before a played Vault over TLS: what needs no real one (that is the stories' vault-faults and vault-economy),
+among it the replies that libcurl takes for whole ones. TAP on stdout, no root."""
+import base64
+import contextlib
+import http.server
+import json
+import os
+import ssl
+import sys
+import threading
+
+import caselib
+import keydlib
+from caselib import wait_for
+from keydlib import UUID, VOLUME, Client, Keyd, frame, pipe, pipe_is_empty, read_frame
+
+UNWRAP, MINT = keydlib.UNWRAP, keydlib.MINT
+CAPABILITIES = {'datakey/wrapped': ['update'], 'decrypt': ['update'], 'data': ['create', 'read'], 'metadata': ['delete']}
+
+
+class Played(http.server.BaseHTTPRequestHandler):
+    """Transit and KV, as far as coffer-keyd asks them. vault: class Vault."""
+    protocol_version = 'HTTP/1.1'
+    vault = None
+
+    def answer(self, status, value=None, errors=()):
+        body = b'' if value is None and not errors else json.dumps({'errors': list(errors)} if errors else value).encode()
+        self.wfile.write(f'HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n'.encode() + body)
+
+    def handle_any(self):
+        body = json.loads(self.rfile.read(int(self.headers.get('Content-Length') or 0)) or b'{}')
+        path = self.path.removeprefix('/v1/')
+        with self.vault.lock:
+            self.vault.asked.append(path)
+            rule = next((r for r in self.vault.rules if path.startswith(r[0])), None)
+            if rule and rule[2] is not None:
+                self.vault.rules.remove(rule)
+        if rule:
+            rule[1](self, path, body)
+        else:
+            self.usual(path, body)
+
+    do_GET = do_POST = do_DELETE = handle_any
+
+    def usual(self, path, body):
+        v = self.vault
+        if path == 'auth/token/lookup-self':
+            self.answer(200, {'data': {'ttl': 3600, 'renewable': False}})
+        elif path == 'sys/capabilities-self':
+            self.answer(200, {'data': {p: next((c for n, c in CAPABILITIES.items() if p.split('/', 1)[1].startswith(n)), ['deny'])
+                                       for p in body['paths']}})
+        elif path.startswith('transit/datakey/wrapped/'):
+            self.mint(body)
+        elif path.startswith('transit/decrypt/'):
+            context, key = base64.b64decode(body['ciphertext'].split(':', 2)[2]).decode().split(' ')
+            if v.derived and body.get('context') != context:
+                self.answer(400, errors=['cipher: message authentication failed'])
+            else:
+                self.answer(200, {'data': {'plaintext': key}})
+        elif path.startswith('kv/data/') and self.command == 'POST':
+            known = v.secrets.setdefault(path[8:], body['data']) is not body['data']
+            self.answer(*((403, None, ['permission denied']) if known else (200, {'data': {'version': 1}})))
+        elif path.startswith('kv/data/'):
+            found = v.secrets.get(path[8:])
+            self.answer(*((200, {'data': {'data': found, 'metadata': {'version': 1}}}) if found else (404, None, ['none'])))
+        elif path.startswith('kv/metadata/') and self.command == 'DELETE':
+            v.secrets.pop(path[12:], None)
+            self.answer(204)
+        else:
+            self.answer(404, errors=['no handler for route'])
+
+    def mint(self, body):
+        if self.vault.derived and 'context' not in body:
+            self.answer(400, errors=["missing 'context' for key derivation"])
+            return
+        wrapped = f'{body.get("context")} {base64.b64encode(os.urandom(32)).decode()}'
+        self.answer(200, {'data': {'ciphertext': f'vault:v1:{base64.b64encode(wrapped.encode()).decode()}'}})
+
+    def log_message(self, *_):
+        pass
+
+
+class Vault:
+    """rules: [path's beginning, function of (handler, path, body), 1 for once or None]."""
+
+    def __init__(self, root):
+        self.rules, self.asked, self.secrets, self.derived = [], [], {}, True
+        self.lock, self.over = threading.Lock(), threading.Event()
+        caselib.run(['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2',
+                     '-keyout', f'{root}/tls.key', '-out', f'{root}/tls.pem', '-subj', '/CN=played', '-addext',
+                     'subjectAltName=IP:127.0.0.1'])
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(f'{root}/tls.pem', f'{root}/tls.key')
+        self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), type('Handler', (Played,), {'vault': self}))
+        self.server.daemon_threads = True
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+        self.address = f'127.0.0.1:{self.server.server_address[1]}'
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self):
+        self.over.set()
+        self.server.shutdown()
+        self.server.server_close()
+
+    def count(self, path):
+        with self.lock:
+            return sum(1 for asked in self.asked if asked.startswith(path))
+
+
+def raw(data):
+    """These bytes, and the end."""
+    def act(handler, _path, _body):
+        handler.wfile.write(data)
+        handler.close_connection = True
+    return act
+
+
+def done_and_lost(handler, path, body):
+    """A secret is stored, and the answer is no JSON."""
+    if path[8:] in handler.vault.secrets:
+        handler.usual(path, body)
+    else:
+        handler.vault.secrets[path[8:]] = body['data']
+        raw(b'HTTP/1.1 200 X\r\nContent-Length: 2\r\n\r\n{"')(handler, path, body)
+
+
+def status(number):
+    return lambda handler, *_: handler.answer(number, errors=['played'])
+
+
+def late(seconds):
+    def act(handler, path, body):
+        handler.vault.over.wait(seconds)
+        handler.usual(path, body)
+    return act
+
+
+@contextlib.contextmanager
+def fresh():
+    """(the played Vault, a started coffer-keyd with the key services `vault` and `kv`)."""
+    with caselib.folder('coffer-keyd-') as root, contextlib.closing(Vault(root)) as vault:
+        caselib.write(f'{root}/token', 'hvs.played\n', 0o600)
+        more = {'ca': f'{root}/tls.pem', 'auth': {'method': 'token-file', 'token_path': f'{root}/token'}}
+        caselib.write(f'{root}/config.json', {
+            'pools': {'fast': caselib.file_pool(f'{root}/pool', 'vault', 'kv')},
+            'kms': {'vault': {'uri': f'hcvault://{vault.address}/transit/keys/coffer-t-{{tenant}}', **more},
+                    'kv': {'uri': f'hcvault+kv://{vault.address}/kv/volumes', **more}}})
+        with Keyd(root, allow='MINT,UNWRAP,DESTROY', insecure=False) as keyd:
+            yield vault, keyd
+
+
+def mint(keyd, kms, deadline=20000):
+    with keyd.client() as c:
+        return c.ask(frame(MINT, deadline, kms, 'team-a', VOLUME, UUID))
+
+
+def unwrap(keyd, kms, minted, deadline=20000):
+    """(reply, key or b'')"""
+    kind, ciphertext, version = minted.rest
+    with keyd.client() as c, pipe() as (r, w):
+        reply = c.ask(frame(UNWRAP, deadline, kms, 'team-a', VOLUME, UUID, 'stage', kind, ciphertext, version, b''), [w])
+        assert reply.code == 'OK' or pipe_is_empty(r), 'a key came with a refusal'
+        return reply, read_frame(r) if reply.code == 'OK' else b''
+
+
+def minted(keyd, kms):
+    reply = mint(keyd, kms)
+    assert reply.code == 'OK', (reply.code, reply.message)
+    return reply
+
+
+def expect(reply, code, word=''):
+    assert reply.code == code and word in reply.message, (reply.code, reply.message)
+
+
+def both_engines(world):
+    vault, keyd = world
+    for kms in ('vault', 'kv'):
+        key = minted(keyd, kms)
+        reply, first = unwrap(keyd, kms, key)
+        expect(reply, 'OK')
+        assert first == unwrap(keyd, kms, key)[1] and len(first) == 32
+    assert vault.count('auth/') == 1, 'one identity, one login'
+
+
+def a_reply_that_ends_in_its_headers(world):
+    """libcurl says 200 and no body: a key that was never stored must not be handed out as one that was."""
+    vault, keyd = world
+    minted(keyd, 'kv')
+    vault.secrets.clear()
+    vault.rules.append(('kv/data/', raw(b'HTTP/1.1 200 OK\r\nContent-Len'), None))
+    expect(mint(keyd, 'kv'), 'UNAVAILABLE', 'ended in its headers')
+    vault.rules.clear()
+    minted(keyd, 'kv')
+
+
+def a_store_without_an_answer(world):
+    vault, keyd = world
+    vault.rules.append(('kv/data/', lambda handler, *_: handler.answer(200), 1))
+    expect(mint(keyd, 'kv'), 'UNAVAILABLE', "doesn't say that it stored the key")
+    vault.rules.append(('kv/data/', lambda handler, *_: handler.answer(200, {'data': {}}), 1))
+    expect(mint(keyd, 'kv'), 'UNAVAILABLE', "doesn't say that it stored the key")
+    minted(keyd, 'kv')
+
+
+def a_lost_answer_is_no_denial(world):
+    """The key was stored, the answer got lost, and the repetition is refused since it is there: nobody was denied anything."""
+    vault, keyd = world
+    vault.rules.append(('kv/data/', done_and_lost, None))
+    expect(mint(keyd, 'kv'), 'UNAVAILABLE')
+    vault.rules.clear()
+    key = minted(keyd, 'kv')
+    expect(unwrap(keyd, 'kv', key)[0], 'OK')
+
+
+def a_key_that_takes_any_context(world):
+    vault, keyd = world
+    key = minted(keyd, 'vault')
+    vault.derived = False
+    expect(unwrap(keyd, 'vault', key)[0], 'FAILED_PRECONDITION', 'it must be derived')
+
+
+def a_dead_token_proves_no_binding(world):
+    """The first question is refused for the token; the next one, with another token, must be asked about the context again."""
+    vault, keyd = world
+    key = minted(keyd, 'vault')
+    vault.derived = False
+    vault.rules.append(('transit/decrypt/', status(403), 1))
+    expect(unwrap(keyd, 'vault', key)[0], 'FAILED_PRECONDITION', 'it must be derived')
+    assert vault.count('auth/') == 2
+
+
+def deadlines_are_their_own(world):
+    """Who waits for a login or a self-test that somebody else's question began."""
+    vault, keyd = world
+    for kms, path in (('vault', 'auth/'), ('kv', 'sys/capabilities-self')):
+        before, replies = vault.count(path), {}
+        vault.rules.append((path, late(4), 1))
+
+        def ask(deadline, name=kms, into=replies):
+            into[deadline] = mint(keyd, name, deadline)
+        threads = [threading.Thread(target=ask, args=[d]) for d in (1500, 60000)]
+        for t in threads:
+            t.start()
+            wait_for(lambda p=path, n=before: vault.count(p) > n, 'the first is asking')
+        for t in threads:
+            t.join()
+        expect(replies[1500], 'DEADLINE_EXCEEDED')
+        expect(replies[60000], 'OK')
+
+
+def ends_though_vault_hangs(world):
+    vault, keyd = world
+    minted(keyd, 'vault')
+    vault.rules.append(('', late(600), None))
+    with Client(keyd.path) as c:
+        before = len(vault.asked)
+        c.send(frame(MINT, 300000, 'vault', 'team-a', VOLUME, UUID))
+        wait_for(lambda: len(vault.asked) > before, 'it is asking')
+        assert keyd.stop() == 0
+
+
+if __name__ == '__main__':
+    sys.exit(caselib.main([both_engines, a_reply_that_ends_in_its_headers, a_store_without_an_answer, a_lost_answer_is_no_denial,
+                           a_key_that_takes_any_context, a_dead_token_proves_no_binding, deadlines_are_their_own,
+                           ends_though_vault_hangs], fresh))
