@@ -10,6 +10,7 @@
 
 #include "common/strbuf.h"
 #include "vault/kv.h"
+#include "vault/status.h"
 
 #define TEXT_PREFIX "kv:v1:"
 
@@ -38,7 +39,8 @@ static void on_removed(void *ctx, const struct vault_answer *answer)
  * here, and no volume is encrypted with it yet: a record that has its key isn't minted for. */
 static bool remove_old(struct vault_job *j, const struct vault_answer *answer)
 {
-    if ((answer->status != 400 && answer->status != 403) || j->repeated++ > 0)
+    bool there = answer->status == 403 || strcmp(answer->reason, VAULT_REASON_EXISTS) == 0;
+    if (!there || j->repeated++ > 0)
         return false;
     vault_job_ask(j, "DELETE", "metadata/%s", false, NULL, on_removed);
     return true;

@@ -159,7 +159,10 @@ static void refuse(struct call *c, const struct vault_status *s, const struct ht
 
     (void)snprintf(what, sizeof(what), "%ld, %s", c->status, s->meaning);
     c->reason = vault_reason_of(reply->body);
-    fail(c, s->code, what, c->reason);
+    if (strcmp(c->reason, VAULT_REASON_UPGRADE) == 0)
+        again(c, false, 0, ERR_UNAVAILABLE, what, c->reason);
+    else
+        fail(c, s->code, what, c->reason);
 }
 
 /* To an address of the configuration only: the token goes along. */

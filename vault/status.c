@@ -43,6 +43,7 @@ static const struct reason {
     { "encryption key not found", VAULT_REASON_NO_KEY },
     { "invalid ciphertext", "that is no ciphertext" },
     { "check-and-set parameter", VAULT_REASON_EXISTS },
+    { "Upgrading from non-versioned", VAULT_REASON_UPGRADE },
     { "deletion is not allowed", "the key's settings forbid to delete it" },
     { "permission denied", "permission denied" },
     { "invalid token", "the token is not valid" },

@@ -205,7 +205,9 @@ ROWS = [
     ('policy withdrawn', 'vault', withdrawn, DENIED, DENIED),
     ('key version too old', 'vault', too_old, OK, PRECONDITION),
     ('secret deleted', 'kv', hidden, OK, PRECONDITION),
-    ('status 403', 'kv-front', scripted(fp.status(403)), DENIED, DENIED),
+    ('store and read 403', 'kv-front', scripted(fp.status(403), '*/data/*'), DENIED, DENIED),
+    # nor can be taken away what may have been stored: the create isn't undone, and is not over
+    ('everything 403', 'kv-front', scripted(fp.status(403)), 'ABORTED', DENIED),
     ('status 404', 'vault-front', scripted(fp.status(404)), PRECONDITION, PRECONDITION),
     ('status 503', 'vault-front', scripted(fp.status(503)), UNAVAILABLE, UNAVAILABLE),
     ('cut in mid-reply', 'kv-front', scripted(fp.cut()), UNAVAILABLE, UNAVAILABLE),
