@@ -230,6 +230,14 @@ static void on_whole(struct call *c, const struct vault_status *s, const struct 
           vault_reason_of(reply->body));
 }
 
+/* Vault 1.13 and its like refuse an approle login by 500. */
+static const struct vault_status *judge(const struct http_reply *reply)
+{
+    bool refused = strcmp(vault_reason_of(reply->body), VAULT_REASON_LOGIN) == 0;
+
+    return vault_status_of(reply->status == 500 && refused ? 400 : reply->status);
+}
+
 static void on_reply(void *ctx, const struct http_reply *reply)
 {
     struct call *c = ctx;
@@ -241,9 +249,9 @@ static void on_reply(void *ctx, const struct http_reply *reply)
         on_broken(c, reply);
         return;
     }
-    const struct vault_status *s = vault_status_of(reply->status);
+    const struct vault_status *s = judge(reply);
     /* A server that refuses is there; one that is sealed or ill had better be left alone. */
-    if (s->action == VAULT_NEXT || reply->status >= 500)
+    if (s->action == VAULT_NEXT || (s->action == VAULT_AGAIN && reply->status >= 500))
         breaker_failure(b, clock_ms(), vault_jitter());
     else
         breaker_success(b);

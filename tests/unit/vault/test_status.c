@@ -60,6 +60,7 @@ static void test_reasons(void **state UNUSED)
         { "{\"errors\":[\"1 error occurred:\\n\\t* permission denied\\n\\n\"]}",
           "permission denied" },
         { "{\"errors\":[\"Vault is sealed\"]}", "sealed" },
+        { "{\"errors\":[\"invalid secret id\"]}", VAULT_REASON_LOGIN }, /* 1.13 */
         { "{\"errors\":[\"Upgrading from non-versioned to versioned data. This backend will be\"]}",
           VAULT_REASON_UPGRADE },
         { "{\"errors\":[\"hvs.CAESIJ-a-token-sent-back\"]}", "" },
