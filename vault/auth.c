@@ -4,6 +4,7 @@
 #include "vault/internal.h"
 
 #include "common/deadline.h"
+#include "vault/status.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -130,6 +131,7 @@ static void on_login(void *ctx, const struct vault_answer *answer)
     struct vault *v = ctx;
     struct error err = ERROR_INIT;
 
+    v->auth.in_vain = strcmp(answer->reason, VAULT_REASON_LOGIN) == 0;
     if (answer->err.code == ERR_OK) {
         token_take(v, json_object_get(answer->body, "auth"));
         return;

@@ -8,7 +8,11 @@
 #include "common/base.h"
 #include "vault/internal.h"
 
+#include "common/deadline.h"
 #include "common/log.h"
+
+/* Vault locks a role out for everybody after five refused secret ids within 15 minutes. */
+#define SAME_AGAIN_MS (5u * 60 * 1000)
 
 struct unwrapping {
     struct vault *v;
@@ -116,6 +120,31 @@ static void unwrap(struct vault *v, struct wipe_buffer *token)
     json_decref(body);
 }
 
+static bool refused_before(const struct vault *v, const struct wipe_buffer *text)
+{
+    return v->auth.in_vain && deadline_left(v->auth.shown_at + SAME_AGAIN_MS) > 0 &&
+           v->auth.shown.bytes != NULL && strcmp(v->auth.shown.bytes, text->bytes) == 0;
+}
+
+/* Takes *text. */
+static void login_from_file(struct vault *v, struct wipe_buffer *text)
+{
+    struct error err = ERROR_INIT;
+
+    if (refused_before(v, text)) {
+        (void)error_set(&err, ERR_PERMISSION,
+                        "the secret id in '%s' was refused, and there is no other one yet",
+                        v->auth.secret_id_path);
+        token_fail(v, &err);
+        return;
+    }
+    wipe_buffer_release(&v->auth.shown);
+    v->auth.shown = *text;
+    *text = (struct wipe_buffer)WIPE_BUFFER_INIT;
+    v->auth.shown_at = clock_ms();
+    login_with(v, v->auth.shown.bytes);
+}
+
 void auth_approle_login(struct vault *v)
 {
     AUTO_WIPE_BUFFER struct wipe_buffer text = WIPE_BUFFER_INIT;
@@ -132,5 +161,5 @@ void auth_approle_login(struct vault *v)
     else if (v->auth.secret_id_wrapped)
         unwrap(v, &text);
     else
-        login_with(v, text.bytes);
+        login_from_file(v, &text);
 }

@@ -133,6 +133,7 @@ void vault_free(struct vault *v)
     free(v->auth.role_id);
     free(v->auth.secret_id_path);
     wipe_buffer_release(&v->auth.secret_id);
+    wipe_buffer_release(&v->auth.shown);
     wipe_buffer_release(&v->auth.token);
     free(v);
 }

@@ -53,7 +53,10 @@ struct vault {
         char *mount, *role, *token_path, *role_id, *secret_id_path;
         bool secret_id_wrapped;
         struct wipe_buffer secret_id; /* unwrapped: its wrapping token can't be used again */
-        struct wipe_buffer token;     /* method token */
+        struct wipe_buffer shown;     /* of the file: the last one that was logged in with */
+        uint64_t shown_at;
+        bool in_vain;             /* the last login was refused for the credential itself */
+        struct wipe_buffer token; /* method token */
     } auth;
     struct breaker breaker;
     struct token token;

@@ -48,6 +48,9 @@ class Played(http.server.BaseHTTPRequestHandler):
         v = self.vault
         if path == 'auth/token/lookup-self':
             self.answer(200, {'data': {'ttl': 3600, 'renewable': False}})
+        elif path == 'auth/approle/login':
+            self.answer(*((200, {'auth': {'client_token': 'hvs.login', 'lease_duration': 3600}}) if body['secret_id'] == 'right' else
+                          (400, None, ['invalid role or secret ID'])))
         elif path == 'sys/capabilities-self':
             self.answer(200, {'data': {p: next((c for n, c in CAPABILITIES.items() if p.split('/', 1)[1].startswith(n)), ['deny'])
                                        for p in body['paths']}})
@@ -137,16 +140,20 @@ def late(seconds):
     return act
 
 
+def write_config(root, vault, **auth):
+    more = {'ca': f'{root}/tls.pem', 'auth': auth}
+    caselib.write(f'{root}/config.json', {
+        'pools': {'fast': caselib.file_pool(f'{root}/pool', 'vault', 'kv')},
+        'kms': {'vault': {'uri': f'hcvault://{vault.address}/transit/keys/coffer-t-{{tenant}}', **more},
+                'kv': {'uri': f'hcvault+kv://{vault.address}/kv/volumes', **more}}})
+
+
 @contextlib.contextmanager
 def fresh():
     """(the played Vault, a started coffer-keyd with the key services `vault` and `kv`)."""
     with caselib.folder('coffer-keyd-') as root, contextlib.closing(Vault(root)) as vault:
         caselib.write(f'{root}/token', 'hvs.played\n', 0o600)
-        more = {'ca': f'{root}/tls.pem', 'auth': {'method': 'token-file', 'token_path': f'{root}/token'}}
-        caselib.write(f'{root}/config.json', {
-            'pools': {'fast': caselib.file_pool(f'{root}/pool', 'vault', 'kv')},
-            'kms': {'vault': {'uri': f'hcvault://{vault.address}/transit/keys/coffer-t-{{tenant}}', **more},
-                    'kv': {'uri': f'hcvault+kv://{vault.address}/kv/volumes', **more}}})
+        write_config(root, vault, method='token-file', token_path=f'{root}/token')
         with Keyd(root, allow='MINT,UNWRAP,DESTROY', insecure=False) as keyd:
             yield vault, keyd
 
@@ -264,6 +271,22 @@ def deadlines_are_their_own(world):
         expect(replies[60000], 'OK')
 
 
+def a_refused_secret_id_is_not_shown_again(world):
+    """Vault locks the role out after five: the file is looked at again, the server is left alone until another one is in it."""
+    vault, keyd = world
+    keyd.stop()
+    secret_id = f'{keyd.root}/secret-id'
+    caselib.write(secret_id, 'wrong\n', 0o600)
+    write_config(keyd.root, vault, method='approle', role='r', role_id='r', secret_id_path=secret_id)
+    with Keyd(keyd.root, allow='MINT,UNWRAP,DESTROY', insecure=False) as again:
+        expect(mint(again, 'vault'), 'PERMISSION_DENIED', 'role id or secret id is wrong or used up')
+        wait_for(lambda: 'no other one yet' in mint(again, 'vault').message, 'the file is looked at again')
+        assert vault.count('auth/approle/login') == 1
+        caselib.write(secret_id, 'right\n', 0o600)
+        wait_for(lambda: mint(again, 'vault').code == 'OK', 'the new one is shown')
+        assert vault.count('auth/approle/login') == 2
+
+
 def ends_though_vault_hangs(world):
     vault, keyd = world
     minted(keyd, 'vault')
@@ -278,4 +301,4 @@ def ends_though_vault_hangs(world):
 if __name__ == '__main__':
     sys.exit(caselib.main([both_engines, a_reply_that_ends_in_its_headers, a_store_without_an_answer, an_engine_that_was_just_made,
                            a_lost_answer_is_no_denial, a_key_that_takes_any_context, a_dead_token_proves_no_binding,
-                           deadlines_are_their_own, ends_though_vault_hangs], fresh))
+                           deadlines_are_their_own, a_refused_secret_id_is_not_shown_again, ends_though_vault_hangs], fresh))
