@@ -270,7 +270,8 @@ def by_kubernetes(w):
         w.root.call('POST', f'auth/{w.mount("kubernetes")}/config', {
             'kubernetes_host': reviewer.address, 'kubernetes_ca_cert': reviewer.ca_text, 'disable_local_ca_jwt': True,
             'token_reviewer_jwt': reviewer.reviewer_token})
-        flags = ('--service-namespace', 'storage', '--kubernetes-host', reviewer.address, '--kubernetes-ca', w.vault.ca)
+        flags = ('--service-namespace', 'storage', '--kubernetes-host', reviewer.address, '--kubernetes-ca',
+                 w.vault.authority.certificate)
         ended = w.ctl('setup', config, '--apply', *flags)
         demand(ended.code == 0 and ' 0 made, 0 changed, ' in ended.said, ended.all)
         code, rows = w.check(config, *flags)
@@ -399,9 +400,6 @@ def wrong_authority(w):
 
 
 def sealed_and_stopped(w):
-    if not w.vault.ours:
-        w.tap.skip('sealed and stopped', 'this server is not the tests\' own')
-        return
     config = f'{w.folder}/controller/config.json'
     with keyd(w, 'controller', 'MINT,DESTROY') as daemon:
         minted(daemon, 'vault', UUIDS[0])
@@ -466,7 +464,10 @@ def story(vault, tap, folder):
     try:
         print(f'# Vault {w.root.version()}', flush=True)
         for name, step in STEPS:
-            tap.run(name, step, w)
+            if step is sealed_and_stopped and not vault.ours:
+                tap.skip(name, 'this server is not the tests\' own')
+            else:
+                tap.run(name, step, w)
     finally:
         w.remove()
 
