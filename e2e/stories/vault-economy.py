@@ -8,6 +8,7 @@ import contextlib
 import os
 import random
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -324,6 +325,68 @@ def names(w):
         case.make_volumes()
 
 
+class Tunnel:
+    """An HTTP proxy as an administrator would configure it: CONNECT, and bytes to and fro."""
+
+    def __init__(self):
+        self.listener, self.asked = socket.create_server(('127.0.0.1', 0)), []
+        self.url = f'http://127.0.0.1:{self.listener.getsockname()[1]}'
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def close(self):
+        self.listener.close()
+
+    def serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self.tunnel, args=[self.listener.accept()[0]], daemon=True).start()
+
+    def tunnel(self, client):
+        with contextlib.suppress(OSError), client:
+            head = b''
+            while not head.endswith(b'\r\n\r\n'):
+                head += client.recv(1)
+            self.asked.append(head.split(b'\r\n')[0].decode())
+            host, port = head.split()[1].decode().rsplit(':', 1)
+            with socket.create_connection((host, int(port))) as server:
+                client.sendall(b'HTTP/1.1 200 OK\r\n\r\n')
+                threading.Thread(target=self.copy, args=(server, client), daemon=True).start()
+                self.copy(client, server)
+
+    @staticmethod
+    def copy(source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
+def by_proxy(w):
+    """The one of the configuration; TLS is Vault's own through it."""
+    with contextlib.closing(Tunnel()) as tunnel, Case(w, auth=w.approle(), proxy=tunnel.url) as case:
+        case.make_volumes()
+        demand(tunnel.asked and set(tunnel.asked) == {f'CONNECT {w.server} HTTP/1.1'}, f'{tunnel.asked}')
+
+
+def headers(w):
+    """X-Vault-Request always, X-Vault-Namespace when one is configured, the token everywhere but at the login."""
+    seen = []
+
+    def look(x):
+        seen.append((x.path, dict(x.headers)))
+        x.answer(*x.ask_vault())
+    w.front.rule(look)
+    try:
+        with Case(w, w.proxied, auth=w.approle(), namespace='team/coffer') as case:
+            case.make_volumes()
+            demand(case.keyd.stop() == 0, 'its exit status')
+    finally:
+        w.front.clear()
+    for path, sent in seen:
+        demand(sent.get('X-Vault-Request') == 'true' and sent.get('X-Vault-Namespace') == 'team/coffer', f'{path}: {sorted(sent)}')
+        demand(('X-Vault-Token' in sent) == (not path.endswith('/login')), f'{path}: {sorted(sent)}')
+
+
 def killed(w):
     """At any moment: who asks sees the connection end, and it works after the restart."""
     chance, seen = random.Random(5), {'OK': 0, 'gone': 0}
@@ -392,6 +455,8 @@ TESTS = [
     ('token-file: the token is not ours to revoke', token_file),
     ('no capability, seccomp, one thread', sandboxed),
     ('a server by name, resolved inside the sandbox', names),
+    ('a proxy of the configuration', by_proxy),
+    ('headers', headers),
     ('killed at any time', killed),
     (f'idle: at most {IDLE_KIB} KiB of anonymous memory', memory),
 ]
