@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The main job on real input: a directory tree (this checkout) goes into an encrypted volume and comes back.
 `make demo` runs it where real dm-crypt is. One line per step with its time; exit 1 on any difference."""
+import contextlib
 import hashlib
 import os
 import secrets
@@ -11,7 +12,10 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), 'lib'))
+import vaultserver  # noqa: E402
 from fixture import MIB, Coffer  # noqa: E402
+from vaultcoffer import services  # noqa: E402
+from vaultsetup import Layout  # noqa: E402
 
 SIZE, GROWN = 128 * MIB, 192 * MIB
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -116,11 +120,37 @@ def rss_kib(daemon):
         return next(int(line.split()[1]) for line in f if line.startswith('VmRSS:'))
 
 
+@contextlib.contextmanager
+def key_service():
+    """The configuration's "kms": a real Vault where there is one, else None, which is a master key in a file."""
+    if why := vaultserver.why_not():
+        print(f'     keys: a master key in a file, for development only ({why}; make demo-vault uses a real Vault)', flush=True)
+        yield None
+        return
+    folder = os.path.join(os.environ['COFFER_SCRATCH'], 'vault')
+    os.mkdir(folder, 0o755)
+    with vaultserver.open_vault(folder) as vault:
+        layout = Layout(vault)
+        layout.mount_engines()
+        layout.write_policies()
+        version = vault.root.call('GET', 'sys/health').body['version']
+        print(f'     keys: a real Vault {version} at {vault.address}, engine transit, login by approle', flush=True)
+        try:
+            yield services(vault, layout, folder)
+        finally:
+            layout.remove()
+
+
 def main():
-    c, hashes = Coffer(), {}
+    print('Coffer demo: an encrypted volume\'s whole life')
+    with key_service() as kms:
+        demo(Coffer(services=kms), {})
+    print('demo finished: every step was checked')
+
+
+def demo(c, hashes):
     marker = b'coffer-demo-plaintext-' + secrets.token_hex(16).encode() + b'\n'
     names = tree_files()
-    print('Coffer demo: an encrypted volume\'s whole life')
     step('install: pool, key daemon (uid 64102), controller (uid 64101), node (root)', lambda: (c.install(), c.start()) and None)
     print(f'     idle memory: coffer-controller {rss_kib(c.controller)} KiB, coffer-node {rss_kib(c.node)} KiB')
     volume = {}
@@ -143,7 +173,6 @@ def main():
     demand(not os.path.exists(c.place(volume)), 'the volume is still in the pool')
     demand(not c.left_over(), f'left over on the node: {c.left_over()}')
     step('stop', c.stop)
-    print('demo finished: every step was checked')
 
 
 main()

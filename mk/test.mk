@@ -54,6 +54,8 @@ AGAIN = +$(Q)$(MAKE) --no-print-directory PROFILE=$(TEST_PROFILE) $(if $(findstr
 COMPONENT := $(filter-out %lib.py,$(wildcard tests/component/*.py))
 # asked for only where they are used: a machine that has no Python yet gets as far as `make deps`
 STORIES = $(shell e2e/run --names)
+# STORY=vault: all that stand on a real Vault
+VAULT_STORIES = $(filter vault-% erase,$(STORIES))
 CHECK_SUITES := $(COMPONENT) $(UNIT) $(foreach f,$(FUZZ_NAMES),"$(B)/tests/fuzz/$(f) tests/fuzz/corpus/$(f)")
 # the long ones first
 ALL_SUITES = $(STORIES:%="e2e/run %") e2e/vm/selftest.py e2e/sanity/wire.sh $(CHECK_SUITES)
@@ -92,7 +94,9 @@ e2e: ## list and run all stories whole, or one: make e2e STORY=name
 	$(AGAIN) e2e-run
 e2e-run: $(TEST_BIN) leaky-bin
 	$(Q)e2e/run --list
-ifdef STORY
+ifeq ($(STORY),vault)
+	$(Q)$(TEST_ENV) COFFER_SAMPLE=$(or $(SAMPLE),1) tests/run.py --timeout $(STORY_SECONDS) --log $(BUILD)/log $(VAULT_STORIES:%="e2e/run %")
+else ifdef STORY
 	$(Q)$(TEST_ENV) COFFER_SAMPLE=$(or $(SAMPLE),1) e2e/run $(STORY)
 else
 	$(Q)$(TEST_ENV) COFFER_SAMPLE=$(or $(SAMPLE),1) tests/run.py --timeout $(STORY_SECONDS) --log $(BUILD)/log $(STORIES:%="e2e/run %")

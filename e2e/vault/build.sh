@@ -1,8 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# e2e/vault/build.sh [VERSION]: builds the test server with that Vault (default 1.21.2) unless the cache has it, and prints
-# its path on stdout. Exit 77 with the reason on stdout where there is no Go that can. COFFER_VAULT_CACHE: another cache.
+# e2e/vault/build.sh [--cached] [VERSION]: builds the test server with that Vault (default 1.21.2) unless the cache has it,
+# and prints its path on stdout. Exit 77 with the reason on stdout where there is no Go that can, or, with --cached, when it
+# isn't built yet. COFFER_VAULT_CACHE: another cache.
 set -euo pipefail
+cached=
+if [ "${1:-}" = --cached ]; then
+    cached=yes
+    shift
+fi
 version=${1:-1.21.2}
 cache=${COFFER_VAULT_CACHE:-$HOME/.cache/coffer-vault}
 folder=$(dirname "$(readlink -f "$0")")
@@ -25,6 +31,10 @@ if [ "$(printf '%s\n' "$want" "$have" | sort -V | head -1)" != "$want" ]; then
 fi
 inputs=$({ cat go.mod go.sum ./*.go && go env GOVERSION GOARCH; } | sha256sum)
 server=$cache/vault-$version-${inputs:0:16}
+if [ ! -x "$server" ] && [ -n "$cached" ]; then
+    echo "the Vault server isn't built yet"
+    exit 77
+fi
 mkdir -p "$cache"
 if [ ! -x "$server" ]; then
     exec 9>"$server.lock"
