@@ -12,13 +12,6 @@
 #include <sys/time.h>
 #include <sys/un.h>
 
-static const char *const use_names[] = {
-    [KEYD_USE_STAGE] = "stage",
-    [KEYD_USE_EXPAND] = "expand",
-    [KEYD_USE_ROTATE] = "rotate",
-    [KEYD_USE_BREAK_GLASS] = "break-glass",
-};
-
 /* One request and its answer; on the heap, because two frames are 32 KiB and callers' threads are
  * many. */
 struct exchange {
@@ -224,7 +217,7 @@ int keyd_unwrap(const char *socket_path, const struct keyd_binding *b,
         return -1;
     struct wire_request *r = &x->request;
     r->key_version = key->version;
-    if (str_copy(r->use, sizeof(r->use), use_names[use]) < 0 ||
+    if (str_copy(r->use, sizeof(r->use), keyd_use_names[use]) < 0 ||
         str_copy(r->kind, sizeof(r->kind), key->kind) < 0 ||
         str_copy(r->ciphertext, sizeof(r->ciphertext), key->ciphertext) < 0)
         return error_set(err, ERR_INVALID, "the wrapped key is too long for coffer-keyd");

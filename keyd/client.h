@@ -26,7 +26,14 @@ struct keyd_wrapped {
     uint64_t version;
 };
 
-enum keyd_use { KEYD_USE_STAGE, KEYD_USE_EXPAND, KEYD_USE_ROTATE, KEYD_USE_BREAK_GLASS };
+enum keyd_use {
+    KEYD_USE_STAGE,
+    KEYD_USE_EXPAND,
+    KEYD_USE_ROTATE,
+    KEYD_USE_BREAK_GLASS,
+    KEYD_USE_COUNT,
+};
+extern const char *const keyd_use_names[KEYD_USE_COUNT]; /* as they travel: wire.c */
 
 /* ERR_INVALID: not an absolute path that fits a socket's address. (An empty one would be a name
  * that any process may take and answer for keyd.) The calls check it too. */

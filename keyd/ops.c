@@ -21,12 +21,10 @@ struct op {
 static void end_ok(struct keyd_request *r);
 static void end_failed(struct keyd_request *r, const struct error *err);
 
-static const char *const uses[] = { "stage", "expand", "rotate", "break-glass" };
-
 static int check_use(const char *use, struct error *err)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(uses); i++) {
-        if (strcmp(uses[i], use) == 0)
+    for (size_t i = 0; i < KEYD_USE_COUNT; i++) {
+        if (strcmp(keyd_use_names[i], use) == 0)
             return 0;
     }
     return error_set(err, ERR_INVALID, "'%s' is not a use of a key", use);

@@ -3,6 +3,7 @@
 #include "keyd/wire.h"
 
 #include "common/parse.h"
+#include "keyd/client.h"
 
 enum wire_type { WIRE_TEXT, WIRE_NUMBER, WIRE_VIEW };
 
@@ -71,6 +72,13 @@ static const struct wire_message messages[WIRE_OP_LIMIT] = {
                       .n_request = ARRAY_SIZE(status_request),
                       .reply = status_reply,
                       .n_reply = ARRAY_SIZE(status_reply) },
+};
+
+const char *const keyd_use_names[KEYD_USE_COUNT] = {
+    [KEYD_USE_STAGE] = "stage",
+    [KEYD_USE_EXPAND] = "expand",
+    [KEYD_USE_ROTATE] = "rotate",
+    [KEYD_USE_BREAK_GLASS] = "break-glass",
 };
 
 const struct wire_message *wire_message_find(uint16_t op)
