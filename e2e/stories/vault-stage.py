@@ -111,6 +111,8 @@ def costs(world, kms):
 
 def rounds(world):
     volume = world.create('rounds', 'vault')
+    world.c.stage(volume)  # the tenant's first unwrap costs one request more: a wrong context, which must be refused
+    world.c.unstage(volume)
     world.start()
     for _ in range(ROUNDS):
         world.c.stage(volume)
@@ -118,7 +120,7 @@ def rounds(world):
     n = len(world.asked())
     demand(n == ROUNDS, f'{n} requests for {ROUNDS} rounds')
     tokens = len(world.w.layout.live_tokens(BOTH[0]))
-    demand(tokens <= 2, f'{tokens} live tokens')  # one for each address: the proxy counts as another cluster
+    demand(tokens == 1, f'{tokens} live tokens')
     world.c.delete(volume['volume_id'])
 
 
@@ -269,13 +271,14 @@ def story(vault, folder, tap):
     with opened(vault, folder) as w:
         world, lines = World(w), []
         try:
-            for kms in ('vault', 'kv'):
-                tap.run(f'{kms}: 1 request for create, stage, expand; 0 for all else', costs, world, kms)
-            tap.run(f'{ROUNDS} rounds of stage and unstage: as many requests, 1 live token', rounds, world)
-            tap.run('after a clean exit of coffer-keyd there is no live token', clean_exit, world)
-            for row in ROWS:
-                tap.run(f'{row[0]}, {row[1]}: CreateVolume {row[3]}, NodeStageVolume {row[4]}; nothing changed; works afterwards',
-                        play, world, row, lines)
+            tests = [(f'{kms}: 1 request for create, stage, expand; 0 for all else', costs, kms) for kms in ('vault', 'kv')]
+            tests += [(f'{ROUNDS} rounds of stage and unstage: as many requests, 1 live token', rounds),
+                      ('after a clean exit of coffer-keyd there is no live token', clean_exit)]
+            tests += [(f'{row[0]}, {row[1]}: CreateVolume {row[3]}, NodeStageVolume {row[4]}; nothing changed; works afterwards',
+                       play, row, lines) for row in ROWS]
+            for name, test, *more in tests:
+                if not sys.argv[1:] or any(text in name for text in sys.argv[1:]):
+                    tap.run(name, test, world, *more)
             print(f'#\n# {"fault":<22} {"key service":<12} {"CreateVolume":<13} {"Stage, new":<13} {"Stage, ready":<13}\n' +
                   '\n'.join(lines), flush=True)
             tap.check(not world.c.left_over(), 'nothing is left over', world.c.left_over())
