@@ -33,6 +33,9 @@ static void crypto_free(void *p, const char *file UNUSED, int line UNUSED)
 
 int http_global_init(struct error *err)
 {
+    /* libcurl would write the keys of every connection there. */
+    if (unsetenv("SSLKEYLOGFILE") < 0)
+        return error_set(err, ERR_INTERNAL, "SSLKEYLOGFILE can't be taken out of the environment");
     if (CRYPTO_set_mem_functions(crypto_malloc, crypto_realloc, crypto_free) != 1)
         return error_set(err, ERR_INTERNAL, "libcrypto was used before its memory could be set");
     if (curl_global_init_mem(CURL_GLOBAL_DEFAULT, wipe_malloc, wipe_free, wipe_realloc, wipe_strdup,

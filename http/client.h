@@ -5,10 +5,10 @@
  *
  * What can't be turned off: https only, TLS 1.2 or newer, the server's chain checked against the
  * one CA bundle that is given (never the system's), its name against the URL's host. No redirect
- * is followed, no proxy taken from the environment, no cookie, no .netrc; HTTP/1.1 with kept
- * connections, at most HTTP_CONNECTIONS to all servers of a client: further requests wait inside
- * their deadline. A reply's body has at most HTTP_BODY_MAX bytes. Request and reply live in memory
- * that is wiped (common/wipe.h).
+ * is followed; no proxy, no exception from one and no file for TLS keys is taken from the
+ * environment; no cookie, no .netrc; HTTP/1.1 with kept connections, at most HTTP_CONNECTIONS to
+ * all servers of a client: further requests wait inside their deadline. A reply's body has at most
+ * HTTP_BODY_MAX bytes. Request and reply live in memory that is wiped (common/wipe.h).
  */
 #ifndef COFFER_HTTP_CLIENT_H
 #define COFFER_HTTP_CLIENT_H

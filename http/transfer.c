@@ -220,12 +220,15 @@ static long connect_limit(const struct http_client *c, uint64_t deadline)
     return (long)(half == 0 ? 1 : half < c->connect_timeout_ms ? half : c->connect_timeout_ms);
 }
 
-/* An empty proxy is what stops libcurl from asking the environment. */
+/* An empty proxy is what stops libcurl from asking the environment, and an empty list of exceptions
+ * likewise. QUICK_EXIT: a name that is still being looked up when the request ends is left to its
+ * thread, else the whole loop would wait for the resolver (seen with 7.88). */
 static bool set_network(struct http_transfer *t, uint64_t deadline)
 {
     const struct http_client *c = t->client;
 
-    return SET(t, CURLOPT_PROXY, c->proxy == NULL ? "" : c->proxy) &&
+    return SET(t, CURLOPT_PROXY, c->proxy == NULL ? "" : c->proxy) && SET(t, CURLOPT_NOPROXY, "") &&
+           SET(t, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L) && SET(t, CURLOPT_QUICK_EXIT, 1L) &&
            SET(t, CURLOPT_NOSIGNAL, 1L) && SET(t, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED) &&
            SET(t, CURLOPT_TCP_KEEPALIVE, 1L) && SET(t, CURLOPT_TIMEOUT_MS, 0L) &&
            SET(t, CURLOPT_CONNECTTIMEOUT_MS, connect_limit(c, deadline)) &&
