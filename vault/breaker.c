@@ -27,6 +27,8 @@ void breaker_success(struct breaker *b)
 
 void breaker_failure(struct breaker *b, uint64_t now, uint32_t jitter)
 {
+    if (is_open(b) && !b->probing)
+        return; /* it went out before the breaker opened: the same outage */
     b->failures++;
     b->probing = false;
     if (!is_open(b))

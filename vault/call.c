@@ -8,7 +8,8 @@
 #include "common/strbuf.h"
 #include "vault/status.h"
 
-#define ATTEMPTS 3u /* and one for each further address */
+#define ATTEMPTS 3u    /* and one for each further address */
+#define FAIR_MS  1000u /* a server that doesn't answer within less may be well */
 #define BODY_MAX KIB(64)
 
 struct call {
@@ -27,6 +28,7 @@ struct call {
     unsigned attempts;
     size_t address;
     bool logged_in, redirected, probe, unclear;
+    bool hurried;      /* the attempt had less time than is fair */
     char wrap_ttl[16]; /* "" = not wrapped */
     long status;
     const char *reason; /* a constant */
@@ -133,7 +135,10 @@ static const char *const failure_texts[] = {
 static void on_broken(struct call *c, const struct http_reply *reply)
 {
     c->unclear |= reply->failure != HTTP_CONNECT && reply->failure != HTTP_TLS;
-    breaker_failure(&c->v->breaker, clock_ms(), vault_jitter());
+    if (c->hurried && reply->failure == HTTP_TIMEOUT)
+        breaker_forget(&c->v->breaker);
+    else
+        breaker_failure(&c->v->breaker, clock_ms(), vault_jitter());
     again(c, true, 0, ERR_UNAVAILABLE, failure_texts[reply->failure], reply->problem);
 }
 
@@ -290,6 +295,7 @@ static void send_request(struct call *c)
                               .body = c->body.bytes,
                               .body_len = c->body.len,
                               .deadline = limit < c->deadline ? limit : c->deadline };
+    c->hurried = r.deadline < limit && deadline_left(r.deadline) < FAIR_MS;
     add_header(&r, "X-Vault-Request", "true");
     add_header(&r, "X-Vault-Namespace", v->name_space);
     add_header(&r, "X-Vault-Token", token_of(c));
@@ -323,7 +329,7 @@ static void step(struct call *c)
 {
     struct vault *v = c->v;
 
-    if (v->closing) {
+    if (v->closing || (v->stopping && c->token == CALL_TOKEN_OWN)) {
         fail(c, ERR_CANCELED, "this process ends", "");
         return;
     }

@@ -120,6 +120,7 @@ void vault_free(struct vault *v)
 {
     if (v == NULL)
         return;
+    v->stopped = NULL;
     call_cancel_all(v);
     http_client_free(v->http);
     event_timer_stop(v->loop, &v->stop_timer);

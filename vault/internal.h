@@ -25,9 +25,11 @@ struct token {
     enum token_state state;
     struct wipe_buffer text;
     uint64_t generation; /* counts the tokens: which one a request went out with */
+    uint64_t renewing;   /* which one the renewal under way is for */
     uint64_t since, ttl_ms, expires_at;
     bool renewable, ours;     /* ours: a login made it, so we revoke it */
     uint64_t relogin_at;      /* before that, no 403 leads to a login */
+    bool busy;                /* a login is under way: one at a time, whatever the state */
     struct event_timer renew; /* at 2/3 of its time */
     struct call *waiters;     /* for the login under way */
     struct error refusal;     /* why the last login failed; while now < refused_until */
@@ -61,7 +63,8 @@ struct vault {
     struct breaker breaker;
     struct token token;
     struct call *calls;
-    bool closing; /* nothing is sent any more */
+    bool stopping; /* no request with the token, no login */
+    bool closing;  /* nothing is sent any more */
     struct vault_counters counters;
     struct event_timer stop_timer;
     void (*stopped)(void *ctx);

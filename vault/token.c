@@ -55,8 +55,12 @@ void token_forget(struct vault *v, struct call *c)
     }
 }
 
+/* Nothing when one is under way: its end is everybody's. */
 static void login(struct vault *v)
 {
+    if (v->token.busy || v->stopping)
+        return;
+    v->token.busy = true;
     v->counters.logins++;
     v->method->login(v);
 }
@@ -112,11 +116,25 @@ static void revoke_token(struct vault *v, vault_done done)
     call_start(v, &r, CALL_TOKEN_GIVEN, t->text.bytes, done, v);
 }
 
+/* For vault_stop; the end of a login that is under way comes here once more. */
+static void give_back(struct vault *v)
+{
+    struct token *t = &v->token;
+    bool revocable = t->ours && t->text.bytes != NULL;
+
+    t->ours = false;
+    if (revocable)
+        revoke_token(v, t->busy ? on_revoked : on_last_revoked);
+    else if (!t->busy)
+        stopped(v);
+}
+
 static void put(struct vault *v, struct wipe_buffer *text, uint64_t ttl_s, bool renewable,
                 bool ours)
 {
     struct token *t = &v->token;
 
+    t->busy = false;
     if (t->ours && t->text.bytes != NULL)
         revoke_token(v, on_revoked);
     wipe_buffer_release(&t->text);
@@ -131,11 +149,13 @@ static void put(struct vault *v, struct wipe_buffer *text, uint64_t ttl_s, bool 
     t->state = TOKEN_READY;
     t->refusals = 0;
     t->refused_until = 0;
-    event_timer_set(v->loop, &t->renew, ttl_s == 0 ? DEADLINE_NEVER : t->since + t->ttl_ms * 2 / 3);
+    if (!v->stopping)
+        event_timer_set(v->loop, &t->renew,
+                        ttl_s == 0 ? DEADLINE_NEVER : t->since + t->ttl_ms * 2 / 3);
     log_info("logged in to Vault", KV("method", v->method->name), KV("ttl_s", ttl_s),
              KV("renewable", renewable));
-    if (v->stopped != NULL && ours)
-        revoke_token(v, on_last_revoked);
+    if (v->stopping)
+        give_back(v);
     wake(v, NULL);
 }
 
@@ -178,6 +198,7 @@ void token_fail(struct vault *v, const struct error *why)
     struct token *t = &v->token;
     struct error own = *why, *err = &own;
 
+    t->busy = false;
     v->counters.logins_failed++;
     if (err->code != ERR_CANCELED)
         log_warn("login to Vault failed", KV("method", v->method->name), KV("reason", err->msg));
@@ -187,13 +208,14 @@ void token_fail(struct vault *v, const struct error *why)
     /* Vault that doesn't answer is asked again at once: the breaker does the sparing. */
     if (err->code != ERR_UNAVAILABLE)
         hold(t, err);
-    if (t->state == TOKEN_READY) {
+    if (t->state == TOKEN_READY && !v->stopping) {
         event_timer_set(v->loop, &t->renew, deadline_in(RENEW_AGAIN_MS));
         return;
     }
     t->state = TOKEN_NONE;
     wake(v, err);
-    stopped(v);
+    if (v->stopping)
+        give_back(v);
 }
 
 bool token_refused(struct vault *v, uint64_t generation)
@@ -233,8 +255,8 @@ static void on_renewed(void *ctx, const struct vault_answer *answer)
     const json_t *auth = json_object_get(answer->body, "auth");
     json_int_t ttl = json_integer_value(json_object_get(auth, "lease_duration"));
 
-    if (t->state != TOKEN_READY)
-        return; /* refused meanwhile */
+    if (t->state != TOKEN_READY || t->renewing != t->generation || v->stopping)
+        return; /* refused meanwhile, or replaced */
     if (answer->err.code == ERR_OK && ttl > 0 && ttl <= INT32_MAX) {
         renewed(v, ttl);
         return;
@@ -259,6 +281,7 @@ static void on_renew(void *ctx)
         login(v);
         return;
     }
+    t->renewing = t->generation;
     call_start(v, &r, CALL_TOKEN_GIVEN, t->text.bytes, on_renewed, v);
 }
 
@@ -282,15 +305,11 @@ void vault_stop(struct vault *v, void (*done)(void *ctx), void *ctx)
 {
     struct token *t = &v->token;
 
+    v->stopping = true;
     v->stopped = done;
     v->stopped_ctx = ctx;
     event_timer_stop(v->loop, &t->renew);
     v->stop_timer = (struct event_timer){ .fire = on_stop_timer, .ctx = v };
     event_timer_set(v->loop, &v->stop_timer, deadline_in(STOP_MS));
-    if (t->state == TOKEN_LOGIN)
-        return; /* its token is revoked when it comes */
-    if (t->text.bytes != NULL && t->ours)
-        revoke_token(v, on_last_revoked);
-    else
-        stopped(v);
+    give_back(v);
 }

@@ -60,6 +60,18 @@ static void test_pause_doubles_up_to_its_maximum(void **state UNUSED)
     assert_int_equal(b.pause_ms, BREAKER_PAUSE_MAX_MS);
 }
 
+/* Many were under way when it opened; what becomes of them says nothing new. */
+static void test_one_outage_opens_it_once(void **state UNUSED)
+{
+    struct breaker b = { .failures = 0 };
+
+    fail_times(&b, 100, 100);
+    assert_int_equal(b.pause_ms, BREAKER_PAUSE_MIN_MS);
+    assert_true(breaker_allow(&b, 100 + 2 * BREAKER_PAUSE_MIN_MS));
+    fail_times(&b, 100, 100 + 2 * BREAKER_PAUSE_MIN_MS);
+    assert_int_equal(b.pause_ms, 2 * BREAKER_PAUSE_MIN_MS);
+}
+
 static void test_jitter_stays_within_a_quarter(void **state UNUSED)
 {
     static const uint32_t numbers[] = { 0, 1, 499, 500, 501, 0x7fffffff, UINT32_MAX };
@@ -87,6 +99,7 @@ int main(void)
         cmocka_unit_test(test_opens_after_failures_in_a_row),
         cmocka_unit_test(test_one_probe),
         cmocka_unit_test(test_pause_doubles_up_to_its_maximum),
+        cmocka_unit_test(test_one_outage_opens_it_once),
         cmocka_unit_test(test_jitter_stays_within_a_quarter),
         cmocka_unit_test(test_backoff),
     };
