@@ -88,7 +88,7 @@ static void on_read(void *ctx, const struct vault_answer *answer)
 {
     struct vault_job *j = ctx;
     struct error err = ERROR_INIT;
-    if (answer->err.code != ERR_OK && answer->status == 404)
+    if (answer->err.code != ERR_OK && answer->status == 404 && answer->reason[0] == '\0')
         (void)error_set(&err, ERR_PRECONDITION,
                         "Vault keeps no key for this volume: it was deleted");
     else if (answer->err.code != ERR_OK)
@@ -108,14 +108,15 @@ static void unwrap(struct vault_job *j)
 
 /* ---- destroy ---- */
 
-/* All versions and what is known of them: DELETE data/ would keep them. */
+/* 404 isn't "gone": the engine answers 204 for what isn't there, so something else says it, such as
+ * another mount or another server. */
 static void on_destroyed(void *ctx, const struct vault_answer *answer)
 {
     struct vault_job *j = ctx;
-    bool gone = answer->err.code == ERR_OK || answer->status == 404;
-    vault_job_end(j, gone ? NULL : &answer->err);
+    vault_job_end(j, answer->err.code == ERR_OK ? NULL : &answer->err);
 }
 
+/* All versions and what is known of them: DELETE data/ would keep them. */
 static void destroy(struct vault_job *j)
 {
     vault_job_ask(j, "DELETE", "metadata/%s", false, NULL, on_destroyed);

@@ -16,7 +16,7 @@ import keydlib
 from caselib import wait_for
 from keydlib import UUID, VOLUME, Client, Keyd, frame, pipe, pipe_is_empty, read_frame
 
-UNWRAP, MINT = keydlib.UNWRAP, keydlib.MINT
+UNWRAP, MINT, DESTROY = keydlib.UNWRAP, keydlib.MINT, 5
 CAPABILITIES = {'datakey/wrapped': ['update'], 'decrypt': ['update'], 'data': ['create', 'read'], 'metadata': ['delete']}
 
 
@@ -67,7 +67,7 @@ class Played(http.server.BaseHTTPRequestHandler):
             self.answer(*((403, None, ['permission denied']) if known else (200, {'data': {'version': 1}})))
         elif path.startswith('kv/data/'):
             found = v.secrets.get(path[8:])
-            self.answer(*((200, {'data': {'data': found, 'metadata': {'version': 1}}}) if found else (404, None, ['none'])))
+            self.answer(*((200, {'data': {'data': found, 'metadata': {'version': 1}}}) if found else (404, {'errors': []})))
         elif path.startswith('kv/metadata/') and self.command == 'DELETE':
             v.secrets.pop(path[12:], None)
             self.answer(204)
@@ -271,6 +271,17 @@ def deadlines_are_their_own(world):
         expect(replies[60000], 'OK')
 
 
+def hurried_callers_close_nothing(world):
+    """Whose deadlines are too short for an answer, says nothing of the server: others are served meanwhile."""
+    vault, keyd = world
+    minted(keyd, 'kv')
+    vault.rules.append(('kv/data/', late(1.5), None))
+    for _ in range(8):
+        expect(mint(keyd, 'kv', 400), 'DEADLINE_EXCEEDED')
+    vault.rules.clear()
+    minted(keyd, 'kv')
+
+
 def a_refused_secret_id_is_not_shown_again(world):
     """Vault locks the role out after five: the file is looked at again, the server is left alone until another one is in it."""
     vault, keyd = world
@@ -287,6 +298,25 @@ def a_refused_secret_id_is_not_shown_again(world):
         assert vault.count('auth/approle/login') == 2
 
 
+def destroyed_is_what_the_engine_says(world):
+    """Vault's engine answers 204 for what isn't there; 404 comes from somebody else, who keeps no key to destroy."""
+    vault, keyd = world
+    key = minted(keyd, 'kv')
+
+    def destroy():
+        with keyd.client() as c:
+            return c.ask(frame(DESTROY, 20000, 'kv', 'team-a', VOLUME, UUID))
+    nowhere = [lambda handler, *_: handler.answer(404, errors=['no handler for route "kv/metadata/x"']), None]
+    vault.rules += [['kv/metadata/', *nowhere], ['kv/data/', *nowhere]]
+    expect(destroy(), 'FAILED_PRECONDITION', 'no engine is mounted there')
+    expect(unwrap(keyd, 'kv', key)[0], 'FAILED_PRECONDITION', 'no engine is mounted there')
+    vault.rules.clear()
+    expect(unwrap(keyd, 'kv', key)[0], 'OK')
+    for _ in range(2):
+        expect(destroy(), 'OK')
+    expect(unwrap(keyd, 'kv', key)[0], 'FAILED_PRECONDITION', 'it was deleted')
+
+
 def ends_though_vault_hangs(world):
     vault, keyd = world
     minted(keyd, 'vault')
@@ -301,4 +331,5 @@ def ends_though_vault_hangs(world):
 if __name__ == '__main__':
     sys.exit(caselib.main([both_engines, a_reply_that_ends_in_its_headers, a_store_without_an_answer, an_engine_that_was_just_made,
                            a_lost_answer_is_no_denial, a_key_that_takes_any_context, a_dead_token_proves_no_binding,
-                           deadlines_are_their_own, a_refused_secret_id_is_not_shown_again, ends_though_vault_hangs], fresh))
+                           deadlines_are_their_own, hurried_callers_close_nothing, a_refused_secret_id_is_not_shown_again,
+                           destroyed_is_what_the_engine_says, ends_though_vault_hangs], fresh))
