@@ -291,7 +291,6 @@ int vault_target_open(const struct cli *cli, enum vault_as as, struct vault_targ
 {
     AUTO_VAULT_TARGET struct vault_target *t = NULL;
 
-    json_set_alloc_funcs(wipe_malloc, wipe_free);
     log_setup(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
     if (secret_harden_process(err) < 0 || vault_global_init(err) < 0)
         return -1;

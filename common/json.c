@@ -3,6 +3,7 @@
 #include "common/json.h"
 
 #include "common/cleanup.h"
+#include "common/wipe.h"
 
 #include <stdarg.h>
 
@@ -11,7 +12,8 @@
 
 /*
  * jansson's lexer goes on when it can't grow its token: the text then lacks characters, and parsing
- * "works" (seen with 2.14). Its allocations are therefore watched, by thread.
+ * "works" (seen with 2.14). Its allocations are therefore watched, by thread. What it gives back is
+ * wiped: Vault's answers hold keys.
  */
 static _Thread_local bool out_of_memory;
 
@@ -27,7 +29,7 @@ static void *watched_malloc(size_t size)
 /* Before main, so that no thread sees the change. */
 static __attribute__((constructor)) void watch_allocations(void)
 {
-    json_set_alloc_funcs(watched_malloc, free);
+    json_set_alloc_funcs(watched_malloc, wipe_free);
 }
 
 /* jansson's parser recurses; its own limit (2048) is deep for a thread's stack. */

@@ -6,7 +6,6 @@
 #include "common/flags.h"
 #include "common/log.h"
 #include "common/secret.h"
-#include "common/wipe.h"
 #include "keyd/kms.h"
 #include "keyd/listen.h"
 #include "keyd/ops.h"
@@ -119,7 +118,6 @@ int main(int argc, char **argv)
     struct keyd keyd = { .text = STRBUF_INIT(KEYD_TEXT_MAX) };
     int first = 0;
     bool help = false;
-    json_set_alloc_funcs(wipe_malloc, wipe_free);
     if (secret_harden_process(&err) < 0 || vault_global_init(&err) < 0 ||
         flags_parse(flags, ARRAY_SIZE(flags), argc, argv, &first, &help, &err) < 0)
         return usage_error(&err);

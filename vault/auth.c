@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define LOGIN_MS 20000u
+#define CHUNK    1024
 
 static const struct auth_method methods[] = {
     { .name = "kubernetes",
@@ -81,12 +82,12 @@ uint64_t auth_deadline(void)
 
 /* ---- credentials in files ---- */
 
-static int read_all(int fd, const char *path, struct wipe_buffer *ret, struct error *err)
+static int read_into(int fd, const char *path, char chunk[CHUNK], struct wipe_buffer *ret,
+                     struct error *err)
 {
-    char chunk[1024];
     ssize_t n;
 
-    while ((n = read(fd, chunk, sizeof(chunk))) != 0) {
+    while ((n = read(fd, chunk, CHUNK)) != 0) {
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0) {
@@ -96,8 +97,16 @@ static int read_all(int fd, const char *path, struct wipe_buffer *ret, struct er
         if (wipe_buffer_add(ret, chunk, (size_t)n, CREDENTIAL_MAX) < 0)
             return error_set(err, ERR_UNAVAILABLE, "'%s' holds more than 8 KiB", path);
     }
-    explicit_bzero(chunk, sizeof(chunk));
     return 0;
+}
+
+static int read_all(int fd, const char *path, struct wipe_buffer *ret, struct error *err)
+{
+    char chunk[CHUNK];
+    int r = read_into(fd, path, chunk, ret, err);
+
+    explicit_bzero(chunk, sizeof(chunk));
+    return r;
 }
 
 int auth_read_file(const char *path, struct wipe_buffer *ret, struct error *err)

@@ -2,6 +2,7 @@
 #include "common/base.h"
 #include "common/json.h"
 
+#include "common/wipe.h"
 #include "tests/support/nomem.h"
 #include "tests/support/unit.h"
 #include "tests/support/skip.h"
@@ -225,13 +226,22 @@ static void test_no_memory(void **state UNUSED)
     }
 }
 
+static void test_memory_is_wiped(void **state UNUSED)
+{
+    json_malloc_t get;
+    json_free_t give_back;
+
+    json_get_alloc_funcs(&get, &give_back);
+    assert_ptr_equal(give_back, wipe_free);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refused),   cmocka_unit_test(test_depth),
         cmocka_unit_test(test_reader),    cmocka_unit_test(test_problems),
         cmocka_unit_test(test_too_many),  cmocka_unit_test(test_absent_object),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_memory_is_wiped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
