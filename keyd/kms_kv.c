@@ -17,8 +17,13 @@
 static const struct capability_row rows[] = {
     { "data/%s", "create", CAP_MINT },
     { "data/%s", "read", CAP_UNWRAP },
-    { "data/%s", "update", CAP_NEVER },
     { "metadata/%s", "delete", CAP_DESTROY },
+    /* what would replace a key that a volume needs, hide it, or have it go at a date */
+    { "data/%s", "update", CAP_NEVER },
+    { "data/%s", "patch", CAP_NEVER },
+    { "data/%s", "delete", CAP_NEVER },
+    { "metadata/%s", "update", CAP_NEVER },
+    { "metadata/%s", "patch", CAP_NEVER },
 };
 
 /* ---- mint ---- */

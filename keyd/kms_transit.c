@@ -140,8 +140,8 @@ static void on_decrypted(void *ctx, const struct vault_answer *answer)
     struct error err = answer->err;
     if (err.code != ERR_OK)
         explain(answer, &err);
-    else if (transit_plaintext(answer->body, &j->job->plain, &err) == 0)
-        vault_set_bound(j->s, BOUND_UNWRAP, j->job->call.binding->tenant); /* a wrong one didn't */
+    else if (transit_plaintext(answer->body, &j->job->plain, &err) == 0 && j->binds)
+        vault_set_bound(j->s, BOUND_UNWRAP, j->job->call.binding->tenant);
     vault_job_end(j, err.code == ERR_OK ? NULL : &err);
 }
 
@@ -160,7 +160,9 @@ static void on_unwrap_probed(void *ctx, const struct vault_answer *answer)
         vault_job_end(j, &err);
         return;
     }
-    decrypt(j); /* says what is wrong, when the probe was refused for another reason */
+    /* Refused for another reason, it is asked again next time; decrypting says what is wrong. */
+    j->binds = strcmp(answer->reason, VAULT_REASON_FOREIGN) == 0;
+    decrypt(j);
 }
 
 /* With one bit of the context turned over. A policy can't tell one context from another, so 403 is

@@ -50,6 +50,7 @@ struct vault_job { /* one job at work */
     struct kms_job *job;
     struct vault_job *next;
     struct event_timer limit; /* of the wait for the self-test */
+    bool binds;               /* a wrong context was refused for being wrong */
     uint64_t probed; /* the token (vault/client.h) that minting without a context was refused to */
     void (*go)(struct vault_job *j); /* the driver's, when the self-test has passed */
     char name[256];                  /* the key's name, or the secret's path */

@@ -36,7 +36,7 @@ const struct vault_status *vault_status_of(long status)
 static const struct reason {
     const char *theirs, *ours;
 } reasons[] = {
-    { "message authentication failed", "the ciphertext doesn't belong to this context and key" },
+    { "message authentication failed", VAULT_REASON_FOREIGN },
     { "missing 'context'", "the key is derived and wants a context" },
     { "disallowed by policy (too old)", VAULT_REASON_TOO_OLD },
     { "disallowed by policy (too new)", "the key version is newer than any the key has" },

@@ -252,6 +252,28 @@ def a_dead_token_proves_no_binding(world):
     assert vault.count('auth/') == 2
 
 
+def a_login_that_could_take_a_key_away(world):
+    """What would replace a stored key, or hide it, nobody may have."""
+    vault, keyd = world
+    for place, more in (('data', 'update'), ('data', 'patch'), ('data', 'delete'), ('metadata', 'update'), ('metadata', 'patch')):
+        def say(handler, _path, body, place=place, more=more):
+            kinds = {p: p.split('/')[1] for p in body['paths']}
+            handler.answer(200, {'data': {p: CAPABILITIES[kind] + [more] * (kind == place) for p, kind in kinds.items()}})
+        vault.rules.append(('sys/capabilities-self', say, 1))
+        expect(mint(keyd, 'kv'), 'PERMISSION_DENIED', f"must not allow this identity '{more}' at kv/{place}/")
+    minted(keyd, 'kv')
+
+
+def a_refusal_for_another_reason_proves_no_binding(world):
+    """Something on the way says 400 once: that isn't the key's word for a wrong context."""
+    vault, keyd = world
+    key = minted(keyd, 'vault')
+    vault.rules.append(('transit/decrypt/', status(400), 1))
+    expect(unwrap(keyd, 'vault', key)[0], 'OK')
+    vault.derived = False
+    expect(unwrap(keyd, 'vault', key)[0], 'FAILED_PRECONDITION', 'it must be derived')
+
+
 def deadlines_are_their_own(world):
     """Who waits for a login or a self-test that somebody else's question began."""
     vault, keyd = world
@@ -331,5 +353,6 @@ def ends_though_vault_hangs(world):
 if __name__ == '__main__':
     sys.exit(caselib.main([both_engines, a_reply_that_ends_in_its_headers, a_store_without_an_answer, an_engine_that_was_just_made,
                            a_lost_answer_is_no_denial, a_key_that_takes_any_context, a_dead_token_proves_no_binding,
+                           a_login_that_could_take_a_key_away, a_refusal_for_another_reason_proves_no_binding,
                            deadlines_are_their_own, hurried_callers_close_nothing, a_refused_secret_id_is_not_shown_again,
                            destroyed_is_what_the_engine_says, ends_though_vault_hangs], fresh))
