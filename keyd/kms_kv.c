@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hcvault+kv://: storage keys kept in Vault's KV engine, one secret per volume, at the volume's
- * uuid. Deleting it destroys the key: what a backup of the disk holds can't be opened any more. The
- * wrapped key is "kv:v1:<uuid>"; the secret holds the context as well, which is compared, since the
- * engine binds nothing.
+ * hcvault+kv://: storage keys kept in Vault's KV engine, one secret per volume. Deleting it
+ * destroys the key: what a backup of the disk holds can't be opened any more. The wrapped key is
+ * "kv:v1:<uuid>". The engine binds nothing, so the secret holds the context, which is compared; and
+ * its name is the uuid and the context's beginning: a record that claims another volume's uuid
+ * leads to nothing there, so minting and destroying for it don't touch the other one's key.
  */
 #include "common/base.h"
 #include "keyd/kms_vault.h"
 
+#include "common/b64.h"
 #include "common/strbuf.h"
 #include "vault/kv.h"
 #include "vault/status.h"
@@ -131,8 +133,9 @@ static void destroy(struct vault_job *j)
 
 static void start(struct kms_vault *s, struct kms_job *job, void (*go)(struct vault_job *j))
 {
-    char path[256];
-    (void)snprintf(path, sizeof(path), "%s/%s", s->config.name, job->call.binding->uuid);
+    char path[256], hex[2 * CONTEXT_SIZE + 1];
+    hex_encode(hex, job->call.context, CONTEXT_SIZE);
+    (void)snprintf(path, sizeof(path), "%s/%s-%.32s", s->config.name, job->call.binding->uuid, hex);
     vault_job_start(s, job, path, go);
 }
 

@@ -44,6 +44,11 @@ class Layout:
         self.transit, self.kv = self.prefix + 'transit', self.prefix + 'coffer-kv'
         self.undo = []  # (method, path), last first
 
+    def secret(self, uuid):
+        """The path, below data/ or metadata/, of the secret that the volume of this uuid has."""
+        names = self.root.call('LIST', f'{self.kv}/metadata/{KV_PREFIX}').data['keys']
+        return f'{KV_PREFIX}/' + next(name for name in names if name.startswith(uuid))
+
     def later(self, method, path, body=None):
         self.undo.append((method, path, body))
 

@@ -20,7 +20,7 @@ from keydclient import Volume, Wrapped  # noqa: E402
 from keydfaults import BOTH, KMS, Case, opened, until_ok  # noqa: E402
 from tap import Tap  # noqa: E402
 from testpki import Authority  # noqa: E402
-from vaultsetup import KV_PREFIX, TENANT_KEY  # noqa: E402
+from vaultsetup import TENANT_KEY  # noqa: E402
 
 CELLS = tuple((kms, op) for kms in KMS for op in ('MINT', 'UNWRAP'))
 OK, UNAVAILABLE, DENIED, PRECONDITION, DEADLINE = 'OK', 'UNAVAILABLE', 'PERMISSION_DENIED', 'FAILED_PRECONDITION', 'DEADLINE_EXCEEDED'
@@ -183,7 +183,7 @@ def key_deleted(case):
 
 @contextlib.contextmanager
 def secret_hidden(case):
-    path = f'{KV_PREFIX}/{case.volumes["kv"].uuid}'
+    path = case.w.layout.secret(case.volumes['kv'].uuid)
     case.w.root.call('DELETE', f'{case.w.layout.kv}/data/{path}')
     yield
     case.w.root.call('POST', f'{case.w.layout.kv}/undelete/{path}', {'versions': [1]})
@@ -191,7 +191,7 @@ def secret_hidden(case):
 
 @contextlib.contextmanager
 def secret_destroyed(case):
-    case.w.root.call('DELETE', f'{case.w.layout.kv}/metadata/{KV_PREFIX}/{case.volumes["kv"].uuid}')
+    case.w.root.call('DELETE', f'{case.w.layout.kv}/metadata/' + case.w.layout.secret(case.volumes['kv'].uuid))
     yield
 
 
@@ -228,7 +228,7 @@ def another_volume(case):
 @contextlib.contextmanager
 def another_secret(case):
     """What lies at the volume's path in KV is another volume's."""
-    w, path = case.w, f'{case.w.layout.kv}/data/{KV_PREFIX}/{case.volumes["kv"].uuid}'
+    w, path = case.w, f'{case.w.layout.kv}/data/' + case.w.layout.secret(case.volumes['kv'].uuid)
     data = w.root.call('GET', path).data['data']
     w.root.call('POST', path, {'options': {'cas': 1}, 'data': {**data, 'context': '0' * 64}})
     yield

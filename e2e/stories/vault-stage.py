@@ -15,7 +15,7 @@ import vaultserver  # noqa: E402
 from fixture import GID, MIB, UID_KEYD, CallError, Coffer  # noqa: E402
 from keydfaults import BOTH, opened, until_ok  # noqa: E402
 from tap import Tap  # noqa: E402
-from vaultsetup import KV_PREFIX, TENANT_KEY  # noqa: E402
+from vaultsetup import TENANT_KEY  # noqa: E402
 
 SAMPLE = int(os.environ.get('COFFER_SAMPLE') or 1)
 ROUNDS = 1000 if SAMPLE == 1 else 80 // SAMPLE
@@ -174,7 +174,7 @@ def too_old(world, _volumes):
 
 @contextlib.contextmanager
 def hidden(world, volumes):
-    paths = [f'{KV_PREFIX}/{world.c.record(v)["uuid"]}' for v in volumes]
+    paths = [world.w.layout.secret(world.c.record(v)['uuid']) for v in volumes]
     for path in paths:
         world.w.root.call('DELETE', f'{world.w.layout.kv}/data/{path}')
     yield

@@ -252,6 +252,21 @@ def a_dead_token_proves_no_binding(world):
     assert vault.count('auth/') == 2
 
 
+def a_forged_record_reaches_no_other_key(world):
+    """The controller takes the uuid from the record, which a storage administrator can write: in another volume's name, or for
+    another tenant, it leads to another secret."""
+    vault, keyd = world
+    key = minted(keyd, 'kv')
+    before = unwrap(keyd, 'kv', key)[1]
+    for tenant, volume in (('team-b', VOLUME), ('team-a', VOLUME[:-1] + '0')):
+        for op in (MINT, DESTROY):
+            with keyd.client() as c:
+                expect(c.ask(frame(op, 20000, 'kv', tenant, volume, UUID)), 'OK')
+    reply, after = unwrap(keyd, 'kv', key)
+    expect(reply, 'OK')
+    assert after == before
+
+
 def a_login_that_could_take_a_key_away(world):
     """What would replace a stored key, or hide it, nobody may have."""
     vault, keyd = world
@@ -353,6 +368,7 @@ def ends_though_vault_hangs(world):
 if __name__ == '__main__':
     sys.exit(caselib.main([both_engines, a_reply_that_ends_in_its_headers, a_store_without_an_answer, an_engine_that_was_just_made,
                            a_lost_answer_is_no_denial, a_key_that_takes_any_context, a_dead_token_proves_no_binding,
-                           a_login_that_could_take_a_key_away, a_refusal_for_another_reason_proves_no_binding,
+                           a_forged_record_reaches_no_other_key, a_login_that_could_take_a_key_away,
+                           a_refusal_for_another_reason_proves_no_binding,
                            deadlines_are_their_own, hurried_callers_close_nothing, a_refused_secret_id_is_not_shown_again,
                            destroyed_is_what_the_engine_says, ends_though_vault_hangs], fresh))
