@@ -14,6 +14,14 @@ uint64_t clock_ms(void)
     return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
+uint64_t clock_us(void)
+{
+    struct timespec ts = { 0 };
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
 uint64_t deadline_in(uint64_t ms)
 {
     uint64_t now = clock_ms();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * deadline.h: CLOCK_MONOTONIC in milliseconds. A deadline is a point in that time; UINT64_MAX is
- * never. Thread-safe.
+ * never. clock_us is for measuring. Thread-safe.
  */
 #ifndef COFFER_COMMON_DEADLINE_H
 #define COFFER_COMMON_DEADLINE_H
@@ -11,6 +11,7 @@
 #define DEADLINE_NEVER UINT64_MAX
 
 uint64_t clock_ms(void);
+uint64_t clock_us(void);
 uint64_t deadline_in(uint64_t ms);
 uint64_t deadline_left(uint64_t deadline);    /* 0 when passed */
 int deadline_poll_timeout(uint64_t deadline); /* for poll(2): -1 never, else 0..INT_MAX */

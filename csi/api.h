@@ -12,12 +12,14 @@
 #include "common/arena.h"
 #include "common/base.h"
 #include "common/error.h"
+#include "common/phases.h"
 
 struct csi_call {
     struct arena *arena;
     uint64_t deadline; /* clock_ms() value; DEADLINE_NEVER when the client set none */
     /* the client went away; work goes on or stops cleanly */
     bool (*cancelled)(const struct csi_call *call);
+    struct phases phases; /* ops add to it, for the log */
 };
 
 struct csi_pair {

@@ -164,7 +164,8 @@ static const char *path_of(const struct call_slot *s)
 static void finish(struct call_slot *s, const ProtobufCMessage *reply, const struct error *err)
 {
     bool quiet = s->source->method != NULL && s->source->method->on_poller;
-    dispatch_log(path_of(s), &s->request, reply, err, quiet, clock_ms() - s->started);
+    dispatch_log(path_of(s), &s->request, reply, err, quiet, clock_ms() - s->started,
+                 &s->call.phases);
     answer(s, reply, err);
 }
 

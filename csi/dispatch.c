@@ -92,14 +92,14 @@ static const char *reply_volume_id(const ProtobufCMessage *reply)
 }
 
 void dispatch_log(const char *path, const struct request *r, const ProtobufCMessage *reply,
-                  const struct error *err, bool quiet, uint64_t ms)
+                  const struct error *err, bool quiet, uint64_t ms, const struct phases *phases)
 {
     bool failed = err->code != ERR_OK;
     enum log_level level = failed ? LOG_LEVEL_WARN : quiet ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO;
     if (!log_enabled(level))
         return;
     const char *id = r->volume_id != NULL ? r->volume_id : reply_volume_id(reply);
-    struct log_kv kv[6];
+    struct log_kv kv[6 + PHASES_MAX];
     size_t n = 0;
     kv[n++] = log_kv_str("method", path);
     if (id != NULL)
@@ -108,6 +108,8 @@ void dispatch_log(const char *path, const struct request *r, const ProtobufCMess
         kv[n++] = log_kv_str("name", r->name);
     kv[n++] = log_kv_str("code", failed ? error_code_name(err->code) : "OK");
     kv[n++] = log_kv_uint("ms", ms);
+    for (size_t i = 0; i < phases->n; i++)
+        kv[n++] = log_kv_uint(phases->items[i].name, phases->items[i].us);
     if (failed)
         kv[n++] = log_kv_str("error", err->msg);
     log_write(level, __FILE__, __LINE__, "call", kv, n);

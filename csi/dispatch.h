@@ -42,6 +42,6 @@ int dispatch_decode(const struct method *m, struct arena *a, const void *data, s
 
 /* One line for one call. reply may be NULL. */
 void dispatch_log(const char *path, const struct request *r, const ProtobufCMessage *reply,
-                  const struct error *err, bool quiet, uint64_t ms);
+                  const struct error *err, bool quiet, uint64_t ms, const struct phases *phases);
 
 #endif

@@ -2,13 +2,14 @@
 #include "common/base.h"
 #include "node/op.h"
 
-int node_op_begin(struct node_op *op, struct node *node, const struct csi_call *call,
+int node_op_begin(struct node_op *op, struct node *node, struct csi_call *call,
                   const char *volume_id, struct error *err)
 {
     if (volume_id_parse(volume_id, &op->id, err) < 0)
         return -1;
     op->node = node;
     op->deadline = call->deadline;
+    op->phases = &call->phases;
     volume_id_format(&op->id, op->id_text);
     volume_id_dm_name(&op->id, op->dm_name);
     return keylock_try(node->locks, op->id_text, &op->hold, err);

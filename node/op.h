@@ -21,6 +21,7 @@ struct node_op {
     struct block_device device; /* filled by the attach step */
     struct mapping mapping;     /* filled by the unlock step */
     uint64_t deadline;          /* of the call; for waits that cost nothing to give up */
+    struct phases *phases;      /* the call's */
 };
 
 #define NODE_OP_INIT                                                     \
@@ -29,7 +30,7 @@ struct node_op {
     }
 
 /* Parses the id and takes the process lock. Foreign or malformed id: ERR_NOT_FOUND. */
-int node_op_begin(struct node_op *op, struct node *node, const struct csi_call *call,
+int node_op_begin(struct node_op *op, struct node *node, struct csi_call *call,
                   const char *volume_id, struct error *err) MUST_CHECK;
 /* Then finds the pool, takes the volume's flock and reads the record. ERR_NOT_FOUND when absent. */
 int node_op_lock(struct node_op *op, struct error *err) MUST_CHECK;

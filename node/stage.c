@@ -3,9 +3,11 @@
 #include "node/stage.h"
 
 #include "common/cleanup.h"
+#include "common/deadline.h"
 #include "common/fault.h"
 #include "common/fs.h"
 #include "common/log.h"
+#include "common/phases.h"
 #include "common/strbuf.h"
 #include "node/request.h"
 #include "node/target.h"
@@ -181,6 +183,16 @@ static int roll_back(const struct stage_step *steps, size_t failed, const bool *
     return -1;
 }
 
+static int apply_step(const struct stage_step *step, struct stage *s, bool *changed,
+                      struct error *err)
+{
+    uint64_t started = clock_us();
+    int r = step->apply(s, changed, err);
+
+    phases_add(s->op->phases, step->phase, started);
+    return r;
+}
+
 int stage_run_steps(const struct stage_step *steps, size_t n, struct stage *s, struct error *err)
 {
     bool changed[STAGE_STEPS_MAX] = { false };
@@ -190,7 +202,7 @@ int stage_run_steps(const struct stage_step *steps, size_t n, struct stage *s, s
         FAULT_POINT(step->before);
         if (FAULT_FAIL(step->name))
             (void)error_set(err, ERR_INTERNAL, "injected fault");
-        else if (step->apply(s, &changed[i], err) == 0) {
+        else if (apply_step(step, s, &changed[i], err) == 0) {
             FAULT_POINT(step->after);
             continue;
         }
@@ -206,7 +218,7 @@ int stage_run_steps(const struct stage_step *steps, size_t n, struct stage *s, s
 #define STEP(step, undo_function)                                                            \
     {                                                                                        \
         .name = #step, .before = "stage:" #step ":before", .after = "stage:" #step ":after", \
-        .apply = step##_apply, .undo = (undo_function),                                      \
+        .apply = step##_apply, .undo = (undo_function), .phase = #step "_us",                \
     }
 
 static const struct stage_step stage_steps[] = {

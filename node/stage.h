@@ -28,6 +28,7 @@ struct stage_step {
     const char *before, *after; /* fault points */
     int (*apply)(struct stage *s, bool *changed, struct error *err);
     int (*undo)(struct stage *s, struct error *err); /* NULL: nothing to undo */
+    const char *phase;                               /* its time's name in the log */
 };
 
 #define STAGE_STEPS_MAX 8

@@ -5,6 +5,7 @@
 #include "common/deadline.h"
 #include "common/fault.h"
 #include "common/leak.h"
+#include "common/phases.h"
 #include "node/stage.h"
 
 #include <errno.h>
@@ -38,7 +39,10 @@ int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd, struct e
     AUTO_CLOSE int write_end = fds[1];
     uint64_t own = deadline_in(NODE_LIMIT_KEYD);
     uint64_t deadline = op->deadline < own ? op->deadline : own;
-    if (keyd_unwrap(op->node->keyd_socket, &binding, &key, use, write_end, deadline, err) < 0)
+    uint64_t started = clock_us();
+    int result = keyd_unwrap(op->node->keyd_socket, &binding, &key, use, write_end, deadline, err);
+    phases_add(op->phases, "unwrap_us", started);
+    if (result < 0)
         return -1;
     LEAK_PIPE("node:storage-key", read_end);
     *ret_fd = TAKE_FD(read_end);
@@ -161,8 +165,11 @@ static int format(struct stage *s, struct error *err)
      * mappings would leave one of the wrong mode. */
     struct crypt_volume target = unlock_target(op, wants_read_only(s));
     target.record = &ready;
-    return crypt_format(&op->node->crypt, &target, stored, key, unlock_crypt_deadline(), s->digest,
-                        s->mac, &op->mapping, err);
+    uint64_t started = clock_us();
+    int r = crypt_format(&op->node->crypt, &target, stored, key, unlock_crypt_deadline(), s->digest,
+                         s->mac, &op->mapping, err);
+    phases_add(op->phases, "format_us", started);
+    return r;
 }
 
 static int open_mapping(struct stage *s, struct error *err)
@@ -174,7 +181,10 @@ static int open_mapping(struct stage *s, struct error *err)
     if (unlock_key_pipe(op, KEYD_USE_STAGE, &key, err) < 0)
         return -1;
     FAULT_POINT("stage:unlock:key");
-    return crypt_open(&op->node->crypt, &target, key, unlock_crypt_deadline(), &op->mapping, err);
+    uint64_t started = clock_us();
+    int r = crypt_open(&op->node->crypt, &target, key, unlock_crypt_deadline(), &op->mapping, err);
+    phases_add(op->phases, "open_us", started);
+    return r;
 }
 
 static int open_node(struct stage *s, struct error *err)

@@ -49,7 +49,7 @@ static int write_passphrase(struct node_op *op, int out, struct error *err)
     return crypt_passphrase(&op->node->crypt, &target, key, out, unlock_crypt_deadline(), err);
 }
 
-static int unlock_key(struct node_op *op, struct node *node, const struct csi_call *call,
+static int unlock_key(struct node_op *op, struct node *node, struct csi_call *call,
                       const struct csi_unlock_key_request *req, struct error *err)
 {
     AUTO_CLOSE int out = -1;

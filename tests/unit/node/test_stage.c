@@ -46,10 +46,10 @@ static int last_apply(struct stage *s, bool *changed, struct error *err)
 }
 
 static const struct stage_step steps[] = {
-    { "a", "a:before", "a:after", a_apply, a_undo },
-    { "b", "b:before", "b:after", b_apply, b_undo },
-    { "c", "c:before", "c:after", c_apply, c_undo },
-    { "last", "last:before", "last:after", last_apply, NULL },
+    { "a", "a:before", "a:after", a_apply, a_undo, "a_us" },
+    { "b", "b:before", "b:after", b_apply, b_undo, "b_us" },
+    { "c", "c:before", "c:after", c_apply, c_undo, "c_us" },
+    { "last", "last:before", "last:after", last_apply, NULL, "last_us" },
 };
 
 static void expect_run(int result, const char *want)
@@ -85,6 +85,24 @@ static void test_undone_backwards(void **state UNUSED)
     expect_run(-1, "+a +b +c -b -a ");
     failing_apply = "a";
     expect_run(-1, "+a ");
+}
+
+/* Also of the step that failed; none for those that never ran. */
+static void test_time_of_each_step(void **state UNUSED)
+{
+    struct node node = { .config = NULL };
+    struct phases phases = { .n = 0 };
+    struct node_op op = {
+        .node = &node, .volume = VOLUME_INIT, .device = BLOCK_DEVICE_INIT, .phases = &phases
+    };
+    struct stage s = { .op = &op };
+    struct error err = ERROR_INIT;
+
+    failing_apply = "b";
+    assert_int_equal(stage_run_steps(steps, ARRAY_SIZE(steps), &s, &err), -1);
+    assert_int_equal(phases.n, 2);
+    assert_string_equal(phases.items[0].name, "a_us");
+    assert_string_equal(phases.items[1].name, "b_us");
 }
 
 /* What was there before this call stays. */
@@ -148,6 +166,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_all_work, reset),
         cmocka_unit_test_setup(test_undone_backwards, reset),
+        cmocka_unit_test_setup(test_time_of_each_step, reset),
         cmocka_unit_test_setup(test_only_what_changed_is_undone, reset),
         cmocka_unit_test_setup(test_error_names_the_step, reset),
         cmocka_unit_test_setup(test_never_not_found, reset),
