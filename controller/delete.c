@@ -70,14 +70,16 @@ static int check_not_in_use(const struct controller *c, const struct record *r, 
 
 /* ---- erase ---- */
 
-/* Kept beyond the record: also of a volume that was being made, whose record knows no key yet. */
+/* Kept beyond the record: also of a volume that was being made, whose record knows no key yet. What
+ * the record says can be forged: where the configuration says that the service keeps keys, it is
+ * asked all the same. */
 static bool key_is_kept(const struct controller *c, const struct record *r)
 {
     const struct kms_config *kms = config_kms(c->config, r->kms);
 
-    if (r->key.kind[0] != '\0')
-        return strcmp(r->key.kind, "kv") == 0;
-    return kms == NULL || kms->kind == KMS_VAULT_KV;
+    if (strcmp(r->key.kind, "kv") == 0)
+        return true;
+    return kms == NULL ? r->key.kind[0] == '\0' : kms->kind == KMS_VAULT_KV;
 }
 
 int controller_destroy_key(const struct controller *c, const struct record *r, struct error *err)

@@ -37,6 +37,20 @@ static void test_kept_key(void **state UNUSED)
     assert_true(rig_is_gone(&r, v.volume_id));
 }
 
+/* A record that was made to say that there is nothing to destroy. */
+static void test_forged_kind(void **state UNUSED)
+{
+    AUTO_RIG struct rig r = RIG_INIT;
+
+    rig_make(&r, 1);
+    for (size_t i = 0; i < r.f.config.n_kms; i++)
+        r.f.kms[i].kind = KMS_VAULT_KV;
+    keyd.kind = "transit";
+    struct csi_volume v = rig_volume(&r, "pvc-1", SIZE);
+    assert_ok(rig_delete(&r, v.volume_id), r.err);
+    assert_int_equal(keyd.destroyed, 1);
+}
+
 /* The wrapped key is all there is: no key service is asked. */
 static void test_key_in_the_record(void **state UNUSED)
 {
@@ -233,6 +247,7 @@ int main(void)
         cmocka_unit_test(test_delete),
         cmocka_unit_test(test_kept_key),
         cmocka_unit_test(test_key_in_the_record),
+        cmocka_unit_test(test_forged_kind),
         cmocka_unit_test(test_absent_is_ok),
         cmocka_unit_test(test_elsewhere_is_not_absent),
         cmocka_unit_test(test_in_use),
