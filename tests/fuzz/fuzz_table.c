@@ -22,7 +22,7 @@ static void must_be_ours(const char *params, const struct table_facts *facts)
     blockdev_text(backing, dev);
     must(backing != 0 || strstr(params, "0:0") != NULL || strstr(params, dev) == NULL);
     must(strstr(params, "aes-xts-plain64 ") != NULL && strstr(params, "sector_size:4096") != NULL);
-    must(facts->discards == (strstr(params, "allow_discards") != NULL));
+    must(facts->discards == (strstr(params, " allow_discards ") != NULL)); /* as a word */
     must(strstr(params, ":64:logon:cryptsetup:" UUID "-d") != NULL);
 }
 
