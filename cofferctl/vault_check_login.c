@@ -20,10 +20,15 @@ static const struct ability {
     { false, "datakey/plaintext/%s", "update", "mint keys in clear", true },
     { false, "export/encryption-key/%s", "read", "export keys", true },
     { false, "backup/%s", "read", "back keys up in clear", true },
+    { false, "keys/%s/config", "update", "change a key's settings", true },
     { true, "data/%s", "create", "store keys", false },
     { true, "data/%s", "read", "read keys", false },
     { true, "metadata/%s", "delete", "destroy keys", false },
     { true, "data/%s", "update", "replace keys", true },
+    { true, "data/%s", "patch", "change keys", true },
+    { true, "data/%s", "delete", "hide keys", true },
+    { true, "metadata/%s", "update", "have keys go at a date", true },
+    { true, "metadata/%s", "patch", "change what is known of keys", true },
 };
 
 #define EXAMPLE_TENANT "example"
