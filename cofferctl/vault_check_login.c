@@ -41,8 +41,8 @@ static bool ability_path(const struct vault_layout *l, const struct ability *a,
     const char *first = a->kv ? l->kv_prefix : l->tenant_key;
     const char *second = a->kv ? "/" EXAMPLE_SECRET : l->one_key ? "" : EXAMPLE_TENANT;
 
-    (void)snprintf(ret, VAULT_PATH_MAX + 1, "%.127s/%.*s%.127s%s", mount, (int)(mark - a->path),
-                   a->path, first, second);
+    (void)snprintf(ret, VAULT_PATH_MAX + 1, "%.127s/%.*s%.127s%s%s", mount, (int)(mark - a->path),
+                   a->path, first, second, mark + 2);
     return mount[0] != '\0';
 }
 
