@@ -185,9 +185,16 @@ def in_the_act(hunt, volume):
     return found
 
 
-def life(hunt, cores, more=lambda volume: None, **create):
-    """more: what else happens to the volume, before its last stage."""
-    tap, c = hunt.tap, hunt.c
+def ill_treated(hunt, volume, cores):
+    broken_images(hunt.tap, hunt.c, volume)
+    foreign_key(hunt.tap, hunt.c, volume)
+    no_keyd(hunt.tap, hunt.c, volume)
+    no_cores(hunt.tap, hunt.c, volume, cores)
+
+
+def life(hunt, more, **create):
+    """more(volume): what happens to the volume before its last stage."""
+    c = hunt.c
     volume = c.create('leaks', SIZE, **create)
     c.stage(volume)
     hunt.know(volume, c.unlock_key(volume))
@@ -201,10 +208,6 @@ def life(hunt, cores, more=lambda volume: None, **create):
     hunt.nothing('memory while the volume is staged', hunt.daemons())
     c.unstage(volume)
     hunt.nothing('memory while coffer-node holds the pipe with the key', in_the_act(hunt, volume))
-    broken_images(tap, c, volume)
-    foreign_key(tap, c, volume)
-    no_keyd(tap, c, volume)
-    no_cores(tap, c, volume, cores)
     more(volume)
     c.stage(volume)
     c.unlock_key(volume)

@@ -163,8 +163,14 @@ def present(pid, start, end):
         yield first, start + len(pages) * PAGE
 
 
+def is_constant(fields):
+    """A program's or library's text and constants: the file's own bytes, older than any secret."""
+    path = fields[-1]
+    return fields[1] in ('r-xp', 'r--p') and (path.startswith(('/usr/', '/lib')) or os.path.basename(path).startswith('coffer-'))
+
+
 def memory_of(pid):
-    """All readable memory of a process, in runs of pages."""
+    """All readable memory of a process, in runs of pages, each with whether it is constant."""
     with open(f'/proc/{pid}/maps', encoding='utf-8', errors='replace') as f:
         maps = [line.split() for line in f]
     with open(f'/proc/{pid}/mem', 'rb', buffering=0) as mem:
@@ -173,16 +179,17 @@ def memory_of(pid):
                 continue
             start, end = (int(x, 16) for x in fields[0].split('-'))
             for at, to in present(pid, start, end):
-                yield read_memory(mem, at, to)
+                yield read_memory(mem, at, to), is_constant(fields)
 
 
 def scan_memory(needles, pid, who, control):
     """`control`: bytes that must be in it, or the scan saw nothing."""
     found, seen, size = set(), False, 0
-    for data in memory_of(pid):
+    for data, constant in memory_of(pid):
         size += len(data)
-        found.update(needles.find(data))
         seen = seen or control in data
+        if not constant:
+            found.update(needles.find(data))
     if not seen:
         raise RuntimeError(f'{who}: {size} bytes of memory were read and what must be there was not')
     return [Finding('memory', who, what) for what in sorted(found)]
@@ -191,7 +198,7 @@ def scan_memory(needles, pid, who, control):
 def count_in_memory(pid, texts):
     """How many copies of each there are; those without one are left out."""
     counted = collections.Counter()
-    for data in memory_of(pid):
+    for data, _ in memory_of(pid):
         counted.update({text: data.count(text) for text in texts if text in data})
     return counted
 

@@ -23,7 +23,7 @@ def whole_life(tap, watch, cores):
     hunt = leakhunt.Hunt(tap, c)
     c.install()
     c.start()
-    leakhunt.life(hunt, cores)
+    leakhunt.life(hunt, lambda volume: leakhunt.ill_treated(hunt, volume, cores))
     c.stop()
     hunt.afterwards(cores)
 
