@@ -141,6 +141,9 @@ class Coffer:
                        'default_tenant': 'lab', 'kms': names}, f)
         os.chmod(self.config, 0o644)
 
+    def has_file_kms(self):
+        return not self.services or any(s['uri'].startswith('file:') for s in self.services.values())
+
     def start(self):
         self.start_keyd()
         self.start_controller()
@@ -156,7 +159,7 @@ class Coffer:
     def start_keyd(self):
         self.keyd = self.daemon('coffer-keyd', [
             '--config', self.config, '--socket', self.keyd_socket, '--allow', 'MINT,UNWRAP,DESTROY,STATUS',
-            *([] if self.services else ['--insecure-file-kms']), '--peer', '0:0', '--peer', f'{UID_CONTROLLER}:{GID}'], UID_KEYD)
+            *(['--insecure-file-kms'] if self.has_file_kms() else []), '--peer', '0:0', '--peer', f'{UID_CONTROLLER}:{GID}'], UID_KEYD)
         self.wait_socket(self.keyd, self.keyd_socket, socket.SOCK_SEQPACKET)
 
     def start_controller(self):

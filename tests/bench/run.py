@@ -19,12 +19,15 @@ NAMES = ('rpc', 'volumes', 'keyslot', 'vault', 'stage')
 
 
 def in_vm(build):
-    """stage.py where dm-crypt is; its last line is its rows."""
-    command = [os.path.join(HERE, '../../e2e/vm/vm-or-native'), '-S', '2G', '-t', '3000', '-c', '1', '-s', build,
-               '-e', 'COFFER_BIN=' + os.path.join(build, 'release'), '-e', 'COFFER_BENCH_ROUNDS', 'python3', '-B',
-               os.path.join(HERE, 'stage.py')]
+    """stage.py where dm-crypt is; its last line is its rows, or why there is none."""
+    import vault  # pylint: disable=import-outside-toplevel
+    why = vault.build_vault()
+    command = [os.path.join(HERE, '../../e2e/vm/vm-or-native'), '-S', '2G', '-t', '3000', '-c', '1', '-m', '1024M', '-s', build,
+               *([] if why else ['-s', os.path.dirname(os.environ['COFFER_VAULT'])]),
+               '-e', 'COFFER_BIN=' + os.path.join(build, 'release'), '-e', 'COFFER_BENCH_ROUNDS', '-e', 'COFFER_VAULT',
+               '-e', 'COFFER_VAULT_WHY', 'python3', '-B', os.path.join(HERE, 'stage.py')]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return [Row(**r) for r in json.loads(done.stdout.splitlines()[-1])]
+    return [Row(**r) if isinstance(r, dict) else r for r in json.loads(done.stdout.splitlines()[-1])]
 
 
 def on_host(name, build):
