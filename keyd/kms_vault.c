@@ -128,16 +128,23 @@ void vault_job_end(struct vault_job *j, const struct error *err)
     kms_end(job, err);
 }
 
+/* "data/%s" with the name in it, below the mount. False: it is too long. */
+static bool path_of(const struct kms_vault *s, const char *path, const char *name,
+                    char ret[VAULT_PATH_MAX + 1])
+{
+    const char *mark = strstr(path, "%s");
+    int n = snprintf(ret, VAULT_PATH_MAX + 1, "%s/%.*s%s%s", s->config.mount, (int)(mark - path),
+                     path, name, mark + 2);
+    return n >= 0 && (size_t)n <= VAULT_PATH_MAX;
+}
+
 static void ask(struct vault_job *j, const struct vault_request *template, const char *path,
                 vault_done done)
 {
     struct error err = ERROR_INIT;
     struct vault_request r = *template;
-    char below[VAULT_PATH_MAX + 1], full[VAULT_PATH_MAX + 1];
-    const char *mark = strstr(path, "%s");
-    (void)snprintf(below, sizeof(below), "%.*s%s%s", (int)(mark - path), path, j->name, mark + 2);
-    int n = snprintf(full, sizeof(full), "%s/%s", j->s->config.mount, below);
-    if (n < 0 || (size_t)n >= sizeof(full)) {
+    char full[VAULT_PATH_MAX + 1];
+    if (!path_of(j->s, path, j->name, full)) {
         (void)error_set(&err, ERR_INVALID, "a path in Vault is longer than %u bytes",
                         VAULT_PATH_MAX);
         vault_job_end(j, &err);
@@ -218,14 +225,6 @@ static void wake(struct kms_vault *s, const struct error *err)
     }
 }
 
-static void row_path(const struct kms_vault *s, const struct capability_row *row, const char *name,
-                     char ret[VAULT_PATH_MAX + 1])
-{
-    const char *mark = strstr(row->path, "%s");
-    (void)snprintf(ret, VAULT_PATH_MAX + 1, "%s/%.*s%s%s", s->config.mount, (int)(mark - row->path),
-                   row->path, name, mark + 2);
-}
-
 static bool holds(const json_t *list, const char *capability)
 {
     const json_t *item;
@@ -260,7 +259,7 @@ static int judge(const struct kms_vault *s, const char *name, const json_t *data
 {
     char path[VAULT_PATH_MAX + 1];
     for (size_t i = 0; i < s->n_rows; i++) {
-        row_path(s, &s->rows[i], name, path);
+        (void)path_of(s, s->rows[i].path, name, path);
         if (check_row(s, &s->rows[i], path, data, err) < 0)
             return -1;
     }
@@ -292,7 +291,7 @@ static json_t *capabilities_body(const struct kms_vault *s, const char *name)
     char path[VAULT_PATH_MAX + 1];
     json_t *paths = json_array();
     for (size_t i = 0; i < s->n_rows; i++) {
-        row_path(s, &s->rows[i], name, path);
+        (void)path_of(s, s->rows[i].path, name, path);
         (void)json_array_append_new(paths, json_string(path));
     }
     return json_pack("{s:o}", "paths", paths);
