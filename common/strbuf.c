@@ -126,3 +126,14 @@ int str_copy(char *dst, size_t size, const char *src)
     memcpy(dst, src, len + 1);
     return 0;
 }
+
+int str_dup_opt(char **to, const char *from, struct error *err)
+{
+    if (from == NULL)
+        return 0;
+    char *copy = strdup(from);
+    if (copy == NULL)
+        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    *to = copy;
+    return 0;
+}

@@ -42,5 +42,7 @@ int strbuf_check(const struct strbuf *sb, const char *what, struct error *err) M
 
 /* Copies text into a fixed array; -1 (nothing written) when it doesn't fit. */
 int str_copy(char *dst, size_t size, const char *src) MUST_CHECK;
+/* *to: a copy, the caller frees; from NULL leaves it. */
+int str_dup_opt(char **to, const char *from, struct error *err) MUST_CHECK;
 
 #endif

@@ -6,6 +6,7 @@
 #include "http/transfer.h"
 
 #include "common/deadline.h"
+#include "common/strbuf.h"
 #include "common/wipe.h"
 
 #include <openssl/crypto.h>
@@ -149,20 +150,13 @@ static int set_socket(CURL *easy UNUSED, curl_socket_t fd, int what, void *ctx, 
 
 /* ---- making and freeing ---- */
 
-static int copy_text(char **to, const char *from, struct error *err)
-{
-    if (from == NULL)
-        return 0;
-    *to = strdup(from);
-    return *to == NULL ? error_set(err, ERR_EXHAUSTED, "out of memory") : 0;
-}
-
 static int copy_options(struct http_client *c, const struct http_options *o, struct error *err)
 {
     c->connect_timeout_ms = o->connect_timeout_ms;
-    if (copy_text(&c->ca_path, o->ca_path, err) < 0 ||
-        copy_text(&c->cert_path, o->cert_path, err) < 0 ||
-        copy_text(&c->key_path, o->key_path, err) < 0 || copy_text(&c->proxy, o->proxy, err) < 0)
+    if (str_dup_opt(&c->ca_path, o->ca_path, err) < 0 ||
+        str_dup_opt(&c->cert_path, o->cert_path, err) < 0 ||
+        str_dup_opt(&c->key_path, o->key_path, err) < 0 ||
+        str_dup_opt(&c->proxy, o->proxy, err) < 0)
         return -1;
     return 0;
 }

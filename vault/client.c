@@ -5,6 +5,7 @@
 #include "vault/internal.h"
 
 #include "common/deadline.h"
+#include "common/strbuf.h"
 
 #include <sys/random.h>
 
@@ -16,14 +17,6 @@ uint32_t vault_jitter(void)
 
     (void)!getrandom(&r, sizeof(r), GRND_NONBLOCK); /* spreads load; decides nothing */
     return r;
-}
-
-static int copy_text(char **to, const char *from, struct error *err)
-{
-    if (from == NULL)
-        return 0;
-    *to = strdup(from);
-    return *to == NULL ? error_set(err, ERR_EXHAUSTED, "out of memory") : 0;
 }
 
 /* "host:port" or "[address]:port"; nothing that would make another URL of it. */
@@ -45,7 +38,7 @@ static int copy_addresses(struct vault *v, const struct vault_options *o, struct
     for (size_t i = 0; i < VAULT_ADDRESSES_MAX && o->addresses[i] != NULL; i++) {
         if (!address_valid(o->addresses[i]))
             return error_set(err, ERR_INVALID, "'%s' is not HOST:PORT", o->addresses[i]);
-        if (copy_text(&v->addresses[v->n_addresses], o->addresses[i], err) < 0)
+        if (str_dup_opt(&v->addresses[v->n_addresses], o->addresses[i], err) < 0)
             return -1;
         v->n_addresses++;
     }
@@ -57,11 +50,11 @@ static int copy_addresses(struct vault *v, const struct vault_options *o, struct
 static int copy_auth(struct vault *v, const struct vault_auth_options *a, struct error *err)
 {
     v->auth.secret_id_wrapped = a->secret_id_wrapped;
-    if (copy_text(&v->auth.mount, a->mount != NULL ? a->mount : v->method->mount, err) < 0 ||
-        copy_text(&v->auth.role, a->role, err) < 0 ||
-        copy_text(&v->auth.token_path, a->token_path, err) < 0 ||
-        copy_text(&v->auth.role_id, a->role_id, err) < 0 ||
-        copy_text(&v->auth.secret_id_path, a->secret_id_path, err) < 0)
+    if (str_dup_opt(&v->auth.mount, a->mount != NULL ? a->mount : v->method->mount, err) < 0 ||
+        str_dup_opt(&v->auth.role, a->role, err) < 0 ||
+        str_dup_opt(&v->auth.token_path, a->token_path, err) < 0 ||
+        str_dup_opt(&v->auth.role_id, a->role_id, err) < 0 ||
+        str_dup_opt(&v->auth.secret_id_path, a->secret_id_path, err) < 0)
         return -1;
     if (a->token != NULL &&
         wipe_buffer_add(&v->auth.token, a->token, strlen(a->token), CREDENTIAL_MAX) < 0)
@@ -90,7 +83,7 @@ static int set_up(struct vault *v, const struct vault_options *o, struct error *
                          "cert, token-file",
                          o->auth.method);
     if (auth_check(v->method, o, err) < 0 || copy_addresses(v, o, err) < 0 ||
-        copy_text(&v->name_space, o->name_space, err) < 0 || copy_auth(v, &o->auth, err) < 0)
+        str_dup_opt(&v->name_space, o->name_space, err) < 0 || copy_auth(v, &o->auth, err) < 0)
         return -1;
     return make_http(v, o, err);
 }
