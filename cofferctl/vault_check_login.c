@@ -23,6 +23,7 @@ static const struct ability {
     { false, "keys/%s/config", "update", "change a key's settings", true },
     { true, "data/%s", "create", "store keys", false },
     { true, "data/%s", "read", "read keys", false },
+    { true, "metadata/%s", "read", "see whether a key is stored", false },
     { true, "metadata/%s", "delete", "destroy keys", false },
     { true, "data/%s", "update", "replace keys", true },
     { true, "data/%s", "patch", "change keys", true },

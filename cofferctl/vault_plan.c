@@ -120,7 +120,8 @@ static int add_login_settings(const struct vault_layout *l, const struct vault_m
     return 0;
 }
 
-/* No key is made by encrypting under a name that doesn't exist; no secret is replaced blindly. */
+/* No key is made by encrypting under a name that doesn't exist; no secret is replaced blindly, none
+ * goes by itself. */
 static int add_engine_settings(const struct vault_layout *l, struct vault_plan *p,
                                struct error *err)
 {
@@ -131,8 +132,9 @@ static int add_engine_settings(const struct vault_layout *l, struct vault_plan *
         needs(p, "", l->transit);
     }
     if (l->kv[0] != '\0') {
-        if (add(p, ITEM_SETTINGS, json_pack("{s:b}", "cas_required", 1), err, "%s/config", l->kv) <
-            0)
+        if (add(p, ITEM_SETTINGS,
+                json_pack("{s:b, s:s}", "cas_required", 1, "delete_version_after", "0s"), err,
+                "%s/config", l->kv) < 0)
             return -1;
         needs(p, "", l->kv);
     }

@@ -4,7 +4,8 @@
  * destroys the key: what a backup of the disk holds can't be opened any more. The wrapped key is
  * "kv:v1:<uuid>". The engine binds nothing, so the secret holds the context, which is compared; and
  * its name is the uuid and the context's beginning: a record that claims another volume's uuid
- * leads to nothing there, so minting and destroying for it don't touch the other one's key.
+ * leads to nothing there, so minting and destroying for it don't touch the other one's key. A key
+ * that is there is never replaced: minting once more for a volume finds the key it has.
  */
 #include "common/base.h"
 #include "keyd/kms_vault.h"
@@ -18,6 +19,7 @@
 
 static const struct capability_row rows[] = {
     { "data/%s", "create", CAP_MINT },
+    { "metadata/%s", "read", CAP_MINT },
     { "data/%s", "read", CAP_UNWRAP },
     { "metadata/%s", "delete", CAP_DESTROY },
     /* what would replace a key that a volume needs, hide it, or have it go at a date */
@@ -30,53 +32,49 @@ static const struct capability_row rows[] = {
 
 /* ---- mint ---- */
 
-static void store(struct vault_job *j);
-
-static void on_removed(void *ctx, const struct vault_answer *answer)
+static void end_minted(struct vault_job *j)
 {
-    struct vault_job *j = ctx;
-    if (answer->err.code == ERR_OK)
-        store(j);
-    else
-        vault_job_end(j, &answer->err);
-}
-
-/* There is one of an earlier attempt: 400 says so, or 403 where the policy allows to create only.
- * (Where this keyd may not remove it, the administrator hears of it by 403.) Nobody can read it
- * here, and no volume is encrypted with it yet: a record that has its key isn't minted for. */
-static bool remove_old(struct vault_job *j, const struct vault_answer *answer)
-{
-    bool there = answer->status == 403 || strcmp(answer->reason, VAULT_REASON_EXISTS) == 0;
-    if (!there || j->repeated++ > 0)
-        return false;
-    vault_job_ask(j, "DELETE", "metadata/%s", false, NULL, on_removed);
-    return true;
-}
-
-static void on_stored(void *ctx, const struct vault_answer *answer)
-{
-    struct vault_job *j = ctx;
     struct keyd_wrapped *key = &j->job->wrapped;
-    struct error err = answer->err;
-    if (err.code != ERR_OK && remove_old(j, answer))
-        return;
-    /* What refuses may be our own first attempt: asked once more, all of it is done again. */
-    if (err.code != ERR_OK && answer->unclear && err.code != ERR_DEADLINE)
-        (void)error_recode(&err, ERR_UNAVAILABLE);
-    if (err.code != ERR_OK || kv_created(answer->body, &err) < 0) {
-        vault_job_end(j, &err);
-        return;
-    }
     *key = (struct keyd_wrapped){ .kind = "kv", .version = 1 };
     (void)snprintf(key->ciphertext, sizeof(key->ciphertext), TEXT_PREFIX "%s",
                    j->job->call.binding->uuid);
     vault_job_end(j, NULL);
 }
 
-/* A refusal may mean that there is one already, so it leads to no login; removing does. */
-static void store(struct vault_job *j)
+/* What refused to store says why when nothing is there. */
+static void on_looked(void *ctx, const struct vault_answer *answer)
 {
-    vault_job_probe(j, "data/%s", kv_create_body(j->fresh, j->job->call.context), on_stored);
+    struct vault_job *j = ctx;
+    struct error err = answer->err;
+    if (err.code == ERR_OK && kv_intact(answer->body, &err) == 0)
+        end_minted(j);
+    else
+        vault_job_end(j, answer->status == 404 ? &j->refusal : &err);
+}
+
+/* There may be one already: 400 says so, or 403 where the policy allows to create only. It is of an
+ * earlier attempt for the same volume, or of another controller's at this moment, and it is this
+ * volume's key from now on. Replacing it would be wrong: what removes it could be carried out late,
+ * when the volume has data under the key that came after it. */
+static bool look_for_it(struct vault_job *j, const struct vault_answer *answer)
+{
+    if (answer->status != 403 && strcmp(answer->reason, VAULT_REASON_EXISTS) != 0)
+        return false;
+    j->refusal = answer->err;
+    vault_job_ask(j, "GET", "metadata/%s", false, NULL, on_looked);
+    return true;
+}
+
+static void on_stored(void *ctx, const struct vault_answer *answer)
+{
+    struct vault_job *j = ctx;
+    struct error err = answer->err;
+    if (err.code != ERR_OK && look_for_it(j, answer))
+        return;
+    if (err.code == ERR_OK && kv_created(answer->body, &err) == 0)
+        end_minted(j);
+    else
+        vault_job_end(j, &err);
 }
 
 static void mint(struct vault_job *j)
@@ -85,8 +83,8 @@ static void mint(struct vault_job *j)
     j->fresh = secret_new(KV_KEY_BYTES, &err);
     if (j->fresh == NULL || secret_random(j->fresh, KV_KEY_BYTES, &err) < 0)
         vault_job_end(j, &err);
-    else
-        store(j);
+    else /* a refusal may mean that there is one already, so it leads to no login; looking does */
+        vault_job_probe(j, "data/%s", kv_create_body(j->fresh, j->job->call.context), on_stored);
 }
 
 /* ---- unwrap ---- */

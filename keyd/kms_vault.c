@@ -271,9 +271,11 @@ static void on_capabilities(void *ctx, const struct vault_answer *answer)
     struct kms_vault *s = ctx;
     struct error err = answer->err;
     s->testing = false;
+    s->tested_with = answer->token;
     if (err.code == ERR_DEADLINE) /* the test's, not that of those who wait for it */
         (void)error_recode(&err, ERR_UNAVAILABLE);
-    if (err.code == ERR_PERMISSION || err.code == ERR_PRECONDITION)
+    /* not when the login was refused */
+    if (answer->status != 0 && (err.code == ERR_PERMISSION || err.code == ERR_PRECONDITION))
         (void)error_prefix(&err, "self-test: this identity can't ask what it may do");
     if (err.code == ERR_OK)
         (void)judge(s, s->tested, json_object_get(answer->body, "data"), &err);
@@ -348,7 +350,7 @@ void vault_job_start(struct kms_vault *s, struct kms_job *job, const char *name,
     j->job = job;
     j->go = go;
     j->limit = (struct event_timer){ .fire = on_limit, .ctx = j };
-    if (s->passed) {
+    if (s->passed && s->tested_with == vault_token_number(s->vault)) {
         go(j);
         return;
     }

@@ -3,7 +3,8 @@
  * keyd/kms_vault.h: what the two Vault drivers share: the client, the self-test at the first
  * contact, and a job's way through it. Before the self-test has passed nothing is minted or
  * unwrapped: it asks the server what this identity may do and refuses to go on when that is less
- * than it needs, or more than it must have. It is repeated with the next request when it failed.
+ * than it needs, or more than it must have. It is repeated by the next request when it failed, and
+ * by the first one that finds another token, whose login may have come with other policies.
  */
 #ifndef COFFER_KEYD_KMS_VAULT_H
 #define COFFER_KEYD_KMS_VAULT_H
@@ -39,8 +40,9 @@ struct kms_vault { /* a driver's state */
     const struct capability_row *rows;
     size_t n_rows;
     bool passed, testing;
-    struct error refusal;       /* why the last self-test failed; ERR_OK: none did */
-    char tested[256];           /* the name that the self-test under way asks about */
+    uint64_t tested_with; /* the token (vault/client.h) that the last self-test went out with */
+    struct error refusal; /* why the last self-test failed; ERR_OK: none did */
+    char tested[256];     /* the name that the self-test under way asks about */
     struct vault_job *waiting;  /* for the self-test, each until its own deadline */
     struct tenant_set bound[2]; /* by enum bound_by */
 };
@@ -55,6 +57,7 @@ struct vault_job { /* one job at work */
     void (*go)(struct vault_job *j); /* the driver's, when the self-test has passed */
     char name[256];                  /* the key's name, or the secret's path */
     struct secret *fresh;            /* KV: the key that is being stored */
+    struct error refusal;            /* KV: of the request to store it */
     unsigned repeated;
 };
 

@@ -143,6 +143,11 @@ static json_int_t seconds_left(uint64_t deadline)
     return deadline == DEADLINE_NEVER ? -1 : (json_int_t)(deadline_left(deadline) / 1000);
 }
 
+uint64_t vault_token_number(const struct vault *v)
+{
+    return v->token.state == TOKEN_READY ? v->token.generation : 0;
+}
+
 json_t *vault_status(const struct vault *v)
 {
     const struct token *t = &v->token;

@@ -76,6 +76,10 @@ void vault_free(struct vault *v);
 /* `done` is called exactly once, perhaps before this returns. */
 void vault_call(struct vault *v, const struct vault_request *r, vault_done done, void *ctx);
 
+/* The number of the token that the next request goes out with, as in an answer; 0: there is none,
+ * so that it begins with a login. */
+uint64_t vault_token_number(const struct vault *v);
+
 /* Revokes the token, if one was got by a login; `done` is called once, within 3 s. No call after
  * it. */
 void vault_stop(struct vault *v, void (*done)(void *ctx), void *ctx);

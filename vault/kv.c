@@ -18,11 +18,40 @@ json_t *kv_create_body(const struct secret *key, const unsigned char context[KV_
     return body;
 }
 
+/* Whether an administrator removed it by hand, or delete_version_after does it one day. */
+static int check_stays(const json_t *version, struct error *err)
+{
+    const char *when = json_string_value(json_object_get(version, "deletion_time"));
+    if (json_is_true(json_object_get(version, "destroyed")))
+        return error_set(err, ERR_PRECONDITION, "the key stored in Vault was destroyed");
+    if (when != NULL && when[0] != '\0')
+        return error_set(err, ERR_PRECONDITION,
+                         "the key stored in Vault has a deletion time (%.40s): the volume would "
+                         "be lost with it",
+                         when);
+    return 0;
+}
+
 int kv_created(const json_t *body, struct error *err)
 {
-    if (json_integer_value(json_object_get(json_object_get(body, "data"), "version")) == 1)
-        return 0;
+    const json_t *data = json_object_get(body, "data");
+    if (json_integer_value(json_object_get(data, "version")) == 1)
+        return check_stays(data, err);
     return error_set(err, ERR_UNAVAILABLE, "Vault doesn't say that it stored the key");
+}
+
+int kv_intact(const json_t *body, struct error *err)
+{
+    const json_t *data = json_object_get(body, "data");
+    const json_t *first = json_object_get(json_object_get(data, "versions"), "1");
+    const json_t *current = json_object_get(data, "current_version");
+    if (!json_is_integer(current) || !json_is_object(json_object_get(data, "versions")))
+        return error_set(err, ERR_UNAVAILABLE, "Vault's answer describes no secret");
+    if (json_integer_value(current) != 1 || !json_is_object(first))
+        return error_set(err, ERR_PRECONDITION,
+                         "the key stored in Vault has been replaced: it is at version %lld",
+                         (long long)json_integer_value(current));
+    return check_stays(first, err);
 }
 
 int kv_key(const json_t *body, const unsigned char context[KV_CONTEXT_BYTES], struct secret **ret,

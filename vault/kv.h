@@ -18,8 +18,13 @@
 
 /* POST <mount>/data/<path>, only where nothing is yet (cas 0). */
 json_t *kv_create_body(const struct secret *key, const unsigned char context[KV_CONTEXT_BYTES]);
-/* The answer to it: ERR_UNAVAILABLE unless it says that there is a first version now. */
+/* The answer to it: ERR_UNAVAILABLE unless it says that there is a first version now;
+ * ERR_PRECONDITION: the engine is set to remove it at a date. */
 int kv_created(const json_t *body, struct error *err) MUST_CHECK;
+/* The answer to GET <mount>/metadata/<path>: 0 when it has its first version, and that one wasn't
+ * removed and won't be. ERR_PRECONDITION says what is wrong with it; ERR_UNAVAILABLE: that is no
+ * answer of a KV engine. */
+int kv_intact(const json_t *body, struct error *err) MUST_CHECK;
 /* The answer to GET <mount>/data/<path>. *ret: KV_KEY_BYTES bytes, the caller frees.
  * ERR_PRECONDITION: it was made for another context, or is no key; ERR_UNAVAILABLE: that is no
  * answer of a KV engine. */

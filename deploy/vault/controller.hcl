@@ -20,7 +20,8 @@ path "@TRANSIT@/keys/+" {
 }
 
 # A storage key as a secret, for key service hcvault+kv. "create" without "update": a secret that is there, or was deleted and
-# not destroyed, can't be replaced (403). Without "read" the key is forgotten here as soon as it is stored.
+# not destroyed, can't be replaced (403). Without "read" the key is forgotten here as soon as it is stored. Whether a refused one
+# is there already, from an attempt that was interrupted, its metadata say ("read" below): versions and dates, no key.
 path "@KV@/data/@KV_PREFIX@/+" {
   capabilities = ["create"]
 }
@@ -30,10 +31,10 @@ path "@KV@/destroy/@KV_PREFIX@/+" {
   capabilities = ["update"]
 }
 path "@KV@/metadata/@KV_PREFIX@/+" {
-  capabilities = ["delete"]
+  capabilities = ["read", "delete"]
 }
 
-# Its own token, which doesn't have the default policy, and what it may do (asked at first contact).
+# Its own token, which doesn't have the default policy, and what it may do (asked after each login).
 path "auth/token/lookup-self" {
   capabilities = ["read"]
 }

@@ -70,7 +70,7 @@ class Layout:
         end = time.monotonic() + 60
         while self.root.request('GET', f'{self.kv}/config').status != 200 and time.monotonic() < end:
             time.sleep(0.05)
-        self.root.call('POST', f'{self.kv}/config', {'cas_required': True})
+        self.root.call('POST', f'{self.kv}/config', {'cas_required': True, 'delete_version_after': '0s'})
 
     def substitute(self, text, accessor='none'):
         for name, value in (('TRANSIT', self.transit), ('KV', self.kv), ('KV_PREFIX', KV_PREFIX), ('TENANT_KEY', TENANT_KEY),

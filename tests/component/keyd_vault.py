@@ -17,7 +17,9 @@ from caselib import wait_for
 from keydlib import UUID, VOLUME, Client, Keyd, frame, pipe, pipe_is_empty, read_frame
 
 UNWRAP, MINT, DESTROY = keydlib.UNWRAP, keydlib.MINT, 5
-CAPABILITIES = {'datakey/wrapped': ['update'], 'decrypt': ['update'], 'data': ['create', 'read'], 'metadata': ['delete']}
+CAPABILITIES = {'datakey/wrapped': ['update'], 'decrypt': ['update'], 'data': ['create', 'read'], 'metadata': ['read', 'delete']}
+
+METADATA = {'data': {'current_version': 1, 'versions': {'1': {'deletion_time': '', 'destroyed': False}}}}
 
 
 class Played(http.server.BaseHTTPRequestHandler):
@@ -68,6 +70,8 @@ class Played(http.server.BaseHTTPRequestHandler):
         elif path.startswith('kv/data/'):
             found = v.secrets.get(path[8:])
             self.answer(*((200, {'data': {'data': found, 'metadata': {'version': 1}}}) if found else (404, {'errors': []})))
+        elif path.startswith('kv/metadata/') and self.command == 'GET':
+            self.answer(*((200, METADATA) if path[12:] in v.secrets else (404, {'errors': []})))
         elif path.startswith('kv/metadata/') and self.command == 'DELETE':
             v.secrets.pop(path[12:], None)
             self.answer(204)
@@ -226,13 +230,63 @@ def an_engine_that_was_just_made(world):
 
 
 def a_lost_answer_is_no_denial(world):
-    """The key was stored, the answer got lost, and the repetition is refused since it is there: nobody was denied anything."""
+    """The key was stored, the answer got lost, and the repetition is refused since it is there: it is the volume's."""
     vault, keyd = world
     vault.rules.append(('kv/data/', done_and_lost, None))
-    expect(mint(keyd, 'kv'), 'UNAVAILABLE')
-    vault.rules.clear()
     key = minted(keyd, 'kv')
+    vault.rules.clear()
     expect(unwrap(keyd, 'kv', key)[0], 'OK')
+
+
+def a_key_that_is_there_stays(world):
+    """Another attempt for the same volume, by this controller or another one at the same moment, gets the same key: a removal
+    that is carried out late would take the key of a volume that has data."""
+    vault, keyd = world
+    key = minted(keyd, 'kv')
+    before = unwrap(keyd, 'kv', key)[1]
+    assert minted(keyd, 'kv').rest == key.rest
+    assert unwrap(keyd, 'kv', key)[1] == before != b''
+    for words, change in (('has been replaced: it is at version 2', {'current_version': 2}),
+                          ('was destroyed', {'versions': {'1': {'deletion_time': '', 'destroyed': True}}}),
+                          ('has a deletion time (2030-', {'versions': {'1': {'deletion_time': '2030-01-01T00:00:00Z'}}})):
+        about = {'data': {**METADATA['data'], **change}}
+        vault.rules.append(('kv/metadata/', lambda handler, *_, about=about: handler.answer(200, about), 1))
+        expect(mint(keyd, 'kv'), 'FAILED_PRECONDITION', words)
+    vault.rules.append(('kv/metadata/', lambda handler, *_: handler.answer(200, {}), 1))
+    expect(mint(keyd, 'kv'), 'UNAVAILABLE', 'describes no secret')
+
+
+def a_refusal_to_store_is_no_key(world):
+    """403 says "there is one" or "you may not": what the metadata say decides."""
+    vault, keyd = world
+    vault.rules.append(('kv/data/', status(403), None))
+    expect(mint(keyd, 'kv'), 'PERMISSION_DENIED')
+    vault.rules.clear()
+    minted(keyd, 'kv')
+
+
+def a_key_that_would_go_by_itself(world):
+    vault, keyd = world
+    version = {'version': 1, 'deletion_time': '2030-01-01T00:00:00Z', 'destroyed': False}
+    vault.rules.append(('kv/data/', lambda handler, *_: handler.answer(200, {'data': version}), 1))
+    expect(mint(keyd, 'kv'), 'FAILED_PRECONDITION', 'has a deletion time (2030-')
+
+
+def another_token_is_tested_again(world):
+    """A later login may come with other policies: the first request that finds it asks what it may do."""
+    vault, keyd = world
+    key = minted(keyd, 'vault')
+    unwrap(keyd, 'vault', key)
+    tests = vault.count('sys/capabilities-self')
+    vault.rules.append(('transit/decrypt/', status(403), 1))
+    expect(unwrap(keyd, 'vault', key)[0], 'OK')  # with another token
+    assert vault.count('sys/capabilities-self') == tests
+    vault.rules.append(('sys/capabilities-self', lambda handler, _, body: handler.answer(
+        200, {'data': {p: ['update'] for p in body['paths']}}), 1))
+    expect(unwrap(keyd, 'vault', key)[0], 'PERMISSION_DENIED', 'must not allow')
+    expect(unwrap(keyd, 'vault', key)[0], 'OK')
+    expect(unwrap(keyd, 'vault', key)[0], 'OK')
+    assert vault.count('sys/capabilities-self') == tests + 2
 
 
 def a_key_that_takes_any_context(world):
@@ -367,7 +421,9 @@ def ends_though_vault_hangs(world):
 
 if __name__ == '__main__':
     sys.exit(caselib.main([both_engines, a_reply_that_ends_in_its_headers, a_store_without_an_answer, an_engine_that_was_just_made,
-                           a_lost_answer_is_no_denial, a_key_that_takes_any_context, a_dead_token_proves_no_binding,
+                           a_lost_answer_is_no_denial, a_key_that_is_there_stays, a_refusal_to_store_is_no_key,
+                           a_key_that_would_go_by_itself, another_token_is_tested_again, a_key_that_takes_any_context,
+                           a_dead_token_proves_no_binding,
                            a_forged_record_reaches_no_other_key, a_login_that_could_take_a_key_away,
                            a_refusal_for_another_reason_proves_no_binding,
                            deadlines_are_their_own, hurried_callers_close_nothing, a_refused_secret_id_is_not_shown_again,

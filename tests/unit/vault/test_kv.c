@@ -56,6 +56,48 @@ static void test_created(void **state UNUSED)
     assert_int_equal(kv_created(NULL, &err), -1); /* no body */
 }
 
+#define SECRET(current, deletion, destroyed)  \
+    "{\"data\":{\"current_version\":" current \
+    ",\"versions\":{\"1\":{\"deletion_time\":\"" deletion "\",\"destroyed\":" destroyed "}}}}"
+
+static void test_intact(void **state UNUSED)
+{
+    static const struct row {
+        const char *text;
+        enum error_code code;
+    } rows[] = {
+        { SECRET("1", "", "false"), ERR_OK },
+        { SECRET("2", "", "false"), ERR_PRECONDITION },
+        { SECRET("1", "", "true"), ERR_PRECONDITION },
+        { SECRET("1", "2030-01-01T00:00:00Z", "false"), ERR_PRECONDITION },
+        { SECRET("\"1\"", "", "false"), ERR_UNAVAILABLE },
+        { "{\"data\":{\"current_version\":1}}", ERR_UNAVAILABLE },
+        { "{\"data\":{\"current_version\":1,\"versions\":{}}}", ERR_PRECONDITION },
+        { "{}", ERR_UNAVAILABLE },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct error err = ERROR_INIT;
+        AUTO_JSON json_t *answer = NULL;
+        assert_int_equal(json_parse(rows[i].text, strlen(rows[i].text), "answer", &answer, &err),
+                         0);
+        assert_int_equal(kv_intact(answer, &err), rows[i].code == ERR_OK ? 0 : -1);
+        if (err.code != rows[i].code)
+            fail_msg("%s: %s", rows[i].text, error_code_name(err.code));
+    }
+}
+
+static void test_one_that_goes_by_itself(void **state UNUSED)
+{
+    const char *text = "{\"data\":{\"version\":1,\"deletion_time\":\"2030-01-01T00:00:00Z\"}}";
+    struct error err = ERROR_INIT;
+    AUTO_JSON json_t *answer = NULL;
+
+    assert_int_equal(json_parse(text, strlen(text), "answer", &answer, &err), 0);
+    assert_int_equal(kv_created(answer, &err), -1);
+    assert_int_equal(err.code, ERR_PRECONDITION);
+}
+
 static void expect_no_key(const char *text, enum error_code code)
 {
     struct error err = ERROR_INIT;
@@ -100,10 +142,9 @@ static void test_a_key_of_another_size_is_not_stored(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round),
-        cmocka_unit_test(test_created),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_a_key_of_another_size_is_not_stored),
+        cmocka_unit_test(test_round),   cmocka_unit_test(test_created),
+        cmocka_unit_test(test_intact),  cmocka_unit_test(test_one_that_goes_by_itself),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_a_key_of_another_size_is_not_stored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
