@@ -18,6 +18,7 @@ import socket
 import ssl
 import struct
 import threading
+import traceback
 import urllib.parse
 
 HOP_BY_HOP = ('connection', 'keep-alive', 'transfer-encoding', 'content-length', 'te', 'trailer', 'upgrade')
@@ -198,6 +199,10 @@ class Listener(http.server.ThreadingHTTPServer):
         except OSError:
             pass  # the client went away, or doesn't trust us
 
+    def handle_error(self, request, client_address):
+        """An action that raised: what came of it must not pass for the fault that was meant."""
+        self.front.broken.append(traceback.format_exc())
+
     def shutdown_request(self, request):
         """wrap_socket has taken the descriptor and the with statement closed it."""
         self.close_request(request)
@@ -209,7 +214,7 @@ class FaultProxy:
     def __init__(self, vault, issued=None):
         """issued: (certificate, key) paths to show; by default a good certificate of the vault's authority."""
         self.vault, self.lock, self.over = vault, threading.Lock(), threading.Event()
-        self.rules, self.at_connect, self.live = [], [], set()
+        self.rules, self.at_connect, self.live, self.broken = [], [], set(), []
         self.connections = self.open_most = self.requests = 0
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*(issued or vault.authority.issue('proxy')))

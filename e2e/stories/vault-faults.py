@@ -15,12 +15,10 @@ import typing
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import faultproxy as fp  # noqa: E402
+import serverfaults as server  # noqa: E402
 import vaultserver  # noqa: E402
-from keydclient import Volume, Wrapped  # noqa: E402
-from keydfaults import BOTH, KMS, Case, opened, until_ok  # noqa: E402
+from keydfaults import KMS, Case, opened, until_ok  # noqa: E402
 from tap import Tap  # noqa: E402
-from testpki import Authority  # noqa: E402
-from vaultsetup import TENANT_KEY  # noqa: E402
 
 CELLS = tuple((kms, op) for kms in KMS for op in ('MINT', 'UNWRAP'))
 OK, UNAVAILABLE, DENIED, PRECONDITION, DEADLINE = 'OK', 'UNAVAILABLE', 'PERMISSION_DENIED', 'FAILED_PRECONDITION', 'DEADLINE_EXCEEDED'
@@ -47,203 +45,6 @@ class Row:
 
     def wanted(self, cell):
         return self.want if isinstance(self.want, str) else self.want[cell]
-
-
-# ---- faults of the real server
-
-@contextlib.contextmanager
-def nothing(_case):
-    yield
-
-
-@contextlib.contextmanager
-def sealed(case):
-    case.w.vault.seal()
-    yield
-    case.w.vault.unseal()
-
-
-@contextlib.contextmanager
-def stopped(case):
-    case.w.vault.stop()
-    yield
-    case.w.vault.start()
-
-
-@contextlib.contextmanager
-def not_initialised(case):
-    """The proxy leads to another real server, an empty one."""
-    with vaultserver.Server(tempfile.mkdtemp(dir=case.w.folder)) as empty:
-        empty.start(ready=False)
-        case.w.front.vault = empty
-        case.w.front.drop()
-        yield
-        case.w.front.vault = case.w.vault
-        case.w.front.drop()
-
-
-def certificate(authority=None, **how):
-    @contextlib.contextmanager
-    def fault(case):
-        vault = case.w.vault
-        signer = Authority(tempfile.mkdtemp(dir=case.w.folder), authority) if authority else vault.authority
-        vault.install(signer.issue('server', **how))
-        vault.restart()  # kept connections end
-        yield
-        vault.install(vault.authority.issue('server'))
-        vault.restart()
-    return fault
-
-
-@contextlib.contextmanager
-def revoked(case):
-    case.w.revoke()
-    yield
-
-
-@contextlib.contextmanager
-def given_token_revoked(case):
-    with open(f'{case.w.folder}/token', encoding='ascii') as f:
-        case.w.root.call('POST', 'auth/token/revoke', {'token': f.read().strip()})
-    yield
-    case.w.token_file()
-
-
-def spend(w, tokens):
-    for token in tokens:
-        api = w.root.as_(token)
-        for _ in range(200):
-            if api.request('GET', 'auth/token/lookup-self').status == 403:
-                break
-        api.close()
-
-
-@contextlib.contextmanager
-def used_up(case):
-    spend(case.w, [t for t in case.w.raw_texts('client_token') if t != case.w.root.token][-4:])
-    yield
-
-
-@contextlib.contextmanager
-def given_token_used_up(case):
-    with open(f'{case.w.folder}/token', encoding='ascii') as f:
-        spend(case.w, [f.read().strip()])
-    yield
-    case.w.token_file()
-
-
-@contextlib.contextmanager
-def given_token_expired(case):
-    with open(f'{case.w.folder}/token', encoding='ascii') as f:
-        api = case.w.root.as_(f.read().strip())
-    end = time.monotonic() + 120
-    while api.request('GET', 'auth/token/lookup-self').status != 403 and time.monotonic() < end:
-        time.sleep(0.2)
-    api.close()
-    yield
-    case.w.token_file()
-
-
-@contextlib.contextmanager
-def secret_id_gone(case):
-    mount = case.w.layout.mount_auth('approle')
-    with open(f'{case.w.folder}/secret-id', encoding='ascii') as f:
-        case.w.root.call('POST', f'auth/{mount}/role/{"-".join(BOTH)}/secret-id/destroy', {'secret_id': f.read().strip()})
-    case.w.revoke()
-    yield
-    case.w.approle()
-
-
-@contextlib.contextmanager
-def policy_withdrawn(case):
-    w = case.w
-    for role in BOTH:
-        name = w.layout.policy_name(role)
-        w.root.call('PUT', f'sys/policies/acl/{name}', {'policy': 'path "auth/token/*" { capabilities = ["update", "read"] }'})
-    yield
-    w.layout.write_policies()
-
-
-@contextlib.contextmanager
-def version_too_old(case):
-    key = f'{case.w.layout.transit}/keys/{TENANT_KEY}{case.tenant}'
-    case.w.root.call('POST', f'{key}/rotate')
-    case.w.root.call('POST', f'{key}/config', {'min_decryption_version': 2})
-    yield
-    case.w.root.call('POST', f'{key}/config', {'min_decryption_version': 1})
-
-
-@contextlib.contextmanager
-def key_deleted(case):
-    key = f'{case.w.layout.transit}/keys/{TENANT_KEY}{case.tenant}'
-    case.w.root.call('POST', f'{key}/config', {'deletion_allowed': True})
-    case.w.root.call('DELETE', key)
-    yield
-
-
-@contextlib.contextmanager
-def secret_hidden(case):
-    path = case.w.layout.secret(case.volumes['kv'].uuid)
-    case.w.root.call('DELETE', f'{case.w.layout.kv}/data/{path}')
-    yield
-    case.w.root.call('POST', f'{case.w.layout.kv}/undelete/{path}', {'versions': [1]})
-
-
-@contextlib.contextmanager
-def secret_destroyed(case):
-    case.w.root.call('DELETE', f'{case.w.layout.kv}/metadata/' + case.w.layout.secret(case.volumes['kv'].uuid))
-    yield
-
-
-@contextlib.contextmanager
-def loose_key(case):
-    """Another tenant, whose key somebody made so that it takes any context."""
-    case.tenant, name = case.w.tenant(), case.w.layout.transit
-    case.w.root.call('POST', f'{name}/keys/{TENANT_KEY}{case.tenant}', {})
-    made = case.w.root.call('POST', f'{name}/datakey/wrapped/{TENANT_KEY}{case.tenant}', {})
-    case.volumes['vault'] = Volume('vault', case.tenant)
-    case.wrapped['vault'] = Wrapped('transit', made.data['ciphertext'], 1)
-    yield
-    case.tenant = case.w.tenant()
-
-
-@contextlib.contextmanager
-def revoked_and_loose_key(case):
-    """A refusal of the token must not be taken for one of the context."""
-    with loose_key(case):
-        case.w.revoke()
-        yield
-
-
-@contextlib.contextmanager
-def another_volume(case):
-    """The wrapped key of this volume is shown for another one."""
-    kept = dict(case.volumes)
-    for kms in KMS:
-        case.volumes[kms] = Volume(kms, case.tenant)
-    yield
-    case.volumes = kept
-
-
-@contextlib.contextmanager
-def another_secret(case):
-    """What lies at the volume's path in KV is another volume's."""
-    w, path = case.w, f'{case.w.layout.kv}/data/' + case.w.layout.secret(case.volumes['kv'].uuid)
-    data = w.root.call('GET', path).data['data']
-    w.root.call('POST', path, {'options': {'cas': 1}, 'data': {**data, 'context': '0' * 64}})
-    yield
-    w.root.call('POST', path, {'options': {'cas': 2}, 'data': data})
-
-
-@contextlib.contextmanager
-def changed_ciphertext(case):
-    kept = dict(case.wrapped)
-    for kms, key in kept.items():
-        at = len(key.ciphertext) - 6
-        other = 'A' if key.ciphertext[at] != 'A' else 'B'
-        case.wrapped[kms] = dataclasses.replace(key, ciphertext=key.ciphertext[:at] + other + key.ciphertext[at + 1:])
-    yield
-    case.wrapped = kept
 
 
 # ---- faults by the proxy
@@ -302,10 +103,6 @@ def one_login(case):
     return '' if n == 1 else f'{n} logins'
 
 
-def front_of(x):
-    return x.proxy
-
-
 def raw(data):
     """These bytes instead of HTTP."""
     def act(x):
@@ -331,33 +128,33 @@ TOKEN_FILE = {'auth': lambda w: w.token_file()}
 
 def server_rows():
     return [
-        Row('sealed', UNAVAILABLE, sealed),
-        Row('sealed when coffer-keyd starts', UNAVAILABLE, sealed, cold=True),
-        Row('stopped', UNAVAILABLE, stopped),
-        Row('stopped when coffer-keyd starts', UNAVAILABLE, stopped, cold=True),
-        Row('not initialised', UNAVAILABLE, not_initialised, via='proxy'),
-        Row('CA changed', UNAVAILABLE, certificate('other')),
-        Row('wrong host name in the certificate', UNAVAILABLE, certificate(names=['DNS:vault.example.org'])),
-        Row('certificate expired', UNAVAILABLE, certificate(days=0)),
-        Row('token revoked', OK, revoked, after=one_login),
-        Row('token used up (num_uses)', OK, used_up, auth=lambda w: w.approle(token_num_uses=60), after=one_login),
-        Row('given token revoked', DENIED, given_token_revoked, **TOKEN_FILE),
-        Row('given token used up', DENIED, given_token_used_up, auth=lambda w: w.token_file(num_uses=60)),
-        Row('given token expired', DENIED, given_token_expired, auth=lambda w: w.token_file(ttl='6s', explicit_max_ttl='6s')),
-        Row('token revoked, secret id destroyed', DENIED, secret_id_gone),
-        Row('policy withdrawn', DENIED, policy_withdrawn),
-        Row('policy withdrawn when coffer-keyd starts', DENIED, policy_withdrawn, cold=True),
-        Row('key version too old', PRECONDITION, version_too_old, cells=TRANSIT_ONLY),
-        Row('key deleted', PRECONDITION, key_deleted, cells=TRANSIT_ONLY, heals=False),
-        Row('secret deleted', PRECONDITION, secret_hidden, cells=KV_ONLY),
-        Row('secret destroyed', PRECONDITION, secret_destroyed, cells=KV_ONLY, heals=False),
-        Row('secret of another volume', PRECONDITION, another_secret, cells=KV_ONLY),
-        Row('wrapped key of another volume', PRECONDITION, another_volume, cells=UNWRAPS),
+        Row('sealed', UNAVAILABLE, server.sealed),
+        Row('sealed when coffer-keyd starts', UNAVAILABLE, server.sealed, cold=True),
+        Row('stopped', UNAVAILABLE, server.stopped),
+        Row('stopped when coffer-keyd starts', UNAVAILABLE, server.stopped, cold=True),
+        Row('not initialised', UNAVAILABLE, server.not_initialised, via='proxy'),
+        Row('CA changed', UNAVAILABLE, server.certificate('other')),
+        Row('wrong host name in the certificate', UNAVAILABLE, server.certificate(names=['DNS:vault.example.org'])),
+        Row('certificate expired', UNAVAILABLE, server.certificate(days=0)),
+        Row('token revoked', OK, server.revoked, after=one_login),
+        Row('token used up (num_uses)', OK, server.used_up, auth=lambda w: w.approle(token_num_uses=60), after=one_login),
+        Row('given token revoked', DENIED, server.given_token_revoked, **TOKEN_FILE),
+        Row('given token used up', DENIED, server.given_token_used_up, auth=lambda w: w.token_file(num_uses=60)),
+        Row('given token expired', DENIED, server.given_token_expired, auth=lambda w: w.token_file(ttl='6s', explicit_max_ttl='6s')),
+        Row('token revoked, secret id destroyed', DENIED, server.secret_id_gone),
+        Row('policy withdrawn', DENIED, server.policy_withdrawn),
+        Row('policy withdrawn when coffer-keyd starts', DENIED, server.policy_withdrawn, cold=True),
+        Row('key version too old', PRECONDITION, server.version_too_old, cells=TRANSIT_ONLY),
+        Row('key deleted', PRECONDITION, server.key_deleted, cells=TRANSIT_ONLY, heals=False),
+        Row('secret deleted', PRECONDITION, server.secret_hidden, cells=KV_ONLY),
+        Row('secret destroyed', PRECONDITION, server.secret_destroyed, cells=KV_ONLY, heals=False),
+        Row('secret of another volume', PRECONDITION, server.another_secret, cells=KV_ONLY),
+        Row('wrapped key of another volume', PRECONDITION, server.another_volume, cells=UNWRAPS),
         # the controller's policy lets nobody mint without a context, so nothing shows there that the key would take any
-        Row('tenant key not derived', {('vault', 'MINT'): OK, ('vault', 'UNWRAP'): PRECONDITION}, loose_key, cells=TRANSIT_BOTH,
+        Row('tenant key not derived', {('vault', 'MINT'): OK, ('vault', 'UNWRAP'): PRECONDITION}, server.loose_key, cells=TRANSIT_BOTH,
             heals=False),
-        Row('tenant key not derived, token revoked', PRECONDITION, revoked_and_loose_key, cells=TRANSIT_ONLY, heals=False),
-        Row('wrapped key changed', PRECONDITION, changed_ciphertext, cells=UNWRAPS),
+        Row('tenant key not derived, token revoked', PRECONDITION, server.revoked_and_loose_key, cells=TRANSIT_ONLY, heals=False),
+        Row('wrapped key changed', PRECONDITION, server.changed_ciphertext, cells=UNWRAPS),
     ]
 
 
@@ -391,16 +188,16 @@ def proxy_rows():
         row('200 without a body', UNAVAILABLE, fp.status(200, body=b''), '*d*/*', cells=UNWRAPS),
         row('key of another size', PRECONDITION, fp.status(200, body=b'{"data":{"plaintext":"AAAAAAAAAAAAAAAAAAAAAA=="}}'),
             '*/decrypt/*', cells=TRANSIT_ONLY),
-        row('redirect to itself', UNAVAILABLE, lambda x: fp.redirect(front_of(x).address)(x)),
-        Row('redirect to a known address', OK, scripted(lambda x: fp.redirect(front_of(x).vault.address)(x)), via='proxy',
+        row('redirect to itself', UNAVAILABLE, lambda x: fp.redirect(x.front.address)(x)),
+        Row('redirect to a known address', OK, scripted(lambda x: fp.redirect(x.front.vault.address)(x)), via='proxy',
             hosts=lambda w: (w.proxied, w.server)),
         Row('redirect to an unknown address', UNAVAILABLE, redirect_to_stranger, via='proxy'),
-        Row('two addresses, the first refuses', OK, nothing, cold=True, hosts=lambda w: (dead_port(), w.server)),
-        Row('two addresses, the first is silent', OK, nothing, cold=True, hosts=lambda w: (black_hole(w), w.server)),
-        Row('two addresses, the first is silent for a short time', {c: DEADLINE if c == CELLS[0] else OK for c in CELLS}, nothing,
+        Row('two addresses, the first refuses', OK, server.nothing, cold=True, hosts=lambda w: (dead_port(), w.server)),
+        Row('two addresses, the first is silent', OK, server.nothing, cold=True, hosts=lambda w: (black_hole(w), w.server)),
+        Row('two addresses, the first is silent for a short time', {c: DEADLINE if c == CELLS[0] else OK for c in CELLS}, server.nothing,
             cold=True, deadline=4000, hosts=lambda w: (black_hole(w), w.server)),
         Row('two addresses, the first is sealed', OK, scripted(fp.status(503)), cold=True, hosts=lambda w: (w.proxied, w.server)),
-        Row('a proxy in the environment', OK, nothing, cold=True,
+        Row('a proxy in the environment', OK, server.nothing, cold=True,
             env=lambda w: {n: f'http://{dead_port()}' for n in ('https_proxy', 'HTTPS_PROXY', 'ALL_PROXY')}),
     ]
 
@@ -486,6 +283,7 @@ def story(vault, folder, tap):
         print(f'#\n# {"fault":<48} ' + ' '.join(f'{h:<19}' for h in head) + '   most  again\n' + '\n'.join(lines) +
               '\n# most: the longest wait for an answer; again: until all four work after the fault, in seconds\n#', flush=True)
         found, n = w.leaks()
+        tap.check(not w.front.broken, 'the proxy did what the rows say', '\n'.join(w.front.broken))
         tap.check(not found and n > 20, f'no key, token or credential in a log or a reply ({n} forms looked for)', '\n'.join(found))
 
 
