@@ -113,6 +113,7 @@ static int serve(struct controller *c, const struct options *o, struct error *er
                                          .node = &controller_node_ops,
                                          .ctx = c };
     const struct csi_server_options server_options = { .endpoint = o->endpoint };
+    const struct csi_server_hooks hooks = { .on_usr1 = on_usr1, .ctx = c };
     struct csi_server *server;
 
     csi_server_init();
@@ -122,7 +123,7 @@ static int serve(struct controller *c, const struct options *o, struct error *er
              KV("driver", c->driver_name), KV("node", c->node_id), KV("endpoint", o->endpoint),
              KV("pools", c->pools->n));
     warn_of_missing_pools(c);
-    if (csi_server_run(&server, 1, on_usr1, c) < 0)
+    if (csi_server_run(&server, 1, &hooks) < 0)
         return error_set(err, ERR_INTERNAL, "the server did not end as it should");
     return 0;
 }

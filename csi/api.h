@@ -245,12 +245,29 @@ struct csi_admin_ops {
                      struct csi_reconcile_reply *ret, struct error *);
 };
 
+/* ---- pluginregistration.Registration (kubelet finds us by it) ---- */
+struct csi_registration_info { /* see plugin_registration.proto */
+    const char *type, *name, *endpoint;
+    struct csi_strings versions;
+};
+struct csi_registration_status {
+    bool registered;
+    const char *error;
+};
+struct csi_registration_ops {
+    int (*get_info)(void *ctx, struct csi_call *, struct csi_registration_info *ret,
+                    struct error *);
+    int (*notify)(void *ctx, struct csi_call *, const struct csi_registration_status *,
+                  struct error *);
+};
+
 /* What one server offers; NULL tables answer UNIMPLEMENTED. */
 struct csi_service {
     const struct csi_identity_ops *identity;
     const struct csi_controller_ops *controller;
     const struct csi_node_ops *node;
     const struct csi_admin_ops *admin;
+    const struct csi_registration_ops *registration;
     void *ctx;
 };
 

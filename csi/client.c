@@ -9,6 +9,7 @@
 
 #include "coffer_admin.pb-c.h"
 #include "csi.pb-c.h"
+#include "plugin_registration.pb-c.h"
 
 #include <grpc/byte_buffer.h>
 #include <grpc/byte_buffer_reader.h>
@@ -29,7 +30,7 @@ struct csi_client {
 static const ProtobufCServiceDescriptor *const services[] = {
     &csi__v1__identity__descriptor,      &csi__v1__controller__descriptor,
     &csi__v1__node__descriptor,          &csi__v1__group_controller__descriptor,
-    &coffer__v1__node_admin__descriptor,
+    &coffer__v1__node_admin__descriptor, &pluginregistration__registration__descriptor,
 };
 
 /* Fills path with "/csi.v1.Node/NodeGetInfo". */

@@ -36,6 +36,9 @@ codec_run run_stage, run_unstage, run_publish, run_unpublish, run_stats, run_nod
 codec_decode decode_unlock_key, decode_reconcile;
 codec_run run_unlock_key, run_reconcile;
 
+codec_decode decode_registration_status;
+codec_run run_registration_info, run_registration_status;
+
 /* ---- shared by the codecs ---- */
 
 /* A message of that type with its defaults; NULL with ERR_EXHAUSTED over the arena's limit. */

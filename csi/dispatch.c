@@ -6,6 +6,7 @@
 #include "csi/validate.h"
 
 #include "coffer_admin.pb-c.h"
+#include "plugin_registration.pb-c.h"
 
 bool method_offered(const struct method *m, const struct csi_service *s)
 {
@@ -115,7 +116,7 @@ void dispatch_log(const char *path, const struct request *r, const ProtobufCMess
     log_write(level, __FILE__, __LINE__, "call", kv, n);
 }
 
-/* ---- the table: one row per RPC of the services in csi.proto and coffer_admin.proto ---- */
+/* ---- the table: one row per RPC of our services in csi/proto ---- */
 
 #define OPS(kind, member) \
     offsetof(struct csi_service, kind), offsetof(struct csi_##kind##_ops, member)
@@ -179,6 +180,12 @@ const struct method csi_methods[] = {
       OPS(admin, unlock_key), WORKER, decode_unlock_key, run_unlock_key },
     { "/coffer.v1.NodeAdmin/Reconcile", &coffer__v1__reconcile_request__descriptor,
       OPS(admin, reconcile), WORKER, decode_reconcile, run_reconcile },
+
+    { "/pluginregistration.Registration/GetInfo", &pluginregistration__info_request__descriptor,
+      OPS(registration, get_info), POLLER, NULL, run_registration_info },
+    { "/pluginregistration.Registration/NotifyRegistrationStatus",
+      &pluginregistration__registration_status__descriptor, OPS(registration, notify), POLLER,
+      decode_registration_status, run_registration_status },
 };
 const size_t csi_methods_len = ARRAY_SIZE(csi_methods);
 _Static_assert(ARRAY_SIZE(csi_methods) <= METHODS_MAX, "METHODS_MAX is too small");

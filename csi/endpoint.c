@@ -117,3 +117,40 @@ int endpoint_claim(const struct endpoint *e, int *ret_fd, struct error *err)
     *ret_fd = TAKE_FD(fd);
     return 0;
 }
+
+/* ---- a socket that appears when it serves already ---- */
+
+int endpoint_hide(const struct endpoint *e, struct endpoint *ret, struct error *err)
+{
+    char path[ENDPOINT_PATH_MAX + 2];
+    const char *name = strrchr(e->path, '/') + 1;
+    (void)snprintf(path, sizeof(path), "%.*s.%s", (int)(name - e->path), e->path, name);
+    if (endpoint_parse(path, ret, err) < 0)
+        return -1;
+    return remove_stale(ret->path, err);
+}
+
+int endpoint_publish(const struct endpoint *hidden, const struct endpoint *e,
+                     struct endpoint_id *ret, struct error *err)
+{
+    struct stat st;
+    if (lstat(hidden->path, &st) < 0)
+        return error_errno(err, errno, "stat '%s'", hidden->path);
+    if (renameat2(AT_FDCWD, hidden->path, AT_FDCWD, e->path, RENAME_NOREPLACE) < 0)
+        return error_errno(err, errno, "move the socket to '%s'", e->path);
+    *ret = (struct endpoint_id){ .dev = st.st_dev, .ino = st.st_ino };
+    return 0;
+}
+
+/* The number isn't given to anybody else while the socket is open. */
+bool endpoint_is(const struct endpoint *e, const struct endpoint_id *id)
+{
+    struct stat st;
+    return lstat(e->path, &st) == 0 && st.st_dev == id->dev && st.st_ino == id->ino;
+}
+
+void endpoint_remove(const struct endpoint *e, const struct endpoint_id *id)
+{
+    if (endpoint_is(e, id))
+        (void)unlink(e->path);
+}

@@ -10,6 +10,8 @@
 #include "common/base.h"
 #include "common/error.h"
 
+#include <sys/types.h>
+
 #define ENDPOINT_PATH_MAX 107 /* sun_path without its NUL */
 
 struct endpoint {
@@ -24,5 +26,22 @@ int endpoint_parse(const char *text, struct endpoint *ret, struct error *err) MU
  * ERR_PRECONDITION when another process serves the path or something that isn't a socket is there.
  */
 int endpoint_claim(const struct endpoint *e, int *ret_fd, struct error *err) MUST_CHECK;
+
+/* ---- a socket that appears when it serves already ---- */
+
+struct endpoint_id {
+    dev_t dev;
+    ino_t ino;
+};
+
+/* ".NAME" beside it: the core binds there and unlinks only that, whatever happens at the path
+ * itself. The lock of `e` is held: a left-over of a killed process is removed. */
+int endpoint_hide(const struct endpoint *e, struct endpoint *ret, struct error *err) MUST_CHECK;
+/* Moves the socket to its path, at which nothing may be. */
+int endpoint_publish(const struct endpoint *hidden, const struct endpoint *e,
+                     struct endpoint_id *ret, struct error *err) MUST_CHECK;
+bool endpoint_is(const struct endpoint *e, const struct endpoint_id *id);
+/* Only that socket, nobody else's. */
+void endpoint_remove(const struct endpoint *e, const struct endpoint_id *id);
 
 #endif

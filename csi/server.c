@@ -4,6 +4,7 @@
 
 #include "common/cleanup.h"
 #include "common/deadline.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "csi/call.h"
 #include "csi/endpoint.h"
@@ -12,6 +13,7 @@
 #include <grpc/grpc.h>
 #include <grpc/grpc_security.h>
 #include <grpc/support/log.h>
+#include <errno.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -22,12 +24,16 @@
 #define DRAIN_MS      20000u
 #define CANCEL_MS     5000u /* how long cancelled calls may take to notice it */
 #define RECEIVE_MAX   (4 << 20)
+#define TICK_SECONDS  1
 #define STREAMS_MAX   512
 #define DESCRIPTORS   16384u
 #define IDENTITY_ONLY 1 /* bit set of compression algorithms: none */
 
 struct csi_server {
     struct endpoint endpoint;
+    struct endpoint bound; /* where the core made the socket: the same, or a hidden name */
+    struct endpoint_id id; /* the published socket; zero until it is */
+    bool publish_last;
     int lock_fd;
     struct csi_service service;
     grpc_server *grpc;
@@ -54,7 +60,7 @@ static void watch_listener(const char *message)
         if (strncmp(message, ends[i], strlen(ends[i])) != 0)
             continue;
         atomic_store(&listener_lost, true);
-        (void)kill(getpid(), SIGTERM); /* csi_server_run waits for it */
+        csi_server_end();
     }
 }
 
@@ -160,7 +166,7 @@ static int bind_socket(struct csi_server *s, struct error *err)
 {
     grpc_server_credentials *plain = grpc_insecure_server_credentials_create();
     mode_t old = umask(0177);
-    int bound = grpc_server_add_http2_port(s->grpc, s->endpoint.target, plain);
+    int bound = grpc_server_add_http2_port(s->grpc, s->bound.target, plain);
     umask(old);
     grpc_server_credentials_release(plain);
     if (bound == 0)
@@ -185,7 +191,9 @@ static void undo_start(struct csi_server *s)
 
 static int listen_on(struct csi_server *s, struct error *err)
 {
-    if (endpoint_claim(&s->endpoint, &s->lock_fd, err) < 0)
+    s->bound = s->endpoint;
+    if (endpoint_claim(&s->endpoint, &s->lock_fd, err) < 0 ||
+        (s->publish_last && endpoint_hide(&s->endpoint, &s->bound, err) < 0))
         return -1;
     make_grpc(s);
     calls_init(&s->calls, s->grpc, s->cq, &s->service, s->workers);
@@ -194,8 +202,17 @@ static int listen_on(struct csi_server *s, struct error *err)
     return bind_socket(s, err);
 }
 
+static void remove_published(struct csi_server *s)
+{
+    if (!s->publish_last)
+        return;
+    endpoint_remove(&s->endpoint, &s->id);
+    FAULT_POINT("csi:server:removed");
+}
+
 static void begin_stop(struct csi_server *s)
 {
+    remove_published(s);
     calls_close(&s->calls);
     grpc_server_shutdown_and_notify(s->grpc, s->cq, &s->stop_tag);
 }
@@ -211,6 +228,17 @@ static void init_state(struct csi_server *s)
     s->stop_tag = (struct cq_tag){ on_stopped, s };
 }
 
+static int publish(struct csi_server *s, struct error *err)
+{
+    if (!s->publish_last)
+        return 0;
+    FAULT_POINT("csi:server:bound");
+    if (endpoint_publish(&s->bound, &s->endpoint, &s->id, err) < 0)
+        return -1;
+    FAULT_POINT("csi:server:published");
+    return 0;
+}
+
 int csi_server_start(const struct csi_server_options *o, const struct csi_service *service,
                      struct csi_server **ret, struct error *err)
 {
@@ -219,6 +247,7 @@ int csi_server_start(const struct csi_server_options *o, const struct csi_servic
         return error_set(err, ERR_EXHAUSTED, "out of memory");
     s->lock_fd = -1;
     s->service = *service;
+    s->publish_last = o->publish_last;
     s->drain_ms = o->drain_ms > 0 ? o->drain_ms : DRAIN_MS;
     init_state(s);
     s->workers =
@@ -238,8 +267,17 @@ int csi_server_start(const struct csi_server_options *o, const struct csi_servic
         undo_start(s);
         return error_errno(err, rc, "start the poller thread");
     }
+    if (publish(s, err) < 0) {
+        (void)csi_server_stop(s);
+        return -1;
+    }
     *ret = s;
     return 0;
+}
+
+bool csi_server_is_published(const struct csi_server *s)
+{
+    return endpoint_is(&s->endpoint, &s->id);
 }
 
 /* ---- stop ---- */
@@ -267,7 +305,7 @@ static void free_server(struct csi_server *s)
     calls_release(&s->calls);
     pthread_cond_destroy(&s->changed);
     pthread_mutex_destroy(&s->lock);
-    (void)unlink(s->endpoint.path); /* the core did; ours while we hold the lock */
+    (void)unlink(s->bound.path); /* the core did; ours while we hold the lock */
     cleanup_close(&s->lock_fd);
     free(s);
 }
@@ -285,7 +323,7 @@ static int end_stop(struct csi_server *s)
         return 0;
     }
     log_error("calls did not end: leaving them behind", KV("socket", s->endpoint.path));
-    (void)unlink(s->endpoint.path);
+    (void)unlink(s->bound.path);
     return -1; /* their threads still use the server: it can't be freed */
 }
 
@@ -295,21 +333,37 @@ int csi_server_stop(struct csi_server *s)
     return end_stop(s);
 }
 
-int csi_server_run(struct csi_server **servers, size_t n, void (*on_usr1)(void *ctx), void *ctx)
+void csi_server_end(void)
 {
+    (void)kill(getpid(), SIGTERM); /* csi_server_run waits for it */
+}
+
+static void call_hook(void (*hook)(void *ctx), void *ctx)
+{
+    if (hook != NULL)
+        hook(ctx);
+}
+
+/* Until SIGTERM or SIGINT. */
+static int wait_for_end(const struct csi_server_hooks *hooks)
+{
+    const struct timespec tick = { .tv_sec = TICK_SECONDS };
     sigset_t set = handled_signals();
     for (;;) {
-        int sig = 0;
-        if (sigwait(&set, &sig) != 0)
-            continue;
-        if (sig == SIGUSR1) {
-            if (on_usr1 != NULL)
-                on_usr1(ctx);
-            continue;
-        }
-        log_info("stopping", KV("signal", sig));
-        break;
+        int sig = sigtimedwait(&set, NULL, hooks->on_tick != NULL ? &tick : NULL);
+        if (sig == SIGTERM || sig == SIGINT)
+            return sig;
+        if (sig == SIGUSR1)
+            call_hook(hooks->on_usr1, hooks->ctx);
+        else if (errno == EAGAIN)
+            call_hook(hooks->on_tick, hooks->ctx);
     }
+}
+
+int csi_server_run(struct csi_server **servers, size_t n, const struct csi_server_hooks *hooks)
+{
+    log_info("stopping", KV("signal", wait_for_end(hooks)));
+    call_hook(hooks->on_stop, hooks->ctx);
     int rc = 0;
     if (atomic_load(&listener_lost)) {
         log_error(

@@ -18,15 +18,29 @@ struct csi_server_options {
     const char *endpoint; /* "unix:///path", "unix:/path" or an absolute path */
     unsigned workers;     /* 0 = 32 */
     uint64_t drain_ms;    /* how long SIGTERM waits for running calls; 0 = 20000 */
+    /* The socket appears at its path when it already serves, and goes before anything else does;
+     * whatever else is at the path by then stays. For a directory that somebody watches. */
+    bool publish_last;
+};
+
+/* What csi_server_run calls, on its own thread; each may be NULL. */
+struct csi_server_hooks {
+    void (*on_usr1)(void *ctx);
+    void (*on_tick)(void *ctx); /* once a second */
+    void (*on_stop)(void *ctx); /* the end begins: no server was told yet */
+    void *ctx;
 };
 
 void csi_server_init(void); /* grpc_init, signals, descriptors; once */
 int csi_server_start(const struct csi_server_options *o, const struct csi_service *service,
                      struct csi_server **ret, struct error *err) MUST_CHECK;
 /* Blocks until SIGTERM/SIGINT, drains all given servers, frees them. -1 when a call did not end
- * (its server is left as it is: exit), and when gRPC itself stopped listening. on_usr1 (may be
- * NULL) is called on SIGUSR1. */
-int csi_server_run(struct csi_server **servers, size_t n, void (*on_usr1)(void *ctx), void *ctx);
+ * (its server is left as it is: exit), and when gRPC itself stopped listening. */
+int csi_server_run(struct csi_server **servers, size_t n, const struct csi_server_hooks *hooks);
+/* From any thread: csi_server_run ends as if SIGTERM had come. */
+void csi_server_end(void);
+/* With publish_last: the socket at its path is still this server's. */
+bool csi_server_is_published(const struct csi_server *server);
 /* The same for one server, at once. -1: calls didn't end even when cancelled; the server is then
  * left as it is. */
 int csi_server_stop(struct csi_server *server);

@@ -12,14 +12,15 @@ struct limit {
     bool name;   /* no control characters but tab, line feed and carriage return */
 };
 
-/* Exceptions from "a string has at most 128 bytes", by field name: CSI uses a name for one thing
- * only. */
+/* Exceptions from "a string has at most 128 bytes", by field name: a name is used for one
+ * thing only. */
 static const struct limit limits[] = {
     { "name", VALIDATE_STRING_MAX, false, true },
     { "staging_target_path", VALIDATE_PATH_MAX, false, false },
     { "target_path", VALIDATE_PATH_MAX, false, false },
     { "volume_path", VALIDATE_PATH_MAX, false, false },
     { "node_id", VALIDATE_NODE_ID_MAX, false, false },
+    { "error", VALIDATE_TOTAL_MAX, false, false }, /* kubelet's, whole */
     { "mount_flags", VALIDATE_TOTAL_MAX, true, false },
 };
 static const struct limit plain = { NULL, VALIDATE_STRING_MAX, false, false };

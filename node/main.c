@@ -9,8 +9,11 @@
 #include "common/flags.h"
 #include "common/log.h"
 #include "common/secret.h"
+#include "csi/endpoint.h"
+#include "csi/keeper.h"
 #include "csi/server.h"
 #include "keyd/client.h"
+#include "node/registration.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -21,6 +24,7 @@
 struct options {
     const char *endpoint, *admin_endpoint, *config, *keyd_socket, *crypt_helper, *device_dir;
     const char *driver_name, *node_id, *expand, *log_level, *log_format;
+    const char *registration, *registration_endpoint;
     bool host_network;
 };
 
@@ -52,6 +56,10 @@ static int parse_options(struct options *o, int argc, char **argv, bool *ret_don
           NULL },
         { "expand", NULL, FLAG_STRING, &o->expand, "controller", "who grows a volume's image",
           "controller|node" },
+        { "registration", NULL, FLAG_STRING, &o->registration, "",
+          "socket to make in kubelet's directory of plugins; empty: doesn't register", NULL },
+        { "registration-endpoint", NULL, FLAG_STRING, &o->registration_endpoint, "",
+          "the CSI socket as kubelet sees it (default: as --endpoint says)", NULL },
         { "host-network", NULL, FLAG_BOOL, &o->host_network, "false",
           "stay in the network namespace it was started in", NULL },
         LOG_LEVEL_FLAG(&o->log_level),
@@ -116,8 +124,77 @@ static int drop_network(const struct options *o, struct error *err)
     return error_errno(err, errno, "leave the network (needs root; --host-network stays in it)");
 }
 
-static int serve(struct node *node, const struct options *o, struct error *err)
+/* What this process is made of while it serves. */
+struct daemon {
+    struct node *node;
+    struct registration registration;
+    struct csi_keeper keeper; /* of the registration socket */
+};
+
+static int setup_registration(struct daemon *d, const struct options *o, struct error *err)
 {
+    static struct endpoint csi;
+    struct registration *r = &d->registration;
+
+    if (o->registration[0] == '\0' && o->registration_endpoint[0] != '\0')
+        return error_set(err, ERR_INVALID, "--registration-endpoint without --registration");
+    if (o->registration[0] == '\0')
+        return 0;
+    if (endpoint_parse(o->endpoint, &csi, err) < 0)
+        return -1;
+    r->driver_name = d->node->driver_name;
+    r->endpoint = o->registration_endpoint[0] != '\0' ? o->registration_endpoint : csi.path;
+    r->end = csi_server_end;
+    d->keeper.options = (struct csi_server_options){ .endpoint = o->registration, .workers = 1 };
+    d->keeper.service = (struct csi_service){ .registration = &registration_ops, .ctx = r };
+    return registration_check(o->registration, r->endpoint, err);
+}
+
+static void on_usr1(void *ctx)
+{
+    struct daemon *d = ctx;
+
+    node_log_counters(d->node);
+}
+
+static void on_tick(void *ctx)
+{
+    struct daemon *d = ctx;
+
+    csi_keeper_tick(&d->keeper);
+}
+
+/* kubelet must not come any more: the driver is gone for it before calls are refused. */
+static void on_stop(void *ctx)
+{
+    struct daemon *d = ctx;
+
+    (void)csi_keeper_stop(&d->keeper);
+}
+
+static int run(struct daemon *d, const struct options *o, struct csi_server *servers[2],
+               struct error *err)
+{
+    const bool registers = o->registration[0] != '\0';
+    const struct csi_server_hooks hooks = {
+        .on_usr1 = on_usr1, .on_tick = registers ? on_tick : NULL, .on_stop = on_stop, .ctx = d
+    };
+
+    if (registers && csi_keeper_start(&d->keeper, err) < 0)
+        return -1;
+    log_info("coffer-node serves", KV("version", COFFER_VERSION), KV("endpoint", o->endpoint),
+             KV("node_id", d->node->node_id), KV("expand", o->expand),
+             KV("registration", o->registration));
+    if (csi_server_run(servers, 2, &hooks) < 0)
+        return error_set(err, ERR_INTERNAL, "the servers did not end as they should");
+    if (atomic_load(&d->registration.refused))
+        return error_set(err, ERR_UNAVAILABLE, "kubelet refused to register the driver");
+    return 0;
+}
+
+static int serve(struct daemon *d, const struct options *o, struct error *err)
+{
+    struct node *node = d->node;
     const struct csi_service csi = { .identity = &node_identity_ops,
                                      .node = &node_ops,
                                      .ctx = node };
@@ -133,16 +210,13 @@ static int serve(struct node *node, const struct options *o, struct error *err)
     if (csi_server_start(&csi_options, &csi, &servers[0], err) < 0 ||
         csi_server_start(&admin_options, &admin, &servers[1], err) < 0)
         return -1;
-    log_info("coffer-node serves", KV("version", COFFER_VERSION), KV("endpoint", o->endpoint),
-             KV("node_id", node->node_id), KV("expand", o->expand));
-    if (csi_server_run(servers, ARRAY_SIZE(servers), node_log_counters, node) < 0)
-        return error_set(err, ERR_INTERNAL, "the servers did not end as they should");
-    return 0;
+    return run(d, o, servers, err);
 }
 
 int main(int argc, char **argv)
 {
     static struct node node;
+    static struct daemon daemon = { .node = &node };
     struct options o = { .endpoint = NULL };
     struct error err = ERROR_INIT;
     bool done = false;
@@ -153,10 +227,11 @@ int main(int argc, char **argv)
         return usage_error(&err);
     if (done)
         return 0;
-    if (log_setup_by_name(o.log_level, o.log_format, &err) < 0 || setup_node(&node, &o, &err) < 0)
+    if (log_setup_by_name(o.log_level, o.log_format, &err) < 0 || setup_node(&node, &o, &err) < 0 ||
+        setup_registration(&daemon, &o, &err) < 0)
         return usage_error(&err);
     if (secret_harden_process(&err) < 0 || drop_network(&o, &err) < 0 ||
-        serve(&node, &o, &err) < 0) {
+        serve(&daemon, &o, &err) < 0) {
         log_error("coffer-node can't serve", KV("error", err.msg));
         csi_server_exit(1);
     }

@@ -7,6 +7,7 @@ import sys
 
 import caselib
 
+CONFIGURED = ['--node-id', 'n1', '--config', 'CONFIG']  # what is looked at when the configuration is right
 CASES = {
     'an unknown flag': (['--frob'], "unknown flag '--frob' (see --help)"),
     'an argument': (['--node-id', 'n1', 'more'], "unexpected argument 'more'"),
@@ -18,6 +19,16 @@ CASES = {
     "a node's name": (['--node-id', 'a/b'], "node id 'a/b' is not 1 to 63 of [A-Za-z0-9._-] that begin and end with a letter or digit"),
     "a driver's name": (['--node-id', 'n1', '--driver-name', 'a b'],
                         "driver name 'a b' is not 2 to 54 of [A-Za-z0-9._-] that begin and end with a letter"),
+    'a relative registration socket': ([*CONFIGURED, '--registration', 'r.sock'],
+                                       "--registration 'r.sock' must be the absolute path of a socket"),
+    'a hidden registration socket': ([*CONFIGURED, '--registration', '/r/.x'],
+                                     "--registration '/r/.x' begins with '.': kubelet looks at no such socket"),
+    'a registration socket too long': ([*CONFIGURED, '--registration', '/' + 'x' * 107],
+                                       f"--registration '/{'x' * 107}' is longer than the 107 bytes of a socket path"),
+    "an endpoint that isn't a path": ([*CONFIGURED, '--registration', '/r', '--registration-endpoint', 'unix:///c'],
+                                      "--registration-endpoint 'unix:///c' must be the absolute path of a socket"),
+    'an endpoint for no registration': ([*CONFIGURED, '--registration-endpoint', '/c'],
+                                        '--registration-endpoint without --registration'),
     'no configuration': (['--node-id', 'n1', '--config', '/none.json'], "open configuration '/none.json': No such file or directory"),
 }
 
@@ -25,7 +36,10 @@ CASES = {
 def case(name, argv, sentence):
     def test():
         environment = {k: v for k, v in os.environ.items() if k not in ('CSI_ENDPOINT', 'COFFER_CONFIG', 'NODE_ID')}
-        p = caselib.run([caselib.program('coffer-node'), *argv], 2, env=environment)
+        with caselib.folder('node.') as folder:
+            config = os.path.join(folder, 'config.json')
+            caselib.write(config, caselib.configuration(folder, '/etc/coffer/master'))
+            p = caselib.run([caselib.program('coffer-node'), *(config if a == 'CONFIG' else a for a in argv)], 2, env=environment)
         assert (p.stdout, p.stderr) == ('', f'coffer-node: {sentence}\n'), p
     test.__name__ = name
     return test

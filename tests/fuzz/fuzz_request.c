@@ -5,7 +5,7 @@
  * into a message that is accepted again.
  *
  * covers: csi/validate.c csi/codec.c csi/codec_controller.c
- * csi/codec_node.c csi/codec_admin.c csi/dispatch.c
+ * csi/codec_node.c csi/codec_admin.c csi/codec_registration.c csi/dispatch.c
  */
 #include "tests/fuzz/target.h"
 
@@ -198,6 +198,13 @@ static void check_unlock(const void *decoded)
     must(r->output_pid != 0);
 }
 
+static void check_registration(const void *decoded)
+{
+    const struct csi_registration_status *r = decoded;
+
+    must_be_text(r->error, VALIDATE_TOTAL_MAX);
+}
+
 static void check_nothing(const void *decoded)
 {
     must(decoded != NULL);
@@ -208,13 +215,21 @@ static const struct {
     codec_decode *decode;
     void (*check)(const void *decoded);
 } checks[] = {
-    { decode_create_volume, check_create },  { decode_delete_volume, check_delete },
-    { decode_validate, check_validate },     { decode_list_volumes, check_list },
-    { decode_get_capacity, check_capacity }, { decode_controller_expand, check_expand },
-    { decode_stage, check_stage },           { decode_unstage, check_unstage },
-    { decode_publish, check_publish },       { decode_unpublish, check_unpublish },
-    { decode_stats, check_stats },           { decode_node_expand, check_expand },
-    { decode_unlock_key, check_unlock },     { decode_reconcile, check_nothing },
+    { decode_create_volume, check_create },
+    { decode_delete_volume, check_delete },
+    { decode_validate, check_validate },
+    { decode_list_volumes, check_list },
+    { decode_get_capacity, check_capacity },
+    { decode_controller_expand, check_expand },
+    { decode_stage, check_stage },
+    { decode_unstage, check_unstage },
+    { decode_publish, check_publish },
+    { decode_unpublish, check_unpublish },
+    { decode_stats, check_stats },
+    { decode_node_expand, check_expand },
+    { decode_unlock_key, check_unlock },
+    { decode_reconcile, check_nothing },
+    { decode_registration_status, check_registration },
 };
 
 static size_t row_of(codec_decode *decode)

@@ -286,5 +286,6 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "csi-fake: %s\n", err.msg);
         csi_server_exit(1);
     }
-    csi_server_exit(csi_server_run(&server, 1, print_counts, NULL) < 0 ? 3 : 0);
+    const struct csi_server_hooks hooks = { .on_usr1 = print_counts };
+    csi_server_exit(csi_server_run(&server, 1, &hooks) < 0 ? 3 : 0);
 }

@@ -8,6 +8,7 @@
 #include "csi/dispatch.h"
 
 #include "coffer_admin.pb-c.h"
+#include "plugin_registration.pb-c.h"
 
 static const struct method *row(const char *path)
 {
@@ -28,6 +29,7 @@ static void every_rpc_of_our_services_has_a_row(void **state)
         &csi__v1__controller__descriptor,
         &csi__v1__node__descriptor,
         &coffer__v1__node_admin__descriptor,
+        &pluginregistration__registration__descriptor,
     };
     size_t rpcs = 0;
     for (size_t i = 0; i < ARRAY_SIZE(services); i++) {

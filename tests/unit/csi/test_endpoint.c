@@ -141,6 +141,89 @@ static void a_lock_file_that_is_a_symlink_is_refused(void **state)
     assert_int_equal(faccessat(t.fd, "elsewhere", F_OK, 0), -1);
 }
 
+/* Claimed, and bound where nobody looks. */
+static int bind_hidden(const struct tmpdir *t, const struct endpoint *e, struct endpoint *hidden,
+                       int *lock)
+{
+    struct error err = ERROR_INIT;
+    assert_int_equal(endpoint_claim(e, lock, &err), 0);
+    assert_int_equal(endpoint_hide(e, hidden, &err), 0);
+    assert_string_equal(hidden->path, tmpdir_path(t, ".csi.sock"));
+    return listen_at(hidden->path);
+}
+
+static void a_published_socket_is_known_again_and_removed(void **state)
+{
+    AUTO_TMPDIR struct tmpdir t = tmpdir_make();
+    struct endpoint e = at(&t, "csi.sock"), hidden;
+    struct endpoint_id id = { 0 };
+    struct error err = ERROR_INIT;
+    AUTO_CLOSE int lock = -1;
+    AUTO_CLOSE int fd UNUSED = bind_hidden(&t, &e, &hidden, &lock);
+    assert_false(endpoint_is(&e, &id));
+    assert_int_equal(endpoint_publish(&hidden, &e, &id, &err), 0);
+    assert_true(endpoint_is(&e, &id));
+    assert_int_equal(access(hidden.path, F_OK), -1);
+    endpoint_remove(&e, &id);
+    assert_int_equal(access(e.path, F_OK), -1);
+    assert_false(endpoint_is(&e, &id));
+    endpoint_remove(&e, &id);
+}
+
+static void somebody_else_s_socket_is_not_removed(void **state)
+{
+    AUTO_TMPDIR struct tmpdir t = tmpdir_make();
+    struct endpoint e = at(&t, "csi.sock"), hidden;
+    struct endpoint_id id;
+    struct error err = ERROR_INIT;
+    AUTO_CLOSE int lock = -1;
+    AUTO_CLOSE int fd UNUSED = bind_hidden(&t, &e, &hidden, &lock);
+    assert_int_equal(endpoint_publish(&hidden, &e, &id, &err), 0);
+    assert_int_equal(unlink(e.path), 0);
+    AUTO_CLOSE int other UNUSED = listen_at(e.path);
+    assert_false(endpoint_is(&e, &id));
+    endpoint_remove(&e, &id);
+    assert_int_equal(access(e.path, F_OK), 0);
+}
+
+static void nothing_is_published_over(void **state)
+{
+    AUTO_TMPDIR struct tmpdir t = tmpdir_make();
+    struct endpoint e = at(&t, "csi.sock"), hidden;
+    struct endpoint_id id = { 0 };
+    struct error err = ERROR_INIT;
+    AUTO_CLOSE int lock = -1;
+    AUTO_CLOSE int fd UNUSED = bind_hidden(&t, &e, &hidden, &lock);
+    tmpdir_write(&t, "csi.sock", "data", 4);
+    assert_int_equal(endpoint_publish(&hidden, &e, &id, &err), -1);
+    assert_non_null(strstr(err.msg, "move the socket to"));
+    AUTO_FREE char *text = tmpdir_read(&t, "csi.sock");
+    assert_string_equal(text, "data");
+}
+
+static void a_hidden_left_over_goes(void **state)
+{
+    AUTO_TMPDIR struct tmpdir t = tmpdir_make();
+    struct endpoint e = at(&t, "csi.sock"), hidden;
+    struct error err = ERROR_INIT;
+    close(listen_at(tmpdir_path(&t, ".csi.sock"))); /* killed before it was published */
+    assert_int_equal(endpoint_hide(&e, &hidden, &err), 0);
+    assert_int_equal(access(hidden.path, F_OK), -1);
+}
+
+static void a_name_that_can_t_be_hidden_is_refused(void **state)
+{
+    char path[ENDPOINT_PATH_MAX + 1];
+    struct endpoint e, hidden;
+    struct error err = ERROR_INIT;
+    memset(path, 'a', sizeof(path) - 1);
+    path[0] = '/';
+    path[sizeof(path) - 1] = '\0';
+    assert_int_equal(endpoint_parse(path, &e, &err), 0);
+    assert_int_equal(endpoint_hide(&e, &hidden, &err), -1);
+    assert_int_equal(err.code, ERR_INVALID);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -152,6 +235,11 @@ int main(void)
         cmocka_unit_test(a_live_socket_without_lock_stays),
         cmocka_unit_test(what_is_not_a_socket_stays),
         cmocka_unit_test(a_lock_file_that_is_a_symlink_is_refused),
+        cmocka_unit_test(a_published_socket_is_known_again_and_removed),
+        cmocka_unit_test(somebody_else_s_socket_is_not_removed),
+        cmocka_unit_test(nothing_is_published_over),
+        cmocka_unit_test(a_hidden_left_over_goes),
+        cmocka_unit_test(a_name_that_can_t_be_hidden_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
