@@ -23,7 +23,7 @@ WARN := -Wall -Wextra -Wshadow -Wvla -Wcast-qual -Wformat=2 -Wconversion -Wstric
   -Wmissing-prototypes -Wundef -Wpointer-arith -Wno-unused-parameter $(if $(filter 1,$(WERROR)),-Werror)
 HARDEN := -fstack-protector-strong -fstack-clash-protection -fPIE
 CPPFLAGS += -I. -isystem $(GEN) -D_GNU_SOURCE -DCOFFER_VERSION='"$(VERSION)"'
-CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=2 $(HARDEN)
+CFLAGS_release := -O2 -g -ffile-prefix-map=$(CURDIR)=. -D_FORTIFY_SOURCE=2 $(HARDEN)
 CFLAGS_test := -O1 -g -DCOFFER_FAULT $(HARDEN)
 CFLAGS_leaky := $(CFLAGS_test) -DCOFFER_LEAKY
 CFLAGS_asan := -O1 -g -DCOFFER_FAULT -DCOFFER_SANITIZER -fsanitize=address,undefined -fno-sanitize-recover=all \
