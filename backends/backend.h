@@ -81,10 +81,14 @@ struct pool_capacity {
 typedef bool list_record_cb(void *ctx, const char *id, const struct record_summary *summary,
                             const struct error *problem);
 
+struct fs_owner; /* common/fs.h */
+
 struct backend_ops {
     const char *name; /* "file" */
     bool node_local;
-    int (*pool_init)(const struct pool_config *cfg, char ret_tag[9], struct error *err);
+    /* owner: whom the pool's empty directory is given to; NULL: as it is */
+    int (*pool_init)(const struct pool_config *cfg, const struct fs_owner *owner, char ret_tag[9],
+                     struct error *err);
     int (*pool_open)(struct pool *pool, struct error *err); /* reads pool.json, sets tag and priv */
     void (*pool_close)(struct pool *pool);
     int (*pool_check)(struct pool *pool, struct error *err); /* refreshes used and free */

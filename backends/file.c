@@ -219,7 +219,18 @@ static int write_pool_json(int root, const char *id, struct error *err)
                               err);
 }
 
-static int file_pool_init(const struct pool_config *cfg, char ret_tag[9], struct error *err)
+/* The directory is known to be empty: nothing of anybody's changes hands. */
+static int give(int root, const char *path, const struct fs_owner *owner, struct error *err)
+{
+    if (owner == NULL)
+        return 0;
+    if (fchown(root, owner->uid, owner->gid) < 0)
+        return error_errno(err, errno, "give '%s' to %u:%u", path, owner->uid, owner->gid);
+    return fchmod(root, 0700) == 0 ? 0 : error_errno(err, errno, "close '%s' to others", path);
+}
+
+static int file_pool_init(const struct pool_config *cfg, const struct fs_owner *owner,
+                          char ret_tag[9], struct error *err)
 {
     unsigned char random[POOL_ID_BYTES];
     char id[2 * POOL_ID_BYTES + 1];
@@ -227,7 +238,7 @@ static int file_pool_init(const struct pool_config *cfg, char ret_tag[9], struct
 
     if (fs_mkdir_p(cfg->path, 0700, err) < 0 || fs_open_dir(cfg->path, &root, err) < 0 ||
         fs_flock(root, cfg->path, err) < 0 || check_no_pool(root, cfg->path, err) < 0 ||
-        check_empty(root, cfg->path, err) < 0)
+        check_empty(root, cfg->path, err) < 0 || give(root, cfg->path, owner, err) < 0)
         return error_prefix(err, "pool '%s'", cfg->name);
     if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
         return error_set(err, ERR_INTERNAL, "pool '%s': no random bytes", cfg->name);

@@ -19,7 +19,7 @@
 #define EXIT_USAGE 2
 
 struct options {
-    const char *config, *socket, *allow, *log_level, *log_format;
+    const char *config, *socket, *allow, *vault_role, *log_level, *log_format;
     struct flag_strings peers;
     bool insecure_file_kms;
     uint64_t idle_ms;
@@ -38,6 +38,8 @@ static const struct flag flags[] = {
     { "allow", NULL, FLAG_STRING, &options.allow, NULL,
       "operations to answer: MINT, UNWRAP, DESTROY, joined by commas; STATUS is always answered",
       NULL },
+    { "vault-role", NULL, FLAG_STRING, &options.vault_role, "",
+      "role to log in to Vault as, by kubernetes or jwt, instead of the configuration's", NULL },
     { "insecure-file-kms", NULL, FLAG_BOOL, &options.insecure_file_kms, "false",
       "accept key services whose master key is a file (development only)", NULL },
     { "idle-timeout-ms", NULL, FLAG_UINT, &options.idle_ms, "10000",
@@ -71,12 +73,26 @@ static void log_start(const struct options *o, const struct kms_set *kms)
              KV("insecure", kms_set_insecure(kms)));
 }
 
+/* One configuration for all processes: which of Vault's roles this one has is its own affair. */
+static int load_config(const struct options *o, struct config **ret, struct error *err)
+{
+    AUTO_CONFIG struct config *config = NULL;
+    if (config_load(o->config, &config, err) < 0)
+        return -1;
+    for (size_t i = 0; o->vault_role[0] != '\0' && i < config->n_kms; i++) {
+        if (kms_config_set_role(&config->kms[i], o->vault_role, err) < 0)
+            return error_prefix(err, "--vault-role");
+    }
+    *ret = TAKE_PTR(config);
+    return 0;
+}
+
 static int serve(const struct options *o, struct keyd *keyd, struct error *err)
 {
     AUTO_CONFIG struct config *config = NULL;
     AUTO_EVENT_LOOP struct event_loop *loop = NULL;
     AUTO_KMS_SET struct kms_set *kms = NULL;
-    if (event_loop_new(&loop, err) < 0 || config_load(o->config, &config, err) < 0)
+    if (event_loop_new(&loop, err) < 0 || load_config(o, &config, err) < 0)
         return -1;
     const struct kms_env env = { .loop = loop,
                                  .allow_insecure = o->insecure_file_kms,

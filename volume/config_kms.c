@@ -290,3 +290,14 @@ int kms_config_decode(const char *name, json_t *obj, struct kms_config *ret, str
         return error_set(err, ERR_INVALID, "kms '%s': %s", name, r.problem);
     return 0;
 }
+
+int kms_config_set_role(struct kms_config *c, const char *role, struct error *err)
+{
+    struct kms_auth_config *a = c->vault == NULL ? NULL : &c->vault->auth;
+
+    if (a == NULL || (strcmp(a->method, "kubernetes") != 0 && strcmp(a->method, "jwt") != 0))
+        return 0;
+    if (strlen(role) >= sizeof(a->role) || !vault_path_valid(role) || strpbrk(role, "{}") != NULL)
+        return error_set(err, ERR_INVALID, "'%.128s' can't be a role's name", role);
+    return str_copy(a->role, sizeof(a->role), role);
+}

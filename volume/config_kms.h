@@ -47,6 +47,9 @@ struct kms_config {
 /* ret->vault is the caller's, after a failure too. The message starts with the service's name. */
 int kms_config_decode(const char *name, json_t *obj, struct kms_config *ret,
                       struct error *err) MUST_CHECK;
+/* Replaces the role of a login by kubernetes or jwt; other logins, and files, stay as they are.
+ * ERR_INVALID when it is no part of a path. */
+int kms_config_set_role(struct kms_config *c, const char *role, struct error *err) MUST_CHECK;
 /* Absolute, and the same for everybody who reads it: no empty, "." or ".." part. */
 bool config_path_plain(const char *path);
 

@@ -89,6 +89,27 @@ def pool_init_once(b):
     assert read(b.pool, 'pool.json') == before, 'the second init changed the pool'
 
 
+def pool_init_owner(b):
+    for text in ('65533', '65533:', ':1', 'a:b', '-1:1', '1:4294967295', '1:1 ', '1:1:1'):
+        sentence(b.run('pool', 'init', 'fast', '--owner', text, code=2), f"--owner '{text}' must be two numbers, UID:GID")
+    mine = f'{os.geteuid()}:{os.getegid()}' if os.geteuid() else '65533:65532'
+    os.mkdir(b.pool, 0o755)
+    b.run('pool', 'init', 'fast', '--owner', mine)
+    for path in (b.pool, os.path.join(b.pool, 'pool.json')):
+        found = os.stat(path)
+        assert f'{found.st_uid}:{found.st_gid}' == mine and found.st_mode & 0o077 == 0, (path, found)
+
+
+def a_full_folder_changes_no_hands(b):
+    os.mkdir(b.pool, 0o755)
+    with open(os.path.join(b.pool, 'data'), 'w', encoding='ascii'):
+        pass
+    before = os.stat(b.pool)
+    assert 'is not empty' in b.run('pool', 'init', 'fast', '--owner', '65533:65532', code=1).stderr
+    after = os.stat(b.pool)
+    assert (before.st_uid, before.st_gid, before.st_mode) == (after.st_uid, after.st_gid, after.st_mode)
+
+
 def pool_init_refusals(b):
     sentence(b.run('pool', 'init', 'slow', code=1), f"'{b.config}' has no pool 'slow'")
     os.mkdir(b.pool)
@@ -242,7 +263,8 @@ def unlock_from_another_pid_namespace(b):
         assert p.returncode == 1 and p.stdout == '' and 'coffer-node is in another pid namespace' in p.stderr, p
 
 
-TESTS = [usage_errors, help_texts, config_good, config_bad, pool_init_once, pool_init_refusals, operand_anywhere, list_empty,
+TESTS = [usage_errors, help_texts, config_good, config_bad, pool_init_once, pool_init_owner, a_full_folder_changes_no_hands,
+         pool_init_refusals, operand_anywhere, list_empty,
          list_without_pool, list_and_show, show_absent, unreadable_records, names_cannot_drive_the_terminal,
          errors_cannot_drive_the_terminal, output_that_fails,
          unlock_into_pipe, unlock_into_file, unlock_failures, unlock_on_terminal, unlock_from_another_pid_namespace]

@@ -53,6 +53,9 @@ class Played(http.server.BaseHTTPRequestHandler):
         elif path == 'auth/approle/login':
             self.answer(*((200, {'auth': {'client_token': 'hvs.login', 'lease_duration': 3600}}) if body['secret_id'] == 'right' else
                           (400, None, ['invalid role or secret ID'])))
+        elif path == 'auth/kubernetes/login':
+            self.answer(*((200, {'auth': {'client_token': 'hvs.login', 'lease_duration': 3600}}) if body['role'] == v.role else
+                          (403, None, ['service account name not authorized'])))
         elif path == 'sys/capabilities-self':
             self.answer(200, {'data': {p: next((c for n, c in CAPABILITIES.items() if p.split('/', 1)[1].startswith(n)), ['deny'])
                                        for p in body['paths']}})
@@ -93,11 +96,12 @@ class Vault:
     """rules: [path's beginning, function of (handler, path, body), 1 for once or None]."""
 
     def __init__(self, root):
-        self.rules, self.asked, self.secrets, self.derived = [], [], {}, True
+        self.rules, self.asked, self.secrets, self.derived, self.role = [], [], {}, True, 'coffer-controller'
         self.lock, self.over = threading.Lock(), threading.Event()
         caselib.run(['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2',
                      '-keyout', f'{root}/tls.key', '-out', f'{root}/tls.pem', '-subj', '/CN=played', '-addext',
                      'subjectAltName=IP:127.0.0.1'])
+        self.certificate = f'{root}/tls.pem'
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(f'{root}/tls.pem', f'{root}/tls.key')
         self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), type('Handler', (Played,), {'vault': self}))
@@ -145,7 +149,7 @@ def late(seconds):
 
 
 def write_config(root, vault, **auth):
-    more = {'ca': f'{root}/tls.pem', 'auth': auth}
+    more = {'ca': vault.certificate, 'auth': auth}
     caselib.write(f'{root}/config.json', {
         'pools': {'fast': caselib.file_pool(f'{root}/pool', 'vault', 'kv')},
         'kms': {'vault': {'uri': f'hcvault://{vault.address}/transit/keys/coffer-t-{{tenant}}', **more},
@@ -389,6 +393,20 @@ def a_refused_secret_id_is_not_shown_again(world):
         assert vault.count('auth/approle/login') == 2
 
 
+def one_configuration_serves_two_roles(world):
+    """The configuration names the node's role; the controller's coffer-keyd is told its own, and the file stays as it is."""
+    vault, _ = world
+    with caselib.folder('coffer-keyd-') as root:
+        caselib.write(f'{root}/token', 'eyJ.played.token\n', 0o600)
+        write_config(root, vault, method='kubernetes', role='coffer-node', token_path=f'{root}/token')
+        for flags, code in (([], 'PERMISSION_DENIED'), (['--vault-role', 'coffer-controller'], 'OK')):
+            with Keyd(root, *flags, allow='MINT,UNWRAP,DESTROY', insecure=False) as keyd:
+                expect(mint(keyd, 'vault'), code)
+        keyd = Keyd(root, '--vault-role', 'a/../b', allow='MINT', insecure=False)
+        keyd.wait_log("--vault-role: 'a/../b' can't be a role's name")
+        assert keyd.p.wait(60) == 1
+
+
 def destroyed_is_what_the_engine_says(world):
     """Vault's engine answers 204 for what isn't there; 404 comes from somebody else, who keeps no key to destroy."""
     vault, keyd = world
@@ -427,4 +445,4 @@ if __name__ == '__main__':
                            a_forged_record_reaches_no_other_key, a_login_that_could_take_a_key_away,
                            a_refusal_for_another_reason_proves_no_binding,
                            deadlines_are_their_own, hurried_callers_close_nothing, a_refused_secret_id_is_not_shown_again,
-                           destroyed_is_what_the_engine_says, ends_though_vault_hangs], fresh))
+                           one_configuration_serves_two_roles, destroyed_is_what_the_engine_says, ends_though_vault_hangs], fresh))

@@ -73,7 +73,7 @@ static inline void fixture_make(struct fixture *f, size_t n_pools)
         (void)snprintf(p->kms[0], sizeof(p->kms[0]), "k1");
         (void)snprintf(p->kms[1], sizeof(p->kms[1]), "k2");
         p->n_kms = 2;
-        assert_ok(backend_find("file")->pool_init(p, tag, &err), err);
+        assert_ok(backend_find("file")->pool_init(p, NULL, tag, &err), err);
     }
     assert_ok(pool_set_open(&f->config, &f->set, &err), err);
 }

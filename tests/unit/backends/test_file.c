@@ -27,7 +27,7 @@ static void test_init_makes_one_id(void **state UNUSED)
     assert_string_not_equal(f.set->pools[0]->tag, f.set->pools[1]->tag);
     assert_int_equal(stat(tmpdir_path(&f.dir, "a/pool.json"), &st), 0);
     assert_int_equal(st.st_mode & 07777, 0600);
-    assert_fails(ops()->pool_init(&f.pools[0], tag, &err), err, ERR_EXISTS);
+    assert_fails(ops()->pool_init(&f.pools[0], NULL, tag, &err), err, ERR_EXISTS);
     assert_string_equal(tag, "unset");
 }
 
@@ -40,7 +40,7 @@ static void test_init_wants_an_empty_directory(void **state UNUSED)
     fixture_make(&f, 2);
     (void)fixture_volume(&f, 0, "pvc-1");
     assert_int_equal(unlink(tmpdir_path(&f.dir, "a/pool.json")), 0);
-    assert_fails(ops()->pool_init(&f.pools[0], tag, &err), err, ERR_PRECONDITION);
+    assert_fails(ops()->pool_init(&f.pools[0], NULL, tag, &err), err, ERR_PRECONDITION);
     /* whichever the file system names first: volumes, spare */
     assert_non_null(strstr(err.msg, "is not empty (it holds '"));
     assert_non_null(strstr(err.msg, "bring back its pool.json"));
@@ -49,7 +49,7 @@ static void test_init_wants_an_empty_directory(void **state UNUSED)
     assert_int_equal(mkdir(tmpdir_path(&f.dir, "b/lost+found"), 0700), 0);
     write_text(tmpdir_path(&f.dir, "b/pool.json.tmp"), "{\"v\":1,");
     err = (struct error)ERROR_INIT;
-    assert_ok(ops()->pool_init(&f.pools[1], tag, &err), err);
+    assert_ok(ops()->pool_init(&f.pools[1], NULL, tag, &err), err);
 }
 
 static void test_missing_pool_is_unavailable(void **state UNUSED)

@@ -37,7 +37,7 @@ static void make_pool(void)
     b.pool.n_kms = 1;
     (void)snprintf(b.pool.path, sizeof(b.pool.path), "%s/pool", b.t.path);
     b.config = (struct config){ .pools = &b.pool, .n_pools = 1 };
-    assert_works(backend_find("file")->pool_init(&b.pool, tag, &err));
+    assert_works(backend_find("file")->pool_init(&b.pool, NULL, tag, &err));
     assert_works(pool_set_open(&b.config, &b.node.pools, &err));
     volume_id_from_name("p", tag, "pvc-1", &b.id);
     volume_id_format(&b.id, b.id_text);

@@ -161,6 +161,33 @@ static void test_bad_auth(void **state UNUSED)
            "empty, '.' or '..' parts");
 }
 
+static struct kms_config *mutable_kms(const char *text, struct config **c)
+{
+    (void)accept(text, c);
+    return &(*c)->kms[0];
+}
+
+static void test_set_role(void **state UNUSED)
+{
+    AUTO_CONFIG struct config *c = NULL, *other = NULL;
+    struct kms_config *k = mutable_kms(WITH(TRANSIT_URI, ""), &c);
+    struct error err = ERROR_INIT;
+
+    assert_int_equal(kms_config_set_role(k, "coffer-controller", &err), 0);
+    assert_string_equal(k->vault->auth.role, "coffer-controller");
+    static const char *const bad[] = { "", "a/../b", "a b", "{tenant}" };
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        assert_int_equal(kms_config_set_role(k, bad[i], &err), -1);
+        assert_string_equal(k->vault->auth.role, "coffer-controller");
+    }
+
+    k = mutable_kms(HEAD "{\"uri\":\"" TRANSIT_URI "\",\"ca\":\"/ca\",\"auth\":"
+                         "{\"method\":\"token-file\",\"token_path\":\"/t\"}}" TAIL,
+                    &other);
+    assert_int_equal(kms_config_set_role(k, "coffer-controller", &err), 0);
+    assert_string_equal(k->vault->auth.role, "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -170,6 +197,7 @@ int main(void)
         cmocka_unit_test(test_bad_uris),
         cmocka_unit_test(test_bad_fields),
         cmocka_unit_test(test_bad_auth),
+        cmocka_unit_test(test_set_role),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
