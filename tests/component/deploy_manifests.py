@@ -98,7 +98,7 @@ def probes_name_a_port():
         ports = {p['name']: p['containerPort'] for p in c['ports']}
         for probe in ('livenessProbe', 'readinessProbe'):
             assert c[probe]['httpGet']['path'] == '/healthz' and c[probe]['httpGet']['port'] in ports, (workload, c['name'])
-        assert f'--http=0.0.0.0:{next(iter(ports.values()))}' in c['args'], (workload, c['name'])
+        assert f'--http=:{next(iter(ports.values()))}' in c['args'], (workload, c['name'])
 
 
 def every_flag_exists():

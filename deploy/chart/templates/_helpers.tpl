@@ -85,7 +85,7 @@ securityContext:
     {{- if .root.Values.insecureFileKms }}
     - --insecure-file-kms
     {{- end }}
-    - --http=0.0.0.0:9812
+    - --http=:9812
     {{- include "coffer.logFlags" .root | nindent 4 }}
   ports:
     - name: http-keyd
