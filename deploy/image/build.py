@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""build.py --version V --epoch SECONDS --revision COMMIT --output FOLDER MODE:SOURCE:TARGET...: Coffer's image, from its own
+"""build.py --version V --epoch SECONDS --revision COMMIT --profile P --output FOLDER MODE:SOURCE:TARGET...: Coffer's image, from its own
 files (rows of mk/install.mk) and this Debian's (contents.py), into FOLDER: coffer.tar, coffer.spdx.json, digest. No daemon, no
 registry, no root. The same files and arguments give the same bytes."""
 import argparse
@@ -97,7 +97,7 @@ def labels(o, bill):
     own = {'title': contents.TITLE, 'description': contents.DESCRIPTION, 'version': o.version, 'revision': o.revision,
            'created': oci.utc(o.epoch)}
     return {**{oci.LABEL + k: v for k, v in own.items()}, 'dev.coffer.sbom.digest': oci.digest(bill),
-            'dev.coffer.sbom.format': 'application/spdx+json; version=2.3'}
+            'dev.coffer.sbom.format': 'application/spdx+json; version=2.3', 'dev.coffer.profile': o.profile}
 
 
 def write(folder, name, data):
@@ -128,7 +128,7 @@ def make(o):
 
 def main(argv):
     p = argparse.ArgumentParser(allow_abbrev=False, usage=__doc__)
-    for name, kind in (('version', str), ('epoch', int), ('revision', str), ('output', str)):
+    for name, kind in (('version', str), ('epoch', int), ('revision', str), ('profile', str), ('output', str)):
         p.add_argument(f'--{name}', type=kind, required=True)
     p.add_argument('rows', nargs='+')
     try:

@@ -86,6 +86,8 @@ def control(query):
 @functools.cache
 def _checksums(query):
     path = output('dpkg-query', '--control-path', query, 'md5sums').strip()
+    if not path:
+        raise ValueError(f'{query} came without checksums: whether its files are what it shipped can not be told')
     with open(path, encoding='utf-8') as f:
         return {name: digest for digest, name in (line.rstrip('\n').split('  ', 1) for line in f)}
 

@@ -36,7 +36,7 @@ class Blobs:
 
 def image(blobs, layer, config, labels, *, architecture, epoch):
     """The manifest's descriptor. layer: a tar archive; config: Env, Cmd and the like."""
-    compressed = gzip.compress(layer, compresslevel=9, mtime=0)  # without name and time
+    compressed = gzip.compress(layer, compresslevel=6, mtime=0)  # no name, no time; 9 gains 0.5 % for three times the work
     platform = {'architecture': architecture, 'os': 'linux'}
     config_blob = blobs.add(text({
         **platform, 'created': utc(epoch), 'config': {**config, 'Labels': labels},
