@@ -15,6 +15,7 @@
 #include "common/base.h"
 #include "common/error.h"
 #include "common/keylock.h"
+#include "common/metrics.h"
 #include "csi/api.h"
 #include "volume/config.h"
 #include "volume/names.h"
@@ -41,7 +42,9 @@ struct controller {
 /* Checks both names and fills topology_key. ERR_INVALID. */
 int controller_set_names(struct controller *c, const char *driver_name, const char *node_id,
                          struct error *err) MUST_CHECK;
+/* counters.c: one row each. */
 void controller_log_counters(struct controller *c);
+void controller_write_counters(struct controller *c, struct metrics *m);
 
 /* service.c: the tables for csi/server.h; ctx is the struct controller. */
 extern const struct csi_identity_ops controller_identity_ops;

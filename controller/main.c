@@ -4,9 +4,13 @@
 #include "common/base.h"
 #include "controller/controller.h"
 
+#include "backends/sampler.h"
 #include "common/flags.h"
 #include "common/log.h"
+#include "common/monitor.h"
+#include "common/thread.h"
 #include "csi/server.h"
+#include "csi/stats.h"
 #include "keyd/client.h"
 
 #include <errno.h>
@@ -17,7 +21,7 @@
 
 struct options {
     const char *endpoint, *config, *keyd_socket, *driver_name, *node_id, *expand;
-    const char *log_level, *log_format;
+    const char *http, *log_level, *log_format;
 };
 
 static int usage_error(const struct error *err)
@@ -41,6 +45,7 @@ static int parse_options(struct options *o, int argc, char **argv, bool *ret_don
           "where the pools are (default: the host's name)", NULL },
         { "expand", NULL, FLAG_STRING, &o->expand, "controller",
           "who grows a volume; node: no EXPAND_VOLUME here", "controller|node" },
+        MONITOR_FLAG(&o->http),
         LOG_LEVEL_FLAG(&o->log_level),
         LOG_FORMAT_FLAG(&o->log_format),
     };
@@ -77,7 +82,7 @@ static int setup(struct controller *c, const struct options *o, struct config **
 {
     if (log_setup_by_name(o->log_level, o->log_format, err) < 0 || setup_names(c, o, err) < 0 ||
         keyd_socket_check(o->keyd_socket, err) < 0 || config_load(o->config, config, err) < 0 ||
-        pool_set_open(*config, &c->pools, err) < 0)
+        pool_set_open(*config, &c->pools, err) < 0 || monitor_check(o->http, err) < 0)
         return -1;
     c->locks = keylock_new();
     if (c->locks == NULL)
@@ -101,29 +106,72 @@ static void warn_of_missing_pools(const struct controller *c)
     }
 }
 
+/* What this process is made of while it serves. */
+struct daemon {
+    struct controller *controller;
+    struct csi_server *server;
+    struct pool_sampler *sampler;
+    struct monitor monitor;
+};
+
 static void on_usr1(void *ctx)
 {
-    controller_log_counters(ctx);
+    struct daemon *d = ctx;
+
+    controller_log_counters(d->controller);
 }
 
-static int serve(struct controller *c, const struct options *o, struct error *err)
+static bool healthy(void *ctx UNUSED, struct strbuf *why)
 {
+    return csi_servers_healthy(why);
+}
+
+static void write_metrics(void *ctx, struct metrics *m)
+{
+    struct daemon *d = ctx;
+
+    csi_stats_write(m);
+    controller_write_counters(d->controller, m);
+    pool_sampler_write(d->sampler, m);
+}
+
+static int start_monitor(struct daemon *d, struct error *err)
+{
+    static struct thread_round round = { .run = pool_sampler_round,
+                                         .period_ms = SAMPLER_PERIOD_MS };
+
+    if (d->monitor.listener < 0)
+        return 0;
+    d->monitor.program = "coffer-controller";
+    d->monitor.healthy = healthy;
+    d->monitor.metrics = write_metrics;
+    d->monitor.ctx = d;
+    if (pool_sampler_new(d->controller->pools, true, &d->sampler, err) < 0 ||
+        monitor_start(&d->monitor, NULL, err) < 0)
+        return -1;
+    round.ctx = d->sampler;
+    return thread_start_rounds(&round, "the rounds for --http", err);
+}
+
+static int serve(struct daemon *d, const struct options *o, struct error *err)
+{
+    struct controller *c = d->controller;
     const struct csi_service service = { .identity = &controller_identity_ops,
                                          .controller = &controller_ops,
                                          .node = &controller_node_ops,
                                          .ctx = c };
     const struct csi_server_options server_options = { .endpoint = o->endpoint };
-    const struct csi_server_hooks hooks = { .on_usr1 = on_usr1, .ctx = c };
-    struct csi_server *server;
+    const struct csi_server_hooks hooks = { .on_usr1 = on_usr1, .ctx = d };
 
     csi_server_init();
-    if (csi_server_start(&server_options, &service, &server, err) < 0)
+    if (csi_server_start(&server_options, &service, &d->server, err) < 0 ||
+        start_monitor(d, err) < 0)
         return -1;
     log_info("coffer-controller serves", KV("version", COFFER_VERSION),
              KV("driver", c->driver_name), KV("node", c->node_id), KV("endpoint", o->endpoint),
-             KV("pools", c->pools->n));
+             KV("pools", c->pools->n), KV("http", o->http));
     warn_of_missing_pools(c);
-    if (csi_server_run(&server, 1, &hooks) < 0)
+    if (csi_server_run(&d->server, 1, &hooks) < 0)
         return error_set(err, ERR_INTERNAL, "the server did not end as it should");
     return 0;
 }
@@ -131,6 +179,7 @@ static int serve(struct controller *c, const struct options *o, struct error *er
 int main(int argc, char **argv)
 {
     static struct controller c;
+    static struct daemon daemon = { .controller = &c };
     struct options o = { .endpoint = "" };
     struct config *config = NULL;
     struct error err = ERROR_INIT;
@@ -143,13 +192,10 @@ int main(int argc, char **argv)
         return 0;
     if (setup(&c, &o, &config, &err) < 0)
         return usage_error(&err);
-    if (serve(&c, &o, &err) < 0) {
+    if (monitor_listen(&daemon.monitor, o.http, &err) < 0 || serve(&daemon, &o, &err) < 0) {
         log_error("coffer-controller ends", KV("error", err.msg));
         csi_server_exit(1);
     }
     log_info("coffer-controller ends");
-    pool_set_free(c.pools);
-    keylock_free(c.locks);
-    config_free(config);
-    csi_server_exit(0);
+    csi_server_exit(0); /* frees nothing: the threads of --http may be at work */
 }

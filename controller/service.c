@@ -3,8 +3,6 @@
 #include "common/base.h"
 #include "controller/controller.h"
 
-#include "common/log.h"
-
 int controller_set_names(struct controller *c, const char *driver_name, const char *node_id,
                          struct error *err)
 {
@@ -13,20 +11,6 @@ int controller_set_names(struct controller *c, const char *driver_name, const ch
     c->driver_name = driver_name;
     c->node_id = node_id;
     return 0;
-}
-
-void controller_log_counters(struct controller *c)
-{
-    struct controller_counters *n = &c->counters;
-
-    log_info(
-        "counters", KV("created", atomic_load(&n->created)),
-        KV("create_repeated", atomic_load(&n->create_repeated)),
-        KV("create_rolled_back", atomic_load(&n->create_rolled_back)),
-        KV("mint_failed", atomic_load(&n->mint_failed)), KV("deleted", atomic_load(&n->deleted)),
-        KV("delete_in_use", atomic_load(&n->delete_in_use)),
-        KV("expanded", atomic_load(&n->expanded)), KV("pool_full", atomic_load(&n->pool_full)));
-    pool_set_log_counters(c->pools);
 }
 
 /* ---- Identity ---- */

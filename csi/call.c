@@ -5,6 +5,7 @@
 #include "common/deadline.h"
 #include "common/fault.h"
 #include "common/log.h"
+#include "csi/stats.h"
 #include "csi/status.h"
 
 #include <grpc/byte_buffer.h>
@@ -35,7 +36,7 @@ struct call_slot {
     atomic_bool answered; /* orders what the answerer wrote before the poller's end of the call: the
                            * core promises it too, but nothing that checks for races sees it */
 
-    uint64_t started;
+    uint64_t started_us;
     struct request request;
 };
 
@@ -164,8 +165,9 @@ static const char *path_of(const struct call_slot *s)
 static void finish(struct call_slot *s, const ProtobufCMessage *reply, const struct error *err)
 {
     bool quiet = s->source->method != NULL && s->source->method->on_poller;
-    dispatch_log(path_of(s), &s->request, reply, err, quiet, clock_ms() - s->started,
-                 &s->call.phases);
+    uint64_t us = clock_us() - s->started_us;
+    csi_stats_end(s->source->method, err->code, us, &s->call.phases);
+    dispatch_log(path_of(s), &s->request, reply, err, quiet, us / 1000, &s->call.phases);
     answer(s, reply, err);
 }
 
@@ -275,7 +277,8 @@ static uint64_t deadline_of(gpr_timespec t)
 static void begin(struct call_slot *s)
 {
     struct error err = ERROR_INIT;
-    s->started = clock_ms();
+    s->started_us = clock_us();
+    csi_stats_begin();
     s->call.deadline = deadline_of(s->source->method != NULL ? s->deadline : s->details.deadline);
     if (prepare(s, &err) < 0)
         finish(s, NULL, &err);

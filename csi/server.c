@@ -25,6 +25,8 @@
 #define CANCEL_MS     5000u /* how long cancelled calls may take to notice it */
 #define RECEIVE_MAX   (4 << 20)
 #define TICK_SECONDS  1
+#define STUCK_MS      30000u
+#define PULSES        8u /* more servers than a daemon has */
 #define STREAMS_MAX   512
 #define DESCRIPTORS   16384u
 #define IDENTITY_ONLY 1 /* bit set of compression algorithms: none */
@@ -42,6 +44,7 @@ struct csi_server {
     struct calls calls;
     uint64_t drain_ms;
     pthread_t poller;
+    struct pulse *pulse; /* the poller's; NULL: there are too many servers */
 
     struct cq_tag stop_tag;
     pthread_mutex_t lock;
@@ -110,6 +113,51 @@ void csi_server_init(void)
     grpc_init();
 }
 
+/* ---- health ---- */
+
+/* Apart from the servers, which come and go while somebody asks. */
+static struct pulse {
+    atomic_bool taken;
+    _Atomic uint64_t busy_since; /* clock_ms(); 0: the poller waits for an event */
+} pulses[PULSES];
+
+static struct pulse *take_pulse(void)
+{
+    for (size_t i = 0; i < PULSES; i++) {
+        if (!atomic_exchange(&pulses[i].taken, true))
+            return &pulses[i];
+    }
+    return NULL;
+}
+
+static void give_pulse_back(struct pulse *p)
+{
+    if (p == NULL)
+        return;
+    atomic_store(&p->busy_since, 0);
+    atomic_store(&p->taken, false);
+}
+
+static void set_busy(struct csi_server *s, uint64_t since)
+{
+    if (s->pulse != NULL)
+        atomic_store_explicit(&s->pulse->busy_since, since, memory_order_relaxed);
+}
+
+bool csi_servers_healthy(struct strbuf *why)
+{
+    for (size_t i = 0; i < PULSES; i++) {
+        uint64_t since = atomic_load_explicit(&pulses[i].busy_since, memory_order_relaxed);
+        uint64_t now = clock_ms();
+        if (since == 0 || now < since + STUCK_MS)
+            continue;
+        strbuf_addf(why, "a gRPC poller has been at work on one event for %llu s",
+                    (unsigned long long)(now - since) / 1000);
+        return false;
+    }
+    return true;
+}
+
 /* ---- start ---- */
 
 /* One event; false at the queue's end. */
@@ -118,7 +166,9 @@ static bool poll_once(struct csi_server *s)
     grpc_event ev = grpc_completion_queue_next(s->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
     if (ev.type == GRPC_OP_COMPLETE) {
         const struct cq_tag *tag = ev.tag;
+        set_busy(s, clock_ms());
         tag->fn(tag->owner, ev.success != 0);
+        set_busy(s, 0);
     }
     return ev.type != GRPC_QUEUE_SHUTDOWN;
 }
@@ -185,6 +235,7 @@ static void undo_start(struct csi_server *s)
         calls_release(&s->calls);
     }
     workers_free(s->workers);
+    give_pulse_back(s->pulse);
     cleanup_close(&s->lock_fd);
     free(s);
 }
@@ -226,6 +277,7 @@ static void init_state(struct csi_server *s)
     pthread_condattr_destroy(&attr);
     pthread_mutex_init(&s->lock, NULL);
     s->stop_tag = (struct cq_tag){ on_stopped, s };
+    s->pulse = take_pulse();
 }
 
 static int publish(struct csi_server *s, struct error *err)
@@ -301,6 +353,7 @@ static void free_server(struct csi_server *s)
     grpc_server_destroy(s->grpc);
     grpc_completion_queue_shutdown(s->cq);
     pthread_join(s->poller, NULL);
+    give_pulse_back(s->pulse);
     grpc_completion_queue_destroy(s->cq);
     calls_release(&s->calls);
     pthread_cond_destroy(&s->changed);

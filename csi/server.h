@@ -10,6 +10,7 @@
 
 #include "common/base.h"
 #include "common/error.h"
+#include "common/strbuf.h"
 #include "csi/api.h"
 
 struct csi_server;
@@ -39,6 +40,9 @@ int csi_server_start(const struct csi_server_options *o, const struct csi_servic
 int csi_server_run(struct csi_server **servers, size_t n, const struct csi_server_hooks *hooks);
 /* From any thread: csi_server_run ends as if SIGTERM had come. */
 void csi_server_end(void);
+/* For /healthz: false, and why, when a poller of this process, which must not block, has been at
+ * work on one event for half a minute. Thread-safe, at any time. */
+bool csi_servers_healthy(struct strbuf *why);
 /* With publish_last: the socket at its path is still this server's. */
 bool csi_server_is_published(const struct csi_server *server);
 /* The same for one server, at once. -1: calls didn't end even when cancelled; the server is then

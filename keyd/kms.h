@@ -21,6 +21,7 @@
 #include "keyd/client.h"
 #include "keyd/context.h"
 #include "keyd/wire.h"
+#include "vault/client.h"
 #include "volume/config.h"
 
 struct kms_call { /* one request; all borrowed */
@@ -51,6 +52,12 @@ struct kms_env { /* borrowed */
                           it may, and may nothing else */
 };
 
+struct kms_stats {
+    struct vault_stats vault;
+    const char *self_test; /* one of kms_self_tests */
+};
+extern const char *const kms_self_tests[3];
+
 struct kms_driver {
     const char *prefix; /* of the URI: "file://" */
     const char *kind;   /* `key.kind` of the volume record: "file" */
@@ -67,6 +74,8 @@ struct kms_driver {
     /* NULL: nothing to do. Gives back what it holds at the service, within 5 s. */
     void (*stop)(void *state, void (*done)(void *ctx), void *ctx);
     json_t *(*status)(const void *state); /* NULL: nothing to say */
+    /* NULL, or false: it has none of its own (it shares another one's login). */
+    bool (*stats)(const void *state, struct kms_stats *ret);
 };
 
 struct kms {

@@ -178,4 +178,5 @@ const struct kms_driver kms_vault_kv = {
     .destroy = kv_destroy,
     .stop = kms_vault_stop,
     .status = kms_vault_status,
+    .stats = kms_vault_stats,
 };

@@ -230,4 +230,5 @@ const struct kms_driver kms_vault_transit = {
     .unwrap = transit_unwrap,
     .stop = kms_vault_stop,
     .status = kms_vault_status,
+    .stats = kms_vault_stats,
 };

@@ -106,12 +106,28 @@ void kms_vault_stop(void *state, void (*done)(void *ctx), void *ctx)
         vault_stop(s->vault, done, ctx);
 }
 
+const char *const kms_self_tests[3] = { "passed", "not yet", "failed" };
+
+static const char *self_test(const struct kms_vault *s)
+{
+    return s->passed ? kms_self_tests[0] : kms_self_tests[s->refusal.code == ERR_OK ? 1 : 2];
+}
+
+bool kms_vault_stats(const void *state, struct kms_stats *ret)
+{
+    const struct kms_vault *s = state;
+    if (s->borrowed)
+        return false;
+    vault_stats(s->vault, &ret->vault);
+    ret->self_test = self_test(s);
+    return true;
+}
+
 json_t *kms_vault_status(const void *state)
 {
     const struct kms_vault *s = state;
     json_t *status = vault_status(s->vault);
-    const char *result = s->passed ? "passed" : s->refusal.code == ERR_OK ? "not yet" : "failed";
-    (void)json_object_set_new(status, "self_test", json_string(result));
+    (void)json_object_set_new(status, "self_test", json_string(self_test(s)));
     (void)json_object_set_new(status, "self_test_refusal",
                               json_string(s->passed ? "" : s->refusal.msg));
     return status;

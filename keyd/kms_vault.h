@@ -67,6 +67,7 @@ int kms_vault_open(const struct kms_config *config, const struct kms_env *env,
 void kms_vault_close(void *state);
 void kms_vault_stop(void *state, void (*done)(void *ctx), void *ctx);
 json_t *kms_vault_status(const void *state);
+bool kms_vault_stats(const void *state, struct kms_stats *ret);
 
 /* `name` is copied. Ends in go, or in kms_end. */
 void vault_job_start(struct kms_vault *s, struct kms_job *job, const char *name,

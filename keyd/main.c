@@ -6,9 +6,11 @@
 #include "common/fault.h"
 #include "common/flags.h"
 #include "common/log.h"
+#include "common/monitor.h"
 #include "common/secret.h"
 #include "keyd/kms.h"
 #include "keyd/listen.h"
+#include "keyd/metrics.h"
 #include "keyd/ops.h"
 #include "keyd/peers.h"
 #include "keyd/sandbox.h"
@@ -19,7 +21,7 @@
 #define EXIT_USAGE 2
 
 struct options {
-    const char *config, *socket, *allow, *vault_role, *log_level, *log_format;
+    const char *config, *socket, *allow, *vault_role, *http, *log_level, *log_format;
     struct flag_strings peers;
     bool insecure_file_kms;
     uint64_t idle_ms;
@@ -44,6 +46,7 @@ static const struct flag flags[] = {
       "accept key services whose master key is a file (development only)", NULL },
     { "idle-timeout-ms", NULL, FLAG_UINT, &options.idle_ms, "10000",
       "drop a connection that is silent for so long", NULL },
+    MONITOR_FLAG(&options.http),
     LOG_LEVEL_FLAG(&options.log_level),
     LOG_FORMAT_FLAG(&options.log_format),
 };
@@ -56,7 +59,7 @@ static int check_options(struct options *o, bool allowed[WIRE_OP_LIMIT], struct 
     if (o->idle_ms == 0)
         return error_set(err, ERR_INVALID, "--idle-timeout-ms must be more than 0");
     if (peers_parse(&o->peers, "/etc", &o->allowed_peers, err) < 0 ||
-        ops_allow_parse(o->allow, allowed, err) < 0)
+        ops_allow_parse(o->allow, allowed, err) < 0 || monitor_check(o->http, err) < 0)
         return -1;
     return log_setup_by_name(o->log_level, o->log_format, err);
 }
@@ -87,6 +90,11 @@ static int load_config(const struct options *o, struct config **ret, struct erro
     return 0;
 }
 
+static void write_metrics(void *ctx, struct metrics *m)
+{
+    keyd_metrics_write(ctx, m);
+}
+
 static int serve(const struct options *o, struct keyd *keyd, struct error *err)
 {
     AUTO_CONFIG struct config *config = NULL;
@@ -111,7 +119,9 @@ static int serve(const struct options *o, struct keyd *keyd, struct error *err)
                                        .peers = &o->allowed_peers,
                                        .keyd = keyd,
                                        .idle_ms = o->idle_ms };
-    if (server_new(&so, &server, err) < 0)
+    struct monitor monitor = { .program = "coffer-keyd", .metrics = write_metrics, .ctx = keyd };
+    if (server_new(&so, &server, err) < 0 || monitor_listen(&monitor, o->http, err) < 0 ||
+        monitor_start(&monitor, loop, err) < 0)
         return -1;
     if (sandbox_enter(kms_set_network(kms), err) < 0)
         return -1;

@@ -8,11 +8,15 @@
 
 #include "common/flags.h"
 #include "common/log.h"
+#include "common/monitor.h"
 #include "common/secret.h"
+#include "common/thread.h"
 #include "csi/endpoint.h"
 #include "csi/keeper.h"
 #include "csi/server.h"
+#include "csi/stats.h"
 #include "keyd/client.h"
+#include "node/metrics.h"
 #include "node/registration.h"
 
 #include <errno.h>
@@ -24,7 +28,7 @@
 struct options {
     const char *endpoint, *admin_endpoint, *config, *keyd_socket, *crypt_helper, *device_dir;
     const char *driver_name, *node_id, *expand, *log_level, *log_format;
-    const char *registration, *registration_endpoint;
+    const char *registration, *registration_endpoint, *http;
     bool host_network;
 };
 
@@ -62,6 +66,7 @@ static int parse_options(struct options *o, int argc, char **argv, bool *ret_don
           "the CSI socket as kubelet sees it (default: as --endpoint says)", NULL },
         { "host-network", NULL, FLAG_BOOL, &o->host_network, "false",
           "stay in the network namespace it was started in", NULL },
+        MONITOR_FLAG(&o->http),
         LOG_LEVEL_FLAG(&o->log_level),
         LOG_FORMAT_FLAG(&o->log_format),
     };
@@ -129,6 +134,9 @@ struct daemon {
     struct node *node;
     struct registration registration;
     struct csi_keeper keeper; /* of the registration socket */
+    struct csi_server *servers[2];
+    struct node_metrics metrics;
+    struct monitor monitor;
 };
 
 static int setup_registration(struct daemon *d, const struct options *o, struct error *err)
@@ -148,6 +156,39 @@ static int setup_registration(struct daemon *d, const struct options *o, struct 
     d->keeper.options = (struct csi_server_options){ .endpoint = o->registration, .workers = 1 };
     d->keeper.service = (struct csi_service){ .registration = &registration_ops, .ctx = r };
     return registration_check(o->registration, r->endpoint, err);
+}
+
+static bool healthy(void *ctx UNUSED, struct strbuf *why)
+{
+    return csi_servers_healthy(why);
+}
+
+static void write_metrics(void *ctx, struct metrics *m)
+{
+    struct daemon *d = ctx;
+
+    csi_stats_write(m);
+    csi_stats_write_phases(m);
+    node_metrics_write(&d->metrics, m);
+}
+
+/* When the servers run. */
+static int start_monitor(struct daemon *d, bool registers, struct error *err)
+{
+    static struct thread_round round = { .run = node_metrics_round,
+                                         .period_ms = SAMPLER_PERIOD_MS };
+
+    if (d->monitor.listener < 0)
+        return 0;
+    d->monitor.program = "coffer-node";
+    d->monitor.healthy = healthy;
+    d->monitor.metrics = write_metrics;
+    d->monitor.ctx = d;
+    round.ctx = &d->metrics;
+    if (node_metrics_init(&d->metrics, d->node, registers ? &d->registration : NULL, err) < 0 ||
+        monitor_start(&d->monitor, NULL, err) < 0)
+        return -1;
+    return thread_start_rounds(&round, "the rounds for --http", err);
 }
 
 static void on_usr1(void *ctx)
@@ -172,20 +213,20 @@ static void on_stop(void *ctx)
     (void)csi_keeper_stop(&d->keeper);
 }
 
-static int run(struct daemon *d, const struct options *o, struct csi_server *servers[2],
-               struct error *err)
+static int run(struct daemon *d, const struct options *o, struct error *err)
 {
     const bool registers = o->registration[0] != '\0';
     const struct csi_server_hooks hooks = {
         .on_usr1 = on_usr1, .on_tick = registers ? on_tick : NULL, .on_stop = on_stop, .ctx = d
     };
 
-    if (registers && csi_keeper_start(&d->keeper, err) < 0)
+    if (start_monitor(d, registers, err) < 0 ||
+        (registers && csi_keeper_start(&d->keeper, err) < 0))
         return -1;
     log_info("coffer-node serves", KV("version", COFFER_VERSION), KV("endpoint", o->endpoint),
              KV("node_id", d->node->node_id), KV("expand", o->expand),
-             KV("registration", o->registration));
-    if (csi_server_run(servers, 2, &hooks) < 0)
+             KV("registration", o->registration), KV("http", o->http));
+    if (csi_server_run(d->servers, ARRAY_SIZE(d->servers), &hooks) < 0)
         return error_set(err, ERR_INTERNAL, "the servers did not end as they should");
     if (atomic_load(&d->registration.refused))
         return error_set(err, ERR_UNAVAILABLE, "kubelet refused to register the driver");
@@ -204,13 +245,13 @@ static int serve(struct daemon *d, const struct options *o, struct error *err)
                                        .ctx = node };
     const struct csi_server_options csi_options = { .endpoint = o->endpoint };
     const struct csi_server_options admin_options = { .endpoint = o->admin_endpoint, .workers = 2 };
-    struct csi_server *servers[2];
+    struct csi_server **servers = d->servers;
 
     csi_server_init();
     if (csi_server_start(&csi_options, &csi, &servers[0], err) < 0 ||
         csi_server_start(&admin_options, &admin, &servers[1], err) < 0)
         return -1;
-    return run(d, o, servers, err);
+    return run(d, o, err);
 }
 
 int main(int argc, char **argv)
@@ -228,10 +269,10 @@ int main(int argc, char **argv)
     if (done)
         return 0;
     if (log_setup_by_name(o.log_level, o.log_format, &err) < 0 || setup_node(&node, &o, &err) < 0 ||
-        setup_registration(&daemon, &o, &err) < 0)
+        setup_registration(&daemon, &o, &err) < 0 || monitor_check(o.http, &err) < 0)
         return usage_error(&err);
-    if (secret_harden_process(&err) < 0 || drop_network(&o, &err) < 0 ||
-        serve(&daemon, &o, &err) < 0) {
+    if (secret_harden_process(&err) < 0 || monitor_listen(&daemon.monitor, o.http, &err) < 0 ||
+        drop_network(&o, &err) < 0 || serve(&daemon, &o, &err) < 0) {
         log_error("coffer-node can't serve", KV("error", err.msg));
         csi_server_exit(1);
     }

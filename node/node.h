@@ -9,6 +9,7 @@
 #include "backends/backend.h"
 #include "common/base.h"
 #include "common/keylock.h"
+#include "common/metrics.h"
 #include "crypt/client.h"
 #include "csi/api.h"
 #include "volume/config.h"
@@ -16,7 +17,7 @@
 
 #include <stdatomic.h>
 
-/* Since the start; SIGUSR1 logs them. One row each in counters.c. */
+/* Since the start; SIGUSR1 logs them, /metrics shows them. One row each in counters.c. */
 enum node_counter {
     NODE_FORMATTED,        /* volumes formatted */
     NODE_OPENED,           /* mappings opened with a key */
@@ -51,6 +52,7 @@ struct node {
 /* counters.c */
 void node_count(struct node *node, enum node_counter counter);
 void node_log_counters(void *node);
+void node_write_counters(struct node *node, struct metrics *m);
 
 /* service.c: ctx of all of them is a struct node *. */
 extern const struct csi_identity_ops node_identity_ops;

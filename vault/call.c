@@ -25,6 +25,7 @@ struct call {
     uint64_t deadline;
     vault_done done;
     void *ctx;
+    uint64_t sent_us; /* the attempt under way */
     unsigned attempts;
     size_t address;
     bool logged_in, redirected, probe, unclear;
@@ -243,6 +244,15 @@ static const struct vault_status *judge(const struct http_reply *reply)
     return vault_status_of(reply->status == 500 && refused ? 400 : reply->status);
 }
 
+static void count_reply(const struct call *c, const struct http_reply *reply)
+{
+    struct vault_counters *n = &c->v->counters;
+    long digit = reply->failure == HTTP_WHOLE ? reply->status / 100 : 0;
+
+    n->replies[digit > 0 && digit < VAULT_REPLIES ? digit : 0]++;
+    histogram_add(&n->took, clock_us() - c->sent_us);
+}
+
 static void on_reply(void *ctx, const struct http_reply *reply)
 {
     struct call *c = ctx;
@@ -250,6 +260,7 @@ static void on_reply(void *ctx, const struct http_reply *reply)
 
     c->transfer = NULL;
     c->status = reply->status;
+    count_reply(c, reply);
     if (reply->failure != HTTP_WHOLE) {
         on_broken(c, reply);
         return;
@@ -302,6 +313,7 @@ static void send_request(struct call *c)
     add_header(&r, "X-Vault-Wrap-TTL", c->wrap_ttl[0] == '\0' ? NULL : c->wrap_ttl);
     add_header(&r, "Content-Type", c->body.bytes == NULL ? NULL : "application/json");
     v->counters.requests++;
+    c->sent_us = clock_us();
     if (http_start(v->http, &r, on_reply, c, &c->transfer, &err) < 0) {
         breaker_forget(&v->breaker);
         fail(c, err.code, err.msg, "");

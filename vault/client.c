@@ -148,6 +148,29 @@ uint64_t vault_token_number(const struct vault *v)
     return v->token.state == TOKEN_READY ? v->token.generation : 0;
 }
 
+const char *const vault_breaker_states[3] = { "closed", "open", "half-open" };
+
+void vault_stats(struct vault *v, struct vault_stats *ret)
+{
+    const struct token *t = &v->token;
+    const struct vault_counters *c = &v->counters;
+    bool ready = t->state == TOKEN_READY;
+
+    *ret = (struct vault_stats){
+        .failed = c->failed,
+        .logins = c->logins,
+        .logins_failed = c->logins_failed,
+        .renewals = c->renewals,
+        .replies = c->replies,
+        .took = &v->counters.took,
+        .has_token = ready,
+        .expires = ready && t->expires_at != DEADLINE_NEVER,
+        .token_age_ms = ready ? clock_ms() - t->since : 0,
+        .token_left_ms = ready ? deadline_left(t->expires_at) : 0,
+        .breaker = breaker_state(&v->breaker, clock_ms()),
+    };
+}
+
 json_t *vault_status(const struct vault *v)
 {
     const struct token *t = &v->token;

@@ -16,6 +16,7 @@
 #include "common/cleanup.h"
 #include "common/error.h"
 #include "common/event.h"
+#include "common/metrics.h"
 
 #include <jansson.h>
 
@@ -83,6 +84,21 @@ uint64_t vault_token_number(const struct vault *v);
 /* Revokes the token, if one was got by a login; `done` is called once, within 3 s. No call after
  * it. */
 void vault_stop(struct vault *v, void (*done)(void *ctx), void *ctx);
+
+#define VAULT_REPLIES 6
+
+struct vault_stats { /* for /metrics; borrowed until the next call of anything here */
+    uint64_t failed, logins, logins_failed, renewals; /* logins: begun */
+    const uint64_t *replies; /* VAULT_REPLIES attempts, by the first digit of the status; [0]: none
+                                came */
+    struct histogram *took;
+    bool has_token, expires;
+    uint64_t token_age_ms, token_left_ms;
+    const char *breaker; /* one of vault_breaker_states */
+};
+extern const char *const vault_breaker_states[3];
+
+void vault_stats(struct vault *v, struct vault_stats *ret);
 
 /* For STATUS: addresses, breaker, the token's state and age, counters. No secret. NULL: no memory.
  */

@@ -39,6 +39,8 @@ struct token {
 
 struct vault_counters {
     uint64_t requests, failed, logins, logins_failed, renewals;
+    uint64_t replies[VAULT_REPLIES]; /* of attempts, by the status's first digit; 0: no whole one */
+    struct histogram took;           /* attempts, the connection's making included */
 };
 
 struct auth_method;

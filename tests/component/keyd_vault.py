@@ -7,9 +7,12 @@ import contextlib
 import http.server
 import json
 import os
+import re
+import socket
 import ssl
 import sys
 import threading
+import urllib.request
 
 import caselib
 import keydlib
@@ -426,6 +429,34 @@ def destroyed_is_what_the_engine_says(world):
     expect(unwrap(keyd, 'kv', key)[0], 'FAILED_PRECONDITION', 'it was deleted')
 
 
+def metrics_speak_of_vault_and_health_does_not(world):
+    vault, keyd = world
+    keyd.stop()
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+
+    def page(name):
+        with urllib.request.urlopen(f'http://127.0.0.1:{port}/{name}', timeout=caselib.PATIENCE) as answer:
+            return answer.read().decode()
+
+    with Keyd(keyd.root, '--http', f'127.0.0.1:{port}', allow='MINT,UNWRAP,DESTROY', insecure=False) as again:
+        assert 'coffer_keyd_vault_token{kms="vault"} 0\n' in page('metrics')  # they share a login: the first has it
+        minted(again, 'vault')
+        text = page('metrics')
+        for line in ('vault_token{kms="vault"} 1', 'vault_logins_total{kms="vault"} 1', 'requests_total{op="MINT",result="OK"} 1',
+                     'vault_breaker{kms="vault",state="closed"} 1', 'vault_login_failures_total{kms="vault"} 0'):
+            assert f'coffer_keyd_{line}\n' in text, (line, text)
+        assert re.search(r'vault_replies_total\{kms="vault",reply="2xx"\} [1-9]', text) and 'hvs.' not in text
+        vault.rules.append(('', status(503), None))
+        for _ in range(4):
+            expect(mint(again, 'vault', 3000), 'UNAVAILABLE')
+        text = page('metrics')
+        assert re.search(r'vault_replies_total\{kms="vault",reply="5xx"\} [1-9]', text)
+        assert 'coffer_keyd_vault_breaker{kms="vault",state="closed"} 0\n' in text, text
+        assert page('healthz') == 'ok\n'
+
+
 def ends_though_vault_hangs(world):
     vault, keyd = world
     minted(keyd, 'vault')
@@ -445,4 +476,5 @@ if __name__ == '__main__':
                            a_forged_record_reaches_no_other_key, a_login_that_could_take_a_key_away,
                            a_refusal_for_another_reason_proves_no_binding,
                            deadlines_are_their_own, hurried_callers_close_nothing, a_refused_secret_id_is_not_shown_again,
-                           one_configuration_serves_two_roles, destroyed_is_what_the_engine_says, ends_though_vault_hangs], fresh))
+                           one_configuration_serves_two_roles, destroyed_is_what_the_engine_says,
+                           metrics_speak_of_vault_and_health_does_not, ends_though_vault_hangs], fresh))

@@ -22,6 +22,11 @@ uint64_t clock_ms(void)
     return now;
 }
 
+uint64_t clock_us(void)
+{
+    return now * 1000;
+}
+
 uint64_t deadline_in(uint64_t ms)
 {
     return ms > DEADLINE_NEVER - now ? DEADLINE_NEVER : now + ms;
