@@ -53,6 +53,7 @@ struct csi_server {
 };
 
 static atomic_bool listener_lost;
+static bool initialised;
 
 /* gRPC 1.51 stops listening for good after one accept that fails (no descriptor left, say), and
  * only its log tells. A server that nobody can reach must end, so that it is started again. */
@@ -111,6 +112,7 @@ void csi_server_init(void)
     (void)unsetenv("GRPC_VERBOSITY");
     gpr_set_log_function(grpc_to_log);
     grpc_init();
+    initialised = true;
 }
 
 /* ---- health ---- */
@@ -435,7 +437,8 @@ void csi_server_exit(int code)
 {
     (void)fflush(NULL);
 #ifdef COFFER_SANITIZER
-    grpc_shutdown(); /* lets the leak checker see the end */
+    if (initialised)
+        grpc_shutdown(); /* lets the leak checker see the end */
     exit(code);
 #else
     _exit(code);

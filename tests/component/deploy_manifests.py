@@ -14,8 +14,6 @@ from caselib import Skip, program
 from deploylib import OURS, base_objects, containers, pods
 
 KUBECTL = shutil.which('kubectl')
-# /healthz, /metrics and the registration with kubelet
-LATER = {'--http', '--registration', '--registration-endpoint'}
 
 
 def no_object_grants_secrets():
@@ -109,10 +107,7 @@ def every_flag_exists():
             assert c['command'] == [c['name']]
             missing |= {(c['name'], a.split('=')[0]) for a in c['args']} - {(c['name'], flag) for flag in known[c['name']]}
         assert all(a.startswith('--') for a in c['args']), (workload, c['args'])
-    unknown = sorted(f'{name} {flag}' for name, flag in missing if flag not in LATER)
-    assert not unknown, unknown
-    if missing:
-        raise Skip('not in these programs yet: ' + ', '.join(sorted(f'{name} {flag}' for name, flag in missing)))
+    assert not missing, sorted(missing)
 
 
 def images_are_pinned():
