@@ -3,6 +3,10 @@
  * capacity.c: GetCapacity. Without parameters it speaks of all pools together, with parameters of
  * the pool that CreateVolume would use. One volume can't span pools, and has a header of 4 MiB
  * beside its size: that is what maximum_volume_size says.
+ *
+ * external-provisioner hands the StorageClass's parameters on as they are, with those that it keeps
+ * for itself in CreateVolume (csi.storage.k8s.io/fstype, …-secret-name): refusing these would leave
+ * the class without capacity, and so without a node.
  */
 #include "common/base.h"
 #include "controller/controller.h"
@@ -36,13 +40,32 @@ static int all_pools(struct controller *c, struct csi_capacity_reply *sum, struc
     return 0;
 }
 
-static int one_pool(struct controller *c, struct arena *arena, const struct csi_map *parameters,
+#define SIDECAR_PREFIX "csi.storage.k8s.io/"
+
+static int without_sidecar_keys(struct arena *arena, const struct csi_map *in, struct csi_map *ret,
+                                struct error *err)
+{
+    struct csi_pair *items = arena_alloc(arena, (in->n + 1) * sizeof(*items));
+    size_t n = 0;
+
+    if (items == NULL)
+        return error_set(err, ERR_EXHAUSTED, "out of memory for the parameters");
+    for (size_t i = 0; i < in->n; i++)
+        if (strncmp(in->items[i].key, SIDECAR_PREFIX, strlen(SIDECAR_PREFIX)) != 0)
+            items[n++] = in->items[i];
+    *ret = (struct csi_map){ .items = items, .n = n };
+    return 0;
+}
+
+static int one_pool(struct controller *c, struct arena *arena, const struct csi_map *given,
                     struct csi_capacity_reply *sum, struct error *err)
 {
+    struct csi_map parameters;
     struct volume_params p;
     struct pool *pool;
 
-    if (request_params(c, arena, parameters, true, &p, NULL, err) < 0)
+    if (without_sidecar_keys(arena, given, &parameters, err) < 0 ||
+        request_params(c, arena, &parameters, true, &p, NULL, err) < 0)
         return -1;
     pool = pool_set_find(c->pools, p.pool->name);
     if (pool == NULL)

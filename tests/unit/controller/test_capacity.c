@@ -20,7 +20,10 @@ static void test_pools(void **state UNUSED)
     AUTO_RIG struct rig r = RIG_INIT;
     struct csi_capacity_request req = { .has_topology = false };
     struct csi_capacity_reply all, one;
-    const struct csi_pair pool[] = { { "pool", "b" } }, unknown[] = { { "speed", "high" } };
+    const struct csi_pair pool[] = { { "pool", "b" } }, unknown[] = { { "speed", "high" } },
+                          raw[] = { { "csi.storage.k8s.io/fstype", "xfs" },
+                                    { "csi.storage.k8s.io/node-publish-secret-name", "s" },
+                                    { "pool", "b" } };
 
     rig_make(&r, 2);
     /* a StorageClass has no tenant: the claim's namespace would be it */
@@ -33,6 +36,9 @@ static void test_pools(void **state UNUSED)
     assert_int_equal(one.maximum_volume_size, one.available - GEOMETRY_DATA_OFFSET);
     assert_int_equal(one.minimum_volume_size, GEOMETRY_SIZE_MIN);
     assert_true(is_about(all.maximum_volume_size, one.maximum_volume_size));
+    req.parameters = (struct csi_map){ .items = raw, .n = 3 }; /* as csi-provisioner 6 sends them */
+    assert_ok(capacity(&r, &req, &one), r.err);
+    assert_true(one.available > 0 && is_about(all.available, 2 * one.available));
     req.parameters = (struct csi_map){ .items = unknown, .n = 1 };
     assert_fails(capacity(&r, &req, &one), r.err, ERR_INVALID);
 }
