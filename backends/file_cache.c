@@ -22,8 +22,8 @@ struct stamp {
 /* What a record said. */
 struct said {
     uint64_t size;
-    uint8_t state, discard, tenant, kms, key_source; /* the last three: where in text */
-    char text[];                                     /* uuid, tenant, kms, key source */
+    uint8_t state, discard, pod, tenant, kms, key_source; /* the last three: where in text */
+    char text[];                                          /* uuid, tenant, kms, key source */
 };
 _Static_assert(sizeof(((struct record *)NULL)->uuid) + TENANT_MAX + 1 + KMS_NAME_MAX + 1 <=
                    UINT8_MAX,
@@ -109,6 +109,7 @@ static struct said *said_new(const struct record_summary *r)
     s->size = r->size;
     s->state = (uint8_t)r->state;
     s->discard = r->discard;
+    s->pod = r->pod;
     (void)put(s, &at, r->uuid);
     s->tenant = put(s, &at, r->tenant);
     s->kms = put(s, &at, r->kms);
@@ -121,6 +122,7 @@ static struct record_summary summary_of(const struct said *s)
     return (struct record_summary){ .size = s->size,
                                     .state = (enum record_state)s->state,
                                     .discard = s->discard != 0,
+                                    .pod = s->pod != 0,
                                     .uuid = s->text,
                                     .tenant = s->text + s->tenant,
                                     .kms = s->text + s->kms,

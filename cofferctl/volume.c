@@ -10,12 +10,13 @@
  * screen. */
 static json_t *record_view(const struct record *r)
 {
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:I, s:b, s:b, s:s, s:I}",
-                     "id", r->id, "name", r->name, "state", record_state_name(r->state), "uuid",
-                     r->uuid, "tenant", r->tenant, "size", (json_int_t)r->size, "fs", r->fs, "kms",
-                     r->kms, "key_source", r->key_source, "key_kind", r->key.kind, "key_version",
-                     (json_int_t)r->key.version, "discard", r->discard, "sealed", r->sealed,
-                     "created", r->created, "gen", (json_int_t)r->gen);
+    return json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:I, s:b, s:b, s:s, s:I}", "id",
+        r->id, "name", r->name, "state", record_state_name(r->state), "uuid", r->uuid, "tenant",
+        r->tenant, "tenant_identity", record_identity(r->pod), "size", (json_int_t)r->size, "fs",
+        r->fs, "kms", r->kms, "key_source", r->key_source, "key_kind", r->key.kind, "key_version",
+        (json_int_t)r->key.version, "discard", r->discard, "sealed", r->sealed, "created",
+        r->created, "gen", (json_int_t)r->gen);
 }
 
 /* A record under another volume's id is not this volume's. */
@@ -113,6 +114,7 @@ static int run_show(const struct cli *cli, struct error *err)
         { "state", "state", false },
         { "uuid", "uuid", false },
         { "tenant", "tenant", false },
+        { "tenant_identity", "tenant identity", false },
         { "size", "size", true },
         { "fs", "file system", false },
         { "kms", "key service", false },

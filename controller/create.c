@@ -74,6 +74,10 @@ static int make_plan(struct controller *c, struct arena *arena,
         p.fs = FS_KIND_DEFAULT;
     if (request_size(p.fs, req->has_range, req->required_bytes, req->limit_bytes, &p.size, err) < 0)
         return -1;
+    if (p.params.pod && strcmp(p.fs, FS_KIND_NONE) == 0)
+        return error_set(err, ERR_INVALID,
+                         "parameter 'tenantIdentity' can't be pod for a raw block volume: "
+                         "Kubernetes gives no token to those that publish one");
     p.pool = pool_set_find(c->pools, p.params.pool->name);
     if (p.pool == NULL)
         return error_set(err, ERR_INTERNAL, "pool '%s' was not opened", p.params.pool->name);
@@ -152,6 +156,7 @@ static int write_minting(const struct plan *p, struct volume *v, struct record *
     if (uuid_random(r.uuid) < 0)
         return error_set(err, ERR_INTERNAL, "no random bytes for the uuid");
     r.discard = p->params.discard;
+    r.pod = p->params.pod;
     record_now(r.created);
     if (v->pool->ops->write_record(v, &r, err) < 0)
         return -1;
@@ -169,8 +174,8 @@ static void leak_minted(struct controller *c, const struct keyd_binding *b,
 
     if (pipe2(fds, O_CLOEXEC) < 0)
         abort();
-    if (keyd_unwrap(c->keyd_socket, b, key, KEYD_USE_STAGE, fds[1], deadline_in(MINT_LIMIT_MS),
-                    NULL) == 0)
+    if (keyd_unwrap(c->keyd_socket, b, key, KEYD_USE_STAGE, NULL, fds[1],
+                    deadline_in(MINT_LIMIT_MS), NULL) == 0)
         LEAK_PIPE("controller:storage-key", fds[0]);
     (void)close(fds[0]);
     (void)close(fds[1]);
@@ -267,6 +272,8 @@ static int check_compatible(const struct plan *p, const struct record *r, struct
         differs = "keySource";
     else if (r->discard != p->params.discard)
         differs = "discard";
+    else if (r->pod != p->params.pod)
+        differs = "tenantIdentity";
     if (differs == NULL)
         return 0;
     return error_set(err, ERR_EXISTS, "a volume of this name exists with another %s", differs);

@@ -15,6 +15,7 @@ static int fill_context(struct arena *arena, const struct record_summary *r, str
         { CONTEXT_KEY_SOURCE, r->key_source },
         { CONTEXT_KMS, r->kms },
         { CONTEXT_TENANT, r->tenant },
+        { CONTEXT_IDENTITY, r->pod ? IDENTITY_POD : NULL },
         { CONTEXT_UUID, r->uuid },
     };
     struct csi_pair *items = arena_alloc(arena, sizeof(all));

@@ -81,6 +81,9 @@ static int check_params(struct controller *c, struct arena *arena,
     if (p.discard != r->discard)
         return error_set(err, ERR_INVALID, "the volume's discard is %s",
                          r->discard ? "true" : "false");
+    if (p.pod != r->pod)
+        return error_set(err, ERR_INVALID, "the volume's tenantIdentity is %s",
+                         record_identity(r->pod));
     if (has_tenant && strcmp(p.tenant, r->tenant) != 0)
         return error_set(err, ERR_INVALID, "the volume's tenant is '%s'", r->tenant);
     return 0;

@@ -30,8 +30,11 @@ static struct exchange *exchange_new(enum wire_op op, struct error *err)
     return x;
 }
 
+/* A request may hold a token. */
 static void exchange_free(struct exchange *x)
 {
+    if (x != NULL)
+        explicit_bzero(x, sizeof(*x));
     free(x);
 }
 
@@ -209,8 +212,8 @@ int keyd_mint(const char *socket_path, const struct keyd_binding *b, uint64_t de
 }
 
 int keyd_unwrap(const char *socket_path, const struct keyd_binding *b,
-                const struct keyd_wrapped *key, enum keyd_use use, int pipe_write,
-                uint64_t deadline, struct error *err)
+                const struct keyd_wrapped *key, enum keyd_use use, const char *token,
+                int pipe_write, uint64_t deadline, struct error *err)
 {
     AUTO_EXCHANGE struct exchange *x = exchange_new(WIRE_UNWRAP, err);
     if (x == NULL || set_binding(&x->request, b, err) < 0)
@@ -221,6 +224,11 @@ int keyd_unwrap(const char *socket_path, const struct keyd_binding *b,
         str_copy(r->kind, sizeof(r->kind), key->kind) < 0 ||
         str_copy(r->ciphertext, sizeof(r->ciphertext), key->ciphertext) < 0)
         return error_set(err, ERR_INVALID, "the wrapped key is too long for coffer-keyd");
+    if (token != NULL && strlen(token) > WIRE_TOKEN_MAX)
+        return error_set(err, ERR_INVALID, "the pod's token is longer than %u bytes",
+                         WIRE_TOKEN_MAX);
+    if (token != NULL)
+        r->token = (struct wire_view){ .data = token, .len = strlen(token) };
     return exchange_run(x, socket_path, pipe_write, deadline, err);
 }
 

@@ -31,6 +31,7 @@ enum keyd_use {
     KEYD_USE_EXPAND,
     KEYD_USE_ROTATE,
     KEYD_USE_BREAK_GLASS,
+    KEYD_USE_VERIFY, /* only whether the key opens for who asks: nothing is written into the pipe */
     KEYD_USE_COUNT,
 };
 extern const char *const keyd_use_names[KEYD_USE_COUNT]; /* as they travel: wire.c */
@@ -42,11 +43,11 @@ int keyd_socket_check(const char *socket_path, struct error *err) MUST_CHECK;
  * forged ciphertext -> ERR_PRECONDITION; op or peer not allowed -> ERR_PERMISSION. */
 int keyd_mint(const char *socket_path, const struct keyd_binding *b, uint64_t deadline,
               struct keyd_wrapped *ret, struct error *err) MUST_CHECK;
-/* pipe_write: the write end of a pipe; keyd writes one frame into it. The caller closes its copy.
- */
+/* token: a pod's, whose login is to open the key instead of keyd's own; NULL: none. pipe_write: the
+ * write end of a pipe; keyd writes one frame into it. The caller closes its copy. */
 int keyd_unwrap(const char *socket_path, const struct keyd_binding *b,
-                const struct keyd_wrapped *key, enum keyd_use use, int pipe_write,
-                uint64_t deadline, struct error *err) MUST_CHECK;
+                const struct keyd_wrapped *key, enum keyd_use use, const char *token,
+                int pipe_write, uint64_t deadline, struct error *err) MUST_CHECK;
 /* What the key service keeps of this volume's key is gone for good; there was none: OK too. */
 int keyd_destroy(const char *socket_path, const struct keyd_binding *b, uint64_t deadline,
                  struct error *err) MUST_CHECK;

@@ -152,6 +152,11 @@ static void kv_unwrap(void *state, struct kms_job *job)
 {
     const char *text = job->key->ciphertext;
     struct error err = ERROR_INIT;
+    if (job->call.token.len > 0) {
+        (void)error_set(&err, ERR_INVALID, "a kv key service takes no caller's token");
+        kms_end(job, &err);
+        return;
+    }
     if (job->key->version == 1 && strncmp(text, TEXT_PREFIX, strlen(TEXT_PREFIX)) == 0 &&
         strcmp(text + strlen(TEXT_PREFIX), job->call.binding->uuid) == 0) {
         start(state, job, unwrap);

@@ -183,17 +183,30 @@ static void unwrap(struct vault_job *j)
 
 /* ---- the driver ---- */
 
-/* "coffer-t-{tenant}" with the job's tenant. */
-static void start(struct kms_vault *s, struct kms_job *job, void (*go)(struct vault_job *j))
+#define KEY_NAME_SIZE 256
+
+/* "coffer-t-{tenant}" with the tenant. */
+static void key_name(const struct kms_vault *s, const char *tenant, char ret[KEY_NAME_SIZE])
 {
     const char *text = s->config.name, *mark = strstr(text, CONFIG_TENANT_MARK);
-    char name[256];
     if (mark == NULL)
-        (void)snprintf(name, sizeof(name), "%s", text);
+        (void)snprintf(ret, KEY_NAME_SIZE, "%s", text);
     else
-        (void)snprintf(name, sizeof(name), "%.*s%s%s", (int)(mark - text), text,
-                       job->call.binding->tenant, mark + strlen(CONFIG_TENANT_MARK));
-    vault_job_start(s, job, name, go);
+        (void)snprintf(ret, KEY_NAME_SIZE, "%.*s%s%s", (int)(mark - text), text, tenant,
+                       mark + strlen(CONFIG_TENANT_MARK));
+}
+
+static void start(struct kms_vault *s, struct kms_job *job, void (*go)(struct vault_job *j))
+{
+    const char *tenant = job->call.binding->tenant;
+    char name[KEY_NAME_SIZE], foreign[KEY_NAME_SIZE];
+    key_name(s, tenant, name);
+    if (job->call.token.len == 0) {
+        vault_job_start(s, job, name, go);
+        return;
+    }
+    key_name(s, strcmp(tenant, "0") == 0 ? "1" : "0", foreign);
+    vault_job_start_pod(s, job, name, foreign, go);
 }
 
 static void transit_mint(void *state, struct kms_job *job)

@@ -36,12 +36,14 @@ static void options_of(const struct kms_vault_config *c, struct vault_options *o
                                            .secret_id_wrapped = a->secret_id_wrapped };
 }
 
-/* All but what lies behind the login. */
+/* All but what lies behind the login, and other people's logins. */
 static bool same_identity(const struct kms_vault_config *a, const struct kms_vault_config *b)
 {
     struct kms_vault_config x = *a;
     memcpy(x.mount, b->mount, sizeof(x.mount));
     memcpy(x.name, b->name, sizeof(x.name));
+    memcpy(x.auth.pod_role, b->auth.pod_role, sizeof(x.auth.pod_role));
+    memcpy(x.auth.pod_mount, b->auth.pod_mount, sizeof(x.auth.pod_mount));
     x.tenants_listed = b->tenants_listed;
     return memcmp(&x, b, sizeof(x)) == 0; /* decoded into zeroed memory */
 }
@@ -139,13 +141,13 @@ void vault_job_end(struct vault_job *j, const struct error *err)
 {
     struct kms_job *job = j->job;
     event_timer_stop(j->s->loop, &j->limit);
+    vault_guest_end(j->guest);
     secret_free(j->fresh);
     free(j);
     kms_end(job, err);
 }
 
-/* "data/%s" with the name in it, below the mount. False: it is too long. */
-static bool path_of(const struct kms_vault *s, const char *path, const char *name,
+bool kms_vault_path(const struct kms_vault *s, const char *path, const char *name,
                     char ret[VAULT_PATH_MAX + 1])
 {
     const char *mark = strstr(path, "%s");
@@ -160,7 +162,7 @@ static void ask(struct vault_job *j, const struct vault_request *template, const
     struct error err = ERROR_INIT;
     struct vault_request r = *template;
     char full[VAULT_PATH_MAX + 1];
-    if (!path_of(j->s, path, j->name, full)) {
+    if (!kms_vault_path(j->s, path, j->name, full)) {
         (void)error_set(&err, ERR_INVALID, "a path in Vault is longer than %u bytes",
                         VAULT_PATH_MAX);
         vault_job_end(j, &err);
@@ -168,7 +170,10 @@ static void ask(struct vault_job *j, const struct vault_request *template, const
     }
     r.path = full;
     r.deadline = j->job->call.deadline;
-    vault_call(j->s->vault, &r, done, j);
+    if (j->guest != NULL)
+        vault_guest_call(j->guest, &r, done, j);
+    else
+        vault_call(j->s->vault, &r, done, j);
 }
 
 static bool out_of_memory(struct vault_job *j, bool has_body, const json_t *body)
@@ -253,31 +258,35 @@ static bool holds(const json_t *list, const char *capability)
     return false;
 }
 
-static int check_row(const struct kms_vault *s, const struct capability_row *row, const char *path,
-                     const json_t *data, struct error *err)
+int capability_held(const json_t *data, const char *path, const char *capability, bool *ret,
+                    struct error *err)
 {
     const json_t *list = json_object_get(data, path);
-    bool needed = s->may[row->of];
     if (!json_is_array(list))
         return error_set(err, ERR_UNAVAILABLE, "Vault doesn't say what we may do at %s", path);
-    if (needed && !holds(list, row->capability))
-        return error_set(err, ERR_PERMISSION,
-                         "self-test: Vault's policy must allow this identity '%s' at %s",
-                         row->capability, path);
-    if (!needed && holds(list, row->capability))
-        return error_set(err, ERR_PERMISSION,
-                         "self-test: Vault's policy must not allow this identity '%s' at %s",
-                         row->capability, path);
+    *ret = holds(list, capability);
     return 0;
 }
 
-static int judge(const struct kms_vault *s, const char *name, const json_t *data, struct error *err)
+int capability_refuse(const char *verb, const char *who, const char *capability, const char *path,
+                      struct error *err)
+{
+    return error_set(err, ERR_PERMISSION, "self-test: Vault's policy %s allow %s '%s' at %s", verb,
+                     who, capability, path);
+}
+
+int capability_judge(const struct kms_vault *s, const bool may[CAP_NEVER + 1], const char *who,
+                     const char *name, const json_t *data, struct error *err)
 {
     char path[VAULT_PATH_MAX + 1];
+    bool held = false;
     for (size_t i = 0; i < s->n_rows; i++) {
-        (void)path_of(s, s->rows[i].path, name, path);
-        if (check_row(s, &s->rows[i], path, data, err) < 0)
+        const struct capability_row *row = &s->rows[i];
+        (void)!kms_vault_path(s, row->path, name, path); /* as it was asked */
+        if (capability_held(data, path, row->capability, &held, err) < 0)
             return -1;
+        if (held != may[row->of])
+            return capability_refuse(held ? "must not" : "must", who, row->capability, path, err);
     }
     return 0;
 }
@@ -294,7 +303,8 @@ static void on_capabilities(void *ctx, const struct vault_answer *answer)
     if (answer->status != 0 && (err.code == ERR_PERMISSION || err.code == ERR_PRECONDITION))
         (void)error_prefix(&err, "self-test: this identity can't ask what it may do");
     if (err.code == ERR_OK)
-        (void)judge(s, s->tested, json_object_get(answer->body, "data"), &err);
+        (void)!capability_judge(s, s->may, "this identity", s->tested,
+                                json_object_get(answer->body, "data"), &err);
     s->passed = err.code == ERR_OK;
     s->refusal = err;
     if (s->passed)
@@ -304,12 +314,12 @@ static void on_capabilities(void *ctx, const struct vault_answer *answer)
     wake(s, s->passed ? NULL : &err);
 }
 
-static json_t *capabilities_body(const struct kms_vault *s, const char *name)
+json_t *capability_question(const struct kms_vault *s, const char *name)
 {
     char path[VAULT_PATH_MAX + 1];
     json_t *paths = json_array();
     for (size_t i = 0; i < s->n_rows; i++) {
-        (void)path_of(s, s->rows[i].path, name, path);
+        (void)!kms_vault_path(s, s->rows[i].path, name, path);
         (void)json_array_append_new(paths, json_string(path));
     }
     return json_pack("{s:o}", "paths", paths);
@@ -318,7 +328,7 @@ static json_t *capabilities_body(const struct kms_vault *s, const char *name)
 static void test(struct kms_vault *s, const struct vault_job *first)
 {
     memcpy(s->tested, first->name, sizeof(s->tested));
-    json_t *body = capabilities_body(s, s->tested);
+    json_t *body = capability_question(s, s->tested);
     const struct vault_request r = { .method = "POST",
                                      .path = "sys/capabilities-self",
                                      .body = body,

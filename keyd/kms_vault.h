@@ -55,9 +55,11 @@ struct vault_job { /* one job at work */
     bool binds;               /* a wrong context was refused for being wrong */
     uint64_t probed; /* the token (vault/client.h) that minting without a context was refused to */
     void (*go)(struct vault_job *j); /* the driver's, when the self-test has passed */
-    char name[256];                  /* the key's name, or the secret's path */
-    struct secret *fresh;            /* KV: the key that is being stored */
-    struct error refusal;            /* KV: of the request to store it */
+    struct vault_guest *guest; /* of the caller's own token; NULL: this keyd's identity asks */
+    char foreign[256];         /* beside it: the name of another tenant's key */
+    char name[256];            /* the key's name, or the secret's path */
+    struct secret *fresh;      /* KV: the key that is being stored */
+    struct error refusal;      /* KV: of the request to store it */
     unsigned repeated;
 };
 
@@ -72,6 +74,11 @@ bool kms_vault_stats(const void *state, struct kms_stats *ret);
 /* `name` is copied. Ends in go, or in kms_end. */
 void vault_job_start(struct kms_vault *s, struct kms_job *job, const char *name,
                      void (*go)(struct vault_job *j));
+/* The same as the pod whose token the job carries, with a login for this job alone. Its self-test
+ * comes with it, each time: it must be allowed to unwrap with `name`, and with `foreign`, the key
+ * of a tenant that isn't the job's, it must not. kms_vault_pod.c */
+void vault_job_start_pod(struct kms_vault *s, struct kms_job *job, const char *name,
+                         const char *foreign, void (*go)(struct vault_job *j));
 /* Frees the vault_job and ends the job; err NULL: it is answered. */
 void vault_job_end(struct vault_job *j, const struct error *err);
 /* One request; `body` is taken (NULL with `has_body`: out of memory). path: "data/%s", below the
@@ -80,6 +87,24 @@ void vault_job_ask(struct vault_job *j, const char *method, const char *path, bo
                    json_t *body, vault_done done);
 /* The same, where a refusal is the good answer. */
 void vault_job_probe(struct vault_job *j, const char *path, json_t *body, vault_done done);
+
+/* ---- what a login may do, for kms_vault_pod.c too ---- */
+
+/* The body of a question to sys/capabilities-self about all rows. */
+json_t *capability_question(const struct kms_vault *s, const char *name);
+/* may: what it needs; all else in the rows it must not have. who: "this identity". */
+int capability_judge(const struct kms_vault *s, const bool may[CAP_NEVER + 1], const char *who,
+                     const char *name, const json_t *data, struct error *err) MUST_CHECK;
+/* "data/%s" with the name in it, below the mount. False: it is too long. */
+bool kms_vault_path(const struct kms_vault *s, const char *path, const char *name,
+                    char ret[VAULT_PATH_MAX + 1]) MUST_CHECK;
+/* The answer's "data" lists the capability for that path. ERR_UNAVAILABLE: it doesn't speak of it.
+ */
+int capability_held(const json_t *data, const char *path, const char *capability, bool *ret,
+                    struct error *err) MUST_CHECK;
+/* For words like check_row's. Returns -1. */
+int capability_refuse(const char *verb, const char *who, const char *capability, const char *path,
+                      struct error *err);
 
 bool vault_bound(const struct kms_vault *s, enum bound_by by, const char *tenant);
 /* Forgets all of them when there are too many: each is then looked at once more. */

@@ -114,11 +114,14 @@ static int key_of(const struct wire_request *r, struct keyd_wrapped *ret, struct
     return 0;
 }
 
-static int hand_over(int pipe, const struct secret *plain, struct error *err)
+/* `verify` asks whether the caller's token opens the key, and has no use for it. */
+static int hand_over(const struct keyd_request *q, const struct secret *plain, struct error *err)
 {
+    if (strcmp(q->wire.use, keyd_use_names[KEYD_USE_VERIFY]) == 0)
+        return 0;
     LEAK("keyd:storage-key", secret_data(plain), secret_len(plain));
     FAULT_POINT("keyd:unwrap:before-write");
-    if (key_pipe_write(pipe, plain, err) < 0)
+    if (key_pipe_write(q->descriptor, plain, err) < 0)
         return -1;
     FAULT_POINT("keyd:unwrap:after-write");
     return 0;
@@ -128,7 +131,7 @@ static void on_unwrapped(struct kms_job *job)
 {
     struct keyd_request *q = request_of(job);
     struct error err = job->err;
-    if (err.code == ERR_OK && hand_over(q->descriptor, job->plain, &err) == 0) {
+    if (err.code == ERR_OK && hand_over(q, job->plain, &err) == 0) {
         secret_free(job->plain);
         end_ok(q);
         return;
@@ -239,9 +242,9 @@ static void audit(const struct keyd_request *q, const struct error *err)
 {
     const struct wire_request *r = &q->wire;
     log_info("audit", KV("op", wire_message_name(wire_message_find(r->op))), KV("use", r->use),
-             KV("tenant", r->tenant), KV("volume_id", r->volume_id), KV("kms", r->kms),
-             KV("peer_uid", q->peer), KV("result", error_code_name(err->code)),
-             KV("reason", err->msg));
+             KV("identity", record_identity(r->token.len > 0)), KV("tenant", r->tenant),
+             KV("volume_id", r->volume_id), KV("kms", r->kms), KV("peer_uid", q->peer),
+             KV("result", error_code_name(err->code)), KV("reason", err->msg));
 }
 
 void ops_error_reply(uint16_t op, const struct error *err, struct wire_reply *ret)

@@ -22,6 +22,8 @@ struct node_op {
     struct mapping mapping;     /* filled by the unlock step */
     uint64_t deadline;          /* of the call; for waits that cost nothing to give up */
     struct phases *phases;      /* the call's */
+    const char *token; /* the pod's, in the call's arena, for a volume that pods open; NULL: none.
+                          Never log it. */
 };
 
 #define NODE_OP_INIT                                                     \

@@ -18,9 +18,21 @@ uint64_t unlock_crypt_deadline(void)
     return deadline_in(NODE_LIMIT_CRYPT);
 }
 
+/* This node's own login is never tried for it, even where Vault would let it. */
+static int check_token(const struct node_op *op, struct error *err)
+{
+    if (!op->record.pod || op->token != NULL)
+        return 0;
+    return error_set(err, ERR_PRECONDITION,
+                     "the key of volume '%s' opens by the token of a pod that uses it "
+                     "(tenantIdentity: pod), and here there is none",
+                     op->id_text);
+}
+
 int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd, struct error *err)
 {
     const struct record *r = &op->record;
+    const char *token = r->pod ? op->token : NULL;
     const struct keyd_binding binding = {
         .kms = r->kms,
         .tenant = r->tenant,
@@ -30,6 +42,8 @@ int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd, struct e
     struct keyd_wrapped key = { .version = r->key.version };
     int fds[2];
 
+    if (check_token(op, err) < 0)
+        return -1;
     if (str_copy(key.kind, sizeof(key.kind), r->key.kind) < 0 ||
         str_copy(key.ciphertext, sizeof(key.ciphertext), r->key.ciphertext) < 0)
         return error_set(err, ERR_DATA_LOSS, "the record's wrapped key is too long");
@@ -40,11 +54,13 @@ int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd, struct e
     uint64_t own = deadline_in(NODE_LIMIT_KEYD);
     uint64_t deadline = op->deadline < own ? op->deadline : own;
     uint64_t started = clock_us();
-    int result = keyd_unwrap(op->node->keyd_socket, &binding, &key, use, write_end, deadline, err);
+    int result =
+        keyd_unwrap(op->node->keyd_socket, &binding, &key, use, token, write_end, deadline, err);
     phases_add(op->phases, "unwrap_us", started);
     if (result < 0)
         return -1;
-    LEAK_PIPE("node:storage-key", read_end);
+    if (use != KEYD_USE_VERIFY)
+        LEAK_PIPE("node:storage-key", read_end);
     *ret_fd = TAKE_FD(read_end);
     return 0;
 }
@@ -187,6 +203,33 @@ static int open_mapping(struct stage *s, struct error *err)
     return r;
 }
 
+/* What NodeExpand left to the first call that brings a token. */
+static int grow_mapping(struct node_op *op, struct error *err)
+{
+    const struct crypt_volume target = unlock_target(op, op->mapping.read_only);
+    AUTO_CLOSE int key = -1;
+
+    if (op->pool->ops->refresh(&op->volume, &op->device, err) < 0 ||
+        unlock_key_pipe(op, KEYD_USE_EXPAND, &key, err) < 0)
+        return -1;
+    FAULT_POINT("stage:unlock:resize");
+    return crypt_resize(&op->node->crypt, &target, key, unlock_crypt_deadline(), &op->mapping, err);
+}
+
+/* That the volume is open already, for another pod, gives this one nothing: Vault has to unwrap the
+ * key for its token as well. (The weaker question, what its login may do, is part of that, and
+ * costs the same login.) */
+static int enter(struct node_op *op, struct error *err)
+{
+    AUTO_CLOSE int unused = -1;
+
+    if (!op->record.pod)
+        return 0;
+    if (op->mapping.size < op->record.size)
+        return grow_mapping(op, err);
+    return unlock_key_pipe(op, KEYD_USE_VERIFY, &unused, err);
+}
+
 static int open_node(struct stage *s, struct error *err)
 {
     const struct mapping *m = &s->op->mapping;
@@ -210,7 +253,7 @@ int unlock_apply(struct stage *s, bool *changed, struct error *err)
 {
     bool open = false;
 
-    if (look_at_existing(s, &open, err) < 0)
+    if (look_at_existing(s, &open, err) < 0 || (open && enter(s->op, err) < 0))
         return -1;
     if (!open) {
         bool formatted = s->op->record.state != RECORD_READY;

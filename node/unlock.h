@@ -9,7 +9,9 @@
 #include "keyd/client.h"
 #include "node/op.h"
 
-/* Asks keyd for the key of op->record; *ret_fd: the read end of a pipe that holds the frame. */
+/* Asks keyd for the key of op->record; *ret_fd: the read end of a pipe that holds the frame. A
+ * volume that pods open is asked for with op->token, and without one not at all: ERR_PRECONDITION.
+ */
 int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd,
                     struct error *err) MUST_CHECK;
 /* The mapping this volume's record calls for, as crypt/client.h wants it. Borrowed from op. */

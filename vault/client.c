@@ -180,7 +180,7 @@ json_t *vault_status(const struct vault *v)
 
     for (size_t i = 0; i < v->n_addresses; i++)
         (void)json_array_append_new(addresses, json_string(v->addresses[i]));
-    return json_pack("{s:o, s:s, s:s, s:s, s:I, s:I, s:s, s:{s:I, s:I, s:I, s:I, s:I}}",
+    return json_pack("{s:o, s:s, s:s, s:s, s:I, s:I, s:s, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I}}",
                      "addresses", addresses, "breaker", breaker_state(&v->breaker, clock_ms()),
                      "method", v->method->name, "token", token_states[t->state], "token_age_s",
                      (json_int_t)(ready ? (clock_ms() - t->since) / 1000 : 0), "token_left_s",
@@ -188,5 +188,6 @@ json_t *vault_status(const struct vault *v)
                      clock_ms() < t->refused_until ? t->refusal.msg : "", "counters", "requests",
                      (json_int_t)c->requests, "failed", (json_int_t)c->failed, "logins",
                      (json_int_t)c->logins, "logins_failed", (json_int_t)c->logins_failed,
-                     "renewals", (json_int_t)c->renewals);
+                     "renewals", (json_int_t)c->renewals, "pod_logins", (json_int_t)c->guests,
+                     "pod_logins_failed", (json_int_t)c->guests_failed);
 }

@@ -81,6 +81,30 @@ void vault_call(struct vault *v, const struct vault_request *r, vault_done done,
  * so that it begins with a login. */
 uint64_t vault_token_number(const struct vault *v);
 
+/* ---- a login of somebody else's ---- */
+
+/* One JWT (a pod's service account token), one token of Vault's from it, a few requests with it,
+ * and it is revoked. Nothing of the identity of `struct vault` takes part but addresses and TLS. */
+struct vault_guest; /* opaque */
+
+struct vault_guest_login {    /* borrowed until vault_guest_start returns */
+    const char *mount, *role; /* of a login method that takes role and jwt: kubernetes, jwt */
+    const char *jwt;          /* NUL-terminated */
+    uint64_t deadline;
+};
+
+/* `done` is called exactly once, perhaps before this returns: guest NULL: err says why (a refused
+ * login is ERR_PERMISSION). The guest is its receiver's, to be ended. */
+void vault_guest_start(struct vault *v, const struct vault_guest_login *login,
+                       void (*done)(void *ctx, struct vault_guest *guest, const struct error *err),
+                       void *ctx);
+/* As vault_call, with the guest's token. A refusal is final: there is no other token. */
+void vault_guest_call(struct vault_guest *s, const struct vault_request *r, vault_done done,
+                      void *ctx);
+/* Revokes its token, behind the caller's back and at most for 3 s, and frees it; NULL is fine. No
+ * call of it may be under way. vault_stop waits for it. */
+void vault_guest_end(struct vault_guest *s);
+
 /* Revokes the token, if one was got by a login; `done` is called once, within 3 s. No call after
  * it. */
 void vault_stop(struct vault *v, void (*done)(void *ctx), void *ctx);

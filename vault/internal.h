@@ -38,7 +38,7 @@ struct token {
 };
 
 struct vault_counters {
-    uint64_t requests, failed, logins, logins_failed, renewals;
+    uint64_t requests, failed, logins, logins_failed, renewals, guests, guests_failed;
     uint64_t replies[VAULT_REPLIES]; /* of attempts, by the status's first digit; 0: no whole one */
     struct histogram took;           /* attempts, the connection's making included */
 };
@@ -68,6 +68,7 @@ struct vault {
     bool stopping; /* no request with the token, no login */
     bool closing;  /* nothing is sent any more */
     struct vault_counters counters;
+    unsigned revoking; /* tokens that are being given back, for vault_stop to wait for */
     struct event_timer stop_timer;
     void (*stopped)(void *ctx);
     void *stopped_ctx;
@@ -100,6 +101,9 @@ void token_take(struct vault *v, const json_t *auth);
 /* A token that isn't ours to revoke; takes *text. ttl_s 0: it doesn't expire. */
 void token_take_given(struct vault *v, struct wipe_buffer *text, uint64_t ttl_s, bool renewable);
 void token_fail(struct vault *v, const struct error *err);
+/* One of v->revoking was given back: vault_stop may be over. */
+void token_given_back(struct vault *v);
+#define TOKEN_REVOKE_MS 3000u
 void token_init(struct vault *v);
 void token_release(struct vault *v);
 

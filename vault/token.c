@@ -15,7 +15,7 @@
 #define HOLD_MAX_MS    30000u
 #define RELOGIN_MS     5000u /* least time between two logins that a 403 leads to */
 #define RENEW_AGAIN_MS 5000u
-#define STOP_MS        3000u
+#define STOP_MS        TOKEN_REVOKE_MS
 
 static void on_renew(void *ctx);
 
@@ -117,6 +117,13 @@ static void revoke_token(struct vault *v, vault_done done)
     call_start(v, &r, CALL_TOKEN_GIVEN, t->text.bytes, done, v);
 }
 
+/* For vault_stop: does nothing hold a token any more? */
+static void check_stopped(struct vault *v)
+{
+    if (!v->token.busy && v->revoking == 0)
+        stopped(v);
+}
+
 /* For vault_stop; the end of a login that is under way comes here once more. */
 static void give_back(struct vault *v)
 {
@@ -124,10 +131,17 @@ static void give_back(struct vault *v)
     bool revocable = t->ours && t->text.bytes != NULL;
 
     t->ours = false;
-    if (revocable)
-        revoke_token(v, t->busy ? on_revoked : on_last_revoked);
-    else if (!t->busy)
-        stopped(v);
+    if (revocable) {
+        v->revoking++;
+        revoke_token(v, on_last_revoked);
+    }
+    check_stopped(v);
+}
+
+void token_given_back(struct vault *v)
+{
+    v->revoking--;
+    check_stopped(v);
 }
 
 static void put(struct vault *v, struct wipe_buffer *text, uint64_t ttl_s, bool renewable,
@@ -300,7 +314,7 @@ static void on_last_revoked(void *ctx, const struct vault_answer *answer)
 
     if (answer->err.code != ERR_OK)
         log_warn("the token could not be revoked", KV("reason", answer->err.msg));
-    stopped(v);
+    token_given_back(v);
 }
 
 void vault_stop(struct vault *v, void (*done)(void *ctx), void *ctx)

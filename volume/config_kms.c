@@ -180,6 +180,23 @@ static void check_segment(struct json_reader *r, const char *key, const char *te
         json_problem(r, "field '%s' holds what can't be in a path", key);
 }
 
+/* What a pod's token logs in with: kubernetes or jwt, whose logins look the same. */
+static void read_pod_login(struct json_reader *r, struct kms_auth_config *a)
+{
+    bool same = strcmp(a->method, "kubernetes") == 0 || strcmp(a->method, "jwt") == 0;
+    const char *usual = same && a->mount[0] != '\0' ? a->mount : same ? a->method : "kubernetes";
+    bool given = json_get_string_opt(r, "pod_mount", a->pod_mount, sizeof(a->pod_mount));
+
+    (void)json_get_string_opt(r, "pod_role", a->pod_role, sizeof(a->pod_role));
+    check_segment(r, "pod_mount", a->pod_mount);
+    check_segment(r, "pod_role", a->pod_role);
+    if (given && a->pod_role[0] == '\0')
+        json_problem(r, "field 'pod_mount' says nothing without 'pod_role'");
+    if (a->pod_role[0] != '\0' && a->pod_mount[0] == '\0' &&
+        str_copy(a->pod_mount, sizeof(a->pod_mount), usual) < 0)
+        json_problem(r, "field 'pod_mount' is too long");
+}
+
 static void read_auth(struct json_reader *outer, struct kms_auth_config *a)
 {
     json_t *obj = json_get_object(outer, "auth");
@@ -200,6 +217,7 @@ static void read_auth(struct json_reader *outer, struct kms_auth_config *a)
     (void)json_get_string_opt(&r, "role_id", a->role_id, sizeof(a->role_id));
     read_path_opt(&r, "secret_id_path", a->secret_id_path, sizeof(a->secret_id_path));
     (void)json_get_bool_opt(&r, "secret_id_wrapped", &a->secret_id_wrapped);
+    read_pod_login(&r, a);
     if (json_reader_done(&r, &err) < 0)
         json_problem(outer, "%.180s", err.msg);
 }
@@ -253,6 +271,20 @@ static void read_file_uri(struct json_reader *r, const struct uri_kind *kind, co
         json_problem(r, "uri '%.80s' must be file:// and an absolute path", uri);
 }
 
+/* Vault tells one tenant's pods from another's by the key's name, so the name must hold it. */
+static void check_pod_role(struct json_reader *r, enum kms_kind kind,
+                           const struct kms_vault_config *v)
+{
+    if (v->auth.pod_role[0] == '\0')
+        return;
+    if (kind == KMS_VAULT_KV)
+        json_problem(r, "auth: field 'pod_role' is for hcvault:// alone: the path of a stored key "
+                        "doesn't say whose it is");
+    else if (strstr(v->name, CONFIG_TENANT_MARK) == NULL)
+        json_problem(r, "auth: field 'pod_role' needs " CONFIG_TENANT_MARK
+                        " in the uri: a key for each tenant");
+}
+
 static void read_kms(struct json_reader *r, struct kms_config *ret)
 {
     const struct uri_kind *kind = uri_kind_of(ret->uri);
@@ -274,6 +306,7 @@ static void read_kms(struct json_reader *r, struct kms_config *ret)
     }
     read_vault_uri(r, kind, ret->uri, ret->vault);
     read_vault(r, ret->vault);
+    check_pod_role(r, kind->kind, ret->vault);
 }
 
 int kms_config_decode(const char *name, json_t *obj, struct kms_config *ret, struct error *err)

@@ -24,6 +24,8 @@ struct kms_auth_config { /* "" = not given */
     char method[16];     /* kubernetes, jwt, approle, cert, token-file */
     char mount[128], role[128], token_path[1024], role_id[256], secret_id_path[1024];
     bool secret_id_wrapped;
+    char pod_role[128];  /* transit: pods' own tokens log in with it; "" = none do */
+    char pod_mount[128]; /* of the login method for them; never "" beside a pod_role */
 };
 
 struct kms_vault_config {

@@ -7,7 +7,7 @@
 
 /* What the parameters say, before the configuration fills the gaps. NULL: not given. */
 struct given {
-    const char *pool, *kms, *key_source, *discard, *integrity, *tenant;
+    const char *pool, *kms, *key_source, *discard, *integrity, *tenant, *identity;
     /* external-provisioner --extra-create-metadata */
     const char *pvc_name, *pvc_namespace, *pv_name;
 };
@@ -22,6 +22,7 @@ static const struct {
     { "discard", offsetof(struct given, discard) },
     { "integrity", offsetof(struct given, integrity) },
     { "tenant", offsetof(struct given, tenant) },
+    { "tenantIdentity", offsetof(struct given, identity) },
     { "csi.storage.k8s.io/pvc/name", offsetof(struct given, pvc_name) },
     { "csi.storage.k8s.io/pvc/namespace", offsetof(struct given, pvc_namespace) },
     { "csi.storage.k8s.io/pv/name", offsetof(struct given, pv_name) },
@@ -132,6 +133,57 @@ static int choose_tenant(const struct config *c, const struct given *g, struct v
     return 0;
 }
 
+/* With a login that isn't its own, a volume can be opened only where the key service takes such. */
+static int check_pod_service(const struct config *c, const char *name, struct error *err)
+{
+    const struct kms_config *kms = config_kms(c, name);
+
+    if (kms == NULL)
+        return error_set(err, ERR_INVALID, "there is no key service '%s'", name);
+    if (kms->kind != KMS_VAULT_TRANSIT)
+        return error_set(
+            err, ERR_INVALID,
+            "parameter 'tenantIdentity' can't be pod: key service '%s' isn't "
+            "hcvault:// (transit), so Vault can't tell one tenant's keys from another's",
+            name);
+    if (kms->vault->auth.pod_role[0] == '\0')
+        return error_set(err, ERR_INVALID,
+                         "parameter 'tenantIdentity' can't be pod: key service '%s' has no "
+                         "'pod_role' in its 'auth', the Vault role that pods' tokens log in with",
+                         name);
+    return 0;
+}
+
+/* A pod's token names the claim's namespace and nothing else, so a volume of another tenant would
+ * open for nobody. */
+static int check_pod_tenant(const struct given *g, const struct volume_params *p, struct error *err)
+{
+    if (g->tenant == NULL && g->pvc_namespace == NULL)
+        return error_set(err, ERR_INVALID,
+                         "parameter 'tenantIdentity' is pod, so the tenant must be the claim's "
+                         "namespace: csi-provisioner needs --extra-create-metadata");
+    if (g->pvc_namespace != NULL && strcmp(g->pvc_namespace, p->tenant) != 0)
+        return error_set(err, ERR_INVALID,
+                         "parameter 'tenant' is '%s', but with tenantIdentity pod it can only be "
+                         "the claim's namespace, '%s'",
+                         p->tenant, g->pvc_namespace);
+    return 0;
+}
+
+static int choose_identity(const struct config *c, const struct given *g, struct volume_params *p,
+                           struct error *err)
+{
+    const char *identity = g->identity != NULL ? g->identity : IDENTITY_NODE;
+
+    p->pod = strcmp(identity, IDENTITY_POD) == 0;
+    if (!p->pod && strcmp(identity, IDENTITY_NODE) != 0)
+        return error_set(err, ERR_INVALID,
+                         "parameter 'tenantIdentity' must be node or pod, not '%s'", identity);
+    if (!p->pod)
+        return 0;
+    return check_pod_service(c, p->kms, err) < 0 ? -1 : check_pod_tenant(g, p, err);
+}
+
 int volume_params_decode(const struct config *config, const struct param *params, size_t n,
                          struct volume_params *ret, struct error *err)
 {
@@ -141,7 +193,7 @@ int volume_params_decode(const struct config *config, const struct param *params
     if (gather(params, n, &g, err) < 0 || choose_pool(config, &g, &p, err) < 0 ||
         choose_kms(&g, &p, err) < 0 || choose_key_source(&g, &p, err) < 0 ||
         choose_discard(&g, &p, err) < 0 || check_integrity(&g, err) < 0 ||
-        choose_tenant(config, &g, &p, err) < 0)
+        choose_tenant(config, &g, &p, err) < 0 || choose_identity(config, &g, &p, err) < 0)
         return -1;
     *ret = p;
     return 0;
@@ -156,7 +208,7 @@ void volume_context_decode(const struct param *items, size_t n, struct record_cl
     } rows[] = {
         { CONTEXT_TENANT, &claim.tenant },   { CONTEXT_UUID, &claim.uuid },
         { CONTEXT_KMS, &claim.kms },         { CONTEXT_KEY_SOURCE, &claim.key_source },
-        { CONTEXT_DISCARD, &claim.discard },
+        { CONTEXT_DISCARD, &claim.discard }, { CONTEXT_IDENTITY, &claim.identity },
     };
     bool ours = false;
 
@@ -168,5 +220,7 @@ void volume_context_decode(const struct param *items, size_t n, struct record_cl
             }
     if (ours && claim.discard == NULL)
         claim.discard = "false";
+    if (ours && claim.identity == NULL)
+        claim.identity = IDENTITY_NODE;
     *ret = claim;
 }

@@ -21,6 +21,7 @@ struct volume_params {
     char key_source[16]; /* "vault"; "client" is refused until it is built */
     char tenant[TENANT_MAX + 1];
     bool discard; /* true is refused for a fully allocated pool */
+    bool pod;     /* tenantIdentity: pod */
 };
 
 /* `pool` may be left out when the configuration has one pool or one named "default". */
@@ -32,9 +33,10 @@ int volume_params_decode(const struct config *config, const struct param *params
 #define CONTEXT_UUID       "uuid"
 #define CONTEXT_KMS        "kms"
 #define CONTEXT_KEY_SOURCE "keySource"
-#define CONTEXT_DISCARD    "discard" /* "true", or not there */
+#define CONTEXT_DISCARD    "discard"        /* "true", or not there */
+#define CONTEXT_IDENTITY   "tenantIdentity" /* "pod", or not there */
 /* Other keys in a volume_context (csi.storage.k8s.io/…) are ignored. Members point into `items`;
- * NULL = absent. A context that has one of ours but no "discard" says "false". */
+ * NULL = absent. A context that has one of ours says what the absent ones of the last two mean. */
 void volume_context_decode(const struct param *items, size_t n, struct record_claim *ret);
 
 #endif

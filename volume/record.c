@@ -48,6 +48,11 @@ int record_state_parse(const char *name, enum record_state *ret)
     return -1;
 }
 
+const char *record_identity(bool pod)
+{
+    return pod ? IDENTITY_POD : IDENTITY_NODE;
+}
+
 /* --- decode --- */
 
 static void read_version(struct json_reader *r)
@@ -232,6 +237,17 @@ static void read_discard(struct json_reader *r, struct record *rec)
     rec->discard = v != NULL;
 }
 
+/* Likewise. */
+static void read_identity_of_user(struct json_reader *r, struct record *rec)
+{
+    const json_t *v = json_object_get(r->obj, "tenantIdentity");
+
+    (void)json_get_any_opt(r, "tenantIdentity");
+    if (v != NULL && (!json_is_string(v) || strcmp(json_string_value(v), IDENTITY_POD) != 0))
+        json_problem(r, "field 'tenantIdentity' must be pod, or not there");
+    rec->pod = v != NULL;
+}
+
 int record_from_json(json_t *obj, struct record *ret, struct error *err)
 {
     struct json_reader r = json_reader_of(obj, "record");
@@ -249,6 +265,7 @@ int record_from_json(json_t *obj, struct record *ret, struct error *err)
     read_proof(&r, "mac", rec.mac);
     read_reserved(&r, &rec);
     read_discard(&r, &rec);
+    read_identity_of_user(&r, &rec);
     json_get_string(&r, "created", rec.created, sizeof(rec.created));
     if (!created_valid(rec.created))
         json_problem(&r, "field 'created' must be like 2026-11-22T01:02:03Z");
@@ -329,6 +346,9 @@ json_t *record_to_json(const struct record *r)
 
     if (obj != NULL && r->discard && json_object_set_new(obj, "discard", json_true()) < 0)
         return NULL;
+    if (obj != NULL && r->pod &&
+        json_object_set_new(obj, "tenantIdentity", json_string(IDENTITY_POD)) < 0)
+        return NULL;
     return TAKE_PTR(obj);
 }
 
@@ -395,6 +415,7 @@ int record_matches(const struct record *r, const struct record_claim *claim, str
         { "kms", r->kms, claim->kms },
         { "keySource", r->key_source, claim->key_source },
         { "discard", r->discard ? "true" : "false", claim->discard },
+        { "tenantIdentity", record_identity(r->pod), claim->identity },
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(fields); i++)
@@ -410,6 +431,7 @@ struct record_summary record_summary_of(const struct record *r)
     return (struct record_summary){ .size = r->size,
                                     .state = r->state,
                                     .discard = r->discard,
+                                    .pod = r->pod,
                                     .uuid = r->uuid,
                                     .tenant = r->tenant,
                                     .kms = r->kms,

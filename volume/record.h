@@ -50,6 +50,7 @@ struct record {
     char mac[65];    /* HMAC-SHA256 hex; "" before ready */
     bool sealed;
     bool discard;     /* what the user's file system frees is freed in the pool */
+    bool pod;         /* tenantIdentity: a pod's own token opens it, at publish */
     char created[21]; /* RFC 3339, UTC, seconds */
 };
 
@@ -69,9 +70,14 @@ int record_encode(const struct record *r, struct strbuf *sb, struct error *err) 
  * compact. `digest` is inside. */
 int record_mac_input(const struct record *r, struct strbuf *sb, struct error *err) MUST_CHECK;
 
+/* Who opens a volume, as parameters, record and volume_context name it. */
+#define IDENTITY_NODE "node" /* the node's own login, at stage; written nowhere */
+#define IDENTITY_POD  "pod"  /* the login of each pod that uses it, at publish */
+const char *record_identity(bool pod);
+
 /* What a CSI request says the volume is (volume_id, volume_context). NULL: not compared. */
 struct record_claim {
-    const char *id, *tenant, *uuid, *kms, *key_source, *discard;
+    const char *id, *tenant, *uuid, *kms, *key_source, *discard, *identity;
 };
 /* ERR_DATA_LOSS naming the first field that differs. */
 int record_matches(const struct record *r, const struct record_claim *claim,
@@ -81,7 +87,7 @@ int record_matches(const struct record *r, const struct record_claim *claim,
 struct record_summary {
     uint64_t size;
     enum record_state state;
-    bool discard;
+    bool discard, pod;
     const char *uuid, *tenant, *kms, *key_source;
 };
 struct record_summary record_summary_of(const struct record *r); /* the texts are r's */

@@ -33,8 +33,8 @@ static int unwrap_one(unsigned char ret[sizeof(struct key_frame)], struct error 
     if (pipe2(fds, O_CLOEXEC) < 0)
         return error_errno(err, errno, "make a pipe");
     AUTO_CLOSE int in = fds[0], out = fds[1];
-    if (keyd_unwrap(task.socket, &task.binding, &task.key, KEYD_USE_STAGE, out, deadline_in(60000),
-                    err) < 0)
+    if (keyd_unwrap(task.socket, &task.binding, &task.key, KEYD_USE_STAGE, NULL, out,
+                    deadline_in(60000), err) < 0)
         return -1;
     if (read(in, ret, sizeof(struct key_frame)) != sizeof(struct key_frame))
         return error_set(err, ERR_INTERNAL, "no key came");

@@ -148,7 +148,8 @@ def list_and_show(b):
     assert set(got) == {one, two} and got[one]['size'] == 4 << 30
     p = b.run('volume', 'show', one)
     fields = dict(re.split(r'  +', line, maxsplit=1) for line in p.stdout.splitlines())
-    want = {'id': one, 'name': 'pvc-1', 'state': 'ready', 'uuid': UUID, 'tenant': 'team-a', 'size': '4Gi', 'file system': 'ext4',
+    want = {'id': one, 'name': 'pvc-1', 'state': 'ready', 'uuid': UUID, 'tenant': 'team-a', 'tenant identity': 'node',
+            'size': '4Gi', 'file system': 'ext4',
             'key service': 'dev', 'key source': 'vault', 'key kind': 'file', 'key version': '1',
             'discard': 'no', 'sealed': 'no',
             'created': '2026-11-22T01:02:03Z', 'generation': '4'}

@@ -2,133 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """coffer-keyd before a played Vault over TLS: what needs no real one (that is the stories' vault-faults and vault-economy),
 among it the replies that libcurl takes for whole ones. TAP on stdout, no root."""
-import base64
-import contextlib
-import http.server
-import json
-import os
 import re
 import socket
-import ssl
 import sys
 import threading
 import urllib.request
 
 import caselib
-import keydlib
 from caselib import wait_for
-from keydlib import UUID, VOLUME, Client, Keyd, frame, pipe, pipe_is_empty, read_frame
-
-UNWRAP, MINT, DESTROY = keydlib.UNWRAP, keydlib.MINT, 5
-CAPABILITIES = {'datakey/wrapped': ['update'], 'decrypt': ['update'], 'data': ['create', 'read'], 'metadata': ['read', 'delete']}
-
-METADATA = {'data': {'current_version': 1, 'versions': {'1': {'deletion_time': '', 'destroyed': False}}}}
-
-
-class Played(http.server.BaseHTTPRequestHandler):
-    """Transit and KV, as far as coffer-keyd asks them. vault: class Vault."""
-    protocol_version = 'HTTP/1.1'
-    vault = None
-
-    def answer(self, status, value=None, errors=()):
-        body = b'' if value is None and not errors else json.dumps({'errors': list(errors)} if errors else value).encode()
-        self.wfile.write(f'HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n'.encode() + body)
-
-    def handle_any(self):
-        body = json.loads(self.rfile.read(int(self.headers.get('Content-Length') or 0)) or b'{}')
-        path = self.path.removeprefix('/v1/')
-        with self.vault.lock:
-            self.vault.asked.append(path)
-            rule = next((r for r in self.vault.rules if path.startswith(r[0])), None)
-            if rule and rule[2] is not None:
-                self.vault.rules.remove(rule)
-        if rule:
-            rule[1](self, path, body)
-        else:
-            self.usual(path, body)
-
-    do_GET = do_POST = do_DELETE = handle_any
-
-    def usual(self, path, body):
-        v = self.vault
-        if path == 'auth/token/lookup-self':
-            self.answer(200, {'data': {'ttl': 3600, 'renewable': False}})
-        elif path == 'auth/approle/login':
-            self.answer(*((200, {'auth': {'client_token': 'hvs.login', 'lease_duration': 3600}}) if body['secret_id'] == 'right' else
-                          (400, None, ['invalid role or secret ID'])))
-        elif path == 'auth/kubernetes/login':
-            self.answer(*((200, {'auth': {'client_token': 'hvs.login', 'lease_duration': 3600}}) if body['role'] == v.role else
-                          (403, None, ['service account name not authorized'])))
-        elif path == 'sys/capabilities-self':
-            self.answer(200, {'data': {p: next((c for n, c in CAPABILITIES.items() if p.split('/', 1)[1].startswith(n)), ['deny'])
-                                       for p in body['paths']}})
-        elif path.startswith('transit/datakey/wrapped/'):
-            self.mint(body)
-        elif path.startswith('transit/decrypt/'):
-            context, key = base64.b64decode(body['ciphertext'].split(':', 2)[2]).decode().split(' ')
-            if v.derived and body.get('context') != context:
-                self.answer(400, errors=['cipher: message authentication failed'])
-            else:
-                self.answer(200, {'data': {'plaintext': key}})
-        elif path.startswith('kv/data/') and self.command == 'POST':
-            known = v.secrets.setdefault(path[8:], body['data']) is not body['data']
-            self.answer(*((403, None, ['permission denied']) if known else (200, {'data': {'version': 1}})))
-        elif path.startswith('kv/data/'):
-            found = v.secrets.get(path[8:])
-            self.answer(*((200, {'data': {'data': found, 'metadata': {'version': 1}}}) if found else (404, {'errors': []})))
-        elif path.startswith('kv/metadata/') and self.command == 'GET':
-            self.answer(*((200, METADATA) if path[12:] in v.secrets else (404, {'errors': []})))
-        elif path.startswith('kv/metadata/') and self.command == 'DELETE':
-            v.secrets.pop(path[12:], None)
-            self.answer(204)
-        else:
-            self.answer(404, errors=['no handler for route'])
-
-    def mint(self, body):
-        if self.vault.derived and 'context' not in body:
-            self.answer(400, errors=["missing 'context' for key derivation"])
-            return
-        wrapped = f'{body.get("context")} {base64.b64encode(os.urandom(32)).decode()}'
-        self.answer(200, {'data': {'ciphertext': f'vault:v1:{base64.b64encode(wrapped.encode()).decode()}'}})
-
-    def log_message(self, *_):
-        pass
-
-
-class Vault:
-    """rules: [path's beginning, function of (handler, path, body), 1 for once or None]."""
-
-    def __init__(self, root):
-        self.rules, self.asked, self.secrets, self.derived, self.role = [], [], {}, True, 'coffer-controller'
-        self.lock, self.over = threading.Lock(), threading.Event()
-        caselib.run(['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2',
-                     '-keyout', f'{root}/tls.key', '-out', f'{root}/tls.pem', '-subj', '/CN=played', '-addext',
-                     'subjectAltName=IP:127.0.0.1'])
-        self.certificate = f'{root}/tls.pem'
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(f'{root}/tls.pem', f'{root}/tls.key')
-        self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), type('Handler', (Played,), {'vault': self}))
-        self.server.daemon_threads = True
-        self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
-        self.address = f'127.0.0.1:{self.server.server_address[1]}'
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def close(self):
-        self.over.set()
-        self.server.shutdown()
-        self.server.server_close()
-
-    def count(self, path):
-        with self.lock:
-            return sum(1 for asked in self.asked if asked.startswith(path))
-
-
-def raw(data):
-    """These bytes, and the end."""
-    def act(handler, _path, _body):
-        handler.wfile.write(data)
-        handler.close_connection = True
-    return act
+from keydlib import UUID, VOLUME, Client, Keyd, frame
+from vaultlib import (CAPABILITIES, DESTROY, METADATA, MINT, expect, fresh, late, mint, minted, raw, status, unwrap, write_config)
 
 
 def done_and_lost(handler, path, body):
@@ -138,59 +21,6 @@ def done_and_lost(handler, path, body):
     else:
         handler.vault.secrets[path[8:]] = body['data']
         raw(b'HTTP/1.1 200 X\r\nContent-Length: 2\r\n\r\n{"')(handler, path, body)
-
-
-def status(number):
-    return lambda handler, *_: handler.answer(number, errors=['played'])
-
-
-def late(seconds):
-    def act(handler, path, body):
-        handler.vault.over.wait(seconds)
-        handler.usual(path, body)
-    return act
-
-
-def write_config(root, vault, **auth):
-    more = {'ca': vault.certificate, 'auth': auth}
-    caselib.write(f'{root}/config.json', {
-        'pools': {'fast': caselib.file_pool(f'{root}/pool', 'vault', 'kv')},
-        'kms': {'vault': {'uri': f'hcvault://{vault.address}/transit/keys/coffer-t-{{tenant}}', **more},
-                'kv': {'uri': f'hcvault+kv://{vault.address}/kv/volumes', **more}}})
-
-
-@contextlib.contextmanager
-def fresh():
-    """(the played Vault, a started coffer-keyd with the key services `vault` and `kv`)."""
-    with caselib.folder('coffer-keyd-') as root, contextlib.closing(Vault(root)) as vault:
-        caselib.write(f'{root}/token', 'hvs.played\n', 0o600)
-        write_config(root, vault, method='token-file', token_path=f'{root}/token')
-        with Keyd(root, allow='MINT,UNWRAP,DESTROY', insecure=False) as keyd:
-            yield vault, keyd
-
-
-def mint(keyd, kms, deadline=20000):
-    with keyd.client() as c:
-        return c.ask(frame(MINT, deadline, kms, 'team-a', VOLUME, UUID))
-
-
-def unwrap(keyd, kms, minted, deadline=20000):
-    """(reply, key or b'')"""
-    kind, ciphertext, version = minted.rest
-    with keyd.client() as c, pipe() as (r, w):
-        reply = c.ask(frame(UNWRAP, deadline, kms, 'team-a', VOLUME, UUID, 'stage', kind, ciphertext, version, b''), [w])
-        assert reply.code == 'OK' or pipe_is_empty(r), 'a key came with a refusal'
-        return reply, read_frame(r) if reply.code == 'OK' else b''
-
-
-def minted(keyd, kms):
-    reply = mint(keyd, kms)
-    assert reply.code == 'OK', (reply.code, reply.message)
-    return reply
-
-
-def expect(reply, code, word=''):
-    assert reply.code == code and word in reply.message, (reply.code, reply.message)
 
 
 def both_engines(world):

@@ -104,8 +104,8 @@ static void ask_unwrap(uint64_t deadline)
     char byte;
 
     must(pipe2(pipe_fds, O_CLOEXEC) == 0);
-    if (keyd_unwrap(played.path, &binding, &wrapped, KEYD_USE_STAGE, pipe_fds[1], deadline, &err) <
-        0)
+    if (keyd_unwrap(played.path, &binding, &wrapped, KEYD_USE_STAGE, NULL, pipe_fds[1], deadline,
+                    &err) < 0)
         must_be_sentence(&err);
     (void)close(pipe_fds[1]);
     must(read(pipe_fds[0], &byte, 1) == 0); /* the played keyd wrote nothing into it */

@@ -17,13 +17,15 @@ static void must_be_the_same(const struct record *r, const struct record *again)
                                         .uuid = r->uuid,
                                         .kms = r->kms,
                                         .key_source = r->key_source,
-                                        .discard = r->discard ? "true" : NULL };
+                                        .discard = r->discard ? "true" : NULL,
+                                        .identity = record_identity(r->pod) };
 
     must(strcmp(r->name, again->name) == 0 && strcmp(r->fs, again->fs) == 0);
     must(strcmp(r->key.kind, again->key.kind) == 0 && r->key.version == again->key.version);
     must(strcmp(r->key.ciphertext, again->key.ciphertext) == 0 && r->sealed == again->sealed);
     must(strcmp(r->digest, again->digest) == 0 && strcmp(r->mac, again->mac) == 0);
-    must(strcmp(r->created, again->created) == 0 && r->discard == again->discard);
+    must(strcmp(r->created, again->created) == 0 && r->discard == again->discard &&
+         r->pod == again->pod);
     must(r->gen == again->gen && r->size == again->size && r->state == again->state);
     must(record_matches(again, &claim, &err) == 0);
 }

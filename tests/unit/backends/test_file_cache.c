@@ -55,6 +55,7 @@ static bool compare(void *ctx, const char *id, const struct record_summary *summ
     assert_int_equal(summary->size, r.size);
     assert_int_equal(summary->state, r.state);
     assert_int_equal(summary->discard, r.discard);
+    assert_int_equal(summary->pod, r.pod);
     assert_string_equal(summary->uuid, r.uuid);
     assert_string_equal(summary->tenant, r.tenant);
     assert_string_equal(summary->kms, r.kms);

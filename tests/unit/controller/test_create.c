@@ -273,35 +273,6 @@ static void test_final_failure_rolls_back(void **state UNUSED)
     assert_int_equal(atomic_load(&r.c.counters.create_rolled_back), 2);
 }
 
-/* It goes into record and context, only when it is true, and is part of what a name stands for. */
-static void test_discard(void **state UNUSED)
-{
-    AUTO_RIG struct rig r = RIG_INIT;
-    struct csi_create_volume_request req = rig_request("pvc-1", "a", SIZE);
-    struct csi_pair parameters[] = { { "discard", "true" }, { "pool", "a" } };
-    struct csi_volume v;
-
-    rig_make(&r, 1);
-    req.parameters = (struct csi_map){ .items = parameters, .n = 2 };
-    assert_fails(create(&r, &req), r.err, ERR_INVALID);
-    (void)snprintf(r.f.pools[0].allocate, sizeof(r.f.pools[0].allocate), "sparse");
-    r.f.pools[0].overcommit = 2;
-    r.err = (struct error)ERROR_INIT;
-    assert_ok(controller_create(&r.c, &r.call, &req, &v, &r.err), r.err);
-    assert_true(rig_record(&r, v.volume_id).discard);
-    assert_int_equal(v.volume_context.n, 5);
-    assert_string_equal(v.volume_context.items[0].key, "discard");
-    assert_string_equal(v.volume_context.items[0].value, "true");
-    parameters[0].value = "false";
-    assert_fails(create(&r, &req), r.err, ERR_EXISTS);
-    assert_non_null(strstr(r.err.msg, "another discard"));
-    req.name = "pvc-2";
-    r.err = (struct error)ERROR_INIT;
-    assert_ok(controller_create(&r.c, &r.call, &req, &v, &r.err), r.err);
-    assert_false(rig_record(&r, v.volume_id).discard);
-    assert_int_equal(v.volume_context.n, 4);
-}
-
 static void test_full_pool_rolls_back(void **state UNUSED)
 {
     AUTO_RIG struct rig r = RIG_INIT;
@@ -464,7 +435,6 @@ int main(void)
         cmocka_unit_test(test_keyd_outage),
         cmocka_unit_test(test_unborn_makes_way),
         cmocka_unit_test(test_final_failure_rolls_back),
-        cmocka_unit_test(test_discard),
         cmocka_unit_test(test_full_pool_rolls_back),
         cmocka_unit_test(test_erased_makes_room),
         cmocka_unit_test(test_erased_in_use),

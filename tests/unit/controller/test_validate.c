@@ -67,11 +67,13 @@ static void test_not_confirmed(void **state UNUSED)
     AUTO_RIG struct rig r = RIG_INIT;
     struct csi_volume v;
     struct asked a;
+    struct kms_vault_config vault = { .auth = { .pod_role = "coffer-pod" } };
     struct csi_pair context[] = { { "uuid", "00000000-0000-4000-8000-000000000000" } };
     const struct csi_pair pool[] = { { "pool", "b" } },
                           kms[] = { { "kms", "k2" }, { "pool", "a" } },
                           tenant[] = { { "pool", "a" }, { "tenant", "team-b" } },
                           discard[] = { { "discard", "true" }, { "pool", "a" } },
+                          identity[] = { { "pool", "a" }, { "tenantIdentity", "pod" } },
                           unknown[] = { { "speed", "high" } };
     const struct {
         struct csi_map parameters;
@@ -80,9 +82,12 @@ static void test_not_confirmed(void **state UNUSED)
                   { { kms, 2 }, "kms" },
                   { { tenant, 2 }, "tenant" },
                   { { discard, 2 }, "in full" },
+                  { { identity, 2 }, "tenantIdentity is node" },
                   { { unknown, 1 }, "speed" } };
 
     rig_make(&r, 2);
+    r.f.kms[0].kind = KMS_VAULT_TRANSIT;
+    r.f.kms[0].vault = &vault;
     v = rig_volume(&r, "pvc-1", MIB(20));
     ask(&a, &v);
     a.capability = rig_block();
@@ -100,6 +105,8 @@ static void test_not_confirmed(void **state UNUSED)
     not_confirmed(&r, &a, "uuid");
     context[0] = (struct csi_pair){ "discard", "true" };
     not_confirmed(&r, &a, "discard");
+    context[0] = (struct csi_pair){ "tenantIdentity", "pod" };
+    not_confirmed(&r, &a, "tenantIdentity");
     ask(&a, &v);
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         a.req.parameters = cases[i].parameters;

@@ -138,7 +138,7 @@ static void test_unwrap_sends_the_descriptor(void **state UNUSED)
     char got[8];
     assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
     peer_start(&p);
-    assert_int_equal(keyd_unwrap(p.path, &binding, &wrapped, KEYD_USE_BREAK_GLASS, ends[1],
+    assert_int_equal(keyd_unwrap(p.path, &binding, &wrapped, KEYD_USE_BREAK_GLASS, NULL, ends[1],
                                  DEADLINE_NEVER, &err),
                      0);
     peer_stop(&p);

@@ -161,6 +161,42 @@ static void test_bad_auth(void **state UNUSED)
            "empty, '.' or '..' parts");
 }
 
+static void test_pod_login(void **state UNUSED)
+{
+#define WITH_LOGIN(uri, auth) HEAD "{\"uri\":\"" uri "\",\"ca\":\"/ca\",\"auth\":{" auth "}}" TAIL
+    static const struct {
+        const char *text, *mount;
+    } rows[] = {
+        { WITH_LOGIN(TRANSIT_URI, LOGIN ",\"pod_role\":\"coffer-pod\""), "kubernetes" },
+        { WITH_LOGIN(TRANSIT_URI, LOGIN ",\"mount\":\"k8s\",\"pod_role\":\"coffer-pod\""), "k8s" },
+        { WITH_LOGIN(TRANSIT_URI, LOGIN ",\"pod_mount\":\"jwt\",\"pod_role\":\"coffer-pod\""),
+          "jwt" },
+        { WITH_LOGIN(TRANSIT_URI,
+                     "\"method\":\"cert\",\"mount\":\"c\",\"pod_role\":\"coffer-pod\""),
+          "kubernetes" },
+        { WITH_LOGIN(TRANSIT_URI, LOGIN), "" },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        AUTO_CONFIG struct config *c = NULL;
+        const struct kms_auth_config *a = &accept(rows[i].text, &c)->vault->auth;
+
+        assert_string_equal(a->pod_mount, rows[i].mount);
+        assert_string_equal(a->pod_role, rows[i].mount[0] == '\0' ? "" : "coffer-pod");
+    }
+    expect(WITH_LOGIN("hcvault+kv://v:1/kv/p", LOGIN ",\"pod_role\":\"r\""),
+           "configuration: kms 'v': auth: field 'pod_role' is for hcvault:// alone: the path of a "
+           "stored key doesn't say whose it is");
+    expect(
+        WITH_LOGIN("hcvault://v:1/transit/keys/one", LOGIN ",\"pod_role\":\"r\""),
+        "configuration: kms 'v': auth: field 'pod_role' needs {tenant} in the uri: a key for each "
+        "tenant");
+    expect(WITH_LOGIN(TRANSIT_URI, LOGIN ",\"pod_mount\":\"k\""),
+           "configuration: kms 'v': auth: field 'pod_mount' says nothing without 'pod_role'");
+    expect(WITH_LOGIN(TRANSIT_URI, LOGIN ",\"pod_role\":\"../x\""),
+           "configuration: kms 'v': auth: field 'pod_role' holds what can't be in a path");
+}
+
 static struct kms_config *mutable_kms(const char *text, struct config **c)
 {
     (void)accept(text, c);
@@ -197,6 +233,7 @@ int main(void)
         cmocka_unit_test(test_bad_uris),
         cmocka_unit_test(test_bad_fields),
         cmocka_unit_test(test_bad_auth),
+        cmocka_unit_test(test_pod_login),
         cmocka_unit_test(test_set_role),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

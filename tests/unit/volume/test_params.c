@@ -124,6 +124,62 @@ static void test_tenant_refused(void **state UNUSED)
         "configuration has no 'default_tenant'");
 }
 
+/* Both key services of a pool: one whose login for pods is configured, one without. */
+static void test_identity(void **state UNUSED)
+{
+    struct kms_vault_config with = { .auth = { .pod_role = "coffer-pod" } },
+                            without = { .name = "" };
+    struct kms_config services[3] = { kms[0], kms[1], kms[2] };
+    const struct config c = { .pools = pools, .n_pools = 2, .kms = services, .n_kms = 3 };
+    struct volume_params p = { .pod = true };
+
+    services[0].kind = services[1].kind = KMS_VAULT_TRANSIT;
+    services[0].vault = &with;
+    services[1].vault = &without;
+#define FAST { "pool", "fast" }
+#define POD                     \
+    {                           \
+        "tenantIdentity", "pod" \
+    }
+    assert_works(DECODE(&c, FAST, { "tenantIdentity", "node" }, { "tenant", "t" }));
+    assert_false(p.pod);
+    assert_works(DECODE(&c, FAST, POD, { PVC_NAMESPACE, "ns" }));
+    assert_true(p.pod);
+    assert_string_equal(p.tenant, "ns");
+    assert_works(DECODE(&c, FAST, POD, { PVC_NAMESPACE, "ns" }, { "tenant", "ns" }));
+    assert_works(DECODE(&c, FAST, POD, { "tenant", "ns" }));
+    assert_fails(DECODE(&c, FAST, { "tenantIdentity", "Pod" }, { "tenant", "t" }), ERR_INVALID,
+                 "parameter 'tenantIdentity' must be node or pod, not 'Pod'");
+    assert_fails(
+        DECODE(&c, FAST, POD, { PVC_NAMESPACE, "ns" }, { "tenant", "t" }), ERR_INVALID,
+        "parameter 'tenant' is 't', but with tenantIdentity pod it can only be the claim's "
+        "namespace, 'ns'");
+    assert_fails(
+        DECODE(&c, FAST, POD, { PVC_NAMESPACE, "ns" }, { "kms", "second" }), ERR_INVALID,
+        "parameter 'tenantIdentity' can't be pod: key service 'second' has no 'pod_role' in "
+        "its 'auth', the Vault role that pods' tokens log in with");
+    assert_fails(DECODE(&two, FAST, POD), ERR_INVALID,
+                 "parameter 'tenantIdentity' can't be pod: key service 'lab' isn't hcvault:// "
+                 "(transit), so Vault can't tell one tenant's keys from another's");
+}
+
+/* The default is for claims that come without a namespace: no pod's token would fit it. */
+static void test_identity_needs_the_namespace(void **state UNUSED)
+{
+    struct kms_vault_config with = { .auth = { .pod_role = "coffer-pod" } };
+    struct kms_config service = kms[0];
+    const struct config c = {
+        .pools = pools, .n_pools = 1, .kms = &service, .n_kms = 1, .default_tenant = "lab-tenant"
+    };
+    struct volume_params p;
+
+    service.kind = KMS_VAULT_TRANSIT;
+    service.vault = &with;
+    assert_fails(DECODE(&c, POD), ERR_INVALID,
+                 "parameter 'tenantIdentity' is pod, so the tenant must be the claim's namespace: "
+                 "csi-provisioner needs --extra-create-metadata");
+}
+
 static void test_no_default_pool(void **state UNUSED)
 {
     struct pool_config renamed[2] = { pools[0], pools[1] };
@@ -147,6 +203,7 @@ static void test_context(void **state UNUSED)
         { "id", "not taken from here" },
     };
     static const struct param with_discard[] = { { CONTEXT_UUID, "u" },
+                                                 { CONTEXT_IDENTITY, "pod" },
                                                  { CONTEXT_DISCARD, "true" } };
     struct record_claim c = { .id = "left over" };
 
@@ -157,10 +214,13 @@ static void test_context(void **state UNUSED)
     assert_string_equal(c.kms, "k");
     assert_string_equal(c.key_source, "vault");
     assert_string_equal(c.discard, "false"); /* what a context of ours doesn't say */
+    assert_string_equal(c.identity, "node");
     volume_context_decode(with_discard, ARRAY_SIZE(with_discard), &c);
     assert_string_equal(c.discard, "true");
+    assert_string_equal(c.identity, "pod");
     volume_context_decode(items, 1, &c); /* nothing of ours: nothing said */
     assert_null(c.discard);
+    assert_null(c.identity);
     volume_context_decode(NULL, 0, &c);
     assert_null(c.discard);
     assert_null(c.uuid);
@@ -172,6 +232,7 @@ static void test_context(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_identity),       cmocka_unit_test(test_identity_needs_the_namespace),
         cmocka_unit_test(test_gaps),           cmocka_unit_test(test_given),
         cmocka_unit_test(test_refused),        cmocka_unit_test(test_discard),
         cmocka_unit_test(test_tenant_refused), cmocka_unit_test(test_no_default_pool),

@@ -328,7 +328,7 @@ static void test_mac_covers(void **state UNUSED)
         assert_string_not_equal(strbuf_text(&before), strbuf_text(&after));
         fields[i][0]--;
     }
-    bool *const flags[] = { &r.sealed, &r.discard };
+    bool *const flags[] = { &r.sealed, &r.discard, &r.pod };
     for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
         *flags[i] = true;
         strbuf_clear(&after);
@@ -360,6 +360,33 @@ static void test_discard(void **state UNUSED)
 
         assert_fails(record_decode(text, (size_t)n, &back, &err), ERR_DATA_LOSS,
                      "record: field 'discard' must be true, or not there");
+    }
+}
+
+/* The same for who opens the volume. */
+static void test_identity(void **state UNUSED)
+{
+    struct record r = ready_record(), back = { .gen = 0 };
+    AUTO_STRBUF struct strbuf sb = STRBUF_INIT(RECORD_MAX);
+    char text[sizeof(ready_text) + 64];
+    static const char *const wrong[] = { "\"node\"", "null", "true", "\"Pod\"" };
+    const struct record_claim claim = { .identity = "node" };
+
+    r.pod = true;
+    assert_works(record_encode(&r, &sb, &err));
+    assert_string_equal(strstr(strbuf_text(&sb), ",\"tenantIdentity\""),
+                        ",\"tenantIdentity\":\"pod\"}\n");
+    assert_works(record_decode(strbuf_text(&sb), sb.len, &back, &err));
+    assert_same_record(&back, &r);
+    assert_true(back.pod);
+    assert_fails(record_matches(&back, &claim, &err), ERR_DATA_LOSS,
+                 "record: field 'tenantIdentity' is 'pod', which is not what the request says");
+    for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+        int n = snprintf(text, sizeof(text), "%.*s,\"tenantIdentity\":%s}",
+                         (int)sizeof(ready_text) - 3, ready_text, wrong[i]);
+
+        assert_fails(record_decode(text, (size_t)n, &back, &err), ERR_DATA_LOSS,
+                     "record: field 'tenantIdentity' must be pod, or not there");
     }
 }
 
@@ -455,6 +482,7 @@ int main(void)
         cmocka_unit_test(test_mac_input),
         cmocka_unit_test(test_mac_covers),
         cmocka_unit_test(test_discard),
+        cmocka_unit_test(test_identity),
         cmocka_unit_test(test_matches),
         cmocka_unit_test(test_now),
         cmocka_unit_test(test_no_memory),

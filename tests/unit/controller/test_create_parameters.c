@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a StorageClass's parameters make of a volume: its record, its context, what its name stands
+ * for. */
+#include "common/base.h"
+#include "tests/unit/controller/fixture.h"
+
+#define SIZE MIB(20)
+
+static int create(struct rig *r, const struct csi_create_volume_request *req)
+{
+    struct csi_volume v;
+
+    r->err = (struct error)ERROR_INIT;
+    return controller_create(&r->c, &r->call, req, &v, &r->err);
+}
+
+/* It goes into record and context, only when it is true, and is part of what a name stands for. */
+static void test_discard(void **state UNUSED)
+{
+    AUTO_RIG struct rig r = RIG_INIT;
+    struct csi_create_volume_request req = rig_request("pvc-1", "a", SIZE);
+    struct csi_pair parameters[] = { { "discard", "true" }, { "pool", "a" } };
+    struct csi_volume v;
+
+    rig_make(&r, 1);
+    req.parameters = (struct csi_map){ .items = parameters, .n = 2 };
+    assert_fails(create(&r, &req), r.err, ERR_INVALID);
+    (void)snprintf(r.f.pools[0].allocate, sizeof(r.f.pools[0].allocate), "sparse");
+    r.f.pools[0].overcommit = 2;
+    r.err = (struct error)ERROR_INIT;
+    assert_ok(controller_create(&r.c, &r.call, &req, &v, &r.err), r.err);
+    assert_true(rig_record(&r, v.volume_id).discard);
+    assert_int_equal(v.volume_context.n, 5);
+    assert_string_equal(v.volume_context.items[0].key, "discard");
+    assert_string_equal(v.volume_context.items[0].value, "true");
+    parameters[0].value = "false";
+    assert_fails(create(&r, &req), r.err, ERR_EXISTS);
+    assert_non_null(strstr(r.err.msg, "another discard"));
+    req.name = "pvc-2";
+    r.err = (struct error)ERROR_INIT;
+    assert_ok(controller_create(&r.c, &r.call, &req, &v, &r.err), r.err);
+    assert_false(rig_record(&r, v.volume_id).discard);
+    assert_int_equal(v.volume_context.n, 4);
+}
+
+/* So does who opens the volume; raw block has nobody who could. */
+static void test_identity(void **state UNUSED)
+{
+    AUTO_RIG struct rig r = RIG_INIT;
+    struct csi_create_volume_request req = rig_request("pvc-1", "a", SIZE);
+    struct csi_pair parameters[] = { { "csi.storage.k8s.io/pvc/namespace", "team-a" },
+                                     { "tenantIdentity", "pod" },
+                                     { "pool", "a" } };
+    struct kms_vault_config vault = { .auth = { .pod_role = "coffer-pod" } };
+    struct csi_capability block = rig_block();
+    struct csi_volume v;
+
+    rig_make(&r, 1);
+    req.parameters = (struct csi_map){ .items = parameters, .n = 3 };
+    assert_fails(create(&r, &req), r.err, ERR_INVALID);
+    assert_non_null(strstr(r.err.msg, "isn't hcvault://"));
+    r.f.kms[0].kind = KMS_VAULT_TRANSIT;
+    r.f.kms[0].vault = &vault;
+    req.capabilities.items = &block;
+    assert_fails(create(&r, &req), r.err, ERR_INVALID);
+    assert_non_null(strstr(r.err.msg, "can't be pod for a raw block volume"));
+    req = rig_request("pvc-1", "a", SIZE);
+    req.parameters = (struct csi_map){ .items = parameters, .n = 3 };
+    r.err = (struct error)ERROR_INIT;
+    assert_ok(controller_create(&r.c, &r.call, &req, &v, &r.err), r.err);
+    assert_true(rig_record(&r, v.volume_id).pod);
+    assert_string_equal(rig_record(&r, v.volume_id).tenant, "team-a");
+    assert_int_equal(v.volume_context.n, 5);
+    assert_string_equal(v.volume_context.items[3].key, "tenantIdentity");
+    assert_string_equal(v.volume_context.items[3].value, "pod");
+    parameters[1].value = "node";
+    assert_fails(create(&r, &req), r.err, ERR_EXISTS);
+    assert_non_null(strstr(r.err.msg, "another tenantIdentity"));
+    req.name = "pvc-2";
+    r.err = (struct error)ERROR_INIT;
+    assert_ok(controller_create(&r.c, &r.call, &req, &v, &r.err), r.err);
+    assert_false(rig_record(&r, v.volume_id).pod);
+    assert_int_equal(v.volume_context.n, 4);
+}
+
+/* The claim's namespace, but for a class that names a tenant; a name that exists is of one tenant.
+ */
+static void test_tenant(void **state UNUSED)
+{
+    AUTO_RIG struct rig r = RIG_INIT;
+    struct csi_create_volume_request req = rig_request("pvc-1", "a", SIZE);
+    struct csi_pair parameters[] = { { "csi.storage.k8s.io/pvc/name", "my-claim" },
+                                     { "csi.storage.k8s.io/pvc/namespace", "team-a" },
+                                     { "csi.storage.k8s.io/pv/name", "pvc-1" },
+                                     { "pool", "a" },
+                                     { "tenant", "team-b" } };
+
+    rig_make(&r, 1);
+    req.parameters = (struct csi_map){ .items = parameters, .n = 4 };
+    assert_ok(create(&r, &req), r.err);
+    assert_string_equal(keyd.tenant, "team-a");
+    assert_ok(create(&r, &req), r.err);
+    req.parameters.n = 5;
+    assert_fails(create(&r, &req), r.err, ERR_EXISTS);
+    assert_non_null(strstr(r.err.msg, "another tenant"));
+    req.name = "pvc-2";
+    assert_ok(create(&r, &req), r.err);
+    assert_string_equal(keyd.tenant, "team-b");
+    req = rig_request("pvc-3", "a", SIZE);
+    assert_ok(create(&r, &req), r.err);
+    assert_string_equal(keyd.tenant, "lab"); /* the configuration's default */
+    r.f.config.default_tenant[0] = '\0';
+    req.name = "pvc-4";
+    assert_fails(create(&r, &req), r.err, ERR_INVALID);
+    assert_non_null(strstr(r.err.msg, "no tenant"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_discard),
+        cmocka_unit_test(test_identity),
+        cmocka_unit_test(test_tenant),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
