@@ -18,8 +18,9 @@ struct mount_entry {
     char *root;          /* path inside the file system, unescaped */
     char *point;         /* where it is mounted, unescaped */
     char *fs_type;
-    char *source;   /* what was mounted, as the file system shows it now, unescaped */
-    bool read_only; /* of this mount point or of its super block */
+    char *source;     /* what was mounted, as the file system shows it now, unescaped */
+    bool read_only;   /* of this mount point or of its super block */
+    bool no_symlinks; /* of this mount point: "nosymfollow" */
 };
 
 struct mount_table {

@@ -2,7 +2,8 @@
 /*
  * expand.c: NodeExpand: image (only with --expand=node), loop device, mapping, file system, in that
  * order; never shrinks, never undone, each step repeats cheaply. There may be neither capability
- * nor staging path, so the record and the kernel say what the volume is.
+ * nor staging path, so the record and the kernel say what the volume is. dm-crypt wants the key for
+ * a longer table: of a volume that pods open only image and loop device grow here.
  */
 #include "common/base.h"
 #include "node/node.h"
@@ -137,6 +138,12 @@ static int grow_mapping(struct expand *x, struct error *err)
 
     if (x->live.size >= x->size)
         return 0;
+    if (op->record.pod) /* UNAVAILABLE: kubelet repeats it, and publishes anew before a mount */
+        return error_set(err, ERR_UNAVAILABLE,
+                         "volume '%s' has its %llu bytes, but its key opens by the token of a pod, "
+                         "which this call doesn't bring: it is in use at that size with the next "
+                         "NodePublishVolume",
+                         op->id_text, (unsigned long long)x->size);
     if (unlock_key_pipe(op, KEYD_USE_EXPAND, &key, err) < 0)
         return -1;
     FAULT_POINT("expand:resize:before");

@@ -88,7 +88,8 @@ static int configure_all(int fs_fd, const char *device, const struct mount_optio
 
 static unsigned attributes(const struct mount_options *o)
 {
-    unsigned attr = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | (o->read_only ? MOUNT_ATTR_RDONLY : 0);
+    unsigned attr = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | (o->read_only ? MOUNT_ATTR_RDONLY : 0) |
+                    (o->no_symlinks ? MOUNT_ATTR_NOSYMFOLLOW : 0);
 
     for (size_t i = 0; i < ARRAY_SIZE(mount_flags); i++)
         if ((o->flags & mount_flags[i].bit) != 0)
@@ -137,8 +138,10 @@ int mount_bind(const char *source, const char *target, bool read_only, struct er
         open_tree(source_fd, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
     if (tree < 0)
         return error_errno(err, errno, "open_tree '%s'", source);
-    struct mount_attr attr = { .attr_set =
-                                   MOUNT_ATTR_NOSUID | (read_only ? MOUNT_ATTR_RDONLY : 0) };
+    struct mount_attr attr = {
+        .attr_set = MOUNT_ATTR_NOSUID | (read_only ? MOUNT_ATTR_RDONLY : 0),
+        .attr_clr = MOUNT_ATTR_NOSYMFOLLOW,
+    };
     if (mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
         return error_errno(err, errno, "mount_setattr for '%s'", target);
     return mount_attach(tree, target, err);

@@ -15,6 +15,7 @@
 
 struct mount_options {
     bool read_only;
+    bool no_symlinks;    /* of the mount point (mountinfo: nosymfollow): node/pod.h's mark */
     unsigned long flags; /* MS_ bits of mount(2), as volume/capability.h makes them */
     const char *data;    /* the file system's own options, comma-separated; "" = none */
 };
@@ -25,7 +26,8 @@ int mount_make(const char *fs_type, const char *device, const struct mount_optio
                struct error *err) MUST_CHECK;
 /* Shows it at directory `target`. */
 int mount_attach(int mount_fd, const char *target, struct error *err) MUST_CHECK;
-/* Bind mount of a directory or of a device node; nodev is not set for a node (it is the device). */
+/* Bind mount of a directory or of a device node; nodev is not set for a node (it is the device),
+ * and no_symlinks isn't taken over. */
 int mount_bind(const char *source, const char *target, bool read_only,
                struct error *err) MUST_CHECK;
 /* One umount2(UMOUNT_NOFOLLOW). EBUSY is ERR_ABORTED. */

@@ -4,24 +4,14 @@
  * only memory: which targets exist, whether they are read-only, which volume they show.
  */
 #include "common/base.h"
-#include "node/node.h"
+#include "node/publish.h"
 
 #include "common/cleanup.h"
 #include "common/fault.h"
-#include "node/mapper.h"
-#include "node/mounts.h"
 #include "node/op.h"
+#include "node/pod.h"
 #include "node/request.h"
 #include "node/target.h"
-
-struct publish {
-    struct node_op *op;
-    const struct csi_publish_request *req;
-    struct usage use;
-    struct live_mapping live;
-    struct mount_table table;
-    bool read_only;
-};
 
 static int find_mapping(struct publish *p, struct error *err)
 {
@@ -59,8 +49,7 @@ static int check_staging(const struct publish *p, struct error *err)
     return 0;
 }
 
-/* 0: not there yet. 1: there as asked. */
-static int look_at_target(const struct publish *p, struct error *err)
+int publish_look_at_target(const struct publish *p, struct error *err)
 {
     const struct mount_entry *entry = mount_table_at(&p->table, p->req->target_path);
 
@@ -79,7 +68,7 @@ static int look_at_target(const struct publish *p, struct error *err)
     return 1;
 }
 
-static int check_single_target(const struct publish *p, struct error *err)
+int publish_check_single(const struct publish *p, struct error *err)
 {
     for (size_t i = 0; i < p->table.n && p->use.single_target; i++) {
         const struct mount_entry *e = &p->table.items[i];
@@ -104,7 +93,7 @@ static int bind_block(const struct publish *p, struct error *err)
     return mount_bind(node.path, p->req->target_path, p->read_only, err);
 }
 
-static int bind_target(const struct publish *p, struct error *err)
+int publish_bind(const struct publish *p, struct error *err)
 {
     const char *target = p->req->target_path;
     struct error ignored = ERROR_INIT;
@@ -124,15 +113,17 @@ static int bind_target(const struct publish *p, struct error *err)
 
 static int publish_run(struct publish *p, struct error *err)
 {
+    if (p->op->record.pod)
+        return pod_publish(p, err);
     if (find_mapping(p, err) < 0 || mount_table_load(&p->table, err) < 0 ||
         check_staging(p, err) < 0)
         return -1;
-    int there = look_at_target(p, err);
+    int there = publish_look_at_target(p, err);
     if (there != 0)
         return there < 0 ? -1 : 0;
-    if (check_single_target(p, err) < 0)
+    if (publish_check_single(p, err) < 0)
         return -1;
-    return bind_target(p, err);
+    return publish_bind(p, err);
 }
 
 int node_publish_volume(void *ctx, struct csi_call *call, const struct csi_publish_request *req,
@@ -150,7 +141,9 @@ int node_publish_volume(void *ctx, struct csi_call *call, const struct csi_publi
         return error_set(err, ERR_INVALID, "target_path and staging_target_path are the same");
     if (request_path(req->staging_target_path, "staging_target_path", err) < 0 ||
         node_op_begin(&op, ctx, call, req->volume_id, err) < 0 || node_op_peek(&op, err) < 0 ||
-        request_same_fs(&op, &req->capability, &p.use, err) < 0)
+        request_same_identity(&op, &req->volume_context, err) < 0 ||
+        request_same_fs(&op, &req->capability, &p.use, err) < 0 ||
+        (op.record.pod && request_token(call->arena, req, &op.token, err) < 0))
         return -1;
     p.read_only = req->readonly || p.use.read_only;
     int r = publish_run(&p, err);

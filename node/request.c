@@ -64,9 +64,8 @@ static int need(const char *value, const char *key, struct error *err)
                      key);
 }
 
-int request_claim(const struct node_op *op, const struct csi_map *context, struct error *err)
+static int read_claim(const struct csi_map *context, struct record_claim *ret, struct error *err)
 {
-    struct record_claim claim = { .id = NULL };
     struct param items[64];
     size_t n = 0;
 
@@ -75,7 +74,27 @@ int request_claim(const struct node_op *op, const struct csi_map *context, struc
             return error_set(err, ERR_INVALID, "volume_context has more than %zu entries", n);
         items[n++] = (struct param){ context->items[i].key, context->items[i].value };
     }
-    volume_context_decode(items, n, &claim);
+    volume_context_decode(items, n, ret);
+    return 0;
+}
+
+int request_same_identity(const struct node_op *op, const struct csi_map *context,
+                          struct error *err)
+{
+    struct record_claim claim = { .id = NULL };
+
+    if (read_claim(context, &claim, err) < 0)
+        return -1;
+    const struct record_claim only = { .identity = claim.identity };
+    return record_matches(&op->record, &only, err);
+}
+
+int request_claim(const struct node_op *op, const struct csi_map *context, struct error *err)
+{
+    struct record_claim claim = { .id = NULL };
+
+    if (read_claim(context, &claim, err) < 0)
+        return -1;
     if (need(claim.tenant, CONTEXT_TENANT, err) < 0 || need(claim.uuid, CONTEXT_UUID, err) < 0 ||
         need(claim.kms, CONTEXT_KMS, err) < 0 ||
         need(claim.key_source, CONTEXT_KEY_SOURCE, err) < 0)

@@ -22,6 +22,14 @@ int request_path(const char *path, const char *field, struct error *err) MUST_CH
  * ERR_DATA_LOSS on a difference. */
 int request_claim(const struct node_op *op, const struct csi_map *context,
                   struct error *err) MUST_CHECK;
+/* ERR_DATA_LOSS when the context and the record don't agree about who opens the volume; a context
+ * without any field of ours says nothing. */
+int request_same_identity(const struct node_op *op, const struct csi_map *context,
+                          struct error *err) MUST_CHECK;
+/* token.c: the pod's service account token for Vault, from the secrets or (clusters before 1.35)
+ * the volume_context; *ret is in the arena. None: *ret NULL. ERR_INVALID: it can't be read. */
+int request_token(struct arena *arena, const struct csi_publish_request *req, const char **ret,
+                  struct error *err) MUST_CHECK;
 /* ERR_PRECONDITION when the capability (that `use` was made of) wants another file system than the
  * volume was created with. A mount that names none takes what there is: then `use` is made anew,
  * since which mount flags there are depends on it. */

@@ -126,6 +126,7 @@ static int mount_apply(struct stage *s, bool *changed, struct error *err)
     char data[128];
     const struct mount_options options = {
         .read_only = s->use.read_only,
+        .no_symlinks = s->op->record.pod,
         .flags = s->use.mount.flags,
         .data = data,
     };
@@ -295,6 +296,25 @@ static int note_full_pool(struct node_op *op, struct error *err)
                         op->pool->config->name);
 }
 
+int stage_look(struct stage *s, struct error *err)
+{
+    s->fs = filesystem_find(s->op->record.fs);
+    if (s->fs == NULL)
+        return error_set(err, ERR_DATA_LOSS,
+                         "the record names file system '%s', which this version doesn't know",
+                         s->op->record.fs);
+    return check_staged(s, err);
+}
+
+int stage_finish(struct stage *s, struct error *err)
+{
+    int r = stage_run(s, err);
+
+    mapper_node_close(&s->node);
+    return r < 0 ? note_full_pool(s->op, err) : 0;
+}
+
+/* Of a volume that pods open nothing is opened here: no pod's token comes with this call. */
 int node_stage_volume(void *ctx, struct csi_call *call, const struct csi_stage_request *req,
                       struct error *err)
 {
@@ -307,14 +327,7 @@ int node_stage_volume(void *ctx, struct csi_call *call, const struct csi_stage_r
         node_op_usable(&op, err) < 0 || request_claim(&op, &req->volume_context, err) < 0 ||
         request_same_fs(&op, &req->capability, &s.use, err) < 0)
         return -1;
-    s.fs = filesystem_find(op.record.fs);
-    if (s.fs == NULL)
-        return error_set(err, ERR_DATA_LOSS,
-                         "the record names file system '%s', which this version doesn't know",
-                         op.record.fs);
-    if (check_staged(&s, err) < 0)
+    if (stage_look(&s, err) < 0)
         return -1;
-    int r = stage_run(&s, err);
-    mapper_node_close(&s.node);
-    return r < 0 ? note_full_pool(&op, err) : 0;
+    return op.record.pod ? 0 : stage_finish(&s, err);
 }

@@ -36,7 +36,11 @@ struct stage_step {
  * step that fails has cleaned up after itself. When an undo fails the error becomes ERR_ABORTED. */
 int stage_run_steps(const struct stage_step *steps, size_t n, struct stage *s,
                     struct error *err) MUST_CHECK;
-/* The same with NodeStage's own table. */
+/* The same with NodeStage's own table: for a volume that pods open, NodePublish runs it (pod.h). */
 int stage_run(struct stage *s, struct error *err) MUST_CHECK;
+/* What is asked before: s->fs is filled in, and what is mounted must fit and leave room. */
+int stage_look(struct stage *s, struct error *err) MUST_CHECK;
+/* stage_run; then the device node is closed again, and a full pool is named in an error. */
+int stage_finish(struct stage *s, struct error *err) MUST_CHECK;
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * unpublish.c: NodeUnpublish takes a target path away. It needs no pool, no record and no key:
- * teardown must work when everything else is gone. It never removes what isn't empty and never
- * unmounts what isn't the volume's.
+ * unpublish.c: NodeUnpublish takes a target path away, and closes a volume that pods open after its
+ * last one. It needs no pool, no record and no key: teardown must work when everything else is
+ * gone. It never removes what isn't empty and never unmounts what isn't the volume's.
  */
 #include "common/base.h"
 #include "node/node.h"
@@ -12,6 +12,7 @@
 #include "node/mapper.h"
 #include "node/mounts.h"
 #include "node/op.h"
+#include "node/pod.h"
 #include "node/request.h"
 #include "node/target.h"
 
@@ -82,6 +83,8 @@ int node_unpublish_volume(void *ctx, struct csi_call *call, const struct csi_unp
     if (target_remove(req->target_path, err) < 0)
         return -1;
     FAULT_POINT("unpublish:remove:after");
+    if (pod_unpublished(&op, err) < 0)
+        return -1;
     node_count(op.node, NODE_UNPUBLISHED);
     return 0;
 }

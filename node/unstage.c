@@ -4,7 +4,7 @@
  * needs no key.
  */
 #include "common/base.h"
-#include "node/node.h"
+#include "node/unstage.h"
 
 #include "common/fault.h"
 #include "common/holders.h"
@@ -38,6 +38,15 @@ static int name_holder(struct node_op *op, dev_t dev, struct error *err)
     return error_set(err, ERR_ABORTED, "volume '%s' is busy: %s", op->id_text, who);
 }
 
+int unstage_unmount(struct node_op *op, dev_t dev, const char *staging, struct error *err)
+{
+    FAULT_POINT("unstage:unmount:before");
+    if (mount_remove(staging, err) < 0)
+        return name_holder(op, dev, err);
+    FAULT_POINT("unstage:unmount:after");
+    return 0;
+}
+
 static int unmount_staging(struct node_op *op, const struct live_mapping *live, const char *staging,
                            struct error *err)
 {
@@ -48,14 +57,10 @@ static int unmount_staging(struct node_op *op, const struct live_mapping *live, 
         return -1;
     if (mount_match(mount_table_at(&table, staging), live->dev) != MOUNT_OURS)
         return 0;
-    FAULT_POINT("unstage:unmount:before");
-    if (mount_remove(staging, err) < 0)
-        return name_holder(op, live->dev, err);
-    FAULT_POINT("unstage:unmount:after");
-    return 0;
+    return unstage_unmount(op, live->dev, staging, err);
 }
 
-static int close_mapping(struct node_op *op, const struct live_mapping *live, struct error *err)
+int unstage_close(struct node_op *op, const struct live_mapping *live, struct error *err)
 {
     const char *dm_uuid = live->dev != 0 ? live->dm_uuid : NULL;
 
@@ -65,7 +70,6 @@ static int close_mapping(struct node_op *op, const struct live_mapping *live, st
         return name_holder(op, live->dev, err);
     FAULT_POINT("unstage:close:after");
     mapper_node_unlink(op->node->device_dir, op->dm_name);
-    node_count(op->node, NODE_UNSTAGED);
     return 0;
 }
 
@@ -79,7 +83,7 @@ static bool lock_may_lack(enum error_code code)
            code != ERR_DEADLINE;
 }
 
-static int lock_if_there(struct node_op *op, struct error *err)
+int unstage_lock(struct node_op *op, struct error *err)
 {
     struct error lock_err = ERROR_INIT;
 
@@ -87,7 +91,7 @@ static int lock_if_there(struct node_op *op, struct error *err)
         return 0;
     if (!lock_may_lack(lock_err.code))
         return error_pass(err, &lock_err);
-    log_warn("unstage without the pool", KV("volume_id", op->id_text), KV("error", lock_err.msg));
+    log_warn("teardown without the pool", KV("volume_id", op->id_text), KV("error", lock_err.msg));
     return 0;
 }
 
@@ -99,7 +103,7 @@ int node_unstage_volume(void *ctx, struct csi_call *call, const struct csi_unsta
     struct error find_err = ERROR_INIT;
 
     if (request_path(req->staging_target_path, "staging_target_path", err) < 0 ||
-        node_op_begin(&op, ctx, call, req->volume_id, err) < 0 || lock_if_there(&op, err) < 0)
+        node_op_begin(&op, ctx, call, req->volume_id, err) < 0 || unstage_lock(&op, err) < 0)
         return -1;
     if (mapper_find(op.dm_name, &live, &find_err) == 0) {
         if (unmount_staging(&op, &live, req->staging_target_path, err) < 0)
@@ -107,6 +111,9 @@ int node_unstage_volume(void *ctx, struct csi_call *call, const struct csi_unsta
     } else if (find_err.code != ERR_NOT_FOUND) {
         return error_pass(err, &find_err);
     }
-    return close_mapping(&op, &live,
-                         err); /* also reaps a mapping without a table, which sysfs doesn't show */
+    /* also reaps a mapping without a table, which sysfs doesn't show */
+    if (unstage_close(&op, &live, err) < 0)
+        return -1;
+    node_count(op.node, NODE_UNSTAGED);
+    return 0;
 }

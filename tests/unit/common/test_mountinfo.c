@@ -33,6 +33,18 @@ static void test_one_line(void **state UNUSED)
     assert_string_equal(t.items[0].fs_type, "ext4");
     assert_string_equal(t.items[0].source, "/dev/x");
     assert_false(t.items[0].read_only);
+    assert_false(t.items[0].no_symlinks);
+}
+
+/* Of the mount, not of the super block, which has no such option. */
+static void test_no_symlinks(void **state UNUSED)
+{
+    AUTO_MOUNT_TABLE struct mount_table t =
+        parsed("1 0 253:7 / /a rw,nosuid,nodev,relatime,nosymfollow - ext4 /dev/x rw\n"
+               "2 0 253:7 / /b rw,nosuid - ext4 /dev/x rw,nosymfollow\n");
+
+    assert_true(t.items[0].no_symlinks);
+    assert_false(t.items[1].no_symlinks);
 }
 
 static void test_big_device_number(void **state UNUSED)
@@ -266,13 +278,21 @@ static void test_node_name(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_line),        cmocka_unit_test(test_big_device_number),
-        cmocka_unit_test(test_escapes),         cmocka_unit_test(test_backslash_that_is_no_escape),
-        cmocka_unit_test(test_optional_fields), cmocka_unit_test(test_read_only),
-        cmocka_unit_test(test_empty),           cmocka_unit_test(test_malformed),
-        cmocka_unit_test(test_stops_at_length), cmocka_unit_test(test_many_lines),
-        cmocka_unit_test(test_topmost),         cmocka_unit_test(test_match),
-        cmocka_unit_test(test_match_btrfs),     cmocka_unit_test(test_load),
+        cmocka_unit_test(test_one_line),
+        cmocka_unit_test(test_no_symlinks),
+        cmocka_unit_test(test_big_device_number),
+        cmocka_unit_test(test_escapes),
+        cmocka_unit_test(test_backslash_that_is_no_escape),
+        cmocka_unit_test(test_optional_fields),
+        cmocka_unit_test(test_read_only),
+        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_stops_at_length),
+        cmocka_unit_test(test_many_lines),
+        cmocka_unit_test(test_topmost),
+        cmocka_unit_test(test_match),
+        cmocka_unit_test(test_match_btrfs),
+        cmocka_unit_test(test_load),
         cmocka_unit_test(test_node_name),
     };
 

@@ -1,163 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* NodePublish and NodeUnpublish against a real pool and real mounts. Needs root (rig.h). */
 #include "common/base.h"
-#include "tests/unit/node/rig.h"
-
-#include "common/deadline.h"
-#include "node/node.h"
-
-#define FS_BLOCK  "dm-0"
-#define WANT_SIZE MIB(16)
-
-static struct bench {
-    struct tmpdir t;
-    struct pool_config pool;
-    struct config config;
-    struct node node;
-    struct volume_id id;
-    char id_text[VOLUME_ID_MAX + 1], dm_name[DM_NAME_LEN + 1];
-    char staging[600], target[600], device_dir[600];
-    struct csi_call call;
-    struct csi_publish_request req;
-} b;
-
-static void set(char *ret, size_t size, const char *text)
-{
-    assert_int_equal(str_copy(ret, size, text), 0);
-}
-
-static void make_pool(void)
-{
-    char tag[9];
-
-    set(b.pool.name, sizeof(b.pool.name), "p");
-    set(b.pool.backend, sizeof(b.pool.backend), "file");
-    set(b.pool.allocate, sizeof(b.pool.allocate), "full");
-    set(b.pool.kms[0], sizeof(b.pool.kms[0]), "lab");
-    b.pool.n_kms = 1;
-    (void)snprintf(b.pool.path, sizeof(b.pool.path), "%s/pool", b.t.path);
-    b.config = (struct config){ .pools = &b.pool, .n_pools = 1 };
-    assert_works(backend_find("file")->pool_init(&b.pool, NULL, tag, &err));
-    assert_works(pool_set_open(&b.config, &b.node.pools, &err));
-    volume_id_from_name("p", tag, "pvc-1", &b.id);
-    volume_id_format(&b.id, b.id_text);
-    volume_id_dm_name(&b.id, b.dm_name);
-}
-
-static void make_record(const char *fs)
-{
-    static const char hex[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-    AUTO_VOLUME struct volume v = VOLUME_INIT;
-    struct record r = { .size = WANT_SIZE, .state = RECORD_READY };
-
-    set(r.id, sizeof(r.id), b.id_text);
-    set(r.name, sizeof(r.name), "pvc-1");
-    set(r.uuid, sizeof(r.uuid), RIG_UUID);
-    set(r.tenant, sizeof(r.tenant), "lab");
-    set(r.fs, sizeof(r.fs), fs);
-    set(r.kms, sizeof(r.kms), "lab");
-    set(r.key_source, sizeof(r.key_source), "vault");
-    set(r.key.kind, sizeof(r.key.kind), "file");
-    set(r.key.ciphertext, sizeof(r.key.ciphertext), "AAAA");
-    set(r.digest, sizeof(r.digest), hex);
-    set(r.mac, sizeof(r.mac), hex);
-    record_now(r.created);
-    assert_works(volume_open(b.node.pools->pools[0], &b.id, true, &v, &err));
-    assert_works(v.pool->ops->write_record(&v, &r, &err));
-}
-
-/* A volume that is staged: its file system is a tmpfs, or it is a loop device. */
-static void make_bench(bool block)
-{
-    struct stat st = { .st_dev = RIG_LOOP };
-
-    memset(&b, 0, sizeof(b));
-    b.t = tmpdir_make();
-    (void)snprintf(b.staging, sizeof(b.staging), "%s/staging", b.t.path);
-    (void)snprintf(b.target, sizeof(b.target), "%s/target", b.t.path);
-    (void)snprintf(b.device_dir, sizeof(b.device_dir), "%s/dev", b.t.path);
-    b.node.locks = keylock_new();
-    b.node.device_dir = b.device_dir;
-    b.call.deadline = DEADLINE_NEVER;
-    make_pool();
-    make_record(block ? "none" : "ext4");
-    rig_mkdir(b.staging);
-    if (!block) {
-        rig_mount_tmpfs(b.staging);
-        assert_int_equal(stat(b.staging, &st), 0);
-    }
-    rig_mapping(FS_BLOCK, b.dm_name, RIG_UUID, st.st_dev, false);
-    b.req = (struct csi_publish_request){
-        .volume_id = b.id_text,
-        .staging_target_path = b.staging,
-        .target_path = b.target,
-        .capability = { .type = block ? CSI_ACCESS_BLOCK : CSI_ACCESS_MOUNT,
-                        .mode = CSI_SINGLE_NODE_MULTI_WRITER,
-                        .fs_type = "ext4",
-                        .volume_mount_group = "" },
-    };
-}
-
-static int clear(void **state)
-{
-    pool_set_free(b.node.pools);
-    keylock_free(b.node.locks);
-    b.node.pools = NULL;
-    b.node.locks = NULL;
-    return rig_clear(state);
-}
-
-static int publish(struct error *err)
-{
-    return node_publish_volume(&b.node, &b.call, &b.req, err);
-}
-
-static int unpublish(struct error *err)
-{
-    const struct csi_unpublish_request req = { .volume_id = b.id_text,
-                                               .target_path = b.req.target_path };
-
-    return node_unpublish_volume(&b.node, &b.call, &req, err);
-}
-
-/* Must fail with that code, in a sentence that holds the word. */
-static void refused(int (*call)(struct error *err), enum error_code code, const char *word)
-{
-    struct error err = ERROR_INIT;
-
-    assert_int_equal(call(&err), -1);
-    if (err.code != code || strstr(err.msg, word) == NULL)
-        fail_msg("%s: %s (expected %s, '%s')", error_code_name(err.code), err.msg,
-                 error_code_name(code), word);
-}
-
-static size_t mounts_at(const char *path)
-{
-    AUTO_MOUNT_TABLE struct mount_table t = { .items = NULL, .n = 0 };
-    size_t n = 0;
-
-    assert_works(mount_table_load(&t, &err));
-    for (size_t i = 0; i < t.n; i++)
-        n += strcmp(t.items[i].point, path) == 0;
-    return n;
-}
-
-static bool exists(const char *path)
-{
-    struct stat st;
-
-    return lstat(path, &st) == 0;
-}
-
-static const char *below(const char *dir, const char *name)
-{
-    static char path[4][800];
-    static unsigned next;
-    char *ret = path[next++ % 4];
-
-    (void)snprintf(ret, sizeof(path[0]), "%s/%s", dir, name);
-    return ret;
-}
+#include "tests/unit/node/bench.h"
 
 static int make_file(const char *path)
 {
@@ -169,7 +13,7 @@ static int make_file(const char *path)
 static void test_publish(void **state UNUSED)
 {
     NEEDS_RIG();
-    make_bench(false);
+    bench_make(false);
     assert_works(publish(&err));
     assert_works(publish(&err)); /* again: nothing more */
     assert_int_equal(mounts_at(b.target), 1);
@@ -185,7 +29,7 @@ static void test_publish(void **state UNUSED)
 static void test_read_only(void **state UNUSED)
 {
     NEEDS_RIG();
-    make_bench(false);
+    bench_make(false);
     b.req.readonly = true;
     assert_works(publish(&err));
     assert_int_equal(make_file(below(b.target, "x")), -1);
@@ -202,7 +46,7 @@ static void test_read_only(void **state UNUSED)
 static void test_staged_read_only(void **state UNUSED)
 {
     NEEDS_RIG();
-    make_bench(false);
+    bench_make(false);
     assert_int_equal(mount(NULL, b.staging, NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);
     refused(publish, ERR_PRECONDITION, "is staged read-only");
     assert_false(exists(b.target));
@@ -213,7 +57,7 @@ static void test_staged_read_only(void **state UNUSED)
 static void test_not_staged(void **state UNUSED)
 {
     NEEDS_RIG();
-    make_bench(false);
+    bench_make(false);
     rig_mkdir(below(b.t.path, "other"));
     rig_mount_tmpfs(below(b.t.path, "other")); /* now: later it could get the same number */
     assert_int_equal(umount2(b.staging, 0), 0);
@@ -233,7 +77,7 @@ static void test_another_uuid(void **state UNUSED)
     struct stat st;
 
     NEEDS_RIG();
-    make_bench(false);
+    bench_make(false);
     assert_int_equal(stat(b.staging, &st), 0);
     rig_mapping(FS_BLOCK, b.dm_name, "99999999-2222-4333-8444-555555555555", st.st_dev, false);
     refused(publish, ERR_DATA_LOSS, "isn't the volume that the record names");
@@ -243,7 +87,7 @@ static void test_another_uuid(void **state UNUSED)
 static void test_other_volumes(void **state UNUSED)
 {
     NEEDS_RIG();
-    make_bench(false);
+    bench_make(false);
     b.req.volume_id = "p.00000000.0123456789abcdef0123456789abcdef";
     refused(publish, ERR_PRECONDITION, "another pool");
     b.req.volume_id = "no id";
@@ -257,7 +101,7 @@ static void test_other_volumes(void **state UNUSED)
 static void test_foreign_mount_at_target(void **state UNUSED)
 {
     NEEDS_RIG();
-    make_bench(false);
+    bench_make(false);
     rig_mkdir(b.target);
     rig_mount_tmpfs(b.target);
     refused(publish, ERR_EXISTS, "something else is mounted at");
@@ -268,7 +112,7 @@ static void test_foreign_mount_at_target(void **state UNUSED)
 static void test_single_writer(void **state UNUSED)
 {
     NEEDS_RIG();
-    make_bench(false);
+    bench_make(false);
     b.req.capability.mode = CSI_SINGLE_NODE_SINGLE_WRITER;
     assert_works(publish(&err));
     assert_works(publish(&err));
@@ -281,7 +125,7 @@ static void test_single_writer(void **state UNUSED)
 static void test_link_on_the_way(void **state UNUSED)
 {
     NEEDS_RIG();
-    make_bench(false);
+    bench_make(false);
     rig_mkdir(below(b.t.path, "real"));
     assert_int_equal(symlink("real", below(b.t.path, "link")), 0);
     b.req.target_path = below(b.t.path, "link/target");
@@ -300,7 +144,7 @@ static void test_link_on_the_way(void **state UNUSED)
 static void test_staging_path_as_target(void **state UNUSED)
 {
     NEEDS_RIG();
-    make_bench(false);
+    bench_make(false);
     b.req.target_path = b.staging;
     refused(publish, ERR_INVALID, "are the same");
     b.req.target_path = below(b.staging, "inside");
@@ -315,7 +159,7 @@ static void test_one_call_at_a_time(void **state UNUSED)
     AUTO_KEYLOCK struct keylock_hold *hold = NULL;
 
     NEEDS_RIG();
-    make_bench(false);
+    bench_make(false);
     assert_works(keylock_try(b.node.locks, b.id_text, &hold, &err));
     refused(publish, ERR_ABORTED, "is under way");
     refused(unpublish, ERR_ABORTED, "is under way");
@@ -328,7 +172,7 @@ static void test_block(void **state UNUSED)
     struct stat st;
 
     NEEDS_RIG();
-    make_bench(true);
+    bench_make(true);
     assert_works(publish(&err));
     assert_works(publish(&err));
     assert_int_equal(mounts_at(b.target), 1);
@@ -348,7 +192,7 @@ static void test_block(void **state UNUSED)
 static void test_block_read_only(void **state UNUSED)
 {
     NEEDS_RIG();
-    make_bench(true);
+    bench_make(true);
     b.req.readonly = true;
     refused(publish, ERR_PRECONDITION, "is staged read-write, so a read-only target");
     assert_false(exists(b.target));
@@ -364,7 +208,7 @@ static void test_block_failure_keeps_what_was_there(void **state UNUSED)
     struct stat st;
 
     NEEDS_RIG();
-    make_bench(true);
+    bench_make(true);
     b.node.device_dir = "/sys/kernel";
     refused(publish, ERR_PRECONDITION, "--device-dir");
     assert_false(exists(b.target));
@@ -382,7 +226,7 @@ static void test_block_failure_keeps_what_was_there(void **state UNUSED)
 static void test_block_target_is_a_fifo(void **state UNUSED)
 {
     NEEDS_RIG();
-    make_bench(true);
+    bench_make(true);
     assert_int_equal(mkfifo(b.target, 0600), 0);
     refused(publish, ERR_PRECONDITION, "is neither a file nor a directory");
     refused(unpublish, ERR_PRECONDITION, "is neither a file nor a directory");
@@ -396,8 +240,8 @@ static void test_lost_mapping(void **state UNUSED)
 {
     for (int i = 0; i < 3; i++) {
         NEEDS_RIG();
-        assert_int_equal(clear(NULL), 0);
-        make_bench(true);
+        assert_int_equal(bench_clear(NULL), 0);
+        bench_make(true);
         assert_works(publish(&err));
         assert_int_equal(rename("/sys/block/" FS_BLOCK, "/sys/block/gone"), 0);
         if (i == 1)
@@ -415,7 +259,7 @@ static void test_another_volumes_device(void **state UNUSED)
     char node[800];
 
     NEEDS_RIG();
-    make_bench(true);
+    bench_make(true);
     (void)snprintf(node, sizeof(node), "%s/x%s", b.t.path, b.dm_name);
     assert_int_equal(mknod(node, S_IFBLK | 0600, RIG_NEXT), 0);
     assert_int_equal(make_file(b.target), 0);
@@ -428,7 +272,7 @@ static void test_another_volumes_device(void **state UNUSED)
 static void test_unpublish_loses_nothing(void **state UNUSED)
 {
     NEEDS_RIG();
-    make_bench(false);
+    bench_make(false);
     rig_mkdir(b.target);
     assert_int_equal(make_file(below(b.target, "x")), 0);
     refused(unpublish, ERR_PRECONDITION, "is a directory with content");
@@ -444,7 +288,7 @@ static void test_busy_target_names_its_holder(void **state UNUSED)
     char want[64];
 
     NEEDS_RIG();
-    make_bench(false);
+    bench_make(false);
     assert_works(publish(&err));
     (void)snprintf(want, sizeof(want), "is busy: process %d (test_publish)", (int)getpid());
     assert_int_equal(chdir(b.target), 0);
@@ -457,7 +301,7 @@ static void test_busy_target_names_its_holder(void **state UNUSED)
 static void test_stacked_and_pool_gone(void **state UNUSED)
 {
     NEEDS_RIG();
-    make_bench(false);
+    bench_make(false);
     assert_works(publish(&err));
     assert_works(mount_bind(b.staging, b.target, false, &err));
     assert_int_equal(mounts_at(b.target), 2);
@@ -466,8 +310,6 @@ static void test_stacked_and_pool_gone(void **state UNUSED)
     assert_works(unpublish(&err));
     assert_false(exists(b.target));
 }
-
-#define BENCH_TEST(name) cmocka_unit_test_setup_teardown(name, rig_clear, clear)
 
 int main(void)
 {
