@@ -29,6 +29,9 @@ static int add_transit(struct vault_layout *l, const struct kms_config *kms, str
     l->tenant_key[len] = '\0';
     l->one_key = mark == NULL;
     l->tenants_listed = v->tenants_listed;
+    if (str_copy(l->pod_role, sizeof(l->pod_role), v->auth.pod_role) < 0 ||
+        str_copy(l->pod_mount, sizeof(l->pod_mount), v->auth.pod_mount) < 0)
+        return error_set(err, ERR_INTERNAL, "key service '%s': its names are too long", kms->name);
     return str_copy(l->transit, sizeof(l->transit), v->mount);
 }
 
@@ -52,6 +55,20 @@ int vault_layout_add(struct vault_layout *l, const struct kms_config *kms, struc
     return error_set(err, ERR_INVALID, "key service '%s' (%s) is not Vault's", kms->name, kms->uri);
 }
 
+/* Its policy names the accessor of the login method that is set up here. */
+static int check_pod_role(const struct vault_layout *l, struct error *err)
+{
+    if (l->pod_role[0] == '\0')
+        return error_set(err, ERR_INVALID,
+                         "--role pod: the key service has no 'pod_role' in its 'auth'");
+    if (!vault_pods_log_in_here(l))
+        return error_set(err, ERR_INVALID,
+                         "--role pod: pods log in at auth/%s, not at auth/%s: give --auth and "
+                         "--auth-mount for it",
+                         l->pod_mount, l->login);
+    return 0;
+}
+
 static bool begins(const char *text, const char *with)
 {
     return strncmp(text, with, strlen(with)) == 0;
@@ -73,8 +90,11 @@ int vault_layout_check(const struct vault_layout *l, struct error *err)
     for (size_t i = 0; i < l->roles.len; i++) {
         if (vault_role_find(l->roles.items[i]) == NULL)
             return error_set(err, ERR_INVALID,
-                             "--role '%s' is none of controller, node, scheduler, rotation, host",
+                             "--role '%s' is none of controller, node, scheduler, rotation, host, "
+                             "pod",
                              l->roles.items[i]);
+        if (vault_role_find(l->roles.items[i])->pods && check_pod_role(l, err) < 0)
+            return -1;
     }
     return 0;
 }

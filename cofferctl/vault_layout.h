@@ -15,12 +15,13 @@ struct vault_layout {
     char transit[128], tenant_key[128]; /* mount; a tenant's key, up to its name. "": no service */
     bool one_key;                       /* tenant_key is the whole name */
     char kv[128], kv_prefix[128];
-    bool tenants_listed;       /* nobody makes a tenant's key on the way */
-    const char *server_key;    /* what names of server keys begin with */
-    const char *prefix;        /* of policies' and roles' names */
-    const char *method;        /* "kubernetes", "jwt", "approle", "cert"; "" = no logins */
-    char login[128];           /* where it is mounted, below auth/ */
-    struct flag_strings roles; /* empty: all that suit the method */
+    char pod_role[128], pod_mount[128]; /* pods' own tokens log in so; "" = none do */
+    bool tenants_listed;                /* nobody makes a tenant's key on the way */
+    const char *server_key;             /* what names of server keys begin with */
+    const char *prefix;                 /* of policies' and roles' names */
+    const char *method;                 /* "kubernetes", "jwt", "approle", "cert"; "" = no logins */
+    char login[128];                    /* where it is mounted, below auth/ */
+    struct flag_strings roles;          /* empty: all that suit the method */
     const char *service_namespace, *audience;         /* kubernetes, jwt */
     const char *kubernetes_host, *kubernetes_ca_text; /* NULL: not set by us */
     const char *client_ca_text;                       /* cert; PEM */

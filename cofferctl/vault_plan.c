@@ -205,10 +205,12 @@ static int add_roles(const struct vault_layout *l, const struct vault_method *m,
 {
     for (size_t i = 0; m != NULL && i < vault_n_roles; i++) {
         const struct vault_role *role = &vault_roles[i];
+        char name[VAULT_ROLE_NAME_SIZE];
         if (!vault_role_wanted(l, role))
             continue;
-        if (add(p, ITEM_ROLE, m->body(l, role), err, "auth/%s/%s/%s%s", l->login, m->section,
-                l->prefix, role->name) < 0)
+        vault_role_name(l, role, name);
+        if (add(p, ITEM_ROLE, m->body(l, role), err, "auth/%s/%s/%s", l->login, m->section, name) <
+            0)
             return -1;
         needs(p, "auth/", l->login);
     }

@@ -2,12 +2,13 @@
 #include "common/base.h"
 #include "cofferctl/vault_roles.h"
 
-#define NAME_MAX_ 256u
-
 const struct vault_role vault_roles[] = {
-    { "controller", { "controller" }, false },  { "node", { "node" }, false },
-    { "scheduler", { "scheduler" }, false },    { "rotation", { "rotation" }, false },
-    { "host", { "controller", "node" }, true },
+    { .name = "controller", .policies = { "controller" } },
+    { .name = "node", .policies = { "node" } },
+    { .name = "scheduler", .policies = { "scheduler" } },
+    { .name = "rotation", .policies = { "rotation" } },
+    { .name = "host", .policies = { "controller", "node" }, .host = true },
+    { .name = "pod", .policies = { "node-tenant" }, .pods = true },
 };
 const size_t vault_n_roles = ARRAY_SIZE(vault_roles);
 
@@ -26,18 +27,31 @@ static json_t *policies_of(const struct vault_layout *l, const struct vault_role
 static json_t *with_token(const struct vault_layout *l, const struct vault_role *role, json_t *body)
 {
     json_t *token = json_pack("{s:o, s:b, s:i, s:i, s:i}", "token_policies", policies_of(l, role),
-                              "token_no_default_policy", 1, "token_ttl", VAULT_TOKEN_TTL_S,
-                              "token_num_uses", 0, "token_period", 0);
+                              "token_no_default_policy", 1, "token_ttl",
+                              role->pods ? VAULT_POD_TTL_S : VAULT_TOKEN_TTL_S, "token_num_uses", 0,
+                              "token_period", 0);
 
     (void)json_object_update(body, token);
     json_decref(token);
     return body;
 }
 
-static const char *account(const struct vault_layout *l, const struct vault_role *role,
-                           char ret[NAME_MAX_])
+void vault_role_name(const struct vault_layout *l, const struct vault_role *role,
+                     char ret[VAULT_ROLE_NAME_SIZE])
 {
-    (void)snprintf(ret, NAME_MAX_, "%s%s", l->prefix, role->name);
+    if (role->pods)
+        (void)snprintf(ret, VAULT_ROLE_NAME_SIZE, "%s", l->pod_role);
+    else
+        (void)snprintf(ret, VAULT_ROLE_NAME_SIZE, "%s%s", l->prefix, role->name);
+}
+
+/* The service account; kubernetes: "*" is any. */
+static const char *account(const struct vault_layout *l, const struct vault_role *role,
+                           char ret[VAULT_ROLE_NAME_SIZE])
+{
+    if (role->pods)
+        return "*";
+    (void)snprintf(ret, VAULT_ROLE_NAME_SIZE, "%s%s", l->prefix, role->name);
     return ret;
 }
 
@@ -45,26 +59,27 @@ static const char *account(const struct vault_layout *l, const struct vault_role
 
 static json_t *kubernetes_body(const struct vault_layout *l, const struct vault_role *role)
 {
-    char name[NAME_MAX_];
+    char name[VAULT_ROLE_NAME_SIZE];
 
     return with_token(l, role,
                       json_pack("{s:[s], s:[s], s:s, s:s, s:s}", "bound_service_account_names",
                                 account(l, role, name), "bound_service_account_namespaces",
-                                l->service_namespace, "bound_service_account_namespace_selector",
-                                "", "audience", l->audience, "alias_name_source",
-                                "serviceaccount_uid"));
+                                role->pods ? "*" : l->service_namespace,
+                                "bound_service_account_namespace_selector", "", "audience",
+                                l->audience, "alias_name_source", "serviceaccount_uid"));
 }
 
 static json_t *jwt_body(const struct vault_layout *l, const struct vault_role *role)
 {
-    char name[NAME_MAX_];
+    char name[VAULT_ROLE_NAME_SIZE];
     json_t *body = json_pack("{s:s, s:s, s:[s], s:{s:s}}", "role_type", "jwt", "user_claim", "sub",
                              "bound_audiences", l->audience, "claim_mappings",
                              "/kubernetes.io/namespace", "service_account_namespace");
 
-    (void)json_object_set_new(
-        body, "bound_subject",
-        json_sprintf("system:serviceaccount:%s:%s", l->service_namespace, account(l, role, name)));
+    if (!role->pods)
+        (void)json_object_set_new(body, "bound_subject",
+                                  json_sprintf("system:serviceaccount:%s:%s", l->service_namespace,
+                                               account(l, role, name)));
     return with_token(l, role, body);
 }
 
@@ -78,7 +93,7 @@ static json_t *approle_body(const struct vault_layout *l, const struct vault_rol
 /* Without --client-ca (only `check` goes without) whose certificates it takes isn't looked at. */
 static json_t *cert_body(const struct vault_layout *l, const struct vault_role *role)
 {
-    char name[NAME_MAX_];
+    char name[VAULT_ROLE_NAME_SIZE];
     json_t *body = json_pack("{s:[s]}", "allowed_common_names", account(l, role, name));
 
     if (l->client_ca_text != NULL)
@@ -111,6 +126,14 @@ const struct vault_method *vault_method_find(const char *name)
     return NULL;
 }
 
+bool vault_pods_log_in_here(const struct vault_layout *l)
+{
+    const struct vault_method *m = vault_method_find(l->method);
+
+    return l->pod_role[0] != '\0' && m != NULL && m->names_tenant &&
+           strcmp(l->login, l->pod_mount) == 0;
+}
+
 bool vault_role_wanted(const struct vault_layout *l, const struct vault_role *role)
 {
     const struct vault_method *m = vault_method_find(l->method);
@@ -119,5 +142,7 @@ bool vault_role_wanted(const struct vault_layout *l, const struct vault_role *ro
         if (strcmp(l->roles.items[i], role->name) == 0)
             return true;
     }
+    if (role->pods && !vault_pods_log_in_here(l))
+        return false;
     return l->roles.len == 0 && m != NULL && (!role->host || m->hosts);
 }

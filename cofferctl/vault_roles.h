@@ -11,13 +11,16 @@
 
 #include <jansson.h>
 
-#define VAULT_ROLE_POLICIES 2u
-#define VAULT_TOKEN_TTL_S   3600
+#define VAULT_ROLE_POLICIES  2u
+#define VAULT_TOKEN_TTL_S    3600
+#define VAULT_POD_TTL_S      300 /* it is revoked as soon as it was used */
+#define VAULT_ROLE_NAME_SIZE 256
 
 struct vault_role {
     const char *name;                          /* "node": role PREFIXnode */
     const char *policies[VAULT_ROLE_POLICIES]; /* "node": policy PREFIXnode, of node.hcl */
     bool host; /* one coffer-keyd for controller and node: not in Kubernetes */
+    bool pods; /* any pod's own service account: the policy says what it may */
 };
 
 struct vault_method {
@@ -34,6 +37,11 @@ extern const size_t vault_n_roles;
 
 const struct vault_role *vault_role_find(const char *name);     /* NULL: none */
 const struct vault_method *vault_method_find(const char *name); /* NULL: none */
+/* The configuration has a role for pods, at the login method that is set up. */
+bool vault_pods_log_in_here(const struct vault_layout *l);
+/* What it is called there: PREFIXnode, or as the configuration says. */
+void vault_role_name(const struct vault_layout *l, const struct vault_role *role,
+                     char ret[VAULT_ROLE_NAME_SIZE]);
 /* Is that role asked for (--role), or one of those that suit the method? */
 bool vault_role_wanted(const struct vault_layout *l, const struct vault_role *role);
 

@@ -43,7 +43,7 @@ extern struct vault_flags vault_flags;
     { "auth-mount", NULL, FLAG_STRING, &vault_flags.auth_mount, "", \
       "where it is mounted; default: the configuration's, else the method's name", NULL }, \
     { "role", NULL, FLAG_STRINGS, &vault_flags.roles, NULL, \
-      "controller, node, scheduler, rotation or host; repeatable; default: all that suit", NULL }, \
+      "controller, node, scheduler, rotation, host, pod; repeatable; default: what suits", NULL }, \
     { "prefix", NULL, FLAG_STRING, &vault_flags.prefix, "coffer-", \
       "what names of policies, roles and service accounts begin with", NULL }, \
     { "server-key", NULL, FLAG_STRING, &vault_flags.server_key, "coffer-s-", \

@@ -181,12 +181,56 @@ static void test_roles(void **state UNUSED)
     assert_null(vault_role_find("root"));
 }
 
+#define POD_LOGIN                                                                              \
+    "\"ca\":\"/ca\",\"auth\":{\"method\":\"kubernetes\",\"role\":\"r\",\"token_path\":\"/t\"," \
+    "\"pod_role\":\"any-pod\"}"
+#define PODS "\"t\":{\"uri\":\"hcvault://v:8200/transit/keys/coffer-t-{tenant}\"," POD_LOGIN "}"
+
+/* Any pod's service account, of any namespace: the policy of its token says whose key it may use.
+ */
+static void test_role_of_pods(void **state UNUSED)
+{
+    AUTO_VAULT_PLAN struct vault_plan *p = NULL, *other = NULL;
+    struct vault_layout l;
+    struct error err = ERROR_INIT;
+
+    assert_int_equal(layout_of(PODS, &l, &err), 0);
+    l.method = "kubernetes";
+    (void)snprintf(l.login, sizeof(l.login), "kubernetes");
+    assert_int_equal(vault_plan_rest(&l, POLICIES, "acc_1", &p, &err), 0);
+    const struct vault_item *item = find(p, "auth/kubernetes/role/any-pod");
+    assert_non_null(item);
+    for (size_t i = 0; i < 2; i++) {
+        const char *key =
+            i == 0 ? "bound_service_account_names" : "bound_service_account_namespaces";
+        assert_string_equal(
+            json_string_value(json_array_get(json_object_get(item->wanted, key), 0)), "*");
+    }
+    const json_t *policies = json_object_get(item->wanted, "token_policies");
+    assert_int_equal(json_array_size(policies), 1);
+    assert_string_equal(json_string_value(json_array_get(policies, 0)), "coffer-node-tenant");
+    assert_int_equal(json_integer_value(json_object_get(item->wanted, "token_ttl")), 300);
+    AUTO_JSON json_t *jwt = vault_method_find("jwt")->body(&l, vault_role_find("pod"));
+    assert_null(json_object_get(jwt, "bound_subject"));
+    /* where pods log in elsewhere, that policy's accessor isn't theirs */
+    (void)snprintf(l.login, sizeof(l.login), "other");
+    assert_int_equal(vault_plan_rest(&l, POLICIES, "acc_1", &other, &err), 0);
+    assert_null(find(other, "auth/other/role/any-pod"));
+    l.roles = (struct flag_strings){ .items = { "pod" }, .len = 1 };
+    assert_int_equal(vault_layout_check(&l, &err), -1);
+    assert_non_null(strstr(err.msg, "pods log in at auth/kubernetes, not at auth/other"));
+    l.pod_role[0] = '\0';
+    assert_int_equal(vault_layout_check(&l, &err), -1);
+    assert_non_null(strstr(err.msg, "has no 'pod_role'"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_both),        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_plan),        cmocka_unit_test(test_plan_of_one),
-        cmocka_unit_test(test_no_new_keys), cmocka_unit_test(test_roles),
+        cmocka_unit_test(test_both),         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_plan),         cmocka_unit_test(test_plan_of_one),
+        cmocka_unit_test(test_no_new_keys),  cmocka_unit_test(test_roles),
+        cmocka_unit_test(test_role_of_pods),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
