@@ -129,13 +129,13 @@ int pod_publish(struct publish *p, struct error *err)
     struct node_op *op = p->op;
 
     /* the record again, under the lock */
-    if (node_op_lock(op, err) < 0 || node_op_usable(op, err) < 0 ||
-        request_claim(op, &p->req->volume_context, err) < 0 || look(p, err) < 0)
+    if (node_op_lock(op, err) < 0 || request_claim(op, &p->req->volume_context, err) < 0 ||
+        look(p, err) < 0)
         return -1;
     int there = publish_look_at_target(p, err);
     if (there != 0)
         return there < 0 ? -1 : publish_again(p, err);
-    if (publish_check_single(p, err) < 0)
+    if (node_op_usable(op, err) < 0 || publish_check_single(p, err) < 0)
         return -1;
     return open_and_show(p, err) < 0 ? roll_back(p, err) : 0;
 }

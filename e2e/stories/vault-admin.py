@@ -50,15 +50,15 @@ class World:
     def mount(self, method):
         return f'{self.layout.prefix}{method}'
 
-    def configure(self, role, auth, transit=None, **more):
-        """A configuration whose coffer-keyd logs in so; its path."""
+    def configure(self, role, auth, transit=None, pods=None, **more):
+        """A configuration whose coffer-keyd logs in so; its path. pods: what `auth` of the transit one says of pods."""
         folder = os.path.join(self.folder, role)
         os.makedirs(os.path.join(folder, 'pool'), exist_ok=True)
         common = {'ca': self.vault.ca, 'auth': auth, **more}
         key = f'{transit or self.transit}/keys/coffer-t-{{tenant}}'
         with open(os.path.join(folder, 'config.json'), 'w', encoding='ascii') as f:
             json.dump({'pools': {'p': {'backend': 'file', 'path': f'{folder}/pool', 'kms': ['vault', 'kv'], 'allocate': 'full'}},
-                       'kms': {'vault': {'uri': f'hcvault://{self.host}/{key}', **common},
+                       'kms': {'vault': {'uri': f'hcvault://{self.host}/{key}', **common, 'auth': {**auth, **(pods or {})}},
                                'kv': {'uri': f'hcvault+kv://{self.host}/{self.kv}/volumes', **common}}}, f)
         return f.name
 
@@ -264,7 +264,7 @@ def by_kubernetes(w):
     reviewer = TokenReviewer(w.folder, w.vault.authority)
     try:
         config = w.configure('pod', {'method': 'kubernetes', 'mount': w.mount('kubernetes'), 'role': f'{w.prefix}node',
-                                     'token_path': f'{w.folder}/pod/token'})
+                                     'token_path': f'{w.folder}/pod/token'}, pods={'pod_role': f'{w.prefix}any-pod'})
         ended = w.ctl('setup', config, '--apply', '--service-namespace', 'storage')
         demand(ended.code == 1 and '--kubernetes-host' in ended.out, ended.all)  # all but what it can't know
         w.root.call('POST', f'auth/{w.mount("kubernetes")}/config', {
@@ -278,9 +278,21 @@ def by_kubernetes(w):
         demand(code == 0 and found(rows, 'OK', 'policy', f'{w.prefix}node-tenant'), rows)
         code, rows = w.check(config)  # the namespace by default
         demand(code == 1 and found(rows, 'FAIL', 'role', 'bound_service_account_namespaces'), rows)
+        any_pod(w, reviewer)
         use_pod(w, reviewer, config)
     finally:
         reviewer.close()
+
+
+def any_pod(w, reviewer):
+    """tenantIdentity: pod: what setup made lets a pod of any namespace log in, and use that namespace's key alone."""
+    for namespace, other in (('team-a', 'team-b'), ('team-b', 'team-a')):
+        login = {'role': f'{w.prefix}any-pod', 'jwt': reviewer.issue(namespace, 'web')}
+        auth = w.root.as_().call('POST', f'auth/{w.mount("kubernetes")}/login', login).body['auth']
+        demand(auth['policies'] == [f'{w.prefix}node-tenant'] and auth['lease_duration'] == 300, auth)
+        paths = [f'{w.transit}/{verb}/coffer-t-{tenant}' for verb in ('decrypt', 'datakey/wrapped') for tenant in (namespace, other)]
+        said = w.root.as_(auth['client_token']).call('POST', 'sys/capabilities-self', {'paths': paths}).data
+        demand([said[path] for path in paths] == [['update'], ['deny'], ['deny'], ['deny']], said)
 
 
 def use_pod(w, reviewer, config):
