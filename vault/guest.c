@@ -8,7 +8,6 @@
 #include "vault/internal.h"
 
 #include "common/deadline.h"
-#include "common/leak.h"
 #include "common/log.h"
 
 struct vault_guest {
@@ -49,7 +48,6 @@ static int take_token(struct vault_guest *s, const json_t *body, struct error *e
     if (token == NULL || token[0] == '\0' ||
         wipe_buffer_add(&s->token, token, strlen(token), CREDENTIAL_MAX) < 0)
         return error_set(err, ERR_UNAVAILABLE, "Vault's answer holds no token");
-    LEAK("keyd:pod-vault-token", s->token.bytes, s->token.len);
     return 0;
 }
 
@@ -70,7 +68,6 @@ static void log_in(struct vault_guest *s, const struct vault_guest_login *login)
     char path[VAULT_PATH_MAX + 1];
     json_t *body = json_pack("{s:s, s:s}", "role", login->role, "jwt", login->jwt);
 
-    LEAK("keyd:pod-jwt", login->jwt, strlen(login->jwt));
     if (body == NULL) {
         (void)error_set(&err, ERR_INVALID, "the token is not text");
         refuse(s, &err);

@@ -68,7 +68,8 @@ def what_is_asked_for(b):
         (('--address', 'vault:8200'), "the address 'vault:8200' must be https://HOST:PORT"),
         (('--address', 'https://vault:8200/v1'), "the address 'https://vault:8200/v1' must be https://HOST:PORT"),
         (('--address', 'https://vault'), "the address 'https://vault' lacks its port: https://vault:8200"),
-        (('--role', 'root'), "--role 'root' is none of controller, node, scheduler, rotation, host"),
+        (('--role', 'root'), "--role 'root' is none of controller, node, scheduler, rotation, host, pod"),
+        (('--role', 'pod'), "--role pod: the key service has no 'pod_role' in its 'auth'"),
         (('--server-key', 'coffer-t-s'), "--server-key 'coffer-t-s' and the tenants' keys 'coffer-t-...' must not begin alike: "
                                          'a policy for the ones would be for the others too'),
         (('--prefix', ''), '--prefix must not be empty'),
