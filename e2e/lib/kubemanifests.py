@@ -62,7 +62,8 @@ def may(control, name, verb, resource):
     """resource: also `pods/exec`, which kubectl would take for a pod called exec."""
     resource, _, part = resource.partition('/')
     try:
-        return control.kubectl('auth', 'can-i', verb, resource, f'--subresource={part}', '-n', NAMESPACE, f'--as={account(name)}').strip() == 'yes'
+        return control.kubectl('auth', 'can-i', verb, resource, f'--subresource={part}', '-n', NAMESPACE,
+                               f'--as={account(name)}').strip() == 'yes'
     except RuntimeError as e:  # exit 1 says no
         if 'no' in str(e).splitlines()[-1] or str(e).endswith(': '):
             return False
@@ -91,6 +92,9 @@ def sidecar(control, kind, workload, name, socket, **environment):
     try:
         yield log
     finally:
+        with open(f'/proc/{process.pid}/status', encoding='ascii') as f:
+            peak = next((line.split()[1] for line in f if line.startswith('VmHWM')), '?')
+        print(f'# {name}: {peak} kB at most', flush=True)
         del control.processes[name]
         process.kill()
         process.wait()

@@ -89,7 +89,7 @@ def refuses_a_wrong_field(control):
 
 def pod_of_the_node(control):
     """The DaemonSet's pod on a node that only exists as an object: no kubelet will ever start it."""
-    control.kubectl('apply', '-f', '-', data=f'apiVersion: v1\nkind: Node\nmetadata: {{name: {NODE}, labels: {{kubernetes.io/os: linux}}}}\n')
+    control.kubectl('apply', '-f', '-', data='{apiVersion: v1, kind: Node, metadata: {name: %s, labels: {kubernetes.io/os: linux}}}' % NODE)
 
     def named():
         pods = control.api.items('Pod', NAMESPACE)
