@@ -268,15 +268,8 @@ int capability_held(const json_t *data, const char *path, const char *capability
     return 0;
 }
 
-int capability_refuse(const char *verb, const char *who, const char *capability, const char *path,
-                      struct error *err)
-{
-    return error_set(err, ERR_PERMISSION, "self-test: Vault's policy %s allow %s '%s' at %s", verb,
-                     who, capability, path);
-}
-
-int capability_judge(const struct kms_vault *s, const bool may[CAP_NEVER + 1], const char *who,
-                     const char *name, const json_t *data, struct error *err)
+int capability_judge(const struct kms_vault *s, const bool may[CAP_NEVER + 1], const char *name,
+                     const json_t *data, struct error *err)
 {
     char path[VAULT_PATH_MAX + 1];
     bool held = false;
@@ -285,8 +278,14 @@ int capability_judge(const struct kms_vault *s, const bool may[CAP_NEVER + 1], c
         (void)!kms_vault_path(s, row->path, name, path); /* as it was asked */
         if (capability_held(data, path, row->capability, &held, err) < 0)
             return -1;
-        if (held != may[row->of])
-            return capability_refuse(held ? "must not" : "must", who, row->capability, path, err);
+        if (may[row->of] && !held)
+            return error_set(err, ERR_PERMISSION,
+                             "self-test: Vault's policy must allow this identity '%s' at %s",
+                             row->capability, path);
+        if (!may[row->of] && held)
+            return error_set(err, ERR_PERMISSION,
+                             "self-test: Vault's policy must not allow this identity '%s' at %s",
+                             row->capability, path);
     }
     return 0;
 }
@@ -303,8 +302,7 @@ static void on_capabilities(void *ctx, const struct vault_answer *answer)
     if (answer->status != 0 && (err.code == ERR_PERMISSION || err.code == ERR_PRECONDITION))
         (void)error_prefix(&err, "self-test: this identity can't ask what it may do");
     if (err.code == ERR_OK)
-        (void)!capability_judge(s, s->may, "this identity", s->tested,
-                                json_object_get(answer->body, "data"), &err);
+        (void)!capability_judge(s, s->may, s->tested, json_object_get(answer->body, "data"), &err);
     s->passed = err.code == ERR_OK;
     s->refusal = err;
     if (s->passed)

@@ -92,9 +92,9 @@ void vault_job_probe(struct vault_job *j, const char *path, json_t *body, vault_
 
 /* The body of a question to sys/capabilities-self about all rows. */
 json_t *capability_question(const struct kms_vault *s, const char *name);
-/* may: what it needs; all else in the rows it must not have. who: "this identity". */
-int capability_judge(const struct kms_vault *s, const bool may[CAP_NEVER + 1], const char *who,
-                     const char *name, const json_t *data, struct error *err) MUST_CHECK;
+/* may: what it needs; all else in the rows it must not have. */
+int capability_judge(const struct kms_vault *s, const bool may[CAP_NEVER + 1], const char *name,
+                     const json_t *data, struct error *err) MUST_CHECK;
 /* "data/%s" with the name in it, below the mount. False: it is too long. */
 bool kms_vault_path(const struct kms_vault *s, const char *path, const char *name,
                     char ret[VAULT_PATH_MAX + 1]) MUST_CHECK;
@@ -102,9 +102,6 @@ bool kms_vault_path(const struct kms_vault *s, const char *path, const char *nam
  */
 int capability_held(const json_t *data, const char *path, const char *capability, bool *ret,
                     struct error *err) MUST_CHECK;
-/* For words like check_row's. Returns -1. */
-int capability_refuse(const char *verb, const char *who, const char *capability, const char *path,
-                      struct error *err);
 
 bool vault_bound(const struct kms_vault *s, enum bound_by by, const char *tenant);
 /* Forgets all of them when there are too many: each is then looked at once more. */

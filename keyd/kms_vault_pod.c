@@ -41,11 +41,14 @@ static int judge(const struct vault_job *j, const json_t *data, struct error *er
             "Vault doesn't let this pod '%s' at %s: it is of another namespace, or role "
             "'%s' has no policy for its own",
             row->capability, own, j->s->config.auth.pod_role);
-    if (capability_judge(j->s, may, "a pod", j->name, data, err) < 0 ||
-        capability_held(data, other, row->capability, &held, err) < 0)
+    if (capability_judge(j->s, may, j->name, data, err) < 0)
+        return error_prefix(err, "as a pod");
+    if (capability_held(data, other, row->capability, &held, err) < 0)
         return -1;
-    return held ? capability_refuse("must not", "a pod of another tenant", row->capability, other,
-                                    err)
+    return held ? error_set(err, ERR_PERMISSION,
+                            "self-test: Vault's policy must not allow a pod of another tenant '%s' "
+                            "at %s",
+                            row->capability, other)
                 : 0;
 }
 

@@ -79,8 +79,9 @@ def pods_that_may_too_much(world):
     vault, _ = world
     _, pod = as_pod(world)
     for path, capability, words in (('decrypt/coffer-t-0', 'update', "must not allow a pod of another tenant 'update'"),
-                                    ('datakey/wrapped/coffer-t-team-a', 'update', "must not allow a pod 'update'"),
-                                    ('export/encryption-key/coffer-t-team-a', 'read', "must not allow a pod 'read'")):
+                                    ('datakey/wrapped/coffer-t-team-a', 'update',
+                                     "as a pod: self-test: Vault's policy must not allow this identity 'update'"),
+                                    ('export/encryption-key/coffer-t-team-a', 'read', "must not allow this identity 'read'")):
         vault.more = {f'transit/{path}': [capability]}
         expect(pod()[0], 'PERMISSION_DENIED', words)
     vault.more = {}
