@@ -81,8 +81,8 @@ static int setup(struct controller *c, const struct options *o, struct config **
                  struct error *err)
 {
     if (log_setup_by_name(o->log_level, o->log_format, err) < 0 || setup_names(c, o, err) < 0 ||
-        keyd_socket_check(o->keyd_socket, err) < 0 || config_load(o->config, config, err) < 0 ||
-        pool_set_open(*config, &c->pools, err) < 0 || monitor_check(o->http, err) < 0)
+        keyd_socket_check(o->keyd_socket, err) < 0 || monitor_check(o->http, err) < 0 ||
+        config_load(o->config, config, err) < 0 || pool_set_open(*config, &c->pools, err) < 0)
         return -1;
     c->locks = keylock_new();
     if (c->locks == NULL)
