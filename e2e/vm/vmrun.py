@@ -26,6 +26,9 @@ import tempfile
 import threading
 import time
 
+sys.dont_write_bytecode = True
+import hostclock  # noqa: E402  (a .pyc beside it would be written by root into the user's checkout)
+
 HERE = os.path.dirname(os.path.realpath(__file__))
 CHECKOUT = os.path.dirname(os.path.dirname(HERE))
 QEMU = 'qemu-system-x86_64'
@@ -57,14 +60,16 @@ def parser(name):
                    help='share DIR for writing at the same path (2 at most)')
     p.add_argument('-S', '--disk-size', metavar='SIZE',
                    help='an empty ext4 of SIZE (8G; sparse, gone afterwards), mounted at $COFFER_SCRATCH')
-    p.add_argument('-d', '--disk', action='append', default=[], metavar='FILE[,qcow2][,snapshot][,ro]',
-                   help='attach an image; /dev/vda, vdb.. (the scratch disk is first)')
+    p.add_argument('-d', '--disk', action='append', default=[], metavar='FILE[,qcow2][,snapshot][,ro][,unsafe]',
+                   help='attach an image; /dev/vda, vdb.. in any order when there are several: their serials are disk0,\n'
+                        'disk1.. (the scratch disk is first). unsafe: a flush stays in the page cache of this machine')
     p.add_argument('--system', metavar='FILE',
                    help="run CMD as a service of a booted systemd, then shut down; FILE, an ext4 image, is /dev/vda and\n"
                         'keeps what changes below /, so that the next run with it is the same system after a reboot')
     p.add_argument('-m', '--memory', default='1024M')
     p.add_argument('-c', '--cpus', default='2')
     p.add_argument('-f', '--hostfwd', action='append', default=[], metavar='tcp:127.0.0.1:P-:P')
+    p.add_argument('--tap', metavar='DEVICE', help='a network by this tap device, which is there; without it: user-mode')
     p.add_argument('--kill-on', metavar='TEXT', help='cut the power when TEXT appears on stdout; exit 0')
     p.add_argument('-v', '--verbose', action='store_true', help='times, and the console at the end')
     p.add_argument('cmd', nargs=argparse.REMAINDER)
@@ -143,12 +148,17 @@ class Qmp:
             time.sleep(0.005)
 
 
+def kernel_arguments():
+    mhz = hostclock.tsc_mhz()
+    return KERNEL_ARGUMENTS + (f' tsc_early_khz={mhz * 1000}' if mhz else '')
+
+
 def fixed_arguments(options, images):
     """What must be the same when a template is saved and when it is restored."""
     a = [QEMU, '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot',
          '-machine', 'q35,memory-backend=mem', '-accel', 'tcg,thread=multi', '-cpu', 'max,la57=off',
          '-m', options.memory, '-smp', options.cpus, '-kernel', f'{images}/vmlinux', '-initrd', f'{images}/initrd',
-         '-append', KERNEL_ARGUMENTS, '-serial', 'chardev:console', '-mon', 'chardev=qmp,mode=control',
+         '-append', kernel_arguments(), '-serial', 'chardev:console', '-mon', 'chardev=qmp,mode=control',
          '-device', 'virtio-serial-pci,max_ports=8', '-device', 'virtio-rng-pci']
     for number, port in enumerate(PORTS, 1):
         a += ['-device', f'virtserialport,nr={number},chardev={port},name=vm.{port}']
@@ -160,16 +170,23 @@ def fixed_arguments(options, images):
     return a
 
 
-def template_key(fixed, images):
+def template_key(options, fixed, images):
+    """Of user-mode networking the saved state has a part, so a tap has templates of its own; which tap is no matter."""
     qemu = os.stat(shutil.which(QEMU))
     with open(f'{images}/digests', encoding='ascii') as f:
-        parts = [f.read(), str(qemu.st_size), str(qemu.st_mtime_ns), *fixed]
+        parts = [f.read(), str(qemu.st_size), str(qemu.st_mtime_ns), *fixed, *(['tap'] if options.tap else [])]
     return hashlib.sha256('\0'.join(parts).encode()).hexdigest()[:16]
 
 
 def fsdev(tag, path, mode):
     comma = path.replace(',', ',,')
     return ['-fsdev', f'local,id={tag},path={comma},security_model=none,multidevs=remap{mode}']
+
+
+def network(options):
+    if options.tap:
+        return f'tap,id=net,ifname={options.tap},script=no,downscript=no'
+    return ','.join(['user,id=net'] + ['hostfwd=' + f for f in options.hostfwd])
 
 
 @dataclasses.dataclass
@@ -194,7 +211,7 @@ class Vm:
         for i in range(SHARES):
             path = os.path.realpath(options.write[i]) if i < len(options.write) else empty
             args += fsdev(f'share{i}', path, '')
-        args += ['-netdev', ','.join(['user,id=net'] + ['hostfwd=' + f for f in options.hostfwd]), *extra]
+        args += ['-netdev', network(options), *extra]
         with open(f'{folder}/qemu.err', 'wb') as errors:
             # setpriv: QEMU must not outlive this process, however it ends
             process = subprocess.Popen(['setpriv', '--pdeathsig', 'KILL', *args], stdin=subprocess.DEVNULL,
@@ -257,7 +274,7 @@ def save_template(options, fixed, template):
 
 
 def template_folder(options, fixed, images, renew=False):
-    template = f'{images}/template-{template_key(fixed, images)}'
+    template = f'{images}/template-{template_key(options, fixed, images)}'
     if os.path.exists(template) and not renew:
         return template
     with open(f'{images}/lock', 'w', encoding='ascii') as lock:
@@ -278,11 +295,12 @@ class Disks:
             self._add_scratch(options.disk_size, f'{folder}/scratch')
         for item in [options.system] * bool(options.system) + options.disk:
             path, *words = item.split(',')
-            unknown = set(words) - {'raw', 'qcow2', 'snapshot', 'ro'}
+            unknown = set(words) - {'raw', 'qcow2', 'snapshot', 'ro', 'unsafe'}
             if unknown or not os.path.exists(path):
                 raise VmError(f'-d {item}: ' + (f'unknown word {unknown.pop()}' if unknown else 'no such file'))
             self._add(path, 'qcow2' if 'qcow2' in words else 'raw',
-                      (',snapshot=on' if 'snapshot' in words else '') + (',readonly=on' if 'ro' in words else ''))
+                      (',snapshot=on' if 'snapshot' in words else '') + (',readonly=on' if 'ro' in words else '') +
+                      (',cache=unsafe' if 'unsafe' in words else ''))
 
     def _add_scratch(self, size, path):
         """Passed as descriptors (QEMU asks for one of each access mode), so the file needs no name and can't stay."""
@@ -308,7 +326,7 @@ class Disks:
 
     def plug(self, qmp):
         for i in range(self.count):
-            qmp.command('device_add', driver='virtio-blk-pci', drive=f'disk{i}', id=f'blk{i}', bus=f'slot{i}')
+            qmp.command('device_add', driver='virtio-blk-pci', drive=f'disk{i}', id=f'blk{i}', bus=f'slot{i}', serial=f'disk{i}')
 
 
 def hidden(path):
