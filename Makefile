@@ -10,6 +10,7 @@ include mk/gen.mk
 include mk/build.mk
 include mk/deps.mk
 include mk/vault.mk
+include mk/kubernetes.mk
 include mk/test.mk
 include mk/demo.mk
 include mk/bench.mk

@@ -5,11 +5,11 @@ DEPS_BUILD := gcc g++ make pkg-config git protobuf-compiler protobuf-c-compiler 
   libc-ares-dev zlib1g-dev libcryptsetup-dev libdevmapper-dev libblkid-dev libjansson-dev libcurl4-openssl-dev libssl-dev libseccomp-dev \
   libmd-dev libcmocka-dev
 DEPS_RUN := qemu-system-x86 busybox-static kmod cryptsetup-bin dmsetup e2fsprogs xfsprogs btrfs-progs socat cpio zstd xz-utils binutils \
-  strace python3 python3-yaml openssl util-linux mount procps ca-certificates systemd udev
+  strace curl iproute2 python3 python3-yaml openssl util-linux mount procps ca-certificates systemd udev
 DEPS_LINT := clang clang-format llvm libclang-rt-14-dev universal-ctags shellcheck mandoc
 
 # what compiles without calling `make deps` first says so before a compiler does
-COMPILES := $(filter-out help deps clean demo test e2e bench vault-server,$(or $(MAKECMDGOALS),all))
+COMPILES := $(filter-out help deps clean demo test e2e bench vault-server kubernetes-components,$(or $(MAKECMDGOALS),all))
 MISSING := $(if $(COMPILES),$(strip $(foreach p,$(firstword $(CC)) protoc-c,$(if $(shell command -v $(p)),,$(p)))))
 $(if $(MISSING),$(error missing: $(MISSING); `make deps` installs what a build needs))
 

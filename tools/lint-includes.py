@@ -20,6 +20,7 @@ ALLOWED = {
     'keyd': ('vault/', 'volume/', 'common/'),
     'controller': DAEMON,
     'node': DAEMON,
+    'e2e': (),  # programs that run in the tests' pods
     'cofferctl': ('vault/', 'backends/', 'volume/', 'common/', 'csi/client.h', *CLIENTS),
 }
 # system header -> the folders that may know it (their unit tests too)
