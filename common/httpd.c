@@ -128,11 +128,12 @@ static bool find_end(const char *data, size_t len, size_t *ret_line)
     return memmem(data, len, "\n\r\n", 3) != NULL || memmem(data, len, "\n\n", 2) != NULL;
 }
 
-static bool has_control(const char *data, size_t len)
+/* allowed: those that may stand there all the same */
+static bool has_control(const char *data, size_t len, const char *allowed)
 {
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)data[i];
-        if ((c < 0x20 && c != '\r' && c != '\n' && c != '\t') || c == 0x7f)
+        if (c == 0 || c == 0x7f || (c < 0x20 && strchr(allowed, c) == NULL))
             return true;
     }
     return false;
@@ -170,12 +171,14 @@ int httpd_parse(const char *data, size_t len, const char **ret_path, size_t *ret
 {
     size_t line = 0;
 
-    if (has_control(data, len))
+    if (has_control(data, len, "\r\n\t"))
         return 400;
     if (!find_end(data, len, &line))
         return len >= HTTPD_REQUEST_MAX ? 431 : 0;
     if (line > 0 && data[line - 1] == '\r')
         line--;
+    if (has_control(data, line, ""))
+        return 400;
     return parse_line(data, line, ret_path, ret_path_len);
 }
 

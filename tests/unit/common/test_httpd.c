@@ -46,6 +46,8 @@ static void a_request_has_one_answer(void **state)
         { "GET metrics HTTP/1.1\r\n\r\n", 400, NULL },
         { "GET  /metrics HTTP/1.1\r\n\r\n", 400, NULL },
         { "GET /a b HTTP/1.1\r\n\r\n", 400, NULL },
+        { "GET /a\tb HTTP/1.1\r\n\r\n", 400, NULL },
+        { "GET /a\rb HTTP/1.1\r\n\r\n", 400, NULL },
         { " /metrics HTTP/1.1\r\n\r\n", 400, NULL },
         { "\r\n\r\n", 400, NULL },
         { "\x16\x03\x01", 400, NULL }, /* somebody speaks TLS */
