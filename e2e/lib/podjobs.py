@@ -62,9 +62,10 @@ class Machine:
     def publish_to_grow(self):
         """Until it has grown: what failed while it was published already is only logged."""
         self.publish()
-        end = time.monotonic() + 300
+        end = time.monotonic() + 60
         while self.c.mapping_bytes(self.data) != self.size and time.monotonic() < end:
             self.publish()
+        demand(self.c.mapping_bytes(self.data) == self.size, self.c.node.log_text()[-3000:])
         self.c.node_expand(self.data, self.size)
 
     def jobs(self):
