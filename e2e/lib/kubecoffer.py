@@ -18,6 +18,7 @@ from vaultserver import Server
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 DRIVER, NAMESPACE, TOPOLOGY = 'csi.coffer.dev', 'coffer', 'topology.csi.coffer.dev/node'
 VAULT_PORT = 8200
+CA = '/etc/coffer/vault-ca.pem'
 PARTS = (('DaemonSet', 'coffer-node'), ('DaemonSet', 'coffer-controller'), ('Deployment', 'coffer-resizer'))
 OWNER = '65533:65532'  # who the controller's container runs as; deploy/kustomize/base/controller.yaml
 REVIEWER = '''
@@ -31,7 +32,7 @@ metadata: {name: vault-reviewer}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "system:auth-delegator"}
 subjects: [{kind: ServiceAccount, name: vault-reviewer, namespace: default}]
 '''
-KV_CLASS = '''
+CLASSES = '''
 apiVersion: storage.k8s.io/v1
 kind: StorageClass
 metadata: {name: encrypted-kv}
@@ -39,6 +40,13 @@ provisioner: csi.coffer.dev
 parameters: {pool: default, kms: kv, csi.storage.k8s.io/fstype: ext4}
 volumeBindingMode: WaitForFirstConsumer
 allowVolumeExpansion: true
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: encrypted-pod}
+provisioner: csi.coffer.dev
+parameters: {pool: default, kms: vault, tenantIdentity: pod, csi.storage.k8s.io/fstype: ext4}
+volumeBindingMode: WaitForFirstConsumer
 '''
 
 
@@ -54,12 +62,12 @@ def image():
 
 def configuration():
     """What is mounted at /etc/coffer/config.json."""
-    host = f'{kubenet.HOST}:{VAULT_PORT}'
-    common = {'ca': '/etc/coffer/vault-ca.pem', 'auth': {'method': 'kubernetes', 'role': 'coffer-node',
-                                                         'token_path': '/var/run/secrets/vault/token'}}
+    host, login = f'{kubenet.HOST}:{VAULT_PORT}', {'method': 'kubernetes', 'role': 'coffer-node',
+                                                   'token_path': '/var/run/secrets/vault/token'}
     return {'pools': {'default': {'backend': 'file', 'path': '/var/lib/coffer/default', 'kms': ['vault', 'kv'], 'allocate': 'full'}},
-            'kms': {'vault': {'uri': f'hcvault://{host}/transit/keys/coffer-t-{{tenant}}', **common},
-                    'kv': {'uri': f'hcvault+kv://{host}/coffer-kv/volumes', **common}}}
+            'kms': {'vault': {'uri': f'hcvault://{host}/transit/keys/coffer-t-{{tenant}}', 'ca': CA,
+                              'auth': {**login, 'pod_role': 'coffer-pod'}},
+                    'kv': {'uri': f'hcvault+kv://{host}/coffer-kv/volumes', 'ca': CA, 'auth': login}}}
 
 
 class Coffer:
@@ -88,7 +96,7 @@ class Coffer:
         self.write_files()
         self.set_up_vault()
         self.c.kubectl('apply', '-k', f'{self.folder}/overlay')
-        self.c.apply(KV_CLASS)
+        self.c.apply(CLASSES)
         for node in self.c.nodes:
             self.make_pool(node)
         self.wait_ready()
