@@ -36,7 +36,9 @@ def why_not():
         return 'a cluster has network and mount namespaces of its own, which wants root'
     if os.environ.get('COFFER_STORAGE') == 'native':
         return 'a cluster\'s nodes run in the VM only, and COFFER_STORAGE says native'
-    return '' if shutil.which(vmrun.QEMU) else f'a cluster\'s nodes run in the VM, and {vmrun.QEMU} is missing'
+    if not shutil.which(vmrun.QEMU):
+        return f'a cluster\'s nodes run in the VM, and {vmrun.QEMU} is missing'
+    return kubenet.why_not()
 
 
 class Times:

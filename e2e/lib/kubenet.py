@@ -19,6 +19,14 @@ SERVICES = '10.96.0.0/16'
 INSIDE = 'COFFER_IN_NAMESPACES'
 
 
+def why_not():
+    """Why there can't be namespaces and taps of our own here; '' when there can."""
+    tried = subprocess.run(['unshare', '--mount', '--net', '--pid', '--fork', 'ip', 'tuntap', 'add', 'coffer-tap', 'mode', 'tap'],
+                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    said = tried.stdout.decode(errors='replace').strip().replace('\n', '; ')
+    return '' if tried.returncode == 0 else f'a cluster has namespaces and taps of its own, which this machine refuses: {said}'
+
+
 def node_address(number):
     return f'10.99.0.{10 + number}'
 
