@@ -4,6 +4,7 @@
 nothing to deletion. Reschedule, online expansion, raw block, ReadWriteOncePod, what is left when all is deleted, and the
 raw disk."""
 # story: needs=vm,kubernetes,vault,image
+import json
 import os
 import sys
 import time
@@ -102,10 +103,10 @@ class World:
     def records(self):
         return self.in_pod('my-database', 'my-database', 'list').splitlines()
 
-    def remove_claim(self, name):
+    def remove_claim(self, name, namespace='default'):
         """Until its PersistentVolume is gone, which is after DeleteVolume."""
-        volume, handle = self.coffer.volume_of(name)
-        self.c.delete('PersistentVolumeClaim', name)
+        volume, handle = self.coffer.volume_of(name, namespace)
+        self.c.delete('PersistentVolumeClaim', name, namespace)
         self.c.api.wait_gone('PersistentVolume', volume)
         return handle
 
@@ -223,6 +224,39 @@ def one_pod_only(w):
     w.remove_claim('exclusive')
 
 
+def stolen(volume):
+    """A second PersistentVolume for the same volume, for a claim of team-b: what whoever may make one could try."""
+    return json.dumps({'apiVersion': 'v1', 'kind': 'PersistentVolume', 'metadata': {'name': 'stolen'}, 'spec': {
+        **{k: volume['spec'][k] for k in ('csi', 'capacity', 'accessModes', 'nodeAffinity', 'volumeMode')},
+        'claimRef': {'namespace': 'team-b', 'name': 'loot'}, 'persistentVolumeReclaimPolicy': 'Retain'}})
+
+
+def two_tenants(w):
+    """Class encrypted-pod: the pod's own token opens the volume, and Vault knows whose it is."""
+    for team in ('team-a', 'team-b'):
+        w.c.kubectl('create', 'namespace', team)
+        w.c.api.wait(object_path('ServiceAccount', 'default', team), lambda o: o is not None)
+    w.c.apply(f'{claim("own", storage_class="encrypted-pod")}---{pod("owner", "own")}', '-n', 'team-a')
+    w.c.wait_pod('owner', 'team-a')
+    w.c.kubectl('-n', 'team-a', 'exec', 'owner', '--', 'sh', '-c', 'echo ours >/data/file; sync')
+    w.c.delete('Pod', 'owner', 'team-a')
+    volume, _ = w.coffer.volume_of('own', 'team-a')
+    w.c.apply(stolen(w.c.api.get(object_path('PersistentVolume', volume))))
+    w.c.apply(claim('loot', storage_class='""').rstrip() + f'\n  volumeName: stolen\n---{pod("thief", "loot")}', '-n', 'team-b')
+    said = w.c.api.wait(object_path('Event', '', 'team-b'), lambda o: any(
+        e['reason'] == 'FailedMount' and 'PermissionDenied' in e['message'] for e in o['items']))
+    demand(w.c.api.get(object_path('Pod', 'thief', 'team-b'))['status']['phase'] == 'Pending', said)
+    demand('stolen' not in w.node.run('cat /proc/self/mountinfo'), 'the thief has a mount')
+    w.c.delete('Pod', 'thief', 'team-b')
+    w.c.delete('PersistentVolumeClaim', 'loot', 'team-b')
+    w.c.delete('PersistentVolume', 'stolen')
+    w.c.apply(pod('owner', 'own'), '-n', 'team-a')
+    w.c.wait_pod('owner', 'team-a')
+    demand(w.c.kubectl('-n', 'team-a', 'exec', 'owner', '--', 'cat', '/data/file') == 'ours\n', 'the owner\'s data')
+    w.c.delete('Pod', 'owner', 'team-a')
+    w.remove_claim('own', 'team-a')
+
+
 def no_plaintext(w):
     """On the disk that holds the pool; and the scan can see: the same text in plain is found."""
     needles = Needles({'what the pods wrote': MARKER.encode(), 'the heartbeat': b'my-database keeps this record'})
@@ -265,6 +299,7 @@ TESTS = (
     ('after a power cut the database runs on what it acknowledged', power_cut),
     ('raw block: the size asked for, and data stays', raw_block),
     ('ReadWriteOncePod: a second pod waits until the first is gone', one_pod_only),
+    ('a pod of another tenant can\'t open a volume that pods open themselves; its owner can', two_tenants),
     ('the disk under the pool holds none of the plaintext', no_plaintext),
     ('a stored key is gone from Vault with its claim', stored_key_goes),
     ('pod and claim deleted: volume, space, mappings are gone', all_goes),
