@@ -85,6 +85,16 @@ static void write_logins_failed(struct metrics *m, const char *kms, const struct
     metrics_sample(m, LABELS({ "kms", kms }), s->vault.logins_failed);
 }
 
+static void write_pod_logins(struct metrics *m, const char *kms, const struct kms_stats *s)
+{
+    metrics_sample(m, LABELS({ "kms", kms }), s->vault.guests);
+}
+
+static void write_pod_logins_failed(struct metrics *m, const char *kms, const struct kms_stats *s)
+{
+    metrics_sample(m, LABELS({ "kms", kms }), s->vault.guests_failed);
+}
+
 static void write_renewals(struct metrics *m, const char *kms, const struct kms_stats *s)
 {
     metrics_sample(m, LABELS({ "kms", kms }), s->vault.renewals);
@@ -140,6 +150,10 @@ static const struct {
     { METRIC_COUNTER, "coffer_keyd_vault_logins_total", "Logins begun.", write_logins },
     { METRIC_COUNTER, "coffer_keyd_vault_login_failures_total", "Logins that failed.",
       write_logins_failed },
+    { METRIC_COUNTER, "coffer_keyd_vault_pod_logins_total", "Logins by a pod's own token begun.",
+      write_pod_logins },
+    { METRIC_COUNTER, "coffer_keyd_vault_pod_login_failures_total",
+      "Logins by a pod's own token that failed.", write_pod_logins_failed },
     { METRIC_COUNTER, "coffer_keyd_vault_renewals_total", "Renewals of a token begun.",
       write_renewals },
     { METRIC_GAUGE, "coffer_keyd_vault_token", "1 when there is a token, else 0.", write_token },

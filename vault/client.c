@@ -161,6 +161,8 @@ void vault_stats(struct vault *v, struct vault_stats *ret)
         .logins = c->logins,
         .logins_failed = c->logins_failed,
         .renewals = c->renewals,
+        .guests = c->guests,
+        .guests_failed = c->guests_failed,
         .replies = c->replies,
         .took = &v->counters.took,
         .has_token = ready,

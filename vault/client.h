@@ -113,6 +113,7 @@ void vault_stop(struct vault *v, void (*done)(void *ctx), void *ctx);
 
 struct vault_stats { /* for /metrics; borrowed until the next call of anything here */
     uint64_t failed, logins, logins_failed, renewals; /* logins: begun */
+    uint64_t guests, guests_failed;                   /* the same of vault_guest_start */
     const uint64_t *replies; /* VAULT_REPLIES attempts, by the first digit of the status; [0]: none
                                 came */
     struct histogram *took;
