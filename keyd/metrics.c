@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/base.h"
 #include "keyd/metrics.h"
+#include "vault/breaker.h"
 
 /* ---- what clients ask ---- */
 
@@ -128,7 +129,7 @@ static void write_state(struct metrics *m, const char *kms, const char *const *s
 
 static void write_breaker(struct metrics *m, const char *kms, const struct kms_stats *s)
 {
-    write_state(m, kms, vault_breaker_states, ARRAY_SIZE(vault_breaker_states), s->vault.breaker);
+    write_state(m, kms, breaker_states, ARRAY_SIZE(breaker_states), s->vault.breaker);
 }
 
 static void write_self_test(struct metrics *m, const char *kms, const struct kms_stats *s)

@@ -44,11 +44,13 @@ void breaker_forget(struct breaker *b)
     b->probing = false;
 }
 
+const char *const breaker_states[BREAKER_STATES] = { "closed", "open", "half-open" };
+
 const char *breaker_state(const struct breaker *b, uint64_t now)
 {
     if (!is_open(b))
-        return "closed";
-    return b->probing || now >= b->open_until ? "half-open" : "open";
+        return breaker_states[0];
+    return breaker_states[b->probing || now >= b->open_until ? 2 : 1];
 }
 
 uint64_t backoff_ms(unsigned n, uint32_t jitter)

@@ -26,8 +26,9 @@ void breaker_success(struct breaker *b);
 void breaker_failure(struct breaker *b, uint64_t now, uint32_t jitter);
 /* A request ended without saying anything about the server (it was cancelled). */
 void breaker_forget(struct breaker *b);
-const char *breaker_state(const struct breaker *b,
-                          uint64_t now); /* "closed", "open", "half-open" */
+#define BREAKER_STATES 3
+extern const char *const breaker_states[BREAKER_STATES];          /* closed, open, half-open */
+const char *breaker_state(const struct breaker *b, uint64_t now); /* one of them */
 
 /* The pause before attempt `n` (1 = the first repetition): 100 ms, doubled up to 2 s, 50 to 100 %
  * of it by jitter. */

@@ -28,7 +28,7 @@ struct call {
     uint64_t sent_us; /* the attempt under way */
     unsigned attempts;
     size_t address;
-    bool logged_in, redirected, probe, unclear;
+    bool logged_in, redirected, probe;
     bool hurried;      /* the attempt had less time than is fair */
     char wrap_ttl[16]; /* "" = not wrapped */
     long status;
@@ -65,7 +65,6 @@ static void finish(struct call *c, const struct error *err, const json_t *body)
         .err = *err,
         .status = c->status,
         .reason = c->reason,
-        .unclear = c->unclear,
         .token = c->generation,
         .body = body,
     };
@@ -135,7 +134,6 @@ static const char *const failure_texts[] = {
 
 static void on_broken(struct call *c, const struct http_reply *reply)
 {
-    c->unclear |= reply->failure != HTTP_CONNECT && reply->failure != HTTP_TLS;
     if (c->hurried && reply->failure == HTTP_TIMEOUT)
         breaker_forget(&c->v->breaker);
     else
@@ -151,7 +149,6 @@ static void take(struct call *c, const struct http_reply *reply)
 
     if (reply->body_len > 0 &&
         json_parse(reply->body, reply->body_len, "the answer", &body, &malformed) < 0) {
-        c->unclear = true;
         again(c, true, 0, ERR_UNAVAILABLE, "no answer of a Vault", malformed.msg);
         return;
     }

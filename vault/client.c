@@ -148,8 +148,6 @@ uint64_t vault_token_number(const struct vault *v)
     return v->token.state == TOKEN_READY ? v->token.generation : 0;
 }
 
-const char *const vault_breaker_states[3] = { "closed", "open", "half-open" };
-
 void vault_stats(struct vault *v, struct vault_stats *ret)
 {
     const struct token *t = &v->token;

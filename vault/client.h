@@ -57,7 +57,6 @@ struct vault_answer {   /* borrowed until the callback returns */
     struct error err;   /* ERR_OK: a result came */
     long status;        /* of the last whole reply; 0: none came */
     const char *reason; /* of a refusal: "" or one of vault/status.h's */
-    bool unclear;       /* an attempt was sent whose answer didn't come: it may have been done */
     uint64_t token;     /* counts the tokens: which one the last attempt went out with */
     const json_t *body; /* the result; NULL: it has none */
 };
@@ -119,9 +118,8 @@ struct vault_stats { /* for /metrics; borrowed until the next call of anything h
     struct histogram *took;
     bool has_token, expires;
     uint64_t token_age_ms, token_left_ms;
-    const char *breaker; /* one of vault_breaker_states */
+    const char *breaker; /* one of breaker_states (vault/breaker.h) */
 };
-extern const char *const vault_breaker_states[3];
 
 void vault_stats(struct vault *v, struct vault_stats *ret);
 

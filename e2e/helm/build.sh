@@ -6,19 +6,10 @@
 set -euo pipefail
 cache=${COFFER_HELM_CACHE:-$HOME/.cache/coffer-helm}
 cd "$(dirname "$(readlink -f "$0")")"
-want=$(sed -n 's/^go \([0-9.]*\).*/\1/p' go.mod)
 version=$(sed -n 's|^\(require\)\? *helm.sh/helm/v3 v\([0-9.]*\).*|\2|p' go.mod)
-if ! command -v go >/dev/null; then
-    echo "no Go compiler: Helm is built from Go modules, with Go $want or newer"
-    exit 77
-fi
-export GOTOOLCHAIN=local GOFLAGS=-mod=readonly GOWORK=off CGO_ENABLED=0
-have=$(go env GOVERSION)
-have=${have#go}
-if [ "$(printf '%s\n' "$want" "$have" | sort -V | head -1)" != "$want" ]; then
-    echo "Go $have is too old: Helm is built from Go modules, with Go $want or newer"
-    exit 77
-fi
+# shellcheck source=e2e/go-module.sh
+. ../go-module.sh
+need_go "Helm"
 inputs=$({ cat go.mod go.sum build.sh && go env GOVERSION GOARCH; } | sha256sum)
 helm=$cache/helm-$version-${inputs:0:16}
 if [ ! -x "$helm" ] && [ "${1:-}" = --cached ]; then

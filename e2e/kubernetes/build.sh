@@ -10,18 +10,9 @@ here=$(dirname "$(readlink -f "$0")")
 packages=(containerd runc containernetworking-plugins busybox-static)
 
 cd "$here/components"
-want=$(sed -n 's/^go \([0-9.]*\).*/\1/p' go.mod)
-if ! command -v go >/dev/null; then
-    echo "no Go compiler: Kubernetes is built from Go modules, with Go $want or newer"
-    exit 77
-fi
-export GOTOOLCHAIN=local GOFLAGS=-mod=readonly GOWORK=off CGO_ENABLED=0
-have=$(go env GOVERSION)
-have=${have#go}
-if [ "$(printf '%s\n' "$want" "$have" | sort -V | head -1)" != "$want" ]; then
-    echo "Go $have is too old: Kubernetes is built from Go modules, with Go $want or newer"
-    exit 77
-fi
+# shellcheck source=e2e/go-module.sh
+. ../../go-module.sh
+need_go "Kubernetes"
 inputs=$({ cat go.mod go.sum && echo "${packages[@]}" && go env GOVERSION GOARCH; } | sha256sum)
 folder=$cache/components-${inputs:0:16}
 

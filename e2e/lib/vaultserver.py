@@ -17,6 +17,7 @@ import subprocess
 import time
 
 from auditlog import AuditLog
+from tap import Tap
 from testpki import Authority
 from vaultapi import Api
 
@@ -195,3 +196,18 @@ def why_not():
     if os.environ.get('COFFER_VAULT'):
         return ''
     return os.environ.get('COFFER_VAULT_WHY') or 'COFFER_VAULT does not say where the Vault test server is (e2e/run sets it)'
+
+
+def main(name, needs, story):
+    """A story that wants the tests' own server and a scratch disk: story(vault, folder, tap). needs: why not any server."""
+    tap = Tap()
+    if reason := why_not():
+        tap.skip(name, reason)
+    elif 'VAULT_ADDR' in os.environ:
+        tap.skip(name, f'the server of VAULT_ADDR is not the tests\' own: {needs}')
+    else:
+        folder = os.path.join(os.environ['COFFER_SCRATCH'], 'vault')
+        os.mkdir(folder)
+        with open_vault(folder) as vault:
+            story(vault, folder, tap)
+    tap.done()

@@ -13,7 +13,6 @@ import vaultserver  # noqa: E402
 from fixture import GID, MIB, UID_KEYD, CallError, Coffer  # noqa: E402
 from keydfaults import opened  # noqa: E402
 from sweep import FaultKiller, demand_clean, sampled, until_ok  # noqa: E402
-from tap import Tap  # noqa: E402
 from vaultsetup import KV_PREFIX, TENANT_KEY  # noqa: E402
 
 SIZE, HEADER = 16 * MIB, 4 * MIB
@@ -262,18 +261,4 @@ def story(vault, folder, tap):
             world.c.stop()
 
 
-def main():
-    tap = Tap()
-    if reason := vaultserver.why_not():
-        tap.skip('erase', reason)
-    elif 'VAULT_ADDR' in os.environ:
-        tap.skip('erase', 'the server of VAULT_ADDR is not the tests\' own: it can\'t be sealed')
-    else:
-        folder = os.path.join(os.environ['COFFER_SCRATCH'], 'vault')
-        os.mkdir(folder)
-        with vaultserver.open_vault(folder) as vault:
-            story(vault, folder, tap)
-    tap.done()
-
-
-main()
+vaultserver.main('erase', "it can't be sealed", story)

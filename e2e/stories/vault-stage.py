@@ -14,7 +14,6 @@ import faultproxy as fp  # noqa: E402
 import vaultserver  # noqa: E402
 from fixture import GID, MIB, UID_KEYD, CallError, Coffer  # noqa: E402
 from keydfaults import BOTH, opened, until_ok  # noqa: E402
-from tap import Tap  # noqa: E402
 from vaultsetup import TENANT_KEY  # noqa: E402
 
 SAMPLE = int(os.environ.get('COFFER_SAMPLE') or 1)
@@ -294,18 +293,4 @@ def story(vault, folder, tap):
         tap.check(not found and n > 20, f'no key, token or credential in a log ({n} forms looked for)', '\n'.join(found))
 
 
-def main():
-    tap = Tap()
-    if reason := vaultserver.why_not():
-        tap.skip('vault-stage', reason)
-    elif 'VAULT_ADDR' in os.environ:
-        tap.skip('vault-stage', 'the server of VAULT_ADDR is not the tests\' own: it can\'t be sealed, nor its audit log read')
-    else:
-        folder = os.path.join(os.environ['COFFER_SCRATCH'], 'vault')
-        os.mkdir(folder)
-        with vaultserver.open_vault(folder) as vault:
-            story(vault, folder, tap)
-    tap.done()
-
-
-main()
+vaultserver.main('vault-stage', "it can't be sealed, nor its audit log read", story)

@@ -20,7 +20,6 @@ from fixture import MIB, CallError  # noqa: E402
 from keydfaults import opened  # noqa: E402
 from podcoffer import NAMESPACE, PodCoffer, Pods, demand, tokens  # noqa: E402
 from sweep import demand_clean, until_ok  # noqa: E402
-from tap import Tap  # noqa: E402
 from watched import Paused  # noqa: E402
 
 SIZE = 16 * MIB
@@ -408,18 +407,4 @@ def story(vault, folder, tap):
             pods.close()
 
 
-def main():
-    tap = Tap()
-    if reason := vaultserver.why_not():
-        tap.skip('vault-tenant', reason)
-    elif 'VAULT_ADDR' in os.environ:
-        tap.skip('vault-tenant', 'the server of VAULT_ADDR is not the tests\' own: it can\'t be sealed, nor its audit log read')
-    else:
-        folder = os.path.join(os.environ['COFFER_SCRATCH'], 'vault')
-        os.mkdir(folder)
-        with vaultserver.open_vault(folder) as vault:
-            story(vault, folder, tap)
-    tap.done()
-
-
-main()
+vaultserver.main('vault-tenant', "it can't be sealed, nor its audit log read", story)

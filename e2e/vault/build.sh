@@ -17,18 +17,9 @@ folder=$(dirname "$(readlink -f "$0")")
     exit 2
 }
 cd "$folder/$version"
-want=$(sed -n 's/^go \([0-9.]*\).*/\1/p' go.mod)
-if ! command -v go >/dev/null; then
-    echo "no Go compiler: the Vault server is built from Go modules, with Go $want or newer"
-    exit 77
-fi
-export GOTOOLCHAIN=local GOFLAGS=-mod=readonly GOWORK=off CGO_ENABLED=0
-have=$(go env GOVERSION)
-have=${have#go}
-if [ "$(printf '%s\n' "$want" "$have" | sort -V | head -1)" != "$want" ]; then
-    echo "Go $have is too old: the Vault server is built from Go modules, with Go $want or newer"
-    exit 77
-fi
+# shellcheck source=e2e/go-module.sh
+. ../../go-module.sh
+need_go "the Vault server"
 inputs=$({ cat go.mod go.sum ./*.go && go env GOVERSION GOARCH; } | sha256sum)
 server=$cache/vault-$version-${inputs:0:16}
 if [ ! -x "$server" ] && [ -n "$cached" ]; then
