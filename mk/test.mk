@@ -84,12 +84,12 @@ fuzz-coverage-run: $(patsubst %,$(B)/tests/fuzz/%,$(if $(filter-out all,$(T)),$(
 	$(Q)tools/fuzz-coverage.py $(BUILD) $(notdir $^)
 
 # the Vault server, Helm and Kubernetes are built beside it, when they aren't yet; the first suite that needs one waits
-test: ## everything CI runs; sweeps are sampled to an eighth
+test: ## everything CI runs; sweeps are sampled to a sixteenth
 	$(Q)$(MAKE) --no-print-directory deps
 	$(Q)mkdir -p $(BUILD)/log; { e2e/vault/build.sh $(VAULT); e2e/helm/build.sh; e2e/kubernetes/build.sh; } >$(BUILD)/log/go-builds.log 2>&1 &
 	$(AGAIN) test-run
 test-run: $(TEST_BIN) $(UNIT) $(FUZZ) leaky-bin
-	$(Q)$(TEST_ENV) COFFER_HELM=build COFFER_SAMPLE=$(or $(SAMPLE),8) tests/run.py --timeout $(STORY_SECONDS) --log $(BUILD)/log $(ALL_SUITES)
+	$(Q)$(TEST_ENV) COFFER_HELM=build COFFER_SAMPLE=$(or $(SAMPLE),16) tests/run.py --timeout $(STORY_SECONDS) --log $(BUILD)/log $(ALL_SUITES)
 
 e2e: ## list and run all stories whole, or one: make e2e STORY=name
 	$(Q)$(MAKE) --no-print-directory deps

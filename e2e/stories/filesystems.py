@@ -15,7 +15,7 @@ import damage  # noqa: E402
 from fixture import MIB, CallError, Coffer, wait_for  # noqa: E402
 from jobs import Machine, expand_job, node_jobs  # noqa: E402
 from staged import SIZE, Stage, pattern, refuse_write, refused  # noqa: E402
-from sweep import FaultKiller, demand_clean, sweep, until_ok  # noqa: E402
+from sweep import SAMPLE, FaultKiller, demand_clean, sweep, until_ok  # noqa: E402
 from tamper import demand, read, write  # noqa: E402
 from tap import Tap  # noqa: E402
 
@@ -336,24 +336,37 @@ def sweeps(tap, c):
             sweep(tap, c, job, FaultKiller(c, 'coffer-node'))
 
 
+OF_EACH_KIND = (
+    ('the whole life, at the smallest size', life),
+    ('a damaged superblock is refused, and repaired by what the refusal says', damage.superblock),
+    ('smallest sizes, and no size at all', sizes),
+    ('read-only, also the first time', read_only),
+    ('mount flags', flags),
+    ('one target for a single writer', single_writer),
+    ('who holds it is named', holder),
+    ('grows under a writer, by a volume path alone, and by a stage', growth),
+    ('full, staged again, grown, writable', full),
+    ('after a crash the log is replayed', crash, {}),
+    ('after a crash the log is replayed, read-only', crash, {'mode': 'SINGLE_NODE_READER_ONLY'}),
+    ('damaged metadata is refused', damage.metadata),
+    ('no stage while an administrator repairs', damage.under_repair),
+)
+EACH_ALWAYS = 2  # of these, so many are for each kind of file system even when the rest is sampled
+
+
+def of_each_kind():
+    """(kind, test): all; with COFFER_SAMPLE most tests on one kind only, each kind in its turn."""
+    kinds = tuple(SMALLEST)
+    return [(fs, test) for n, fs in enumerate(kinds) for i, test in enumerate(OF_EACH_KIND)
+            if SAMPLE == 1 or i < EACH_ALWAYS or i % len(kinds) == n]
+
+
 def main():
     tap, c = Tap(), Coffer(os.path.join(os.environ['COFFER_SCRATCH'], 'fs'), fault=True)
     c.install()
     c.start()
-    for fs in ('ext4', 'xfs', 'btrfs'):
-        tap.run(f'{fs}: smallest sizes, and no size at all', sizes, c, fs)
-        tap.run(f'{fs}: the whole life, at the smallest size', life, c, fs)
-        tap.run(f'{fs}: read-only, also the first time', read_only, c, fs)
-        tap.run(f'{fs}: mount flags', flags, c, fs)
-        tap.run(f'{fs}: one target for a single writer', single_writer, c, fs)
-        tap.run(f'{fs}: who holds it is named', holder, c, fs)
-        tap.run(f'{fs}: grows under a writer, by a volume path alone, and by a stage', growth, c, fs)
-        tap.run(f'{fs}: full, staged again, grown, writable', full, c, fs)
-        tap.run(f'{fs}: after a crash the log is replayed', crash, c, fs, {})
-        tap.run(f'{fs}: after a crash the log is replayed, read-only', crash, c, fs, {'mode': 'SINGLE_NODE_READER_ONLY'})
-        tap.run(f'{fs}: a damaged superblock is refused, and repaired by what the refusal says', damage.superblock, c, fs)
-        tap.run(f'{fs}: damaged metadata is refused', damage.metadata, c, fs)
-        tap.run(f'{fs}: no stage while an administrator repairs', damage.under_repair, c, fs)
+    for fs, (what, test, *arguments) in of_each_kind():
+        tap.run(f'{fs}: {what}', test, c, fs, *arguments)
     tap.run('btrfs: another volume that carries its id is never mounted in its place', pretender, c)
     tap.run('btrfs: one that got a second device is refused', several_devices, c)
     sweeps(tap, c)

@@ -175,13 +175,17 @@ def slow_and_many_clients_keep_no_probe_out(d):
                 s.sendall(b'GET /metrics HTTP/1.1\r\n' if i % 2 else b'')
             for _ in range(5):
                 assert d.serves(name)
-        wait_for(lambda p=p: sum(os.readlink(f'/proc/{p.pid}/fd/{fd}').startswith('socket:') for fd in listed(p)) < 12, 'few sockets')
+        wait_for(lambda p=p: sum(target.startswith('socket:') for target in descriptors(p)) < 12, 'few sockets')
         assert p.poll() is None
 
 
-def listed(p):
-    """Its descriptors, of which none goes while the caller looks: this test is alone."""
-    return [fd for fd in os.listdir(f'/proc/{p.pid}/fd') if os.path.lexists(f'/proc/{p.pid}/fd/{fd}')]
+def descriptors(p):
+    """What its descriptors lead to; one that is closed meanwhile is none."""
+    found = []
+    for fd in os.listdir(f'/proc/{p.pid}/fd'):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(f'/proc/{p.pid}/fd/{fd}'))
+    return found
 
 
 def what_happens_is_counted(d):
