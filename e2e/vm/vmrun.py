@@ -28,6 +28,7 @@ import time
 
 sys.dont_write_bytecode = True
 import hostclock  # noqa: E402  (a .pyc beside it would be written by root into the user's checkout)
+from qmp import BOOT_SECONDS, Qmp, VmError  # noqa: E402
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 CHECKOUT = os.path.dirname(os.path.dirname(HERE))
@@ -37,16 +38,11 @@ SHARES = 2
 DISKS = 4
 SCRATCH = '/run/scratch'
 HIDDEN = ('/tmp', '/run', '/dev')  # where the guest has file systems of its own
-BOOT_SECONDS = 300  # a boot takes 2 s on a quiet machine and was seen to take 11 s on a loaded one
 TIMED_OUT, VM_FAILED = 124, 125
 ENVIRONMENT = {'DM_DISABLE_UDEV': '1', 'HOME': '/root', 'TERM': 'dumb', 'LANG': 'C.UTF-8',
                'PATH': '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'}
 KERNEL_ARGUMENTS = ('console=ttyS0 quiet loglevel=4 panic=-1 tsc=reliable no_timer_check mitigations=off '
                     'cryptomgr.notests random.trust_cpu=on audit=0 net.ifnames=0')
-
-
-class VmError(Exception):
-    """The VM could not do its work; the text says why."""
 
 
 def parser(name):
@@ -112,40 +108,6 @@ def images_folder():
     folder = done.stdout.decode().strip()
     os.utime(folder)  # setup.sh removes what nobody used for a week
     return folder
-
-
-class Qmp:
-    """QEMU's control connection."""
-
-    def __init__(self, sock):
-        sock.settimeout(BOOT_SECONDS)
-        self.file = sock.makefile('rw')
-        self._read()
-        self.command('qmp_capabilities')
-
-    def _read(self):
-        line = self.file.readline()
-        if not line:
-            raise VmError('QEMU ended')
-        return json.loads(line)
-
-    def command(self, name, **arguments):
-        arguments = {key.replace('_', '-'): value for key, value in arguments.items()}
-        self.file.write(json.dumps({'execute': name, 'arguments': arguments}) + '\n')
-        self.file.flush()
-        while True:  # events come in between
-            message = self._read()
-            if 'return' in message:
-                return message['return']
-            if 'error' in message:
-                raise VmError(f"QEMU refused {name}: {message['error']['desc']}")
-
-    def wait_for(self, query, wanted, failed=('failed', 'internal-error')):
-        deadline = time.monotonic() + BOOT_SECONDS
-        while (status := self.command(query).get('status')) not in wanted:
-            if status in failed or time.monotonic() > deadline:
-                raise VmError(f'{query} says {status}')
-            time.sleep(0.005)
 
 
 def kernel_arguments():
