@@ -20,6 +20,8 @@ DRIVER, NAMESPACE, TOPOLOGY = 'csi.coffer.dev', 'coffer', 'topology.csi.coffer.d
 VAULT_PORT = 8200
 CA = '/etc/coffer/vault-ca.pem'
 PARTS = (('DaemonSet', 'coffer-node'), ('DaemonSet', 'coffer-controller'), ('Deployment', 'coffer-resizer'))
+# of a volume's image, as losetup shows its path: once the mount it was opened through is gone with a pod, without /var/lib/coffer
+IMAGE = '/volumes/[0-9a-f][0-9a-f]/'
 OWNER = '65533:65532'  # who the controller's container runs as; deploy/kustomize/base/controller.yaml
 REVIEWER = '''
 apiVersion: v1
@@ -177,7 +179,7 @@ class Coffer:
     @staticmethod
     def left_over(node):
         """What a node that opens no volume must not have; '' when it is clean."""
-        return node.run('dmsetup ls | grep ^coffer- || true; losetup -l -n -O NAME,BACK-FILE | grep /var/lib/coffer || true; '
+        return node.run(f'dmsetup ls | grep ^coffer- || true; losetup -l -n -O NAME,BACK-FILE | grep "{IMAGE}" || true; '
                         'grep csi.coffer.dev /proc/self/mountinfo | grep -v plugins/csi.coffer.dev | grep globalmount || true; '
                         'ls /dev/coffer 2>/dev/null || true').strip()
 
