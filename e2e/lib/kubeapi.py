@@ -88,8 +88,9 @@ class Api:
     def patch(self, kind, name, changes, namespace='default'):
         return self.call('PATCH', object_path(kind, name, namespace), changes, 'application/merge-patch+json')
 
-    def wait(self, path, condition, seconds=SECONDS):
-        """Until condition(the object, or None) holds, and gives the object; what isn't there yet in it counts as no."""
+    def wait(self, path, condition, seconds=SECONDS, pause=0.05):
+        """Until condition(the object, or None) holds, and gives the object; what isn't there yet in it counts as no.
+        pause: between two looks; a list of many objects isn't worth twenty a second."""
         end, seen = time.monotonic() + seconds, 'nothing'
         while time.monotonic() < end:
             self.alive()
@@ -101,11 +102,15 @@ class Api:
                 pass
             except (OSError, http.client.HTTPException, ApiError) as e:
                 seen = str(e)
-            time.sleep(0.05)
+            time.sleep(pause)
         raise TimeoutError(f'{path}: not within {seconds} s; last seen: {json.dumps(seen)[:3000]}')
 
     def wait_gone(self, kind, name, namespace='default', seconds=SECONDS):
         self.wait(object_path(kind, name, namespace), lambda o: o is None, seconds)
+
+    def delete_all(self, kind, namespace):
+        """Asks for all of a namespace in one request."""
+        self.call('DELETE', object_path(kind, '', namespace))
 
     def delete(self, kind, name, namespace='default'):
         """Asks for it; wait_gone() waits. What isn't there is deleted."""

@@ -62,11 +62,11 @@ class Times:
 
 
 class Cluster:
-    def __init__(self, name, nodes, images, pool_size):
-        """images: archives, beside those that every cluster has."""
+    def __init__(self, name, nodes, images, pool_size, memory):
+        """images: archives, beside those that every cluster has. memory: of each node, as QEMU wants it."""
         self.name, self.components = name, os.environ['COFFER_KUBERNETES']
         self.folder = os.path.join(os.environ['COFFER_BUILD'], 'kubernetes', name)
-        self.extra_images, self.pool_size, self.times = images, pool_size, Times()
+        self.extra_images, self.pool_size, self.memory, self.times = images, pool_size, memory, Times()
         shutil.rmtree(self.folder, ignore_errors=True)
         os.makedirs(f'{self.folder}/work')
         self.nodes = []
@@ -82,7 +82,7 @@ class Cluster:
             disk = node_disk(f'{work}/node.img', [*common_images(self.components, work), *self.extra_images], self.components, work)
         for number in range(1, self.count + 1):
             own = copy_disk(disk, f'{work}/n{number}.img')
-            self.nodes.append(Node(number, self.folder, self.components, self.control, own, self.pool_size))
+            self.nodes.append(Node(number, self.folder, self.components, self.control, own, self.pool_size, self.memory))
 
     def start(self):
         """Until all nodes take pods."""
@@ -146,8 +146,8 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(name, nodes=1, images=(), pool_size='16G'):
-    c = Cluster(name, nodes, list(images), pool_size)
+def cluster(name, nodes=1, images=(), pool_size='16G', memory='2048M'):
+    c = Cluster(name, nodes, list(images), pool_size, memory)
     try:
         c.start()
         yield c

@@ -19,7 +19,7 @@ from kubeimages import HERE, OTHER_PLUGINS, PAUSE, SNAPSHOTTER, make_disk
 
 ROOT = os.path.dirname(os.path.dirname(HERE))
 VMRUN = f'{ROOT}/e2e/vm/vmrun.py'
-MEMORY, CPUS, VM_SECONDS = '2048M', '2', 7200
+CPUS, VM_SECONDS = '2', 7200
 
 
 def kubelet_config():
@@ -74,9 +74,9 @@ def network_config(number):
 class Node:
     """number: 1, 2, … Made before the control plane starts, which must know its token."""
 
-    def __init__(self, number, folder, components, control, disk, pool_size):
+    def __init__(self, number, folder, components, control, disk, pool_size, memory):
         self.number, self.name, self.address = number, f'n{number}', kubenet.node_address(number)
-        self.share, self.components, self.disk = f'{folder}/{self.name}', components, disk
+        self.share, self.components, self.disk, self.memory = f'{folder}/{self.name}', components, disk, memory
         self.pool = make_disk(f'{folder}/{self.name}-pool.img', pool_size)
         self.process, self.answers, self.asked = None, None, 0
         for part in ('logs', 'cni'):
@@ -97,7 +97,7 @@ class Node:
         """Returns at once; wait_up() waits."""
         variables = {'NODE': self.name, 'ADDRESS': self.address, 'GATEWAY': kubenet.HOST, 'SHARE': self.share,
                      'COMPONENTS': self.components}
-        argv = [sys.executable, '-B', VMRUN, '-t', str(VM_SECONDS), '-m', MEMORY, '-c', CPUS, '--tap', kubenet.tap(self.number),
+        argv = [sys.executable, '-B', VMRUN, '-t', str(VM_SECONDS), '-m', self.memory, '-c', CPUS, '--tap', kubenet.tap(self.number),
                 '-d', f'{self.disk},unsafe', '-d', f'{self.pool},unsafe', '-w', self.share]
         for name, value in variables.items():
             argv += ['-e', f'{name}={value}']
