@@ -164,7 +164,7 @@ def main(argv):
             results.append(result)
     slow = sorted((r for r in results if r.seconds >= SLOW_SECONDS), key=lambda r: -r.seconds)
     if slow:
-        print('slow: ' + ', '.join(f'{short_name(r.suite)} {r.seconds:.0f} s' for r in slow[:8]))
+        print('slow: ' + ', '.join(f'{short_name(r.suite)} {r.seconds:.0f} s' for r in slow[:30]))
     print(f'{len(results)} suites in {time.monotonic() - started:.0f} s')
     failed = sum(len(r.failed) for r in results)
     print(f'{sum(r.passed for r in results)} passed, {failed} failed, {sum(len(r.skipped) for r in results)} skipped')
