@@ -95,13 +95,17 @@ class Coffer:
     # ---- an administrator's steps
 
     def install(self):
-        self.write_files()
-        self.set_up_vault()
+        self.prepare()
         self.c.kubectl('apply', '-k', f'{self.folder}/overlay')
         self.c.apply(CLASSES)
         for node in self.c.nodes:
             self.make_pool(node)
         self.wait_ready()
+
+    def prepare(self):
+        """What comes before Coffer itself, whichever way that is installed (kubehelm.py is the other)."""
+        self.write_files()
+        self.set_up_vault()
 
     def write_files(self):
         """An overlay as deploy/kustomize/example has it."""
