@@ -1,10 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# node.sh: makes the micro-VM a Kubernetes node, then does what the host says. It runs as the VM's job (e2e/lib/kubenode.py).
+# node.sh: makes the micro-VM a Kubernetes node, then does what the host says. It runs as the VM's job (e2e/lib/kubenode.py), or in
+# namespaces of this machine (native.sh).
 #   NODE, ADDRESS, GATEWAY   its name and its place in the cluster's network
 #   SHARE                    a folder shared with the host: configuration comes in, logs go out
 #   COMPONENTS               what build.sh made
-# Disks by their serials: disk0 is the node's own (images, kubelet's state, pods' logs), disk1 the pool's, at /var/lib/coffer.
+# Disks by their serials, or by a variable of that name: disk0 is the node's own (images, kubelet's state, pods' logs), disk1 the
+# pool's, at /var/lib/coffer.
 # Each line on stdin is "ID COMMAND", the command in base64; the answer is "done ID STATUS OUTPUT", the output in base64.
 set -u
 PATH=$COMPONENTS/debian/usr/bin:$COMPONENTS/debian/usr/sbin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -22,8 +24,12 @@ fail() {
 
 disk() { # SERIAL: its device; which of two is plugged in first is a race
     local block
+    if [ -n "${!1-}" ]; then
+        echo "${!1}"
+        return
+    fi
     for block in /sys/block/vd*; do
-        [ "$(cat "$block/serial")" != "$1" ] || echo "/dev/${block##*/}"
+        [ "$(cat "$block/serial" 2>/dev/null)" != "$1" ] || echo "/dev/${block##*/}"
     done
 }
 
@@ -40,13 +46,13 @@ start_network() { # all VMs come from one template, so each takes a hardware add
 
 mount_disks() { # an overlay can't lie on the VM's root, which is one itself
     local folder
-    mkdir -p /node /var/lib/coffer
-    mount "$(disk disk0)" /node || fail "the node's disk"
-    mount --make-private /node # or each mount of kubelet's would be seen twice
+    mkdir -p /run/node /var/lib/coffer
+    mount "$(disk disk0)" /run/node || fail "the node's disk"
+    mount --make-private /run/node # or each mount of kubelet's would be seen twice
     # not /var/lib/cni: its files aren't synced, and one that a power cut left empty keeps a pod from ever starting again
     for folder in /var/lib/kubelet /var/lib/containerd /var/log/pods /var/log/containers; do
-        mkdir -p "/node$folder" "$folder"
-        mount --bind "/node$folder" "$folder" || fail "$folder"
+        mkdir -p "/run/node$folder" "$folder"
+        mount --bind "/run/node$folder" "$folder" || fail "$folder"
     done
     mount --make-rshared /var/lib/kubelet
     mount "$(disk disk1)" /var/lib/coffer || fail "the pool's disk"

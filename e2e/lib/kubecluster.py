@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Kubernetes for a story: control plane on this machine, nodes in micro-VMs (kubecontrol.py, kubenode.py), images without a
-registry (kubeimages.py), all in namespaces of its own (kubenet.py).
+"""A real Kubernetes for a story: control plane on this machine (kubecontrol.py), nodes in micro-VMs (kubenode.py) or, where this
+machine has dm-crypt, one on it (kubenative.py); images without a registry (kubeimages.py), all in namespaces of its own (kubenet.py).
 
     reason = kubecluster.why_not()
     kubecluster.enter()                                  first thing in main(): the program starts again inside
@@ -13,29 +13,38 @@ Logs of every component and pod, the events and the objects are in c.folder when
 import contextlib
 import os
 import shutil
+import subprocess
 import sys
 import time
 
+import kubenative
 import kubenet
 from kubeapi import object_path
 from kubecontrol import ControlPlane
 from kubeimages import common_images, node_disk
 from kubenode import Node, copy_disk
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), 'vm'))
+VM = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), 'vm')
+sys.path.insert(0, VM)
 import vmrun  # noqa: E402
 
 enter = kubenet.enter
 
 
-def why_not():
+def is_native():
+    """Whether nodes run on this machine itself: as vm-or-native chooses."""
+    said = subprocess.run([f'{VM}/vm-or-native', '--check'], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    return said.stdout.strip() == 'native'
+
+
+def why_not(nodes=1):
     """Why there can't be a cluster here; '' when there can."""
     if not os.environ.get('COFFER_KUBERNETES'):
         return os.environ.get('COFFER_KUBERNETES_WHY') or 'COFFER_KUBERNETES does not say where Kubernetes is (e2e/run sets it)'
     if os.geteuid() != 0:
         return 'a cluster has network and mount namespaces of its own, which wants root'
-    if os.environ.get('COFFER_STORAGE') == 'native':
-        return 'a cluster\'s nodes run in the VM only, and COFFER_STORAGE says native'
+    if is_native():
+        return kubenative.why_not(nodes)
     if not shutil.which(vmrun.QEMU):
         return f'a cluster\'s nodes run in the VM, and {vmrun.QEMU} is missing'
     return kubenet.why_not()
@@ -80,9 +89,10 @@ class Cluster:
         work = f'{self.folder}/work'
         with self.times.of('images and disk made'):
             disk = node_disk(f'{work}/node.img', [*common_images(self.components, work), *self.extra_images], self.components, work)
+        kind = kubenative.NativeNode if is_native() else Node
         for number in range(1, self.count + 1):
             own = copy_disk(disk, f'{work}/n{number}.img')
-            self.nodes.append(Node(number, self.folder, self.components, self.control, own, self.pool_size, self.memory))
+            self.nodes.append(kind(number, self.folder, self.components, self.control, own, self.pool_size, self.memory))
 
     def start(self):
         """Until all nodes take pods."""

@@ -3,7 +3,7 @@
 own, so that fixed ports never collide and nothing, a QEMU included, outlives it. bridge() makes the cluster's network in there:
 
     10.99.0.1        this machine: the control plane, and Vault by way of a Relay
-    10.99.0.11, 12   nodes n1, n2, each the other end of a tap device
+    10.99.0.11, 12   nodes n1, n2, each the other end of a tap device, or of a veth when it is native
     10.88.N.0/24     the pods of node N, routed by it; nothing is translated, no packet filter is needed
     10.96.0.1        the ClusterIP of the service "kubernetes", which the API server has itself: no kube-proxy
 """
@@ -19,12 +19,16 @@ SERVICES = '10.96.0.0/16'
 INSIDE = 'COFFER_IN_NAMESPACES'
 
 
-def why_not():
-    """Why there can't be namespaces and taps of our own here; '' when there can."""
-    tried = subprocess.run(['unshare', '--mount', '--net', '--pid', '--fork', 'ip', 'tuntap', 'add', 'coffer-tap', 'mode', 'tap'],
+TAP = ('tuntap', 'add', 'coffer-tap', 'mode', 'tap')
+VETH = ('link', 'add', 'coffer-veth', 'type', 'veth')
+
+
+def why_not(device=TAP):
+    """Why there can't be namespaces and such a device of our own here; '' when there can."""
+    tried = subprocess.run(['unshare', '--mount', '--net', '--pid', '--fork', 'ip', *device],
                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     said = tried.stdout.decode(errors='replace').strip().replace('\n', '; ')
-    return '' if tried.returncode == 0 else f'a cluster has namespaces and taps of its own, which this machine refuses: {said}'
+    return '' if tried.returncode == 0 else f'a cluster has namespaces and {device[-1]} devices of its own, which this machine refuses: {said}'
 
 
 def node_address(number):
@@ -36,6 +40,7 @@ def pod_network(number):
 
 
 def tap(number):
+    """The name of the device on the bridge that is node N's cable, a tap or not."""
     return f't{number}'
 
 
@@ -63,9 +68,12 @@ def bridge(nodes):
     with open('/proc/sys/net/ipv4/ip_forward', 'w', encoding='ascii') as f:
         f.write('1')
     for number in range(1, nodes + 1):
-        ip('tuntap', 'add', 'dev', tap(number), 'mode', 'tap')
-        ip('link', 'set', tap(number), 'master', BRIDGE, 'up')
         ip('route', 'add', pod_network(number), 'via', node_address(number))
+
+
+def add_tap(number):
+    ip('tuntap', 'add', 'dev', tap(number), 'mode', 'tap')
+    ip('link', 'set', tap(number), 'master', BRIDGE, 'up')
 
 
 class Relay:

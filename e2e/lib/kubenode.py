@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A node of a cluster for tests: containerd, runc and kubelet in the micro-VM, where real dm-crypt is. e2e/kubernetes/node.sh is what
-runs in there. A node keeps its two disks: power_off() and start() are a power cut and the machine's return.
+runs in there. A node keeps its two disks: power_off() and start() are a power cut and the machine's return. kubenative.py has the
+node that runs on a machine with dm-crypt itself.
 
     node.run('dmsetup ls')       a shell's output in the node; RuntimeError when it failed
     node.pool                    the file on this machine that is the disk the pool lies on: what a thief would read
@@ -30,6 +31,8 @@ def kubelet_config():
             # nobody but the API server reaches it
             'authentication': {'anonymous': {'enabled': True}, 'webhook': {'enabled': False}},
             'authorization': {'mode': 'AlwaysAllow'},
+            # the default lies below /usr, which a native node shares with its machine
+            'volumePluginDir': '/var/lib/kubelet/volume-plugins',
             # what was imported can't be pulled again
             'imageGCHighThresholdPercent': 100,
             'evictionHard': {'memory.available': '50Mi', 'nodefs.available': '1%', 'imagefs.available': '1%',
@@ -72,13 +75,16 @@ def network_config(number):
 
 
 class Node:
-    """number: 1, 2, … Made before the control plane starts, which must know its token."""
+    """number: 1, 2, … Made after the bridge, and before the control plane starts, which must know its token."""
+
+    WHAT = 'VM'
 
     def __init__(self, number, folder, components, control, disk, pool_size, memory):
         self.number, self.name, self.address = number, f'n{number}', kubenet.node_address(number)
         self.share, self.components, self.disk, self.memory = f'{folder}/{self.name}', components, disk, memory
         self.pool = make_disk(f'{folder}/{self.name}-pool.img', pool_size)
         self.process, self.answers, self.asked = None, None, 0
+        self.plug_in()
         for part in ('logs', 'cni'):
             os.makedirs(f'{self.share}/{part}')
         control.add_user(self.name, f'system:node:{self.name}', 'system:nodes')
@@ -91,19 +97,30 @@ class Node:
         with open(f'{self.share}/{name}', 'w', encoding='ascii') as f:
             f.write(text)
 
+    def plug_in(self):
+        kubenet.add_tap(self.number)
+
     # ---- power
+
+    def variables(self):
+        """What node.sh wants to know."""
+        return {'NODE': self.name, 'ADDRESS': self.address, 'GATEWAY': kubenet.HOST, 'SHARE': self.share,
+                'COMPONENTS': self.components}
+
+    def command(self):
+        """(words, environment; None: ours) of what runs node.sh."""
+        argv = [sys.executable, '-B', VMRUN, '-t', str(VM_SECONDS), '-m', self.memory, '-c', CPUS, '--tap', kubenet.tap(self.number),
+                '-d', f'{self.disk},unsafe', '-d', f'{self.pool},unsafe', '-w', self.share]
+        for name, value in self.variables().items():
+            argv += ['-e', f'{name}={value}']
+        return [*argv, f'{HERE}/node.sh'], None
 
     def start(self):
         """Returns at once; wait_up() waits."""
-        variables = {'NODE': self.name, 'ADDRESS': self.address, 'GATEWAY': kubenet.HOST, 'SHARE': self.share,
-                     'COMPONENTS': self.components}
-        argv = [sys.executable, '-B', VMRUN, '-t', str(VM_SECONDS), '-m', self.memory, '-c', CPUS, '--tap', kubenet.tap(self.number),
-                '-d', f'{self.disk},unsafe', '-d', f'{self.pool},unsafe', '-w', self.share]
-        for name, value in variables.items():
-            argv += ['-e', f'{name}={value}']
-        with open(f'{self.share}/logs/vm.log', 'ab') as log:
-            self.process = subprocess.Popen(['setpriv', '--pdeathsig', 'KILL', *argv, f'{HERE}/node.sh'], stdin=subprocess.PIPE,
-                                            stdout=subprocess.PIPE, stderr=log, cwd='/')
+        argv, environment = self.command()
+        with open(f'{self.share}/logs/{self.WHAT.lower()}.log', 'ab') as log:
+            self.process = subprocess.Popen(['setpriv', '--pdeathsig', 'KILL', *argv], stdin=subprocess.PIPE,
+                                            stdout=subprocess.PIPE, stderr=log, cwd='/', env=environment)
         self.answers = queue.Queue()
         threading.Thread(target=self.read, args=(self.process.stdout, self.answers), daemon=True).start()
 
@@ -125,7 +142,7 @@ class Node:
         except queue.Empty:
             raise TimeoutError(f'{self.name}: no answer within {seconds} s') from None
         if not words or words[0] == 'fail':
-            raise Broken(f'{self.name}: {" ".join(words[1:]) or "the VM ended"} (see {self.share}/logs)')
+            raise Broken(f'{self.name}: {" ".join(words[1:]) or f"the {self.WHAT} ended"} (see {self.share}/logs)')
         return words
 
     def wait_up(self):
@@ -134,7 +151,7 @@ class Node:
 
     def alive(self):
         if self.process and self.process.poll() is not None:
-            raise Broken(f'{self.name}: the VM ended ({self.process.returncode}); see {self.share}/logs')
+            raise Broken(f'{self.name}: the {self.WHAT} ended ({self.process.returncode}); see {self.share}/logs')
 
     def power_off(self):
         """As if the cable were drawn: QEMU is killed."""

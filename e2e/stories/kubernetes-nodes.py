@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """kubernetes-nodes: two nodes with a pool each: volumes lie where their pods run and keep them there, grow on either node; and a node
 that is lost for good is given up as docs/RECOVERY.md says."""
-# story: needs=vm,kubernetes,vault,image
+# story: where=nodes needs=kubernetes,vault,image
 import os
 import sys
 
@@ -149,7 +149,7 @@ TESTS = (
 
 def main():
     tap = Tap()
-    if reason := kubecluster.why_not() or vaultserver.why_not() or kubecoffer.why_not():
+    if reason := kubecluster.why_not(nodes=2) or vaultserver.why_not() or kubecoffer.why_not():
         tap.skip('kubernetes-nodes', reason)
         tap.done()
     kubecluster.enter()

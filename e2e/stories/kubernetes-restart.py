@@ -3,7 +3,7 @@
 """kubernetes-restart: whatever restarts under running pods, they keep their data: kubelet, coffer-node, coffer-keyd and the whole
 node, each with nothing else wrong, with coffer-keyd down and with Vault down. Each time a pod is deleted and another made in the
 middle of it: the one goes, the other waits if the key can't be had, never starts on plain storage, and has its data afterwards."""
-# story: needs=vm,kubernetes,vault,image
+# story: where=nodes needs=kubernetes,vault,image
 import itertools
 import os
 import sys

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """kubernetes-rig: what the cluster of the Kubernetes stories promises: from nothing to a Ready node and a running pod on real
 components, hostPath, logs and exec, a pod's network and its way to the API, deletion, a power cut, dry runs."""
-# story: needs=vm,kubernetes
+# story: where=nodes needs=kubernetes
 import os
 import sys
 import time

@@ -3,7 +3,7 @@
 """kubernetes-storm: 50 claims and 50 pods made at once and deleted at once, of all three kinds of key (transit, key-value store, opened
 by the pod itself): each pod has its own text, also when it is made again; all goes, also when it is deleted before it ran. Nothing is
 left on the node, in the pool or in Vault; each volume was unwrapped once for each time it was opened."""
-# story: needs=vm,kubernetes,vault,image
+# story: where=nodes needs=kubernetes,vault,image
 import collections
 import json
 import os

@@ -3,7 +3,7 @@
 """kubernetes: Coffer on a real Kubernetes, keys in a real Vault: the claim my-encrypted-volume-claim and the pod my-database from
 nothing to deletion. Reschedule, online expansion, raw block, ReadWriteOncePod, what is left when all is deleted, and the
 raw disk."""
-# story: needs=vm,kubernetes,vault,image
+# story: where=nodes needs=kubernetes,vault,image
 import json
 import os
 import sys
