@@ -28,7 +28,8 @@ def why_not(device=TAP):
     tried = subprocess.run(['unshare', '--mount', '--net', '--pid', '--fork', 'ip', *device],
                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     said = tried.stdout.decode(errors='replace').strip().replace('\n', '; ')
-    return '' if tried.returncode == 0 else f'a cluster has namespaces and {device[-1]} devices of its own, which this machine refuses: {said}'
+    refused = f'a cluster has namespaces and {device[-1]} devices of its own, which this machine refuses: {said}'
+    return '' if tried.returncode == 0 else refused
 
 
 def node_address(number):
