@@ -20,7 +20,7 @@ from tap import Tap  # noqa: E402
 
 COUNT = max(50 // int(os.environ.get('COFFER_SAMPLE') or 1), 4)
 STORM, CALM = 'storm', 'calm'  # namespaces: each a tenant with a key of its own
-MIB, PAUSE = 1 << 20, 0.5
+MIB, PAUSE, LIMIT = 1 << 20, 0.5, 3600  # 50 at once were seen to take 20 minutes on a busy machine without KVM
 CLASSES = ('encrypted', 'encrypted', 'encrypted-kv', 'encrypted-pod')  # in turn
 OBJECTS = '''
 apiVersion: v1
@@ -73,20 +73,21 @@ class World:
 
     def wait_bound(self):
         self.c.api.wait(object_path('PersistentVolumeClaim', '', STORM), lambda o: len(o['items']) == COUNT and all(
-            i['status']['phase'] == 'Bound' for i in o['items']), pause=PAUSE)
+            i['status']['phase'] == 'Bound' for i in o['items']), pause=PAUSE, seconds=LIMIT)
 
     def wait_running(self, namespace=STORM, count=COUNT):
         self.c.api.wait(object_path('Pod', '', namespace), lambda o: len(o['items']) == count and all(
-            i['status']['phase'] == 'Running' and i['status']['containerStatuses'][0]['ready'] for i in o['items']), pause=PAUSE)
+            i['status']['phase'] == 'Running' and i['status']['containerStatuses'][0]['ready'] for i in o['items']),
+                        pause=PAUSE, seconds=LIMIT)
 
     def wait_none(self, *kinds, namespace=STORM):
         for kind in kinds:
-            self.c.api.wait(object_path(kind, '', namespace), lambda o: not o['items'], pause=PAUSE)
+            self.c.api.wait(object_path(kind, '', namespace), lambda o: not o['items'], pause=PAUSE, seconds=LIMIT)
 
     def all_gone(self):
         """Pods, claims, PersistentVolumes; and what a provisioner had begun for a claim that went meanwhile."""
         self.wait_none('Pod', 'PersistentVolumeClaim', 'PersistentVolume')
-        end = time.monotonic() + 600
+        end = time.monotonic() + LIMIT
         while self.volumes() or self.in_flight():
             demand(time.monotonic() < end, f'left in the pool: {self.volumes()}')
             time.sleep(PAUSE)
