@@ -112,11 +112,15 @@ def common_images(components, folder):
 
 # ---- a node's disk
 
+# the folder may lie below /run, as in the micro-VM
 IMPORT = '''
 set -e
+exec 7<"${0%/*}"
 mount -t tmpfs run /run
+mkdir -p "${0%/*}"
+mount --no-canonicalize --bind /proc/self/fd/7 "${0%/*}"
 containerd -c "$0/containerd.toml" >"$0/containerd.log" 2>&1 &
-until ctr -a "$0/containerd.sock" version >/dev/null 2>&1; do kill -0 $! && sleep 0.05; done
+until ctr -a "$0/containerd.sock" version >/dev/null 2>&1; do kill -0 $! || { tail -n 5 "$0/containerd.log" >&2; exit 1; }; sleep 0.05; done
 for archive; do ctr -a "$0/containerd.sock" -n k8s.io images import --snapshotter overlayfs "$archive"; done
 kill $!
 wait $! || true

@@ -3,7 +3,7 @@
 """kubernetes-chart: the Helm chart on a real cluster, by the commands of docs/kubernetes.md: installed, upgraded and rolled back while a
 database writes, which goes on; generic ephemeral volumes, read-only use; uninstalled under a running pod and installed again, with all
 data there."""
-# story: needs=vm,kubernetes,vault,image,helm
+# story: where=nodes needs=kubernetes,vault,image,helm
 import os
 import sys
 

@@ -3,7 +3,7 @@
 """kubernetes-conformance: the storage suite of Kubernetes' own end-to-end tests (External Storage) on Coffer. No case fails, those that
 are skipped are exactly the ones that e2e/kubernetes/suite/expected.txt gives a reason for, docs/CONFORMANCE.md says the same, and
 nothing is left behind. COFFER_SAMPLE above 1: the cases of SAMPLE only."""
-# story: timeout=8000 needs=vm,kubernetes,kubernetes-suite,vault,image
+# story: where=nodes timeout=8000 needs=kubernetes,kubernetes-suite,vault,image
 import os
 import re
 import sys
