@@ -63,6 +63,7 @@ class Case:
     state: str  # LEFT_OUT, or as ginkgo says it: passed, skipped, failed, timedout, panicked, …
     said: str  # why it failed or skipped itself
     seconds: float
+    attempts: int = 1  # an exec that breaks off on an emulated node fails a case of its own accord: it may be tried again
 
     @property
     def suite(self):
@@ -73,7 +74,7 @@ class Case:
 def run(cluster, focus):
     """focus: a regular expression for the names of cases, PREFIX included. What expected.txt leaves out isn't run."""
     suite, report = os.environ['COFFER_KUBERNETES_SUITE'], f'{cluster.folder}/logs/conformance.json'
-    argv = [f'{suite}/ginkgo', f'--procs={PROCESSES}', '--no-color', f'--timeout={MINUTES}m', f'--focus={focus}', '--silence-skips',
+    argv = [f'{suite}/ginkgo', f'--procs={PROCESSES}', '--no-color', f'--timeout={MINUTES}m', '--flake-attempts=2', f'--focus={focus}', '--silence-skips',
             f'--skip={"|".join(e.pattern for e in expectations() if e.state == LEFT_OUT) or "^$"}',
             '--output-dir', os.path.dirname(report), f'--json-report={os.path.basename(report)}', f'{suite}/storage.test', '--',
             f'-kubeconfig={cluster.folder}/pki/admin.kubeconfig', '-provider=skeleton', f'-storage.testdriver={HERE}/driver.yaml']
@@ -94,7 +95,7 @@ def cases(report):
         said = spec.get('Failure', {}).get('Message', '')
         if name.startswith(PREFIX):
             state = LEFT_OUT if spec['State'] == 'skipped' and not said else spec['State']
-            found.append(Case(re.sub(r'\s+', ' ', name[len(PREFIX):]), state, said, spec['RunTime'] / 1e9))
+            found.append(Case(re.sub(r'\s+', ' ', name[len(PREFIX):]), state, said, spec['RunTime'] / 1e9, spec['NumAttempts'] or 1))
     return sorted(found, key=lambda case: case.name)
 
 
