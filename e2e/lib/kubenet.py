@@ -8,6 +8,7 @@ own, so that fixed ports never collide and nothing, a QEMU included, outlives it
     10.96.0.1        the ClusterIP of the service "kubernetes", which the API server has itself: no kube-proxy
 """
 import os
+import signal
 import selectors
 import socket
 import subprocess
@@ -48,6 +49,8 @@ def tap(number):
 def enter():
     """Starts this program again inside; returns when it is there. Only root can."""
     if os.environ.get(INSIDE):
+        # the first process of a pid namespace is spared by signals that it has no handler for; this one takes everything down
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
         return
     os.environ[INSIDE] = 'yes'
     sys.stdout.flush()

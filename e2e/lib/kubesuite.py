@@ -74,7 +74,8 @@ class Case:
 def run(cluster, focus):
     """focus: a regular expression for the names of cases, PREFIX included. What expected.txt leaves out isn't run."""
     suite, report = os.environ['COFFER_KUBERNETES_SUITE'], f'{cluster.folder}/logs/conformance.json'
-    argv = [f'{suite}/ginkgo', f'--procs={PROCESSES}', '--no-color', f'--timeout={MINUTES}m', '--flake-attempts=2', f'--focus={focus}', '--silence-skips',
+    argv = [f'{suite}/ginkgo', f'--procs={PROCESSES}', '--no-color', f'--timeout={MINUTES}m', f'--focus={focus}', '--silence-skips',
+            '--flake-attempts=2',
             f'--skip={"|".join(e.pattern for e in expectations() if e.state == LEFT_OUT) or "^$"}',
             '--output-dir', os.path.dirname(report), f'--json-report={os.path.basename(report)}', f'{suite}/storage.test', '--',
             f'-kubeconfig={cluster.folder}/pki/admin.kubeconfig', '-provider=skeleton', f'-storage.testdriver={HERE}/driver.yaml']
