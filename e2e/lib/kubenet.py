@@ -8,8 +8,8 @@ own, so that fixed ports never collide and nothing, a QEMU included, outlives it
     10.96.0.1        the ClusterIP of the service "kubernetes", which the API server has itself: no kube-proxy
 """
 import os
-import signal
 import selectors
+import signal
 import socket
 import subprocess
 import sys
