@@ -119,7 +119,7 @@ static int look(const struct vault_target *t, struct findings *f, struct error *
 {
     if (!vault_check_server(t, f) || !vault_check_token(t, f))
         return 0;
-    if (!t->administrator) {
+    if (!t->login.administrator) {
         vault_check_login(t, f);
         return 0;
     }

@@ -31,10 +31,10 @@ static void say_unreachable(const struct vault_target *t, struct findings *f,
     if (trust)
         (void)snprintf(fix, sizeof(fix),
                        "compare 'ca' and the address with: openssl s_client -connect %s",
-                       t->address);
+                       t->login.address);
     else
         (void)snprintf(fix, sizeof(fix), "start it, or correct the address: curl https://%s",
-                       t->address);
+                       t->login.address);
     findings_say(f, FOUND_FAIL, fix, "%s", err->msg);
 }
 
@@ -68,14 +68,15 @@ bool vault_check_server(const struct vault_target *t, struct findings *f)
         return false;
     }
     if (!json_is_true(json_object_get(health, "initialized"))) {
-        findings_say(f, FOUND_FAIL, "vault operator init", "%s is not initialised", t->address);
+        findings_say(f, FOUND_FAIL, "vault operator init", "%s is not initialised",
+                     t->login.address);
         return false;
     }
     if (!json_is_false(json_object_get(health, "sealed"))) {
-        findings_say(f, FOUND_FAIL, "vault operator unseal", "%s is sealed", t->address);
+        findings_say(f, FOUND_FAIL, "vault operator unseal", "%s is sealed", t->login.address);
         return false;
     }
-    findings_say(f, FOUND_OK, "", "%s answers, unsealed%s, version %s", t->address,
+    findings_say(f, FOUND_OK, "", "%s answers, unsealed%s, version %s", t->login.address,
                  json_is_true(json_object_get(health, "standby")) ? ", a standby" : "",
                  text_of(health, "version"));
     check_clock(health, f);
@@ -108,7 +109,7 @@ static void say_token(const struct vault_target *t, struct findings *f, const js
                      "it is a root token, which may do everything");
     else
         findings_say(f, FOUND_OK, "", "the server takes it, for %" JSON_INTEGER_FORMAT " s", ttl);
-    if (t->administrator)
+    if (t->login.administrator)
         return;
     if (ttl <= 0 || ttl > TTL_MAX_S)
         findings_say(f, FOUND_WARN, "cofferctl vault setup --apply",
@@ -126,12 +127,13 @@ bool vault_check_token(const struct vault_target *t, struct findings *f)
     AUTO_JSON json_t *data = NULL;
     struct error err = ERROR_INIT;
 
-    f->check = t->administrator ? "token" : "login";
+    f->check = t->login.administrator ? "token" : "login";
     if (vault_session_read(t->session, "auth/token/lookup-self", &data, &err) < 0) {
         findings_say(f, FOUND_FAIL,
-                     t->administrator ? "vault login, or another token"
-                                      : "cofferctl vault setup --apply, with an administrator's "
-                                        "token; then the role's credential",
+                     t->login.administrator
+                         ? "vault login, or another token"
+                         : "cofferctl vault setup --apply, with an administrator's "
+                           "token; then the role's credential",
                      "%s", err.msg);
         return false;
     }

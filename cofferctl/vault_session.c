@@ -132,6 +132,28 @@ int vault_session_write(struct vault_session *s, const char *path, const json_t 
     return vault_session_post(s, path, body, 0, &answer, err);
 }
 
+int vault_session_call(struct vault_session *s, const char *path, const json_t *body, json_t **ret,
+                       struct error *err)
+{
+    const struct vault_request r = { .method = body == NULL ? "GET" : "POST",
+                                     .path = path,
+                                     .body = body,
+                                     .deadline = deadline_in(ANSWER_MS) };
+
+    return ask(s, &r, ret, err);
+}
+
+int vault_session_pause(struct vault_session *s, uint64_t ms, struct error *err)
+{
+    uint64_t until = deadline_in(ms);
+
+    while (deadline_left(until) > 0) {
+        if (event_loop_turn(s->loop, until, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 int vault_session_anonymous(struct vault_session *s, const char *path, json_t **ret,
                             struct error *err)
 {

@@ -32,6 +32,12 @@ int vault_session_write(struct vault_session *s, const char *path, const json_t 
 /* POST; wrap_ttl_s not 0: *ret has "wrap_info" instead of the result. */
 int vault_session_post(struct vault_session *s, const char *path, const json_t *body,
                        unsigned wrap_ttl_s, json_t **ret, struct error *err) MUST_CHECK;
+/* As GET and POST above, in a run that may outlast a token: refused once, it logs in again. body
+ * NULL: GET. */
+int vault_session_call(struct vault_session *s, const char *path, const json_t *body, json_t **ret,
+                       struct error *err) MUST_CHECK;
+/* Waits; the token is kept fresh meanwhile. */
+int vault_session_pause(struct vault_session *s, uint64_t ms, struct error *err) MUST_CHECK;
 /* GET without a token; *ret: the whole answer. */
 int vault_session_anonymous(struct vault_session *s, const char *path, json_t **ret,
                             struct error *err) MUST_CHECK;

@@ -1,41 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * cofferctl/vault_target.h: which Vault the verbs of group "vault" ask, as whom, and what it must
- * have there: the configuration's key services, with flags over them. The administrator's token
- * comes from VAULT_TOKEN, which is wiped from the environment, or from a file.
+ * have there: the configuration's key services, with flags over them.
  */
 #ifndef COFFER_COFFERCTL_VAULT_TARGET_H
 #define COFFER_COFFERCTL_VAULT_TARGET_H
 
 #include "cofferctl/cli.h"
 #include "cofferctl/vault_layout.h"
-#include "cofferctl/vault_session.h"
+#include "cofferctl/vault_login.h"
 #include "common/base.h"
 #include "common/cleanup.h"
 #include "volume/config.h"
-
-struct vault_flags {
-    struct flag_strings kms, roles;
-    const char *address, *ca, *name_space, *token_file, *policies;
-    const char *auth, *auth_mount, *prefix, *server_key;
-    const char *service_namespace, *audience, *kubernetes_host, *kubernetes_ca, *client_ca;
-};
-
-extern struct vault_flags vault_flags;
 
 /* The rows that all verbs of the group have. */
 /* clang-format off */
 #define VAULT_FLAGS \
     { "kms", NULL, FLAG_STRINGS, &vault_flags.kms, NULL, \
       "a key service of the configuration; repeatable; default: all that are Vault's", NULL }, \
-    { "address", "VAULT_ADDR", FLAG_STRING, &vault_flags.address, "", \
-      "https://HOST:PORT instead of the configuration's", NULL }, \
-    { "ca", "VAULT_CACERT", FLAG_STRING, &vault_flags.ca, "", \
-      "PEM file of the certificates to trust instead of the configuration's", NULL }, \
-    { "namespace", "VAULT_NAMESPACE", FLAG_STRING, &vault_flags.name_space, "", \
-      "Vault's namespace instead of the configuration's", NULL }, \
-    { "token-file", NULL, FLAG_STRING, &vault_flags.token_file, "", \
-      "file with the administrator's token; default: VAULT_TOKEN", NULL }, \
+    VAULT_SERVER_FLAGS, \
     { "policies", NULL, FLAG_STRING, &vault_flags.policies, "", \
       "folder of the policy files; default: share/coffer/vault beside the program", NULL }, \
     { "auth", NULL, FLAG_STRING, &vault_flags.auth, "configured", \
@@ -64,14 +47,11 @@ struct vault_target {
     struct config *config;
     const struct kms_config *kms; /* the first of the chosen ones: where and how to log in */
     struct vault_layout layout;
-    struct vault_session *session;
-    char address[288];
+    struct vault_login login;
+    struct vault_session *session; /* the login's */
     char policies[4096];
     char *kubernetes_ca_text, *client_ca_text;
-    bool administrator; /* else: logged in as the configuration says */
 };
-
-enum vault_as { VAULT_AS_ADMINISTRATOR, VAULT_AS_ANYBODY };
 
 /* Sends nothing. VAULT_AS_ANYBODY: without a token, the configuration's login is used. ERR_INVALID
  * names what is missing. The first thing in a verb: libraries are told to wipe their memory. */

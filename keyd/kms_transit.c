@@ -183,29 +183,16 @@ static void unwrap(struct vault_job *j)
 
 /* ---- the driver ---- */
 
-#define KEY_NAME_SIZE 256
-
-/* "coffer-t-{tenant}" with the tenant. */
-static void key_name(const struct kms_vault *s, const char *tenant, char ret[KEY_NAME_SIZE])
-{
-    const char *text = s->config.name, *mark = strstr(text, CONFIG_TENANT_MARK);
-    if (mark == NULL)
-        (void)snprintf(ret, KEY_NAME_SIZE, "%s", text);
-    else
-        (void)snprintf(ret, KEY_NAME_SIZE, "%.*s%s%s", (int)(mark - text), text, tenant,
-                       mark + strlen(CONFIG_TENANT_MARK));
-}
-
 static void start(struct kms_vault *s, struct kms_job *job, void (*go)(struct vault_job *j))
 {
     const char *tenant = job->call.binding->tenant;
-    char name[KEY_NAME_SIZE], foreign[KEY_NAME_SIZE];
-    key_name(s, tenant, name);
+    char name[KMS_KEY_NAME_SIZE], foreign[KMS_KEY_NAME_SIZE];
+    kms_key_name(&s->config, tenant, name);
     if (job->call.token.len == 0) {
         vault_job_start(s, job, name, go);
         return;
     }
-    key_name(s, strcmp(tenant, "0") == 0 ? "1" : "0", foreign);
+    kms_key_name(&s->config, strcmp(tenant, "0") == 0 ? "1" : "0", foreign);
     vault_job_start_pod(s, job, name, foreign, go);
 }
 

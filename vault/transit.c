@@ -41,6 +41,51 @@ json_t *transit_decrypt_body(const char *ciphertext, const unsigned char *contex
     return add_context(json_pack("{s:s}", "ciphertext", ciphertext), context, len);
 }
 
+json_t *transit_rewrap_body(const char *ciphertext, const unsigned char *context, size_t len)
+{
+    return transit_decrypt_body(ciphertext, context, len);
+}
+
+/* Both: Vault trims no key that may still encrypt with an old version. */
+json_t *transit_minimum_body(uint64_t version)
+{
+    return json_pack("{s:I, s:I}", "min_decryption_version", (json_int_t)version,
+                     "min_encryption_version", (json_int_t)version);
+}
+
+json_t *transit_trim_body(uint64_t version)
+{
+    return json_pack("{s:I}", "min_available_version", (json_int_t)version);
+}
+
+static uint64_t number(const json_t *data, const char *field)
+{
+    json_int_t n = json_integer_value(json_object_get(data, field));
+
+    return n < 0 ? 0 : (uint64_t)n;
+}
+
+int transit_key_read(const json_t *data, struct transit_key *ret, struct error *err)
+{
+    const struct transit_key key = { .latest = number(data, "latest_version"),
+                                     .min_decryption = number(data, "min_decryption_version"),
+                                     .min_encryption = number(data, "min_encryption_version"),
+                                     .min_available = number(data, "min_available_version") };
+
+    if (key.latest == 0 || key.min_decryption > key.latest || key.min_available > key.latest)
+        return error_set(err, ERR_UNAVAILABLE, "Vault's answer says nothing of a key's versions");
+    *ret = key;
+    return 0;
+}
+
+int64_t transit_key_made(const json_t *data, uint64_t version)
+{
+    char name[24];
+
+    (void)snprintf(name, sizeof(name), "%llu", (unsigned long long)version);
+    return json_integer_value(json_object_get(json_object_get(data, "keys"), name));
+}
+
 int transit_ciphertext_version(const char *ciphertext, uint64_t *ret)
 {
     const char *digits = ciphertext + strlen(CIPHERTEXT_HEAD);

@@ -24,6 +24,22 @@ json_t *transit_datakey_body(const unsigned char *context, size_t len);
 /* POST <mount>/decrypt/<name> */
 json_t *transit_decrypt_body(const char *ciphertext, const unsigned char *context, size_t len);
 
+/* POST <mount>/rewrap/<name>: the same key under the newest version; no plaintext comes back. */
+json_t *transit_rewrap_body(const char *ciphertext, const unsigned char *context, size_t len);
+/* POST <mount>/keys/<name>/config: what was wrapped by a version below it opens no more. */
+json_t *transit_minimum_body(uint64_t version);
+/* POST <mount>/keys/<name>/trim: versions below it are destroyed. Vault wants both minimums set. */
+json_t *transit_trim_body(uint64_t version);
+
+struct transit_key { /* versions; a minimum of 0: not set */
+    uint64_t latest, min_decryption, min_encryption, min_available;
+};
+
+/* Of the "data" of GET <mount>/keys/<name>. ERR_UNAVAILABLE: no transit engine answers so. */
+int transit_key_read(const json_t *data, struct transit_key *ret, struct error *err) MUST_CHECK;
+/* When that version was made, by Vault's clock, in seconds of Unix time; 0: it isn't said. */
+int64_t transit_key_made(const json_t *data, uint64_t version);
+
 /* "vault:v3:..." -> *ret = 3; -1: it isn't one. */
 int transit_ciphertext_version(const char *ciphertext, uint64_t *ret) MUST_CHECK;
 /* Borrowed from the answer. ERR_UNAVAILABLE: it isn't what a transit engine answers. */

@@ -334,3 +334,14 @@ int kms_config_set_role(struct kms_config *c, const char *role, struct error *er
         return error_set(err, ERR_INVALID, "'%.128s' can't be a role's name", role);
     return str_copy(a->role, sizeof(a->role), role);
 }
+
+void kms_key_name(const struct kms_vault_config *v, const char *tenant, char ret[KMS_KEY_NAME_SIZE])
+{
+    const char *mark = strstr(v->name, CONFIG_TENANT_MARK);
+
+    if (mark == NULL)
+        (void)snprintf(ret, KMS_KEY_NAME_SIZE, "%s", v->name);
+    else
+        (void)snprintf(ret, KMS_KEY_NAME_SIZE, "%.*s%s%s", (int)(mark - v->name), v->name, tenant,
+                       mark + strlen(CONFIG_TENANT_MARK));
+}

@@ -17,6 +17,7 @@
 
 #define CONFIG_ADDRESSES_MAX 8
 #define CONFIG_TENANT_MARK   "{tenant}"
+#define KMS_KEY_NAME_SIZE    256
 
 enum kms_kind { KMS_FILE, KMS_VAULT_TRANSIT, KMS_VAULT_KV };
 
@@ -52,6 +53,9 @@ int kms_config_decode(const char *name, json_t *obj, struct kms_config *ret,
 /* Replaces the role of a login by kubernetes or jwt; other logins, and files, stay as they are.
  * ERR_INVALID when it is no part of a path. */
 int kms_config_set_role(struct kms_config *c, const char *role, struct error *err) MUST_CHECK;
+/* The name of a tenant's key: "coffer-t-{tenant}" with the tenant. */
+void kms_key_name(const struct kms_vault_config *v, const char *tenant,
+                  char ret[KMS_KEY_NAME_SIZE]);
 /* Absolute, and the same for everybody who reads it: no empty, "." or ".." part. */
 bool config_path_plain(const char *path);
 

@@ -30,6 +30,48 @@ static void test_bodies(void **state UNUSED)
     assert_null(transit_datakey_body(long_context, sizeof(long_context)));
 }
 
+static void test_rotation_bodies(void **state UNUSED)
+{
+    static const unsigned char context[4] = { 0xff, 0, 1, 2 };
+
+    expect_text(transit_rewrap_body("vault:v1:x", context, 4),
+                "{\"ciphertext\":\"vault:v1:x\",\"context\":\"/wABAg==\"}");
+    expect_text(transit_minimum_body(3),
+                "{\"min_decryption_version\":3,\"min_encryption_version\":3}");
+    expect_text(transit_trim_body(3), "{\"min_available_version\":3}");
+}
+
+static void test_key(void **state UNUSED)
+{
+    static const char *const bad[] = {
+        "{}",
+        "{\"latest_version\":\"3\"}",
+        "{\"latest_version\":-1}",
+        "{\"latest_version\":2,\"min_decryption_version\":3}",
+        "{\"latest_version\":2,\"min_available_version\":3}",
+    };
+    struct transit_key key = { .latest = 9 };
+    struct error err = ERROR_INIT;
+
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        AUTO_JSON json_t *data = json_loads(bad[i], 0, NULL);
+        assert_non_null(data);
+        if (transit_key_read(data, &key, &err) == 0)
+            fail_msg("'%s' is a key", bad[i]);
+        assert_int_equal(err.code, ERR_UNAVAILABLE);
+    }
+    assert_true(key.latest == 9);
+    AUTO_JSON json_t *data = json_loads("{\"latest_version\":3,\"min_decryption_version\":2,"
+                                        "\"min_encryption_version\":0,\"min_available_version\":1,"
+                                        "\"keys\":{\"2\":100,\"3\":200}}",
+                                        0, NULL);
+    assert_int_equal(transit_key_read(data, &key, &err), 0);
+    assert_true(key.latest == 3 && key.min_decryption == 2 && key.min_encryption == 0 &&
+                key.min_available == 1);
+    assert_true(transit_key_made(data, 3) == 200 && transit_key_made(data, 2) == 100);
+    assert_true(transit_key_made(data, 1) == 0);
+}
+
 static void test_version(void **state UNUSED)
 {
     static const char *const bad[] = { "",
@@ -116,10 +158,9 @@ static void test_plaintext(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bodies),
-        cmocka_unit_test(test_version),
-        cmocka_unit_test(test_ciphertext),
-        cmocka_unit_test(test_plaintext),
+        cmocka_unit_test(test_bodies),          cmocka_unit_test(test_version),
+        cmocka_unit_test(test_rotation_bodies), cmocka_unit_test(test_key),
+        cmocka_unit_test(test_ciphertext),      cmocka_unit_test(test_plaintext),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

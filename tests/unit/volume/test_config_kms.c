@@ -224,6 +224,23 @@ static void test_set_role(void **state UNUSED)
     assert_string_equal(k->vault->auth.role, "");
 }
 
+static void test_key_name(void **state UNUSED)
+{
+    static const char *const rows[][2] = {
+        { "coffer-t-{tenant}", "coffer-t-team-a" },
+        { "{tenant}-key", "team-a-key" },
+        { "for-all", "for-all" },
+    };
+    struct kms_vault_config v = { .name = "" };
+    char name[KMS_KEY_NAME_SIZE];
+
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        (void)snprintf(v.name, sizeof(v.name), "%s", rows[i][0]);
+        kms_key_name(&v, "team-a", name);
+        assert_string_equal(name, rows[i][1]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -235,6 +252,7 @@ int main(void)
         cmocka_unit_test(test_bad_auth),
         cmocka_unit_test(test_pod_login),
         cmocka_unit_test(test_set_role),
+        cmocka_unit_test(test_key_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
