@@ -19,6 +19,11 @@ const struct verb *const verbs[] = {
     &node_reconcile,
     &vault_setup,
     &vault_check,
+    &key_status,
+    &key_rotate,
+    &key_rewrap,
+    &key_retire,
+    &key_trim,
     &doctor,
     NULL,
 };

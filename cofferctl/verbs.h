@@ -21,6 +21,11 @@ extern const struct verb record_restore;    /* record_restore.c */
 extern const struct verb node_reconcile;    /* reconcile.c */
 extern const struct verb vault_setup;       /* vault_setup.c */
 extern const struct verb vault_check;       /* vault_check.c */
+extern const struct verb key_status;        /* key_status.c */
+extern const struct verb key_rotate;        /* key_rotate.c */
+extern const struct verb key_rewrap;        /* key_rewrap.c */
+extern const struct verb key_retire;        /* key_retire.c */
+extern const struct verb key_trim;          /* key_trim.c */
 extern const struct verb doctor;            /* doctor.c */
 
 #endif

@@ -1,4 +1,4 @@
-# Rotation job: new versions of keys, and ciphertexts moved to them. (coffer-keyd --allow REWRAP)
+# Rotation job: new versions of keys, and ciphertexts moved to them. (cofferctl key rotate, rewrap, retire)
 # It sees no plaintext: rewrap returns a ciphertext. Trimming old versions can't be undone, so it is trim.hcl.
 
 # Which keys there are, and their versions. "+" is one path segment, so the mount should be Coffer's own; with
