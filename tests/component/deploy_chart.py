@@ -102,6 +102,30 @@ def a_changed_configuration_replaces_the_pods():
     assert len(first) == len(second) == 1 and first != second
 
 
+def rotation_is_a_job_on_each_node():
+    assert not [key for key in chart_objects() if 'rotation' in key[1]]
+    deploylib.need_yaml()
+    on = ('--set', 'rotation.enabled=true', '--set')
+    made = chart_objects(*on, 'rotation.nodes={node-1,two.example}')
+    jobs = {o['spec']['jobTemplate']['spec']['template']['spec']['nodeSelector']['kubernetes.io/hostname']: o
+            for key, o in made.items() if key[0] == 'CronJob'}
+    assert jobs.keys() == {'node-1', 'two.example'}, jobs.keys()
+    path = os.path.join(deploylib.DEPLOY, 'kustomize/components/rotation/rotation.yaml')
+    plain = {deploylib.key_of(o): o for o in deploylib.documents(caselib.read(path))}
+    job = plain.pop(('CronJob', 'coffer-rotation-1'))
+    job['metadata']['name'] = jobs['node-1']['metadata']['name']
+    assert jobs['node-1'] == job, (jobs['node-1'], job)
+    assert all(made[key] == o for key, o in plain.items()) and len(plain) == 2, plain
+    pod = job['spec']['jobTemplate']['spec']['template']['spec']
+    for c in pod['initContainers'] + pod['containers']:  # the least: no privilege, no token of the API server, no device
+        limits = c['securityContext']
+        assert limits['capabilities'] == {'drop': ['ALL']} and limits['readOnlyRootFilesystem'] and limits['runAsUser'] == 65533, limits
+        assert {m['name'] for m in c['volumeMounts']} == {'config', 'vault-login', 'pools'}, c
+    assert pod['automountServiceAccountToken'] is False and pod['serviceAccountName'] == 'coffer-rotation'
+    for more, word in ((('rotation.nodes={}',), '/rotation/nodes'), (('rotation.nodes={a}', '--set', 'rotation.rate=0'), '/rotation/rate')):
+        assert word in template(*on, *more, code=1).stderr
+
+
 def every_setting_reaches_its_object():
     made = chart_objects('--set', 'driverName=csi.example.org', '--set', 'poolsDir=/srv/pools', '--set', 'kubeletDir=/data/kubelet',
                          '--set', 'config.pools.default.path=/srv/pools/a', '--set', 'log.level=debug', '--set', 'image.tag=9.9.9',
@@ -161,4 +185,5 @@ def monitoring_is_opt_in():
 if __name__ == '__main__':
     sys.exit(caselib.main([lints, old_clusters_are_refused, makes_the_objects_of_kustomize, tokens_are_secrets_where_they_can_be,
                            wrong_values_are_named, values_are_all_in_the_schema, a_changed_configuration_replaces_the_pods,
-                           every_setting_reaches_its_object, without_vault, configurations_pass_the_check, monitoring_is_opt_in]))
+                           rotation_is_a_job_on_each_node, every_setting_reaches_its_object, without_vault,
+                           configurations_pass_the_check, monitoring_is_opt_in]))

@@ -144,6 +144,23 @@ securityContext:
     type: DirectoryOrCreate
 {{- end }}
 
+{{/* both containers of the rotation's pods; the user is the pools' owner */}}
+{{- define "coffer.rotationContainer" -}}
+resources: {{- toYaml .Values.resources.rotation | nindent 2 }}
+terminationMessagePolicy: FallbackToLogsOnError
+{{- include "coffer.least" 65533 | nindent 0 }}
+volumeMounts:
+  - name: config
+    mountPath: /etc/coffer
+    readOnly: true
+  - name: vault-login
+    mountPath: /var/run/secrets/vault
+    readOnly: true
+  - name: pools
+    mountPath: {{ .Values.poolsDir }}
+    mountPropagation: HostToContainer
+{{- end }}
+
 {{/* what the sidecars' pods have in common: the socket, and the API server's token in the one container that needs it */}}
 {{- define "coffer.sidecarVolumes" -}}
 - name: csi
