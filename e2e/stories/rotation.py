@@ -462,6 +462,16 @@ def restored_record(world):
         f.write(text)
 
 
+def grow(world, volume):
+    """A mounted volume's growth wants its key again: from the record as it is now."""
+    c = world.c
+    c.publish(volume)
+    until_ok(lambda: c.controller_expand(volume['volume_id'], SIZE + 4 * MIB))
+    until_ok(lambda: c.node_expand(volume, SIZE + 4 * MIB))
+    demand(c.mapping_bytes(volume) == SIZE + 4 * MIB, f'{c.mapping_bytes(volume)} bytes')
+    c.unpublish(volume)
+
+
 def trim(world):
     common = ('--all', '--nodes', '1')
     world.refused('trim', *common, '--yes', words=['is younger than --grace: wait 23 hours'], machine=False, token=world.trim_token)
@@ -480,6 +490,8 @@ def trim(world):
     for record in world.old.values():
         demand(world.decrypt(record).status == 400, 'an old ciphertext opens')
     world.check_keys()
+    for volume in world.staged[:1]:
+        grow(world, volume)
     all_open(world)
 
 
