@@ -61,13 +61,11 @@ static void release(struct key_old *o)
     key_target_free(o->target);
 }
 
-static int each(struct key_old *o, key_old_act *act, struct error *err)
+/* How many keys there are, or -1. */
+static int each(const struct key_old *o, key_old_act *act, struct error *err)
 {
-    size_t n = 0;
+    int n = 0;
 
-    if (key_target_open(o->cli, true, &o->target, err) < 0 || key_ring_init(&o->ring, err) < 0 ||
-        prepare(o, err) < 0 || key_judge_seen(&o->ring, err) < 0)
-        return -1;
     for (size_t i = 0; i < o->ring.n; i++) {
         if (!key_is_chosen(&o->ring.keys[i]))
             continue;
@@ -75,14 +73,26 @@ static int each(struct key_old *o, key_old_act *act, struct error *err)
         if (act_on(o, &o->ring.keys[i], act, err) < 0)
             return -1;
     }
-    return n > 0 ? 0
-                 : error_set(err, ERR_NOT_FOUND, "no volume has a key of Vault's transit engine");
+    return n;
 }
 
-int key_old_each(const struct cli *cli, key_old_act *act, struct error *err)
+static int judge_and_act(struct key_old *o, key_old_act *judge, key_old_act *act, struct error *err)
+{
+    int n;
+
+    if (key_target_open(o->cli, true, &o->target, err) < 0 || key_ring_init(&o->ring, err) < 0 ||
+        prepare(o, err) < 0 || key_judge_seen(&o->ring, err) < 0)
+        return -1;
+    n = each(o, judge, err);
+    if (n == 0)
+        return error_set(err, ERR_NOT_FOUND, "no volume has a key of Vault's transit engine");
+    return n < 0 || each(o, act, err) < 0 ? -1 : 0;
+}
+
+int key_old_each(const struct cli *cli, key_old_act *judge, key_old_act *act, struct error *err)
 {
     struct key_old o = { .cli = cli };
-    int result = each(&o, act, err);
+    int result = judge_and_act(&o, judge, act, err);
 
     release(&o);
     return result;

@@ -40,8 +40,10 @@ struct key_old {
 typedef int key_old_act(const struct key_old *o, const struct ring_key *k,
                         const struct transit_key *key, const json_t *data, struct error *err);
 
-/* Each chosen key, of volumes here or in a report, until one fails. */
-int key_old_each(const struct cli *cli, key_old_act *act, struct error *err) MUST_CHECK;
+/* Each chosen key, of volumes here or in a report, until one fails. All are judged before the first
+ * is acted on: what stands in the way of one is in the way of all. */
+int key_old_each(const struct cli *cli, key_old_act *judge, key_old_act *act,
+                 struct error *err) MUST_CHECK;
 /* key_judge by what the pools hold now. */
 int key_old_look_again(const struct key_old *o, const struct ring_key *k, uint64_t version,
                        int64_t made, struct error *err) MUST_CHECK;

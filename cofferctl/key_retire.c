@@ -20,14 +20,18 @@ static int check(const struct cli *cli UNUSED, struct error *err)
     return key_old_check(err);
 }
 
+static int judge(const struct key_old *o, const struct ring_key *k, const struct transit_key *key,
+                 const json_t *data, struct error *err)
+{
+    return key_judge(&o->ring, k, &o->reports, key->latest, transit_key_made(data, key->latest),
+                     err);
+}
+
 static int retire(const struct key_old *o, const struct ring_key *k, const struct transit_key *key,
-                  const json_t *data, struct error *err)
+                  const json_t *data UNUSED, struct error *err)
 {
     FILE *notes = o->cli->notes;
 
-    if (key_judge(&o->ring, k, &o->reports, key->latest, transit_key_made(data, key->latest), err) <
-        0)
-        return -1;
     if (key->min_decryption == key->latest && key->min_encryption == key->latest) {
         (void)fprintf(notes, "cofferctl: key '%s' opens from version %llu on already\n", k->name,
                       (unsigned long long)key->latest);
@@ -47,7 +51,7 @@ static int retire(const struct key_old *o, const struct ring_key *k, const struc
 
 static int run(const struct cli *cli, struct error *err)
 {
-    return key_old_each(cli, retire, err);
+    return key_old_each(cli, judge, retire, err);
 }
 
 const struct verb key_retire = {

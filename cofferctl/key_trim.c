@@ -85,11 +85,23 @@ static bool is_trimmed(const struct transit_key *key)
     return key->min_decryption <= 1 || key->min_available == key->min_decryption;
 }
 
+static int judge(const struct key_old *o, const struct ring_key *k, const struct transit_key *key,
+                 const json_t *data, struct error *err)
+{
+    uint64_t version = key->min_decryption;
+    int64_t made = transit_key_made(data, version);
+
+    if (is_trimmed(key))
+        return 0;
+    return key_judge_grace(k, version, made, time(NULL), options.grace * HOUR_S, err) < 0
+               ? -1
+               : key_judge(&o->ring, k, &o->reports, version, made, err);
+}
+
 static int trim(const struct key_old *o, const struct ring_key *k, const struct transit_key *key,
                 const json_t *data, struct error *err)
 {
     uint64_t version = key->min_decryption;
-    int64_t made = transit_key_made(data, version);
 
     if (is_trimmed(key)) {
         (void)fprintf(
@@ -98,16 +110,15 @@ static int trim(const struct key_old *o, const struct ring_key *k, const struct 
             (unsigned long long)version);
         return 0;
     }
-    if (key_judge_grace(k, version, made, time(NULL), options.grace * HOUR_S, err) < 0 ||
-        key_judge(&o->ring, k, &o->reports, version, made, err) < 0 || ask(k, key, err) < 0 ||
-        key_old_look_again(o, k, version, made, err) < 0)
+    if (ask(k, key, err) < 0 ||
+        key_old_look_again(o, k, version, transit_key_made(data, version), err) < 0)
         return -1;
     return destroy(o, k, key, err) < 0 ? error_prefix(err, "key '%s'", k->name) : 0;
 }
 
 static int run(const struct cli *cli, struct error *err)
 {
-    return key_old_each(cli, trim, err);
+    return key_old_each(cli, judge, trim, err);
 }
 
 const struct verb key_trim = {
