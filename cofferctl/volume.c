@@ -11,12 +11,12 @@
 static json_t *record_view(const struct record *r)
 {
     return json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:I, s:b, s:b, s:s, s:I}", "id",
-        r->id, "name", r->name, "state", record_state_name(r->state), "uuid", r->uuid, "tenant",
-        r->tenant, "tenant_identity", record_identity(r->pod), "size", (json_int_t)r->size, "fs",
-        r->fs, "kms", r->kms, "key_source", r->key_source, "key_kind", r->key.kind, "key_version",
-        (json_int_t)r->key.version, "discard", r->discard, "sealed", r->sealed, "created",
-        r->created, "gen", (json_int_t)r->gen);
+        "{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:I, s:b, s:b, s:b, s:s, s:I}",
+        "id", r->id, "name", r->name, "state", record_state_name(r->state), "uuid", r->uuid,
+        "tenant", r->tenant, "tenant_identity", record_identity(r->pod), "size",
+        (json_int_t)r->size, "fs", r->fs, "kms", r->kms, "key_source", r->key_source, "key_kind",
+        r->key.kind, "key_version", (json_int_t)r->key.version, "discard", r->discard, "sealed",
+        r->sealed, "stale_slots", r->stale_slots, "created", r->created, "gen", (json_int_t)r->gen);
 }
 
 /* A record under another volume's id is not this volume's. */
@@ -123,6 +123,7 @@ static int run_show(const struct cli *cli, struct error *err)
         { "key_version", "key version", false },
         { "discard", "discard", false },
         { "sealed", "sealed", false },
+        { "stale_slots", "stale keyslots", false },
         { "created", "created", false },
         { "gen", "generation", false },
     };

@@ -248,6 +248,17 @@ static void read_identity_of_user(struct json_reader *r, struct record *rec)
     rec->pod = v != NULL;
 }
 
+/* Likewise. */
+static void read_stale_slots(struct json_reader *r, struct record *rec)
+{
+    const json_t *v = json_object_get(r->obj, "staleSlots");
+
+    (void)json_get_any_opt(r, "staleSlots");
+    if (v != NULL && !json_is_true(v))
+        json_problem(r, "field 'staleSlots' must be true, or not there");
+    rec->stale_slots = v != NULL;
+}
+
 int record_from_json(json_t *obj, struct record *ret, struct error *err)
 {
     struct json_reader r = json_reader_of(obj, "record");
@@ -266,6 +277,7 @@ int record_from_json(json_t *obj, struct record *ret, struct error *err)
     read_reserved(&r, &rec);
     read_discard(&r, &rec);
     read_identity_of_user(&r, &rec);
+    read_stale_slots(&r, &rec);
     json_get_string(&r, "created", rec.created, sizeof(rec.created));
     if (!created_valid(rec.created))
         json_problem(&r, "field 'created' must be like 2026-11-22T01:02:03Z");
@@ -289,6 +301,9 @@ static int check_fits_state(const struct record *r, struct error *err)
         { "mac", r->mac[0] != '\0', s->may_proof, s->needs_proof },
     };
 
+    if (r->stale_slots && !s->may_proof)
+        return error_set(err, ERR_DATA_LOSS,
+                         "record: field 'staleSlots' must not be set in state '%s'", s->name);
     for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
         if (parts[i].needs && !parts[i].present)
             return error_set(err, ERR_DATA_LOSS, "record: field '%s' must be set in state '%s'",
@@ -348,6 +363,8 @@ json_t *record_to_json(const struct record *r)
         return NULL;
     if (obj != NULL && r->pod &&
         json_object_set_new(obj, "tenantIdentity", json_string(IDENTITY_POD)) < 0)
+        return NULL;
+    if (obj != NULL && r->stale_slots && json_object_set_new(obj, "staleSlots", json_true()) < 0)
         return NULL;
     return TAKE_PTR(obj);
 }

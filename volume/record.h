@@ -51,6 +51,7 @@ struct record {
     bool sealed;
     bool discard;     /* what the user's file system frees is freed in the pool */
     bool pod;         /* tenantIdentity: a pod's own token opens it, at publish */
+    bool stale_slots; /* keyslots of an earlier storage key may still be in the header */
     char created[21]; /* RFC 3339, UTC, seconds */
 };
 

@@ -101,6 +101,22 @@ static int same_creation(const struct restore_there *there, const struct record 
                      there->record.uuid, backup->uuid);
 }
 
+/* The record there holds the only form of the key that opens the volume now. */
+static int same_key(const struct restore_there *there, const struct record *backup,
+                    struct error *err)
+{
+    const struct record *now = &there->record;
+
+    if (there->found != RESTORE_RECORD || now->state != RECORD_READY ||
+        strcmp(now->digest, backup->digest) != 0 || strcmp(now->mac, backup->mac) == 0)
+        return 0;
+    return error_set(
+        err, ERR_PRECONDITION,
+        "the record there has another storage key than the backup: the key was rotated "
+        "since, and the backup's opens nothing any more; if the record there is the one "
+        "that is wrong, move it away first");
+}
+
 static int not_in_use_otherwise(const struct restore_there *there, const struct record *backup,
                                 struct error *err)
 {
@@ -176,8 +192,9 @@ static uint64_t size_of(const struct restore_there *there, const struct record *
 int restore_plan(const struct restore_there *there, const struct record *backup, struct record *ret,
                  struct error *err)
 {
-    static rule *const rules[] = { only_ready,           not_newer,   not_lower,      same_creation,
-                                   not_in_use_otherwise, image_there, generation_left };
+    static rule *const rules[] = { only_ready,    not_newer,      not_lower,
+                                   same_creation, same_key,       not_in_use_otherwise,
+                                   image_there,   generation_left };
     struct record r = *backup;
 
     for (size_t i = 0; i < ARRAY_SIZE(rules); i++) {

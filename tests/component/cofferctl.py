@@ -151,7 +151,7 @@ def list_and_show(b):
     want = {'id': one, 'name': 'pvc-1', 'state': 'ready', 'uuid': UUID, 'tenant': 'team-a', 'tenant identity': 'node',
             'size': '4Gi', 'file system': 'ext4',
             'key service': 'dev', 'key source': 'vault', 'key kind': 'file', 'key version': '1',
-            'discard': 'no', 'sealed': 'no',
+            'discard': 'no', 'sealed': 'no', 'stale keyslots': 'no',
             'created': '2026-11-22T01:02:03Z', 'generation': '4'}
     assert fields == want, fields
     j = b.run('volume', 'show', one, '--output', 'json').stdout

@@ -25,7 +25,7 @@ static void must_be_the_same(const struct record *r, const struct record *again)
     must(strcmp(r->key.ciphertext, again->key.ciphertext) == 0 && r->sealed == again->sealed);
     must(strcmp(r->digest, again->digest) == 0 && strcmp(r->mac, again->mac) == 0);
     must(strcmp(r->created, again->created) == 0 && r->discard == again->discard &&
-         r->pod == again->pod);
+         r->pod == again->pod && r->stale_slots == again->stale_slots);
     must(r->gen == again->gen && r->size == again->size && r->state == again->state);
     must(record_matches(again, &claim, &err) == 0);
 }

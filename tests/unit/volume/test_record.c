@@ -328,7 +328,7 @@ static void test_mac_covers(void **state UNUSED)
         assert_string_not_equal(strbuf_text(&before), strbuf_text(&after));
         fields[i][0]--;
     }
-    bool *const flags[] = { &r.sealed, &r.discard, &r.pod };
+    bool *const flags[] = { &r.sealed, &r.discard, &r.pod, &r.stale_slots };
     for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
         *flags[i] = true;
         strbuf_clear(&after);
@@ -361,6 +361,46 @@ static void test_discard(void **state UNUSED)
         assert_fails(record_decode(text, (size_t)n, &back, &err), ERR_DATA_LOSS,
                      "record: field 'discard' must be true, or not there");
     }
+}
+
+/* The same for what a rotation of the storage key left to do. */
+static void test_stale_slots(void **state UNUSED)
+{
+    static const char with[] = ",\"staleSlots\":true}\n";
+    struct record r = ready_record(), back = { .gen = 0 };
+    AUTO_STRBUF struct strbuf sb = STRBUF_INIT(RECORD_MAX);
+    char text[sizeof(ready_text) + 64];
+    static const char *const wrong[] = { "false", "null", "1", "\"true\"" };
+
+    r.stale_slots = true;
+    assert_works(record_encode(&r, &sb, &err));
+    assert_string_equal(strstr(strbuf_text(&sb), ",\"staleSlots\""), with);
+    assert_works(record_decode(strbuf_text(&sb), sb.len, &back, &err));
+    assert_same_record(&back, &r);
+    assert_true(back.stale_slots);
+    for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+        int n = snprintf(text, sizeof(text), "%.*s,\"staleSlots\":%s}", (int)sizeof(ready_text) - 3,
+                         ready_text, wrong[i]);
+
+        assert_fails(record_decode(text, (size_t)n, &back, &err), ERR_DATA_LOSS,
+                     "record: field 'staleSlots' must be true, or not there");
+    }
+}
+
+/* Before `ready` there was never a second key. */
+static void test_stale_slots_need_a_header(void **state UNUSED)
+{
+    struct record r = ready_record();
+    AUTO_STRBUF struct strbuf sb = STRBUF_INIT(RECORD_MAX);
+
+    r.stale_slots = true;
+    r.state = RECORD_ERASED;
+    assert_works(record_encode(&r, &sb, &err));
+    r.state = RECORD_NEW;
+    r.digest[0] = r.mac[0] = '\0';
+    assert_fails(record_encode(&r, &sb, &err), ERR_INTERNAL,
+                 "a record was to be written that could not be read: record: field 'staleSlots' "
+                 "must not be set in state 'new'");
 }
 
 /* The same for who opens the volume. */
@@ -482,6 +522,8 @@ int main(void)
         cmocka_unit_test(test_mac_input),
         cmocka_unit_test(test_mac_covers),
         cmocka_unit_test(test_discard),
+        cmocka_unit_test(test_stale_slots),
+        cmocka_unit_test(test_stale_slots_need_a_header),
         cmocka_unit_test(test_identity),
         cmocka_unit_test(test_matches),
         cmocka_unit_test(test_now),

@@ -233,6 +233,26 @@ static void test_image_must_be_there(void **state UNUSED)
     refused(&t, &backup, ERR_PRECONDITION, "image is not there");
 }
 
+/* The newer record alone holds the key that opens the volume. */
+static void test_key_of_before_a_rotation(void **state UNUSED)
+{
+    const struct record backup = good();
+    struct record now = good();
+    struct restore_there t;
+
+    now.key.version = 2; /* rewrapped: the same storage key, so the same MAC */
+    t = with(&now);
+    assert_int_equal(planned(&t, &backup).gen, 4);
+    now.mac[0] = 'f';
+    t = with(&now);
+    refused(&t, &backup, ERR_PRECONDITION, "the key was rotated");
+    now.stale_slots = true;
+    t = with(&now);
+    refused(&t, &backup, ERR_PRECONDITION, "the key was rotated");
+    t.record.digest[0] = 'f'; /* not even the same volume key: not what a rotation leaves */
+    assert_int_equal(planned(&t, &backup).gen, 4);
+}
+
 static void test_in_use(void **state UNUSED)
 {
     const struct record backup = good();
@@ -297,6 +317,7 @@ int main(void)
         cmocka_unit_test(test_newer_record_stays),
         cmocka_unit_test(test_another_creation),
         cmocka_unit_test(test_image_must_be_there),
+        cmocka_unit_test(test_key_of_before_a_rotation),
         cmocka_unit_test(test_in_use),
         cmocka_unit_test(test_record_of_another_volume_is_unreadable),
         cmocka_unit_test(test_difference),
