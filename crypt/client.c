@@ -32,7 +32,7 @@ struct call {
     uint64_t limit_ms; /* this kind of child's own limit */
     uint64_t deadline;
     json_t *request; /* borrowed */
-    int key_fd, device_fd, lock_fd, out_fd;
+    int key_fd, device_fd, lock_fd, out_fd, new_key_fd;
 };
 
 /* --- at most so many helpers at once --- */
@@ -106,7 +106,8 @@ static int run_helper(const struct call *c, const char *request, struct proc_res
     const struct proc_fd all[] = { { c->key_fd, FD_KEY },
                                    { c->device_fd, FD_DEVICE },
                                    { c->lock_fd, FD_LOCK },
-                                   { c->out_fd, FD_OUT } };
+                                   { c->out_fd, FD_OUT },
+                                   { c->new_key_fd, FD_NEW_KEY } };
     struct proc_fd fds[ARRAY_SIZE(all)];
     size_t n = 0;
     int r;
@@ -187,7 +188,8 @@ static struct call keyed(const struct crypt_client *c, const struct crypt_volume
                           .key_fd = key_fd,
                           .device_fd = v->device_fd,
                           .lock_fd = v->lock_fd,
-                          .out_fd = -1 };
+                          .out_fd = -1,
+                          .new_key_fd = -1 };
 }
 
 static struct call keyless(const struct crypt_client *c, const char *verb, uint64_t deadline,
@@ -201,7 +203,8 @@ static struct call keyless(const struct crypt_client *c, const char *verb, uint6
                           .key_fd = -1,
                           .device_fd = -1,
                           .lock_fd = lock_fd,
-                          .out_fd = -1 };
+                          .out_fd = -1,
+                          .new_key_fd = -1 };
 }
 
 int crypt_list(const struct crypt_client *c, uint64_t deadline, struct mapping_list *ret,
@@ -298,4 +301,27 @@ int crypt_passphrase(const struct crypt_client *c, const struct crypt_volume *v,
 
     k.out_fd = out_fd;
     return run_verb(&k, &reply, err);
+}
+
+int crypt_rekey(const struct crypt_client *c, const struct crypt_volume *v, int key_fd,
+                int new_key_fd, int backup_fd, uint64_t deadline, char ret_mac[65],
+                struct error *err)
+{
+    AUTO_JSON json_t *request = volume_request(v);
+    AUTO_JSON json_t *reply = NULL;
+    struct call k = keyed(c, v, "rekey", deadline, key_fd, request);
+
+    k.new_key_fd = new_key_fd;
+    k.out_fd = backup_fd;
+    return run_verb(&k, &reply, err) < 0 ? -1 : answer_hex(reply, "mac", ret_mac, err);
+}
+
+int crypt_prune(const struct crypt_client *c, const struct crypt_volume *v, int key_fd,
+                uint64_t deadline, char ret_mac[65], struct error *err)
+{
+    AUTO_JSON json_t *request = volume_request(v);
+    AUTO_JSON json_t *reply = NULL;
+    const struct call k = keyed(c, v, "prune", deadline, key_fd, request);
+
+    return run_verb(&k, &reply, err) < 0 ? -1 : answer_hex(reply, "mac", ret_mac, err);
 }

@@ -4,8 +4,9 @@
  * descriptors, never keys. Wire: argv[1] = verb, request JSON on stdin, reply JSON on stdout, what
  * no reply can carry on stderr (logged here), fd 3 = pipe with the key frame (keyed verbs), fd 4 =
  * the backing block device, fd 5 = the volume's lock (only inherited: an orphan keeps the volume
- * locked), fd 6 = where `passphrase` writes. Thread-safe; at most min(16, 2 * CPUs) helpers run at
- * once, others wait within their deadline.
+ * locked), fd 6 = where `passphrase` writes and `rekey` puts the header's backup, fd 7 = pipe with
+ * the new key's frame. Thread-safe; at most min(16, 2 * CPUs) helpers run at once, others wait
+ * within their deadline.
  */
 #ifndef COFFER_CRYPT_CLIENT_H
 #define COFFER_CRYPT_CLIENT_H
@@ -102,5 +103,17 @@ int crypt_close(const struct crypt_client *c, const char *dm_name, const char *d
  * as open. */
 int crypt_passphrase(const struct crypt_client *c, const struct crypt_volume *v, int key_fd,
                      int out_fd, uint64_t deadline, struct error *err) MUST_CHECK;
+
+/* Rotation of the storage key, first half: the header gets a keyslot for the key of new_key_fd as
+ * well; the one of key_fd, which v->record names, opens it as before. backup_fd: a file that first
+ * gets a whole copy of the header, flushed. *ret_mac: of v->record with stale_slots, under the new
+ * key. The live mapping isn't touched. The same key twice: ERR_PRECONDITION. */
+int crypt_rekey(const struct crypt_client *c, const struct crypt_volume *v, int key_fd,
+                int new_key_fd, int backup_fd, uint64_t deadline, char ret_mac[65],
+                struct error *err) MUST_CHECK;
+/* Second half: keyslots that this key doesn't open are gone, their areas overwritten. *ret_mac: of
+ * v->record without stale_slots. */
+int crypt_prune(const struct crypt_client *c, const struct crypt_volume *v, int key_fd,
+                uint64_t deadline, char ret_mac[65], struct error *err) MUST_CHECK;
 
 #endif

@@ -43,7 +43,7 @@ int header_read_direct(int fd, void *to, size_t len, struct error *err)
     return 0;
 }
 
-static void *aligned(size_t len, struct error *err)
+void *header_aligned(size_t len, struct error *err)
 {
     void *p = aligned_alloc(ALIGN, len);
 
@@ -66,7 +66,8 @@ static int write_at_zero(int fd, const char *from, size_t len, struct error *err
     return 0;
 }
 
-int header_memfd(const void *area, size_t len, int *ret, struct error *err)
+/* Not sealed. */
+static int make_memfd(const void *area, size_t len, int *ret, struct error *err)
 {
     AUTO_CLOSE int fd = memfd_create("luks2-header", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
@@ -74,15 +75,53 @@ int header_memfd(const void *area, size_t len, int *ret, struct error *err)
         return error_errno(err, errno, "make a memfd for the header");
     if (write_at_zero(fd, area, len, err) < 0)
         return -1;
-    if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
-        return error_errno(err, errno, "seal the header's copy");
     *ret = TAKE_FD(fd);
     return 0;
 }
 
+int header_memfd_seal(int memfd, struct error *err)
+{
+    if (fcntl(memfd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+        return error_errno(err, errno, "seal the header's copy");
+    return 0;
+}
+
+int header_memfd(const void *area, size_t len, int *ret, struct error *err)
+{
+    AUTO_CLOSE int fd = -1;
+
+    if (make_memfd(area, len, &fd, err) < 0 || header_memfd_seal(fd, err) < 0)
+        return -1;
+    *ret = TAKE_FD(fd);
+    return 0;
+}
+
+int header_memfd_read(int memfd, void *to, struct error *err)
+{
+    for (size_t have = 0; have < GEOMETRY_HEADER_READ;) {
+        ssize_t n = pread(memfd, (char *)to + have, GEOMETRY_HEADER_READ - have, (off_t)have);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return error_errno(err, n < 0 ? errno : EIO, "read the header's copy");
+        have += (size_t)n;
+    }
+    return 0;
+}
+
+int header_memfd_copy(int memfd, int *ret, struct error *err)
+{
+    AUTO_FREE char *copy = header_aligned(GEOMETRY_HEADER_READ, err);
+
+    if (copy == NULL || header_memfd_read(memfd, copy, err) < 0)
+        return -1;
+    return make_memfd(copy, GEOMETRY_HEADER_READ, ret, err);
+}
+
 int header_seal(int device_fd, int *ret_memfd, struct error *err)
 {
-    AUTO_FREE char *copy = aligned(GEOMETRY_HEADER_READ, err);
+    AUTO_FREE char *copy = header_aligned(GEOMETRY_HEADER_READ, err);
 
     if (copy == NULL || header_read_direct(device_fd, copy, GEOMETRY_HEADER_READ, err) < 0)
         return -1;
@@ -150,7 +189,7 @@ static int refuse_other_uuid(const unsigned char *area, const char *uuid, struct
 int header_may_format(int device_fd, const char *uuid, enum record_state stored_state,
                       struct error *err)
 {
-    AUTO_FREE unsigned char *area = aligned(GEOMETRY_DATA_OFFSET, err);
+    AUTO_FREE unsigned char *area = header_aligned(GEOMETRY_DATA_OFFSET, err);
     char kind[64];
     size_t at;
 

@@ -22,6 +22,18 @@ int header_read_direct(int fd, void *to, size_t len, struct error *err) MUST_CHE
 /* A sealed memfd of 4 MiB that starts with a copy of the area; the rest is a hole. */
 int header_memfd(const void *area, size_t len, int *ret, struct error *err) MUST_CHECK;
 
+/* Lets nobody change it any more. */
+int header_memfd_seal(int memfd, struct error *err) MUST_CHECK;
+
+/* Reads the copied area (806,912 bytes) of a memfd of ours. */
+int header_memfd_read(int memfd, void *to, struct error *err) MUST_CHECK;
+
+/* 4096-aligned memory for O_DIRECT; free it. */
+void *header_aligned(size_t len, struct error *err) MUST_CHECK;
+
+/* Another memfd with the same area, not sealed. */
+int header_memfd_copy(int memfd, int *ret, struct error *err) MUST_CHECK;
+
 /* Copies both metadata areas and the three keyslot areas (806,912 bytes) into a sparse memfd of 4
  * MiB and seals it against every change. */
 int header_seal(int device_fd, int *ret_memfd, struct error *err) MUST_CHECK;

@@ -161,27 +161,36 @@ static int check_allowed(struct crypt_device *cd, const char *digest, struct hea
     return 0;
 }
 
-int luks_load(int device_fd, const char *uuid, const char *digest, struct luks *ret,
-              struct error *err)
+/* Fills l->cd and l->facts from l->memfd. */
+static int load_memfd(struct luks *l, int device_fd, const char *uuid, const char *digest,
+                      struct error *err)
 {
-    AUTO_LUKS struct luks l = LUKS_INIT;
     char header[FD_PATH_MAX], data[FD_PATH_MAX];
     int r;
 
-    if (header_seal(device_fd, &l.memfd, err) < 0)
-        return -1;
-    fd_path(l.memfd, header);
+    fd_path(l->memfd, header);
     fd_path(device_fd, data);
     last_words[0] = '\0';
-    r = crypt_init_data_device(&l.cd, header, data);
+    r = crypt_init_data_device(&l->cd, header, data);
     if (r < 0)
         return luks_error(err, r, "look at the header's copy");
-    r = crypt_load(l.cd, CRYPT_LUKS2,
+    r = crypt_load(l->cd, CRYPT_LUKS2,
                    NULL); /* never NULL as type: that tries every parser there is */
     if (r < 0)
         return error_set(err, ERR_DATA_LOSS, "the device holds no usable LUKS2 header%s%s",
                          last_words[0] != '\0' ? ": " : "", last_words);
-    if (check_identity(l.cd, uuid, err) < 0 || check_allowed(l.cd, digest, &l.facts, err) < 0)
+    if (check_identity(l->cd, uuid, err) < 0)
+        return -1;
+    return check_allowed(l->cd, digest, &l->facts, err);
+}
+
+int luks_load(int device_fd, const char *uuid, const char *digest, struct luks *ret,
+              struct error *err)
+{
+    AUTO_LUKS struct luks l = LUKS_INIT;
+
+    if (header_seal(device_fd, &l.memfd, err) < 0 ||
+        load_memfd(&l, device_fd, uuid, digest, err) < 0)
         return -1;
     *ret = l;
     l = (struct luks)LUKS_INIT;
@@ -221,6 +230,100 @@ static int unlock(struct crypt_device *cd, const struct header_facts *facts, con
             return luks_error(err, r, "open the volume by keyslot %d", slot);
     }
     return error_set(err, ERR_PRECONDITION, "the storage key opens no keyslot of the volume");
+}
+
+int luks_opens(struct luks *l, const struct secret *passphrase, bool ret[GEOMETRY_SLOTS],
+               struct error *err)
+{
+    bool opens[GEOMETRY_SLOTS] = { false };
+
+    for (int slot = 0; slot < (int)GEOMETRY_SLOTS; slot++) {
+        if (!l->facts.slot[slot])
+            continue;
+        last_words[0] = '\0';
+        int r = crypt_activate_by_passphrase(
+            l->cd, NULL, slot, (const char *)secret_data(passphrase), secret_len(passphrase), 0);
+        if (r < 0 && r != -EPERM)
+            return luks_error(err, r, "try keyslot %d", slot);
+        opens[slot] = r >= 0;
+    }
+    memcpy(ret, opens, sizeof(opens));
+    return 0;
+}
+
+/* --- change --- */
+
+/* What libcryptsetup found damaged or older it has written again, from the other copy. */
+static int find_mended(struct luks *l, const struct luks *from, struct error *err)
+{
+    AUTO_FREE char *before = header_aligned(GEOMETRY_HEADER_READ, err);
+    AUTO_FREE char *after = header_aligned(GEOMETRY_HEADER_READ, err);
+
+    if (before == NULL || after == NULL || header_memfd_read(from->memfd, before, err) < 0 ||
+        header_memfd_read(l->memfd, after, err) < 0)
+        return -1;
+    l->primary_stale = memcmp(before, after, GEOMETRY_METADATA_SIZE) != 0;
+    return 0;
+}
+
+int luks_copy(const struct luks *from, int device_fd, const char *uuid, struct luks *ret,
+              struct error *err)
+{
+    AUTO_LUKS struct luks l = LUKS_INIT;
+
+    if (header_memfd_copy(from->memfd, &l.memfd, err) < 0 ||
+        load_memfd(&l, device_fd, uuid, from->facts.digest, err) < 0 ||
+        find_mended(&l, from, err) < 0)
+        return -1;
+    *ret = l;
+    l = (struct luks)LUKS_INIT;
+    return 0;
+}
+
+int luks_add_slot(struct luks *copy, int slot, const struct secret *opener,
+                  const struct secret *passphrase, struct error *err)
+{
+    int r = crypt_set_pbkdf_type(copy->cd, &pbkdf);
+
+    last_words[0] = '\0';
+    if (r == 0)
+        r = crypt_keyslot_set_encryption(copy->cd, GEOMETRY_CIPHER, GEOMETRY_KEY_BITS / 8);
+    if (r == 0)
+        r = crypt_keyslot_add_by_passphrase(
+            copy->cd, slot, (const char *)secret_data(opener), secret_len(opener),
+            (const char *)secret_data(passphrase), secret_len(passphrase));
+    if (r < 0)
+        return luks_error(err, r, "add keyslot %d", slot);
+    copy->facts.slot[slot] = true;
+    return 0;
+}
+
+int luks_kill_slot(struct luks *copy, int slot, struct error *err)
+{
+    last_words[0] = '\0';
+    int r = crypt_keyslot_destroy(copy->cd, slot);
+    if (r < 0)
+        return luks_error(err, r, "destroy keyslot %d", slot);
+    copy->facts.slot[slot] = false;
+    return 0;
+}
+
+int luks_finish(struct luks *copy, int device_fd, const char *uuid, struct error *err)
+{
+    AUTO_LUKS struct luks l = LUKS_INIT;
+    char digest[sizeof(copy->facts.digest)];
+
+    memcpy(digest, copy->facts.digest, sizeof(digest));
+    if (header_memfd_seal(copy->memfd, err) < 0)
+        return -1;
+    l.memfd = TAKE_FD(copy->memfd);
+    l.primary_stale = copy->primary_stale;
+    luks_release(copy);
+    if (load_memfd(&l, device_fd, uuid, digest, err) < 0)
+        return -1;
+    *copy = l;
+    l = (struct luks)LUKS_INIT;
+    return 0;
 }
 
 int luks_verify(struct luks *l, const struct secret *passphrase, struct error *err)

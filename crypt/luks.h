@@ -15,9 +15,11 @@
 struct crypt_device;
 
 struct luks {                /* a checked header */
-    int memfd;               /* sealed; owned */
+    int memfd;               /* sealed, but for a copy that is being changed; owned */
     struct crypt_device *cd; /* on memfd; owned */
     struct header_facts facts;
+    bool primary_stale; /* of a luks_copy: the disk rests on its secondary metadata copy, the
+                           primary is damaged or older */
 };
 #define LUKS_INIT               \
     {                           \
@@ -43,6 +45,26 @@ int luks_load(int device_fd, const char *uuid, const char *digest, struct luks *
 
 /* The passphrase opens a keyslot. No: ERR_PRECONDITION. */
 int luks_verify(struct luks *l, const struct secret *passphrase, struct error *err) MUST_CHECK;
+
+/* ret[slot]: this passphrase opens it. */
+int luks_opens(struct luks *l, const struct secret *passphrase, bool ret[GEOMETRY_SLOTS],
+               struct error *err) MUST_CHECK;
+
+/* --- changing keyslots: on a copy in memory, never on the disk --- */
+
+/* The same header in a memfd that may be changed. A metadata copy that is damaged or older than the
+ * other is mended in it. device_fd: as luks_load's. */
+int luks_copy(const struct luks *from, int device_fd, const char *uuid, struct luks *ret,
+              struct error *err) MUST_CHECK;
+/* Adds a keyslot; `opener` opens one that is there. The lowest free number, because libcryptsetup
+ * takes the first gap for the slot's area, and each number has its place. */
+int luks_add_slot(struct luks *copy, int slot, const struct secret *opener,
+                  const struct secret *passphrase, struct error *err) MUST_CHECK;
+/* Its area is overwritten, too. */
+int luks_kill_slot(struct luks *copy, int slot, struct error *err) MUST_CHECK;
+/* Nothing is changed any more: seals the copy and lets it pass what luks_load asks of a disk's
+ * header, with the same digest as before. */
+int luks_finish(struct luks *copy, int device_fd, const char *uuid, struct error *err) MUST_CHECK;
 
 /* Makes the mapping `name` over the data device. The caller reads the live table back. */
 int luks_activate(struct luks *l, const char *name, const struct secret *passphrase, bool read_only,

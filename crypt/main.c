@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define REQUEST_MAX 65536u
-#define FD_LAST     FD_OUT
+#define FD_LAST     FD_NEW_KEY
 
 enum { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_USAGE = 2 };
 
@@ -62,14 +62,24 @@ static int harden(struct error *err)
     return 0;
 }
 
-static int check_descriptors(const struct verb *verb, struct error *err)
+static int check_pipe(int fd, const char *what, struct error *err)
 {
     struct stat st;
+
+    if (fstat(fd, &st) < 0 || !S_ISFIFO(st.st_mode))
+        return error_set(err, ERR_INVALID, "descriptor %d must be the pipe that brings the %s", fd,
+                         what);
+    return 0;
+}
+
+static int check_descriptors(const struct verb *verb, struct error *err)
+{
     int flags = fcntl(FD_OUT, F_GETFL);
 
-    if ((verb->takes & TAKES_KEY) != 0 && (fstat(FD_KEY, &st) < 0 || !S_ISFIFO(st.st_mode)))
-        return error_set(err, ERR_INVALID, "descriptor %d must be the pipe that brings the key",
-                         FD_KEY);
+    if ((verb->takes & TAKES_KEY) != 0 && check_pipe(FD_KEY, "key", err) < 0)
+        return -1;
+    if ((verb->takes & TAKES_NEW_KEY) != 0 && check_pipe(FD_NEW_KEY, "new key", err) < 0)
+        return -1;
     if ((verb->takes & TAKES_OUT) != 0 && (flags < 0 || (flags & O_ACCMODE) == O_RDONLY))
         return error_set(err, ERR_INVALID, "descriptor %d must be writable", FD_OUT);
     return 0;
@@ -83,10 +93,9 @@ static unsigned sandbox_parts(const struct verb *verb)
         { TAKES_DM_UUID, SANDBOX_DM_WRITE },
         { TAKES_DEVICE_FD, SANDBOX_DISK },
         { TAKES_KEY, SANDBOX_KEYED | SANDBOX_DM_WRITE },
+        { WRITES_HEADER, SANDBOX_FORMAT },
     };
-    unsigned parts = (verb->takes & TAKES_KEY) != 0 && (verb->takes & TAKES_STORED_STATE) != 0
-                         ? SANDBOX_FORMAT
-                         : 0;
+    unsigned parts = 0;
 
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
         if ((verb->takes & rows[i].takes) != 0)

@@ -17,9 +17,9 @@ void session_release(struct session *s)
     *s = (struct session)SESSION_INIT;
 }
 
-int session_read_key(const struct request *q, struct session *s, struct error *err)
+int session_read_key(const struct request *q, int fd, struct session *s, struct error *err)
 {
-    if (key_read_frame(FD_KEY, q->deadline, &s->sk, err) < 0)
+    if (key_read_frame(fd, q->deadline, &s->sk, err) < 0)
         return -1;
     LEAK("crypt:storage-key", secret_data(s->sk), secret_len(s->sk));
     if (key_passphrase(s->sk, q->record.uuid, &s->passphrase, err) < 0)
@@ -39,7 +39,7 @@ int session_begin(const struct request *q, struct session *ret, struct error *er
     if (luks_load(FD_DEVICE, q->record.uuid, q->record.digest, &s.luks, err) < 0)
         return -1;
     FAULT_POINT("crypt:session:header");
-    if (session_read_key(q, &s, err) < 0 || key_verify_record(s.sk, &q->record, err) < 0)
+    if (session_read_key(q, FD_KEY, &s, err) < 0 || key_verify_record(s.sk, &q->record, err) < 0)
         return -1;
     FAULT_POINT("crypt:session:verified");
     *ret = s;

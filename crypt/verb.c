@@ -8,11 +8,13 @@ static const struct verb verbs[] = {
     { "list", 0, verb_list },
     { "blank", TAKES_NAME | TAKES_RECORD | TAKES_DEVICE | TAKES_DEVICE_FD | TAKES_STORED_STATE,
       verb_blank },
-    { "format", KEYED | TAKES_STORED_STATE | TAKES_READ_ONLY, verb_format },
+    { "format", KEYED | TAKES_STORED_STATE | TAKES_READ_ONLY | WRITES_HEADER, verb_format },
     { "open", KEYED | TAKES_READ_ONLY, verb_open },
     { "check", TAKES_NAME | TAKES_RECORD | TAKES_DEVICE, verb_check },
     { "resize", KEYED, verb_resize },
     { "close", TAKES_NAME | TAKES_DM_UUID, verb_close },
+    { "rekey", KEYED | TAKES_NEW_KEY | TAKES_OUT | WRITES_HEADER, verb_rekey },
+    { "prune", KEYED | WRITES_HEADER, verb_prune },
     { "passphrase", KEYED | TAKES_OUT, verb_passphrase },
 };
 

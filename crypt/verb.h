@@ -24,8 +24,10 @@ enum verb_takes {
         1 << 4, /* FD_DEVICE is that block device, of a size that can be one of ours */
     TAKES_READ_ONLY = 1 << 5,
     TAKES_STORED_STATE = 1 << 6,
-    TAKES_KEY = 1 << 7, /* FD_KEY */
-    TAKES_OUT = 1 << 8, /* FD_OUT */
+    TAKES_KEY = 1 << 7,      /* FD_KEY */
+    TAKES_OUT = 1 << 8,      /* FD_OUT */
+    TAKES_NEW_KEY = 1 << 9,  /* FD_NEW_KEY */
+    WRITES_HEADER = 1 << 10, /* takes nothing: for the sandbox */
 };
 
 struct request {
@@ -56,6 +58,8 @@ int verb_open(struct request *q, json_t *reply, struct error *err) MUST_CHECK;
 int verb_check(struct request *q, json_t *reply, struct error *err) MUST_CHECK;
 int verb_resize(struct request *q, json_t *reply, struct error *err) MUST_CHECK;
 int verb_close(struct request *q, json_t *reply, struct error *err) MUST_CHECK;
+int verb_rekey(struct request *q, json_t *reply, struct error *err) MUST_CHECK;
+int verb_prune(struct request *q, json_t *reply, struct error *err) MUST_CHECK;
 int verb_passphrase(struct request *q, json_t *reply, struct error *err) MUST_CHECK;
 
 /* request.c */
@@ -79,8 +83,9 @@ void session_release(struct session *s);
 /* Steps 1 and 2 of an open (header, allowlist, digest), then the key and the record's MAC: all
  * before any device-mapper call. */
 int session_begin(const struct request *q, struct session *ret, struct error *err) MUST_CHECK;
-/* Reads the key frame and derives the passphrase. */
-int session_read_key(const struct request *q, struct session *s, struct error *err) MUST_CHECK;
+/* Reads the key frame from FD_KEY or FD_NEW_KEY and derives the passphrase. */
+int session_read_key(const struct request *q, int fd, struct session *s,
+                     struct error *err) MUST_CHECK;
 /* Steps 3 and 4: activates (or finds the right mapping), reads the live table back. */
 int session_activate(const struct request *q, struct session *s, struct mapping *ret,
                      struct error *err) MUST_CHECK;

@@ -36,7 +36,7 @@ static int write_luks(const struct request *q, struct session *s, struct error *
 {
     char path[FD_PATH_MAX];
 
-    if (session_read_key(q, s, err) < 0)
+    if (session_read_key(q, FD_KEY, s, err) < 0)
         return -1;
     FAULT_POINT("crypt:format:begin");
     fd_path(FD_DEVICE, path);

@@ -120,6 +120,19 @@ class Volume:
     def frame(self, status=0):
         return struct.pack('<IIII', 0x4b464f43, status, 32, 0) + self.sk
 
+    def keyed(self, sk, mac, stale):
+        """The same volume when its record names another key."""
+        record = {k: v for k, v in self.record.items() if k != 'staleSlots'} | {'mac': mac}
+        return self.but(sk=sk, record=record | ({'staleSlots': True} if stale else {}))
+
+    def slots(self):
+        return sorted(json.loads(run('cryptsetup', 'luksDump', '--dump-json-metadata', self.loop))['keyslots'])
+
+    def stock_opens(self, sk):
+        """The stock tool's word for it."""
+        return subprocess.run(['cryptsetup', 'open', '--test-passphrase', self.loop], check=False, capture_output=True,
+                              input=passphrase_of(sk, self.uuid).encode()).returncode == 0
+
     def node(self, c):
         """Opens the mapping by a node of our own, as coffer-node does."""
         [m] = [m for m in c.list() if m['name'] == self.name]
@@ -182,7 +195,7 @@ class Helper:
 
 
 class Crypt:
-    """The caller's half, in Python: one process per verb, descriptors 3 to 6."""
+    """The caller's half, in Python: one process per verb, descriptors 3 to 7."""
 
     def __init__(self, prefix=()):
         self.helper = os.path.join(os.path.abspath(os.environ.get('COFFER_BIN', 'build/test')), 'coffer-crypt')
@@ -198,7 +211,7 @@ class Crypt:
         high = {n: fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for n, fd in fds.items()}
 
         def child():
-            for n in range(3, 7):
+            for n in range(3, 8):
                 with contextlib.suppress(OSError):
                     os.close(n)
             for n, fd in high.items():
@@ -211,14 +224,14 @@ class Crypt:
             for fd in high.values():
                 os.close(fd)
 
-    def start(self, verb, v=None, out=None, frame=None, keep_open=False, **request):
+    def start(self, verb, v=None, out=None, frame=None, keep_open=False, new_frame=None, **request):
         fds, close = {}, []
         if v is not None and verb != 'close':
             request.update(record=v.record, device=v.devno())
         if v is not None:
             request['name'] = v.name
         request.setdefault('wait_ms', 20000)
-        if verb in ('format', 'open', 'resize', 'passphrase'):
+        if verb in ('format', 'open', 'resize', 'passphrase', 'rekey', 'prune'):
             r, w = os.pipe()
             os.write(w, v.frame() if frame is None else frame)
             if not keep_open:
@@ -229,6 +242,11 @@ class Crypt:
             close += [r, dev]
             if w is not None:
                 close.append(w)
+        if new_frame is not None:
+            fds[7], w = os.pipe()
+            os.write(w, new_frame)
+            os.close(w)
+            close.append(fds[7])
         if out is not None:
             fds[6] = out
         p = self.spawn(self.prefix + [self.helper, verb], fds)
@@ -272,6 +290,15 @@ class Crypt:
 
     def resize(self, v):
         return self.call('resize', v)['mapping']
+
+    def rekey(self, v, sk, **kw):
+        """The volume as its record reads afterwards."""
+        with open(v.image + '.backup', 'wb') as f:
+            reply = self.call('rekey', v, out=f.fileno(), new_frame=v.but(sk=sk).frame(), **kw)
+        return v.keyed(sk, reply['mac'], stale=True)
+
+    def prune(self, v, **kw):
+        return v.keyed(v.sk, self.call('prune', v, **kw)['mac'], stale=False)
 
     def close(self, v, dm_uuid=None):
         return self.call('close', v, dm_uuid=dm_uuid or v.dm_uuid, wait_ms=2000)

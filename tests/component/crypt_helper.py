@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """crypt_helper: coffer-crypt as a program, without device-mapper: usage, descriptors, requests, environment."""
+import fcntl
 import json
 import os
 import subprocess
@@ -26,12 +27,12 @@ def test(f):
 
 
 def call(*argv, request=b'', fds=None, env=None):
-    """fds: {number: descriptor}, numbers 3 to 6."""
+    """fds: {number: descriptor}, numbers 3 to 7."""
     fds = fds or {}
-    high = {n: os.dup(fd) for n, fd in fds.items()}
+    high = {n: fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for n, fd in fds.items()}
 
     def child():
-        for n in range(3, 7):
+        for n in range(3, 8):
             if n in high:
                 os.dup2(high[n], n)
             elif n not in high.values():
@@ -82,6 +83,23 @@ def a_keyed_verb_wants_its_pipe():
     refused(call('open', request=json.dumps(OPEN).encode()), 'INVALID_ARGUMENT', 'descriptor 3 must be the pipe')
     with open('/dev/null', 'rb') as f:
         refused(call('open', fds={3: f.fileno()}), 'INVALID_ARGUMENT', 'descriptor 3 must be the pipe')
+
+
+@test
+def rekey_wants_two_pipes_and_a_backup():
+    r, w = os.pipe()
+    os.close(w)
+    request = json.dumps({k: v for k, v in OPEN.items() if k != 'read_only'}).encode()
+    with open('/dev/null', 'r+b') as f:
+        null = f.fileno()
+        for fds, text in (({}, 'descriptor 3 must be the pipe that brings the key'),
+                          ({3: r}, 'descriptor 7 must be the pipe that brings the new key'),
+                          ({3: r, 7: null}, 'descriptor 7 must be the pipe that brings the new key'),
+                          ({3: r, 7: r}, 'descriptor 6 must be writable'),
+                          ({3: r, 7: r, 6: null}, "descriptor 4 isn't a block device")):
+            refused(call('rekey', request=request, fds=fds), 'INVALID_ARGUMENT', text)
+    refused(call('prune', request=request, fds={3: r}), 'INVALID_ARGUMENT', "descriptor 4 isn't a block device")
+    os.close(r)
 
 
 @test

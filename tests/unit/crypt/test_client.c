@@ -176,6 +176,32 @@ static void passphrase_gets_its_descriptor(void **state)
     assert_int_equal(close(p[0]) + close(p[1]), 0);
 }
 
+static void rekey_passes_both_keys_and_the_backup(void **state)
+{
+    struct stage *s = *state;
+    char mac[65] = "x";
+
+    play(s,
+         "cat >$D/request; echo $1 >$D/argv; for n in 3 4 5 6 7 8; do [ -e /proc/self/fd/$n ] && "
+         "echo fd$n; done >$D/fds; echo '{\"mac\":\"" HEX64 "\"}'");
+    assert_int_equal(
+        crypt_rekey(&s->client, &s->volume, s->fd, s->fd, s->fd, deadline_in(20000), mac, NULL), 0);
+    assert_string_equal(mac, HEX64);
+    expect_text(s, "argv", "rekey\n", true);
+    expect_text(s, "fds", "fd3\nfd4\nfd5\nfd6\nfd7\n", true);
+    expect_text(s, "fds", "fd8", false);
+    expect_text(s, "request", "\"uuid\":\"0a1b2c3d-", true);
+    assert_int_equal(crypt_prune(&s->client, &s->volume, s->fd, deadline_in(20000), mac, NULL), 0);
+    expect_text(s, "argv", "prune\n", true);
+    expect_text(s, "fds", "fd3\nfd4\nfd5\n", true);
+    expect_text(s, "fds", "fd6", false);
+    expect_text(s, "fds", "fd7", false);
+    play(s, "echo '{\"mac\":\"short\"}'");
+    mac[0] = 'x';
+    assert_int_equal(crypt_prune(&s->client, &s->volume, s->fd, deadline_in(20000), mac, NULL), -1);
+    assert_int_equal(mac[0], 'x');
+}
+
 static void bad_answers_are_errors(void **state)
 {
     static const struct {
@@ -274,6 +300,7 @@ int main(void)
         TEST(format_returns_the_proof),
         TEST(list_finds),
         TEST(passphrase_gets_its_descriptor),
+        TEST(rekey_passes_both_keys_and_the_backup),
         TEST(bad_answers_are_errors),
         TEST(no_helper_or_no_time),
         TEST(helpers_are_bounded),

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "crypt/verb.h"
+
+#include "common/cleanup.h"
+#include "common/fault.h"
+#include "common/fs.h"
+#include "crypt/header.h"
+#include "crypt/keys.h"
+#include "crypt/metalock.h"
+#include "crypt/rekey.h"
+#include "crypt/rewrite.h"
+
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <unistd.h>
+
+/* A key service that keeps one key per volume may have answered with the one there is. */
+static int read_new_key(const struct request *q, const struct session *old, struct session *fresh,
+                        struct error *err)
+{
+    if (session_read_key(q, FD_NEW_KEY, fresh, err) < 0)
+        return error_prefix(err, "the new key");
+    if (CRYPTO_memcmp(secret_data(old->sk), secret_data(fresh->sk), secret_len(old->sk)) == 0)
+        return error_set(err, ERR_PRECONDITION, "the new storage key is the present one");
+    return 0;
+}
+
+/* The copy that was checked, as long as `cryptsetup luksHeaderRestore` wants it. Whole and flushed
+ * before anything is written to the disk; a kill in here finds the disk as it was. */
+static int back_up(const struct luks *checked, struct error *err)
+{
+    AUTO_FREE char *area = header_aligned(GEOMETRY_HEADER_READ, err);
+
+    if (area == NULL || header_memfd_read(checked->memfd, area, err) < 0)
+        return -1;
+    if (ftruncate(FD_OUT, 0) < 0 || ftruncate(FD_OUT, (off_t)GEOMETRY_DATA_OFFSET) < 0 ||
+        lseek(FD_OUT, 0, SEEK_SET) < 0)
+        return error_errno(err, errno, "make room for the header's backup");
+    if (fs_write_all(FD_OUT, area, GEOMETRY_HEADER_READ, "the header's backup", err) < 0)
+        return -1;
+    if (fsync(FD_OUT) < 0)
+        return error_errno(err, errno, "flush the header's backup");
+    FAULT_POINT("crypt:rekey:backup");
+    return 0;
+}
+
+/* What the disk says now, as every later open will read it. */
+static int prove(const struct request *q, const struct session *old, const struct session *fresh,
+                 struct error *err)
+{
+    AUTO_LUKS struct luks now = LUKS_INIT;
+
+    if (luks_load(FD_DEVICE, q->record.uuid, q->record.digest, &now, err) < 0 ||
+        luks_verify(&now, old->passphrase, err) < 0)
+        return -1;
+    return luks_verify(&now, fresh->passphrase, err);
+}
+
+static int rekey(struct request *q, struct session *old, struct session *fresh, struct error *err)
+{
+    AUTO_LUKS struct luks changed = LUKS_INIT;
+
+    if (session_begin(q, old, err) < 0 || read_new_key(q, old, fresh, err) < 0 ||
+        luks_verify(&old->luks, old->passphrase, err) < 0 ||
+        rekey_add(&old->luks, FD_DEVICE, q->record.uuid, old->passphrase, fresh->passphrase,
+                  &changed, err) < 0)
+        return -1;
+    if (back_up(&old->luks, err) < 0 || rewrite_header(FD_DEVICE, &old->luks, &changed, err) < 0)
+        return -1;
+    return prove(q, old, fresh, err);
+}
+
+int verb_rekey(struct request *q, json_t *reply, struct error *err)
+{
+    AUTO_METALOCK struct metalock lock = METALOCK_INIT;
+    AUTO_SESSION struct session old = SESSION_INIT, fresh = SESSION_INIT;
+
+    if (metalock_take(METALOCK_DIR, q->device, q->deadline, &lock, err) < 0 ||
+        rekey(q, &old, &fresh, err) < 0)
+        return -1;
+    q->record.stale_slots = true;
+    if (key_record_mac(fresh.sk, &q->record, q->record.mac, err) < 0)
+        return -1;
+    if (json_object_set_new(reply, "mac", json_string(q->record.mac)) < 0)
+        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    FAULT_POINT("crypt:rekey:done");
+    return 0;
+}
