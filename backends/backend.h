@@ -108,6 +108,11 @@ struct backend_ops {
     int (*allocated)(struct volume *v, uint64_t *ret_bytes, struct error *err);
     /* Overwrites what was written of the first `bytes`, in place as far as the storage goes. */
     int (*scrub)(struct volume *v, uint64_t bytes, struct error *err);
+    /* A file beside the record, 0600, for a copy of the header while that is changed; open for
+     * reading and writing, with what an earlier call left in it. */
+    int (*header_backup)(struct volume *v, int *ret_fd, struct error *err);
+    /* Overwritten as far as the storage goes, and gone. There is none: 0. */
+    int (*drop_header_backup)(struct volume *v, struct error *err);
     int (*remove)(struct volume *v, struct error *err); /* data, record, lock, place; idempotent */
     /* Attaches (or finds the attachment of) the volume's bytes. */
     int (*attach)(struct volume *v, struct block_device *ret, struct error *err);

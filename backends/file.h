@@ -2,7 +2,7 @@
 /*
  * file.h: inside the file backend (file*.c); registry.c takes the table. Layout below the pool's
  * path (docs/backends.md): pool.json, promised.json (file_ledger.h), spare, volumes/<2 hex>/<32
- * hex>/{lock,record.json,image}.
+ * hex>/{lock,record.json,image,header.backup}.
  */
 #ifndef COFFER_BACKENDS_FILE_H
 #define COFFER_BACKENDS_FILE_H
@@ -16,14 +16,15 @@
 #include <linux/loop.h>
 #include <sys/stat.h>
 
-#define FILE_POOL_JSON  "pool.json"
-#define FILE_VOLUMES    "volumes"
-#define FILE_LOCK       "lock"
-#define FILE_RECORD     "record.json"
-#define FILE_RECORD_TMP "record.json.tmp" /* fs_write_atomic_at's */
-#define FILE_IMAGE      "image"
-#define FILE_SPARE      "spare"
-#define FILE_PLACE_MAX  64
+#define FILE_POOL_JSON     "pool.json"
+#define FILE_VOLUMES       "volumes"
+#define FILE_LOCK          "lock"
+#define FILE_RECORD        "record.json"
+#define FILE_RECORD_TMP    "record.json.tmp" /* fs_write_atomic_at's */
+#define FILE_IMAGE         "image"
+#define FILE_SPARE         "spare"
+#define FILE_HEADER_BACKUP "header.backup"
+#define FILE_PLACE_MAX     64
 
 extern const struct backend_ops file_backend;
 
@@ -92,6 +93,13 @@ int file_open(struct pool *pool, const struct volume_id *id, bool create, struct
               struct error *err);
 int file_scrub(struct volume *v, uint64_t bytes, struct error *err);
 int file_remove(struct volume *v, struct error *err);
+/* Zeros over what was written of the first `end` bytes, flushed. Holes stay holes: a full file
+ * system must not keep anybody from it. */
+int file_zero_data(int fd, off_t end, const char *name, struct error *err) MUST_CHECK;
+
+/* file_backup.c */
+int file_header_backup(struct volume *v, int *ret_fd, struct error *err);
+int file_drop_header_backup(struct volume *v, struct error *err);
 
 /* file_volume.c: record and bytes */
 int file_read_record(struct volume *v, struct record *ret, struct error *err);

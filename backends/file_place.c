@@ -270,7 +270,7 @@ static int remove_place(const struct volume *v, int root, struct error *err)
                      "the directory holds files that are not Coffer's; remove them by hand");
 }
 
-static int zero(int fd, off_t from, off_t to, struct error *err)
+static int zero(int fd, off_t from, off_t to, const char *name, struct error *err)
 {
     static const char zeros[65536];
 
@@ -281,14 +281,13 @@ static int zero(int fd, off_t from, off_t to, struct error *err)
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return error_errno(err, errno, "overwrite '%s'", FILE_IMAGE);
+            return error_errno(err, errno, "overwrite '%s'", name);
         from += n;
     }
     return 0;
 }
 
-/* Holes stay holes: a full file system must not keep anybody from deleting. */
-static int zero_data(int fd, off_t end, struct error *err)
+int file_zero_data(int fd, off_t end, const char *name, struct error *err)
 {
     off_t from = 0;
 
@@ -297,13 +296,13 @@ static int zero_data(int fd, off_t end, struct error *err)
 
         if (to < 0)
             break;
-        if (zero(fd, from, to < end ? to : end, err) < 0)
+        if (zero(fd, from, to < end ? to : end, name, err) < 0)
             return -1;
         from = to;
     }
     if (from < 0 && errno != ENXIO)
-        return error_errno(err, errno, "look for what was written to '%s'", FILE_IMAGE);
-    return fdatasync(fd) < 0 ? error_errno(err, errno, "flush '%s'", FILE_IMAGE) : 0;
+        return error_errno(err, errno, "look for what was written to '%s'", name);
+    return fdatasync(fd) < 0 ? error_errno(err, errno, "flush '%s'", name) : 0;
 }
 
 int file_scrub(struct volume *v, uint64_t bytes, struct error *err)
@@ -312,10 +311,10 @@ int file_scrub(struct volume *v, uint64_t bytes, struct error *err)
     AUTO_CLOSE int fd = -1;
 
     if (file_open_regular(v->dir_fd, FILE_IMAGE, O_WRONLY, &fd, &local) == 0) {
-        (void)!zero_data(fd, (off_t)bytes, &local);
+        (void)!file_zero_data(fd, (off_t)bytes, FILE_IMAGE, &local);
     }
     if (local.code == ERR_OK || local.code == ERR_NOT_FOUND)
-        return 0;
+        return file_drop_header_backup(v, err); /* of a rotation that nobody finished */
     (void)error_pass(err, &local);
     return file_place_error(v->pool, &v->id, err);
 }
@@ -352,7 +351,8 @@ static int remove_content(const struct volume *v, int root, struct error *err)
     if (remove_image(v, root, err) < 0 || fs_fsync_dir(v->dir_fd, "the directory", err) < 0)
         return -1;
     FAULT_POINT("file:remove:image");
-    if (remove_file(v->dir_fd, FILE_RECORD_TMP, err) < 0 ||
+    if (remove_file(v->dir_fd, FILE_HEADER_BACKUP, err) < 0 ||
+        remove_file(v->dir_fd, FILE_RECORD_TMP, err) < 0 ||
         remove_file(v->dir_fd, FILE_RECORD, err) < 0)
         return -1;
     FAULT_POINT("file:remove:record");

@@ -148,8 +148,9 @@ static const struct policy {
     const char *name;
     bool names_tenant; /* it names the tenant of a login */
 } policies[] = {
-    { "controller", false }, { "node", false },     { "node-tenant", true },
-    { "scheduler", false },  { "rotation", false }, { "trim", false },
+    { "controller", false }, { "node", false },      { "node-rekey", false },
+    { "node-tenant", true }, { "scheduler", false }, { "rotation", false },
+    { "trim", false },
 };
 
 static const char *given(const char *text)

@@ -14,6 +14,7 @@ const struct verb *const verbs[] = {
     &volume_expand,
     &volume_delete,
     &volume_unlock_key,
+    &volume_rotate_key,
     &record_backup,
     &record_restore,
     &node_reconcile,

@@ -227,6 +227,14 @@ struct csi_unlock_key_request {
         output_fd; /* /proc/<pid>/fd/<fd>: where coffer-crypt writes; this process never reads it */
     const char *reason; /* for the audit line; required */
 };
+struct csi_rotate_key_request {
+    const char *volume_id;
+    const char *reason; /* for the audit line; "" */
+};
+struct csi_rotate_key_reply { /* see coffer_admin.proto */
+    bool resumed;
+    uint64_t key_version;
+};
 struct csi_reconcile_request {
     bool dry_run;
 };
@@ -241,6 +249,8 @@ struct csi_reconcile_reply {
 struct csi_admin_ops {
     int (*unlock_key)(void *ctx, struct csi_call *, const struct csi_unlock_key_request *,
                       struct error *);
+    int (*rotate_key)(void *ctx, struct csi_call *, const struct csi_rotate_key_request *,
+                      struct csi_rotate_key_reply *ret, struct error *);
     int (*reconcile)(void *ctx, struct csi_call *, const struct csi_reconcile_request *,
                      struct csi_reconcile_reply *ret, struct error *);
 };

@@ -33,8 +33,8 @@ codec_decode decode_stage, decode_unstage, decode_publish, decode_unpublish, dec
 codec_run run_stage, run_unstage, run_publish, run_unpublish, run_stats, run_node_expand,
     run_node_get_capabilities, run_node_get_info;
 
-codec_decode decode_unlock_key, decode_reconcile;
-codec_run run_unlock_key, run_reconcile;
+codec_decode decode_unlock_key, decode_rotate_key, decode_reconcile;
+codec_run run_unlock_key, run_rotate_key, run_reconcile;
 
 codec_decode decode_registration_status;
 codec_run run_registration_info, run_registration_status;

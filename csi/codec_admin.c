@@ -31,6 +31,34 @@ int run_unlock_key(const struct csi_service *s, struct csi_call *call, const voi
     return *ret == NULL ? -1 : 0;
 }
 
+int decode_rotate_key(struct arena *a, const ProtobufCMessage *msg, const void **ret,
+                      struct error *err)
+{
+    const Coffer__V1__RotateKeyRequest *m = (const Coffer__V1__RotateKeyRequest *)msg;
+    struct csi_rotate_key_request *r = codec_alloc(a, 1, sizeof(*r), err);
+    if (r == NULL || codec_require("volume_id", m->volume_id, err) < 0)
+        return -1;
+    *r = (struct csi_rotate_key_request){ .volume_id = m->volume_id, .reason = m->reason };
+    *ret = r;
+    return 0;
+}
+
+int run_rotate_key(const struct csi_service *s, struct csi_call *call, const void *request,
+                   ProtobufCMessage **ret, struct error *err)
+{
+    struct csi_rotate_key_reply reply = { .resumed = false };
+    if (s->admin->rotate_key(s->ctx, call, request, &reply, err) < 0)
+        return -1;
+    Coffer__V1__RotateKeyResponse *m =
+        codec_new(call->arena, &coffer__v1__rotate_key_response__descriptor, err);
+    if (m == NULL)
+        return -1;
+    m->resumed = reply.resumed;
+    m->key_version = reply.key_version;
+    *ret = &m->base;
+    return 0;
+}
+
 int decode_reconcile(struct arena *a, const ProtobufCMessage *msg, const void **ret,
                      struct error *err)
 {

@@ -178,6 +178,8 @@ const struct method csi_methods[] = {
 
     { "/coffer.v1.NodeAdmin/UnlockKey", &coffer__v1__unlock_key_request__descriptor,
       OPS(admin, unlock_key), WORKER, decode_unlock_key, run_unlock_key },
+    { "/coffer.v1.NodeAdmin/RotateKey", &coffer__v1__rotate_key_request__descriptor,
+      OPS(admin, rotate_key), WORKER, decode_rotate_key, run_rotate_key },
     { "/coffer.v1.NodeAdmin/Reconcile", &coffer__v1__reconcile_request__descriptor,
       OPS(admin, reconcile), WORKER, decode_reconcile, run_reconcile },
 

@@ -25,6 +25,8 @@ static const struct {
     [NODE_EXPANDED] = { "expanded", "coffer_node_expanded_total", "Volumes grown." },
     [NODE_BREAK_GLASS] = { "break_glass", "coffer_node_break_glass_total",
                            "Passphrases given out to administrators." },
+    [NODE_ROTATED] = { "rotated", "coffer_node_rotated_total",
+                       "Volumes whose storage key was rotated, or whose rotation was finished." },
     [NODE_RECONCILED] = { "reconciled", "coffer_node_reconciled_total",
                           "Left-overs taken away by reconcile." },
 };

@@ -31,6 +31,7 @@ enum node_counter {
     NODE_BUSY, /* teardowns refused because somebody uses the volume */
     NODE_EXPANDED,
     NODE_BREAK_GLASS, /* passphrases given out */
+    NODE_ROTATED,     /* storage keys rotated */
     NODE_RECONCILED,  /* left-overs taken away by Reconcile */
     NODE_COUNTERS,
 };
@@ -74,6 +75,8 @@ int node_expand_volume(void *ctx, struct csi_call *, const struct csi_expand_req
                        struct csi_node_expand_reply *, struct error *);
 int node_reconcile(void *ctx, struct csi_call *, const struct csi_reconcile_request *,
                    struct csi_reconcile_reply *, struct error *);
+int node_rotate_key(void *ctx, struct csi_call *, const struct csi_rotate_key_request *,
+                    struct csi_rotate_key_reply *, struct error *);
 int node_unlock_key(void *ctx, struct csi_call *, const struct csi_unlock_key_request *,
                     struct error *);
 

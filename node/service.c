@@ -71,5 +71,6 @@ const struct csi_node_ops node_ops = {
 
 const struct csi_admin_ops node_admin_ops = {
     .unlock_key = node_unlock_key,
+    .rotate_key = node_rotate_key,
     .reconcile = node_reconcile,
 };

@@ -29,7 +29,8 @@ static int check_token(const struct node_op *op, struct error *err)
                      op->id_text);
 }
 
-int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd, struct error *err)
+int unlock_wrapped_pipe(struct node_op *op, const struct keyd_wrapped *key, enum keyd_use use,
+                        int *ret_fd, struct error *err)
 {
     const struct record *r = &op->record;
     const char *token = r->pod ? op->token : NULL;
@@ -39,14 +40,10 @@ int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd, struct e
         .volume_id = op->id_text,
         .uuid = r->uuid,
     };
-    struct keyd_wrapped key = { .version = r->key.version };
     int fds[2];
 
     if (check_token(op, err) < 0)
         return -1;
-    if (str_copy(key.kind, sizeof(key.kind), r->key.kind) < 0 ||
-        str_copy(key.ciphertext, sizeof(key.ciphertext), r->key.ciphertext) < 0)
-        return error_set(err, ERR_DATA_LOSS, "the record's wrapped key is too long");
     if (pipe2(fds, O_CLOEXEC) < 0)
         return error_errno(err, errno, "make a pipe");
     AUTO_CLOSE int read_end = fds[0];
@@ -55,7 +52,7 @@ int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd, struct e
     uint64_t deadline = op->deadline < own ? op->deadline : own;
     uint64_t started = clock_us();
     int result =
-        keyd_unwrap(op->node->keyd_socket, &binding, &key, use, token, write_end, deadline, err);
+        keyd_unwrap(op->node->keyd_socket, &binding, key, use, token, write_end, deadline, err);
     phases_add(op->phases, "unwrap_us", started);
     if (result < 0)
         return -1;
@@ -63,6 +60,17 @@ int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd, struct e
         LEAK_PIPE("node:storage-key", read_end);
     *ret_fd = TAKE_FD(read_end);
     return 0;
+}
+
+int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd, struct error *err)
+{
+    const struct record *r = &op->record;
+    struct keyd_wrapped key = { .version = r->key.version };
+
+    if (str_copy(key.kind, sizeof(key.kind), r->key.kind) < 0 ||
+        str_copy(key.ciphertext, sizeof(key.ciphertext), r->key.ciphertext) < 0)
+        return error_set(err, ERR_DATA_LOSS, "the record's wrapped key is too long");
+    return unlock_wrapped_pipe(op, &key, use, ret_fd, err);
 }
 
 struct crypt_volume unlock_target(const struct node_op *op, bool read_only)

@@ -94,7 +94,7 @@ class World:
             self.root.request('DELETE', f'sys/auth/{self.mount(method)}')
         for mount in (self.transit, self.kv):
             self.root.request('DELETE', f'sys/mounts/{mount}')
-        for name in ('controller', 'node', 'node-tenant', 'scheduler', 'rotation', 'trim'):
+        for name in ('controller', 'node', 'node-rekey', 'node-tenant', 'scheduler', 'rotation', 'trim'):
             self.root.request('DELETE', f'sys/policies/acl/{self.prefix}{name}')
         self.layout.remove()
 

@@ -14,7 +14,7 @@ import vaultserver  # noqa: E402
 from tap import Tap  # noqa: E402
 from vaultsetup import KV_PREFIX, SERVER_KEY, TENANT_KEY, Layout  # noqa: E402
 
-IDENTITIES = ('controller', 'node', 'node-tenant', 'scheduler', 'rotation', 'trim')
+IDENTITIES = ('controller', 'node', 'node-rekey', 'node-tenant', 'scheduler', 'rotation', 'trim')
 DONE = (200, 204)  # Vault 1.13 answers 204 where 1.21 answers 200 with a body
 REFUSED = (403,)
 WRONG = (400,)
@@ -44,6 +44,7 @@ class World:
         self.layout.mount_engines()
         self.layout.write_policies(self.layout.accessor('jwt'))
         self.api = {role: self.layout.token(role) for role in ('controller', 'node', 'scheduler', 'rotation')}
+        self.api['node-rekey'] = self.layout.token('node', 'node-rekey')
         self.api['trim'] = self.layout.token('rotation', 'trim')
         self.api['node-tenant'] = self.layout.jwt('node-tenant', tenant='team-a').login()
         self.api['other tenant'] = self.layout.jwt('node-tenant', tenant='team-b').login()
@@ -203,6 +204,21 @@ def secrets_of_volumes(w):
     )
 
 
+def rekeying(w):
+    """What deploy/vault/node-rekey.hcl adds to a node."""
+    minting = f'{w.transit}/datakey/wrapped/{A}'
+    return (
+        ('node', 'POST', minting, {'context': VOLUME}, REFUSED, 'mints nothing by default'),
+        ('node-rekey', 'POST', minting, {'context': VOLUME}, DONE, 'mints a wrapped key'),
+        ('node-rekey', 'POST', minting, {}, REFUSED, 'not without a context'),
+        ('node-rekey', 'POST', minting, {'context': VOLUME, 'bits': 128}, REFUSED, 'nor a shorter one'),
+        ('node-rekey', 'POST', f'{w.transit}/datakey/plaintext/{A}', {'context': VOLUME}, REFUSED, 'nor one in clear'),
+        ('node-rekey', 'POST', f'{w.transit}/datakey/wrapped/payments', {'context': VOLUME}, REFUSED, 'nor of another application'),
+        ('node-rekey', 'POST', f'{w.transit}/keys/{TENANT_KEY}new', DERIVED, REFUSED, 'makes no tenant\'s key'),
+        ('node-rekey', 'POST', f'{w.transit}/decrypt/{A}', {'context': VOLUME, 'ciphertext': w.ciphertext}, DONE, 'unwraps as any node'),
+    )
+
+
 def rotating(w):
     """The rotation job on team-b's key, in this order; its versions are 1, then 2."""
     key, rewrap, old = f'{w.transit}/keys/{B}', f'{w.transit}/rewrap/{B}', {'context': VOLUME, 'ciphertext': w.foreign}
@@ -278,6 +294,7 @@ CAPABILITIES = {
     'controller': {'T/datakey/wrapped/' + A: 'update', 'T/keys/' + A: 'update', 'T/keys/' + SERVER: 'update', 'K/data/volumes/u': 'create',
                    'K/destroy/volumes/u': 'update', 'K/metadata/volumes/u': ('delete', 'read')},
     'node': {'T/decrypt/' + A: 'update', 'T/decrypt/' + B: 'update', 'T/decrypt/' + SERVER: 'update', 'K/data/volumes/u': 'read'},
+    'node-rekey': {'T/datakey/wrapped/' + A: 'update', 'T/datakey/wrapped/' + B: 'update'},
     'node-tenant': {'T/decrypt/' + A: 'update'},
     'scheduler': {'T/keys/' + SERVER: 'read'},
     'rotation': {'T/keys': 'list', 'T/keys/' + A: 'read', 'T/keys/' + SERVER: 'read', f'T/keys/{A}/rotate': 'update',
@@ -285,6 +302,7 @@ CAPABILITIES = {
     'trim': {f'T/keys/{A}/trim': 'update'},
 }
 CAPABILITIES['trim'].update(CAPABILITIES['rotation'])
+CAPABILITIES['node-rekey'].update(CAPABILITIES['node'])
 SELF = {'auth/token/lookup-self': 'read', 'auth/token/renew-self': 'update', 'auth/token/revoke-self': 'update',
         'sys/capabilities-self': 'update'}
 ALWAYS_DENIED = ('T/datakey/plaintext/' + A, 'T/export/encryption-key/' + A, 'T/backup/' + A, 'T/encrypt/' + A, 'sys/mounts',

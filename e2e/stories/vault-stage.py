@@ -6,6 +6,7 @@ nothing formatted, and the same calls work when the fault is over."""
 # story: disk=8G needs=vault memory=2048M
 import contextlib
 import hashlib
+import json
 import os
 import sys
 
@@ -106,6 +107,45 @@ def costs(world, kms):
     demand(len(metadata) == (1 if kms == 'kv' else 0), f'DeleteVolume asked Vault: {asked}')
     print(f'# DeleteVolume, {kms}: {len(asked)} requests', flush=True)
     c.delete(warm['volume_id'])
+
+
+def rotations(world):
+    """cofferctl volume rotate-key: the new key is one more of the tenant's; a stored key can't be rotated."""
+    c, transit = world.c, f'{world.w.layout.transit}/'
+    volume, stored = world.create('rotated', 'vault'), world.create('not-rotated', 'kv')
+    for v in (volume, stored):
+        c.stage(v)
+    with open(c.staging(volume) + '/file', 'wb') as f:
+        f.write(b'before')
+    before, kept, mint, unwrap = c.record(volume), c.record(stored), transit + 'datakey/wrapped/', transit + 'decrypt/'
+    for _ in range(2):
+        world.start()
+        said = c.cofferctl('volume', 'rotate-key', volume['volume_id'], '--admin-socket', c.admin_socket).stderr
+        world.expect('rotate-key', mint, unwrap, unwrap, unwrap)
+        demand('has a new storage key' in said, said)
+    now = c.record(volume)
+    demand(now['key']['ciphertext'] != before['key']['ciphertext'] and now['digest'] == before['digest'] and 'staleSlots' not in now,
+           'the record')
+    c.unstage(volume)
+    with open(os.path.join(c.place(volume), 'record.json'), encoding='utf-8') as f:
+        text = f.read()
+    tampered = json.dumps({**json.loads(text), 'key': before['key']})  # the old form still unwraps, and opens nothing
+    with open(os.path.join(c.place(volume), 'record.json'), 'w', encoding='utf-8') as f:
+        f.write(tampered)
+    demand(code_of(c.stage, volume)[0] == 'DATA_LOSS', 'the key of before is taken')
+    with open(os.path.join(c.place(volume), 'record.json'), 'w', encoding='utf-8') as f:
+        f.write(text)
+    c.stage(volume)
+    with open(c.staging(volume) + '/file', 'rb') as f:
+        demand(f.read() == b'before', 'the file is another one')
+    world.start()
+    refused = c.cofferctl('volume', 'rotate-key', stored['volume_id'], '--admin-socket', c.admin_socket, check=False)
+    demand(refused.returncode == 1 and 'is stored in Vault itself (hcvault+kv)' in refused.stderr, refused)
+    world.expect('a refused rotate-key')
+    demand(c.record(stored) == kept, 'the record of the stored key')
+    for v in (volume, stored):
+        c.unstage(v)
+        c.delete(v['volume_id'])
 
 
 def rounds(world):
@@ -276,6 +316,7 @@ def story(vault, folder, tap):
         world, lines = World(w), []
         try:
             tests = [(f'{kms}: 1 request for create, stage, expand; 0 for all else', costs, kms) for kms in ('vault', 'kv')]
+            tests += [('rotate-key: 4 requests; not of a key that Vault stores', rotations)]
             tests += [(f'{ROUNDS} rounds of stage and unstage: as many requests, 1 live token', rounds),
                       ('after a clean exit of coffer-keyd there is no live token', clean_exit)]
             tests += [(f'{row[0]}, {row[1]}: CreateVolume {row[3]}, NodeStageVolume {row[4]}; nothing changed; works afterwards',

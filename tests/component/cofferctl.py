@@ -229,6 +229,23 @@ def unlock_into_file(b):
         assert f.read() == f'passphrase of {ID}\n'
 
 
+def rotate_key(b):
+    def rotate(*more, code=0):
+        return b.run('volume', 'rotate-key', ID, '--admin-socket', b.admin, *more, code=code)
+    assert 'No such file or directory' in rotate(code=1).stderr
+    with b.node():
+        p = rotate('--reason', 'why')
+        assert p.stdout == '' and f"volume '{ID}' has a new storage key" in p.stderr, p
+        assert 'copies of its record and header from before' in p.stderr, p
+        p = rotate('--reason', 'again')
+        assert p.stdout == '' and f"an interrupted rotation of volume '{ID}' was finished" in p.stderr, p
+        assert json.loads(rotate('--output', 'json').stdout) == {'id': ID, 'resumed': False, 'key_version': 3}
+        p = rotate('--reason', 'fail:FAILED_PRECONDITION', code=1)
+        assert 'failed as asked' in p.stderr and p.stdout == '', p
+        p = b.run('volume', 'rotate-key', '../etc', '--admin-socket', b.admin, code=1)
+        assert "'../etc'" in p.stderr, p.stderr
+
+
 def unlock_failures(b):
     sentence(b.run(*b.unlock('--yes'), code=1), f"connect to coffer-node at '{b.admin}': No such file or directory")
     p = b.run('volume', 'unlock-key', '../etc', '--reason', 'x', '--admin-socket', b.admin, '--yes', code=1)
@@ -268,6 +285,6 @@ TESTS = [usage_errors, help_texts, config_good, config_bad, pool_init_once, pool
          pool_init_refusals, operand_anywhere, list_empty,
          list_without_pool, list_and_show, show_absent, unreadable_records, names_cannot_drive_the_terminal,
          errors_cannot_drive_the_terminal, output_that_fails,
-         unlock_into_pipe, unlock_into_file, unlock_failures, unlock_on_terminal, unlock_from_another_pid_namespace]
+         unlock_into_pipe, unlock_into_file, unlock_failures, rotate_key, unlock_on_terminal, unlock_from_another_pid_namespace]
 
 sys.exit(ctllib.main(TESTS))

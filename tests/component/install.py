@@ -9,7 +9,7 @@ import sys
 import caselib
 from caselib import BIN, ROOT, program, read, run
 
-POLICIES = ('controller', 'node', 'node-tenant', 'scheduler', 'rotation', 'trim')  # where cofferctl vault setup looks
+POLICIES = ('controller', 'node', 'node-rekey', 'node-tenant', 'scheduler', 'rotation', 'trim')  # where cofferctl vault setup looks
 PROGRAMS = {'sbin': ('coffer-controller', 'coffer-node', 'coffer-keyd'), 'bin': ('cofferctl',), 'libexec/coffer': ('coffer-crypt',)}
 
 

@@ -217,6 +217,17 @@ static int unlock_key(void *ctx, struct csi_call *call, const struct csi_unlock_
     return fclose(f) == 0 ? 0 : error_set(err, ERR_INTERNAL, "can't write '%s'", path);
 }
 
+/* A second time: resumed. */
+static int rotate_key(void *ctx, struct csi_call *call, const struct csi_rotate_key_request *r,
+                      struct csi_rotate_key_reply *ret, struct error *err)
+{
+    if (counted(call, r->reason, err) < 0)
+        return -1;
+    *ret = (struct csi_rotate_key_reply){ .resumed = strcmp(r->reason, "again") == 0,
+                                          .key_version = 3 };
+    return 0;
+}
+
 /* One item of each outcome. */
 static int reconcile(void *ctx, struct csi_call *call, const struct csi_reconcile_request *r,
                      struct csi_reconcile_reply *ret, struct error *err)
@@ -256,7 +267,9 @@ static const struct csi_node_ops node = {
     .get_info = node_info,
 };
 
-static const struct csi_admin_ops admin = { .unlock_key = unlock_key, .reconcile = reconcile };
+static const struct csi_admin_ops admin = { .unlock_key = unlock_key,
+                                            .rotate_key = rotate_key,
+                                            .reconcile = reconcile };
 
 static void print_counts(void *ctx)
 {

@@ -117,6 +117,7 @@ static void required_fields_are_named(void **state)
         { "UnlockKey", "{\"output_pid\":1,\"reason\":\"r\"}", "volume_id is missing" },
         { "UnlockKey", "{\"volume_id\":\"v\",\"output_pid\":1}", "reason is missing" },
         { "UnlockKey", "{\"volume_id\":\"v\",\"reason\":\"r\"}", "output_pid is missing" },
+        { "RotateKey", "{\"reason\":\"r\"}", "volume_id is missing" },
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
         assert_missing(cases[i].method, cases[i].json, cases[i].text);

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * rotate_key.c: a new storage key for one volume (docs/rekey.md). The header gets a keyslot for
+ * the new key beside the old one's; the record is written, and from then on the new key is the
+ * volume's; the old keyslots go. So whatever kills it, the key that the record names opens the
+ * volume. A record that says staleSlots has the last part still to come, and a rotation of it is
+ * that part alone. Data, volume key and live mapping are not touched. One audit line, whatever the
+ * result.
+ */
+#include "common/base.h"
+#include "node/node.h"
+
+#include "common/cleanup.h"
+#include "common/deadline.h"
+#include "common/fault.h"
+#include "common/log.h"
+#include "node/op.h"
+#include "node/unlock.h"
+
+static int check(const struct node_op *op, struct error *err)
+{
+    const struct record *r = &op->record;
+
+    if (r->state != RECORD_READY)
+        return error_set(err, ERR_PRECONDITION,
+                         "volume '%s' is in state '%s': only the key of one that holds data is "
+                         "rotated",
+                         op->id_text, record_state_name(r->state));
+    if (strcmp(r->key.kind, "kv") == 0 && !r->stale_slots)
+        return error_set(err, ERR_PRECONDITION,
+                         "the key of volume '%s' is stored in Vault itself (hcvault+kv), where a "
+                         "volume has one key for its life: it can't be rotated",
+                         op->id_text);
+    return 0;
+}
+
+static int mint(struct node_op *op, struct keyd_wrapped *ret, struct error *err)
+{
+    const struct record *r = &op->record;
+    const struct keyd_binding binding = {
+        .kms = r->kms, .tenant = r->tenant, .volume_id = op->id_text, .uuid = r->uuid
+    };
+    struct error local = ERROR_INIT;
+    uint64_t own = deadline_in(NODE_LIMIT_KEYD);
+
+    if (keyd_mint(op->node->keyd_socket, &binding, op->deadline < own ? op->deadline : own, ret,
+                  &local) == 0)
+        return 0;
+    if (local.code == ERR_PERMISSION)
+        (void)error_prefix(&local, "this node may not make a key (to rotate, its coffer-keyd needs "
+                                   "--allow MINT,UNWRAP and Vault's policy for that)");
+    return error_pass(err, &local);
+}
+
+/* Replaces key, MAC and mark in one write: before it the old key opens the volume, after it the new
+ * one does. */
+static int write_record(struct node_op *op, const struct keyd_wrapped *key, const char *mac,
+                        bool stale, struct error *err)
+{
+    struct record r = op->record;
+
+    r.stale_slots = stale;
+    if (str_copy(r.mac, sizeof(r.mac), mac) < 0 ||
+        (key != NULL &&
+         (str_copy(r.key.kind, sizeof(r.key.kind), key->kind) < 0 ||
+          str_copy(r.key.ciphertext, sizeof(r.key.ciphertext), key->ciphertext) < 0)))
+        return error_set(err, ERR_INTERNAL, "the new wrapped key is too long");
+    if (key != NULL)
+        r.key.version = key->version;
+    if (op->pool->ops->write_record(&op->volume, &r, err) < 0)
+        return -1;
+    op->record = r;
+    return 0;
+}
+
+static int add_key(struct node_op *op, struct error *err)
+{
+    const struct crypt_volume target = unlock_target(op, false);
+    AUTO_CLOSE int old_key = -1, new_key = -1, backup = -1;
+    struct keyd_wrapped fresh;
+    char mac[65];
+
+    if (mint(op, &fresh, err) < 0 || unlock_key_pipe(op, KEYD_USE_ROTATE, &old_key, err) < 0 ||
+        unlock_wrapped_pipe(op, &fresh, KEYD_USE_ROTATE, &new_key, err) < 0 ||
+        op->pool->ops->header_backup(&op->volume, &backup, err) < 0)
+        return -1;
+    FAULT_POINT("rotate-key:keys");
+    if (crypt_rekey(&op->node->crypt, &target, old_key, new_key, backup, unlock_crypt_deadline(),
+                    mac, err) < 0)
+        return -1;
+    FAULT_POINT("rotate-key:rekeyed");
+    if (write_record(op, &fresh, mac, true, err) < 0)
+        return -1;
+    FAULT_POINT("rotate-key:recorded");
+    return 0;
+}
+
+static int drop_old_keys(struct node_op *op, struct error *err)
+{
+    const struct crypt_volume target = unlock_target(op, false);
+    AUTO_CLOSE int key = -1;
+    char mac[65];
+
+    if (unlock_key_pipe(op, KEYD_USE_ROTATE, &key, err) < 0 ||
+        crypt_prune(&op->node->crypt, &target, key, unlock_crypt_deadline(), mac, err) < 0)
+        return -1;
+    FAULT_POINT("rotate-key:pruned");
+    if (op->pool->ops->drop_header_backup(&op->volume, err) < 0)
+        return -1;
+    FAULT_POINT("rotate-key:backup-dropped");
+    if (write_record(op, NULL, mac, false, err) < 0)
+        return -1;
+    FAULT_POINT("rotate-key:done");
+    return 0;
+}
+
+static int rotate(struct node_op *op, struct csi_rotate_key_reply *ret, struct error *err)
+{
+    if (check(op, err) < 0 || op->pool->ops->attach(&op->volume, &op->device, err) < 0)
+        return -1;
+    ret->resumed = op->record.stale_slots;
+    if (!ret->resumed && add_key(op, err) < 0)
+        return -1;
+    if (drop_old_keys(op, err) < 0)
+        return error_prefix(err, "the volume has its new key, but the old keyslots are still there "
+                                 "(run it again)");
+    ret->key_version = op->record.key.version;
+    return 0;
+}
+
+static int run(struct node_op *op, struct node *node, struct csi_call *call,
+               const struct csi_rotate_key_request *req, struct csi_rotate_key_reply *ret,
+               struct error *err)
+{
+    if (node_op_begin(op, node, call, req->volume_id, err) < 0 || node_op_lock(op, err) < 0 ||
+        node_op_usable(op, err) < 0)
+        return -1;
+    return rotate(op, ret, err);
+}
+
+int node_rotate_key(void *ctx, struct csi_call *call, const struct csi_rotate_key_request *req,
+                    struct csi_rotate_key_reply *ret, struct error *err)
+{
+    AUTO_NODE_OP struct node_op op = NODE_OP_INIT;
+    struct csi_rotate_key_reply reply = { .resumed = false };
+    struct error own = ERROR_INIT;
+
+    int r = run(&op, ctx, call, req, &reply, &own);
+    log_info("audit", KV("action", "rotate-key"), KV("volume_id", req->volume_id),
+             KV("tenant", op.record.tenant), KV("reason", req->reason),
+             KV("resumed", reply.resumed), KV("result", error_code_name(own.code)));
+    if (r < 0)
+        return error_pass(err, &own);
+    node_count(ctx, NODE_ROTATED);
+    *ret = reply;
+    return 0;
+}
