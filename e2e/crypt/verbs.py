@@ -4,7 +4,9 @@
 STORY=crypt-verbs` runs it; COFFER_BIN names the folder of the (test) build. Speaks TAP."""
 import fcntl
 import json
+import mmap
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -330,7 +332,7 @@ def rekey_refuses(c, v):
         refuses('FAILED_PRECONDITION', 'formatting', c.rekey, v.but(record=dict(v.record, state='formatting')), b'x' * 32)
     with open('/dev/full', 'wb') as f:
         before = v.hash()
-        refuses('INVALID_ARGUMENT', 'backup', c.call, 'rekey', v, out=f.fileno(), new_frame=v.but(sk=b'x' * 32).frame())
+        refuses('INTERNAL', 'backup', c.call, 'rekey', v, out=f.fileno(), new_frame=v.but(sk=b'x' * 32).frame())
         assert v.hash() == before, 'it went on without a backup'
     major, minor = v.devno().split(':')
     os.makedirs('/run/cryptsetup', exist_ok=True)
@@ -395,12 +397,19 @@ def rekey_under_a_raw_mapping(c, v):
               input=passphrase_of(v.sk, v.uuid).encode())
     volume_key = ''.join(key.split('MK dump:')[1].split())
     dm('create', 'raw', '--table', f'0 8192 crypt aes-xts-plain64 {volume_key} 0 {v.loop} 8192 1 sector_size:4096')
-    with open('/dev/mapper/raw', 'rb') as f:
-        assert f.read(len(FS_MARK)) == FS_MARK
-    new = c.prune(c.rekey(v, os.urandom(32)))
-    v.sk, v.record = new.sk, new.record
-    with open('/dev/mapper/raw', 'rb') as f:
-        assert f.read(len(FS_MARK)) == FS_MARK
+    os.mknod('/tmp/raw', 0o600 | stat.S_IFBLK, os.makedev(*map(int, dm('info', '-c', '--noheadings', '-o', 'major,minor',
+                                                                      '--separator', ' ', 'raw').split())))
+    fd = os.open('/tmp/raw', os.O_RDWR | os.O_DIRECT)
+    page = mmap.mmap(-1, 4096)
+    for n in (1, 2):
+        assert os.preadv(fd, [page], 0) == 4096 and page[:] == FS_MARK, f'the data, looked at {n} times'
+        page[:] = bytes([n]) * 4096
+        assert os.pwritev(fd, [page], 2 * MIB) == 4096
+        new = c.prune(c.rekey(v, os.urandom(32)))
+        v.sk, v.record = new.sk, new.record
+        assert os.preadv(fd, [page], 2 * MIB) == 4096 and page[:] == bytes([n]) * 4096
+    os.close(fd)
+    os.unlink('/tmp/raw')
     dm('remove', 'raw')
     c.open(v)
     assert v.read(c, len(FS_MARK)) == FS_MARK
