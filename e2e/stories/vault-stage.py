@@ -320,7 +320,7 @@ def story(vault, folder, tap):
             tests += [(f'{ROUNDS} rounds of stage and unstage: as many requests, 1 live token', rounds),
                       ('after a clean exit of coffer-keyd there is no live token', clean_exit)]
             tests += [(f'{row[0]}, {row[1]}: CreateVolume {row[3]}, NodeStageVolume {row[4]}; nothing changed; works afterwards',
-                       play, row, lines) for row in ROWS]
+                       play, row, lines) for row in (ROWS if SAMPLE == 1 else ROWS[::3])]  # all faults, without dm-crypt: vault-faults
             for name, test, *more in tests:
                 if not sys.argv[1:] or any(text in name for text in sys.argv[1:]):
                     tap.run(name, test, world, *more)
