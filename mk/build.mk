@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # One archive per folder (all but main.c), one program per row.
-FOLDERS := common volume backends csi http vault keyd crypt controller node cofferctl tests/support
+FOLDERS := common volume recipient backends csi http vault keyd crypt controller node cofferctl tests/support
 objs = $(patsubst %.c,$(B)/obj/%.o,$(filter-out %/main.c %/csi_call.c %/csi_fake.c,$(wildcard $(1)/*.c)))
 define FOLDER_RULE
 $(B)/lib/$(subst /,_,$(1)).a: $(call objs,$(1))

@@ -4,6 +4,7 @@ UNIT_SRC := $(wildcard tests/unit/*/test_*.c)
 UNIT := $(patsubst %.c,$(B)/%,$(UNIT_SRC))
 USES_common := common
 USES_volume := volume common
+USES_recipient := recipient common
 USES_backends := backends volume common
 USES_csi := csi common
 USES_http := http common
@@ -15,6 +16,7 @@ USES_node := node keyd crypt backends volume common
 USES_cofferctl := cofferctl csi keyd crypt vault http backends volume common
 SYSLIBS_csi = $(LIBS_GRPC)
 SYSLIBS_cofferctl = $(LIBS_CTL)
+SYSLIBS_recipient = -lcrypto
 SYSLIBS_http = $(LIBS_KEYD)
 SYSLIBS_vault = $(LIBS_KEYD)
 SYSLIBS_keyd = $(LIBS_KEYD)
@@ -24,7 +26,7 @@ $(B)/tests/unit/$(1)/%: $(B)/obj/tests/unit/$(1)/%.o $(call lib,$(USES_$(1)) tes
 	@mkdir -p $$(@D)
 	$$(Q)$$(CC) $$(ALL_LDFLAGS) -pie -o $$@ $$< $(call lib,tests/support $(USES_$(1))) $$(SYSLIBS_$(1)) $$(LIBS_COMMON) $$(LIBS_TEST)
 endef
-$(foreach f,common volume backends csi http vault keyd crypt controller node cofferctl,$(eval $(call UNIT_RULE,$(f))))
+$(foreach f,common volume recipient backends csi http vault keyd crypt controller node cofferctl,$(eval $(call UNIT_RULE,$(f))))
 .SECONDARY:
 
 .PHONY: unit
@@ -35,7 +37,7 @@ unit: $(UNIT) ## build and run the unit tests
 # $(B)/tests/fuzz/X replays the seeds, $(B)/tests/fuzz/X.libfuzzer looks for new ones (PROFILE=fuzz).
 FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ := $(FUZZ_NAMES:%=$(B)/tests/fuzz/%)
-FUZZ_LIBS := $(call lib,controller node cofferctl csi keyd vault http crypt backends volume common tests/support)
+FUZZ_LIBS := $(call lib,controller node cofferctl csi keyd vault http crypt backends recipient volume common tests/support)
 FUZZ_SYSLIBS = $(LIBS_GRPC) $(LIBS_CRYPT) $(LIBS_KEYD) $(LIBS_COMMON)
 FUZZ_LINK = $(CC) $(ALL_LDFLAGS) -pie $(1) -o $@ $(filter %.o,$^) -Wl,--start-group $(FUZZ_LIBS) -Wl,--end-group \
   -Wl,--as-needed $(FUZZ_SYSLIBS)

@@ -12,6 +12,7 @@ DAEMON = ('csi/api.h', 'csi/server.h', 'csi/keeper.h', 'csi/endpoint.h', 'csi/st
 ALLOWED = {
     'common': (),
     'volume': ('common/',),
+    'recipient': ('common/',),
     'backends': ('volume/', 'common/'),
     'csi': ('common/',),
     'crypt': ('volume/', 'common/', 'keyd/frame.h'),  # the frame: keyd writes it, coffer-crypt reads it
@@ -27,7 +28,7 @@ ALLOWED = {
 OWNED = (
     (re.compile(r'(grpc/|protobuf-c/|.*\.pb-c\.h$)'), ('csi',)),
     (re.compile(r'(libcryptsetup|libdevmapper|blkid/blkid)'), ('crypt',)),
-    (re.compile(r'openssl/'), ('crypt', 'http', 'keyd')),
+    (re.compile(r'openssl/'), ('crypt', 'http', 'keyd', 'recipient')),
     (re.compile(r'seccomp\.h'), ('crypt', 'keyd')),
     (re.compile(r'curl/'), ('http',)),
 )
