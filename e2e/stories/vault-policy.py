@@ -291,8 +291,9 @@ def forbidden_to_all(w):
 
 # identity -> path (below the mounts' names) -> what sys/capabilities-self must say; "deny" for every path not named
 CAPABILITIES = {
-    'controller': {'T/datakey/wrapped/' + A: 'update', 'T/keys/' + A: 'update', 'T/keys/' + SERVER: 'update', 'K/data/volumes/u': 'create',
-                   'K/destroy/volumes/u': 'update', 'K/metadata/volumes/u': ('delete', 'read')},
+    'controller': {'T/datakey/wrapped/' + A: 'update', 'T/datakey/wrapped/' + B: 'update', 'T/keys/' + A: 'update',
+                   'T/keys/' + SERVER: 'update', 'K/data/volumes/u': 'create', 'K/destroy/volumes/u': 'update',
+                   'K/metadata/volumes/u': ('delete', 'read')},
     'node': {'T/decrypt/' + A: 'update', 'T/decrypt/' + B: 'update', 'T/decrypt/' + SERVER: 'update', 'K/data/volumes/u': 'read'},
     'node-rekey': {'T/datakey/wrapped/' + A: 'update', 'T/datakey/wrapped/' + B: 'update'},
     'node-tenant': {'T/decrypt/' + A: 'update'},
