@@ -6,6 +6,7 @@
 
 #include "common/b64.h"
 
+#include <openssl/err.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
@@ -126,6 +127,7 @@ static void refuse(const struct secret *private_key, struct bytes in, struct byt
     assert_int_equal(hpke_open(private_key, in, with, sealed, &plain, &err), -1);
     assert_int_equal(err.code, ERR_INVALID);
     assert_null(plain);
+    assert_int_equal(ERR_peek_error(), 0);
 }
 
 static void every_bit_counts(void **state)
