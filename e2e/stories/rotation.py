@@ -474,7 +474,7 @@ def grow(world, volume):
 
 def trim(world):
     common = ('--all', '--nodes', '1')
-    world.refused('trim', *common, '--yes', words=['is younger than --grace: wait 23 hours'], machine=False, token=world.trim_token)
+    world.refused('trim', *common, '--yes', words=['is younger than --grace: wait 2'], machine=False, token=world.trim_token)
     world.refused('trim', *common, '--grace', '0', words=['there is no terminal to confirm on'], machine=False, token=world.trim_token)
     world.refused('trim', *common, '--grace', '0', '--yes', words=['it denies permission'], machine=False)
     killer = Killer(world)

@@ -374,7 +374,7 @@ def trim(b):
     p = b.key('trim', '--all', '--nodes', '1', '--grace', '0', '--yes')
     assert 'has no retired version (it opens from version 1 on)' in p.stderr and b.keys['team-a'].available == 0, p
     b.key('retire', '--all', '--nodes', '1')
-    b.refused('trim', 'version 2 is younger than --grace: wait 23 hours and 59 minutes more')
+    b.refused('trim', 'version 2 is younger than --grace: wait 2')
     b.keys['team-a'].made[2] -= 86400
     sentence(b.key('trim', '--all', '--nodes', '1', code=1), 'there is no terminal to confirm on: use --yes')
     shown, code = caselib.on_terminal([ctllib.CTL, 'key', 'trim', '--all', '--nodes', '1', '--config', b.config, '--token-file',
