@@ -213,17 +213,24 @@ static bool created_valid(const char *text)
 /* Fields whose other values belong to later versions. */
 static void read_reserved(struct json_reader *r, struct record *rec)
 {
-    const json_t *recipients = json_get_array(r, "recipients");
-
     json_get_bool(r, "sealed", &rec->sealed);
     if (rec->sealed)
         json_problem(r, "field 'sealed' is true, which this version of Coffer can't work with");
-    if (recipients != NULL && json_array_size(recipients) != 0)
-        json_problem(r, "field 'recipients' must be empty in this version of Coffer");
     if (json_object_get(r->obj, "source") == NULL)
         json_problem(r, "field 'source' is missing");
     if (json_get_any_opt(r, "source") != NULL)
         json_problem(r, "field 'source' must be null in this version of Coffer");
+}
+
+static void read_recipients(struct json_reader *r, struct record *rec)
+{
+    const json_t *array = json_get_array(r, "recipients");
+    struct error local = ERROR_INIT;
+    struct recipient_list list;
+
+    if (array != NULL && (recipients_from_json(array, &list, &local) < 0 ||
+                          recipients_encode(&list, rec->recipients, &local) < 0))
+        json_problem(r, "field 'recipients': %s", local.msg);
 }
 
 /* Written only when it is true: one volume has one form of its record, and one MAC. */
@@ -275,6 +282,7 @@ int record_from_json(json_t *obj, struct record *ret, struct error *err)
     read_proof(&r, "digest", rec.digest);
     read_proof(&r, "mac", rec.mac);
     read_reserved(&r, &rec);
+    read_recipients(&r, &rec);
     read_discard(&r, &rec);
     read_identity_of_user(&r, &rec);
     read_stale_slots(&r, &rec);
@@ -304,6 +312,9 @@ static int check_fits_state(const struct record *r, struct error *err)
     if (r->stale_slots && !s->may_proof)
         return error_set(err, ERR_DATA_LOSS,
                          "record: field 'staleSlots' must not be set in state '%s'", s->name);
+    if (r->recipients[0] != '\0' && !s->may_proof)
+        return error_set(err, ERR_DATA_LOSS,
+                         "record: field 'recipients' must be empty in state '%s'", s->name);
     for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
         if (parts[i].needs && !parts[i].present)
             return error_set(err, ERR_DATA_LOSS, "record: field '%s' must be set in state '%s'",
@@ -347,17 +358,22 @@ static json_t *key_to_json(const struct record *r)
                      "key_version", (json_int_t)r->key.version);
 }
 
+static json_t *recipients_of(const struct record *r)
+{
+    return r->recipients[0] == '\0' ? json_array() : json_loads(r->recipients, 0, NULL);
+}
+
 json_t *record_to_json(const struct record *r)
 {
     /* "o" takes the references, also when packing fails or a part is NULL */
-    AUTO_JSON json_t *obj =
-        json_pack("{s:i, s:I, s:s, s:s, s:s, s:s, s:I, s:s, s:o, s:s, s:s, s:s, s:o,"
-                  " s:s, s:s, s:b, s:[], s:n, s:s}",
-                  "v", RECORD_VERSION, "gen", (json_int_t)r->gen, "id", r->id, "name", r->name,
-                  "uuid", r->uuid, "tenant", r->tenant, "size", (json_int_t)r->size, "state",
-                  record_state_name(r->state), "crypt", crypt_to_json(), "fs", r->fs, "kms", r->kms,
-                  "keySource", r->key_source, "key", key_to_json(r), "digest", r->digest, "mac",
-                  r->mac, "sealed", (int)r->sealed, "recipients", "source", "created", r->created);
+    AUTO_JSON json_t *obj = json_pack(
+        "{s:i, s:I, s:s, s:s, s:s, s:s, s:I, s:s, s:o, s:s, s:s, s:s, s:o,"
+        " s:s, s:s, s:b, s:o, s:n, s:s}",
+        "v", RECORD_VERSION, "gen", (json_int_t)r->gen, "id", r->id, "name", r->name, "uuid",
+        r->uuid, "tenant", r->tenant, "size", (json_int_t)r->size, "state",
+        record_state_name(r->state), "crypt", crypt_to_json(), "fs", r->fs, "kms", r->kms,
+        "keySource", r->key_source, "key", key_to_json(r), "digest", r->digest, "mac", r->mac,
+        "sealed", (int)r->sealed, "recipients", recipients_of(r), "source", "created", r->created);
 
     if (obj != NULL && r->discard && json_object_set_new(obj, "discard", json_true()) < 0)
         return NULL;

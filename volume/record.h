@@ -13,6 +13,7 @@
 #include "common/json.h"
 #include "common/strbuf.h"
 #include "volume/id.h"
+#include "volume/recipients.h"
 
 #define RECORD_VERSION  1
 #define RECORD_MAX      8192
@@ -52,6 +53,8 @@ struct record {
     bool discard;     /* what the user's file system frees is freed in the pool */
     bool pod;         /* tenantIdentity: a pod's own token opens it, at publish */
     bool stale_slots; /* keyslots of an earlier storage key may still be in the header */
+    /* For whom the storage key is wrapped beside `key`, in recipients.h's text; "" = nobody. */
+    char recipients[RECIPIENTS_TEXT_MAX + 1];
     char created[21]; /* RFC 3339, UTC, seconds */
 };
 

@@ -3,7 +3,7 @@
  * The record, which a storage administrator may write: what is accepted must encode, and to the
  * same record.
  *
- * covers: volume/record.c
+ * covers: volume/record.c volume/recipients.c:recipients_from_json
  */
 #include "tests/fuzz/target.h"
 
@@ -26,6 +26,7 @@ static void must_be_the_same(const struct record *r, const struct record *again)
     must(strcmp(r->digest, again->digest) == 0 && strcmp(r->mac, again->mac) == 0);
     must(strcmp(r->created, again->created) == 0 && r->discard == again->discard &&
          r->pod == again->pod && r->stale_slots == again->stale_slots);
+    must(strcmp(r->recipients, again->recipients) == 0);
     must(r->gen == again->gen && r->size == again->size && r->state == again->state);
     must(record_matches(again, &claim, &err) == 0);
 }

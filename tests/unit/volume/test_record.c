@@ -211,7 +211,7 @@ static const struct {
       "field 'digest' must be empty or 64 lower-case hex digits" },
     { "\"digest\":\"0", "\"digest\":\"00", "field 'digest' is longer than 64 bytes" },
     { "false", "true", "field 'sealed' is true, which this version of Coffer can't work with" },
-    { "[]", "[{}]", "field 'recipients' must be empty in this version of Coffer" },
+    { "[]", "[{}]", "field 'recipients': recipient: field 'alg' is missing" },
     { "[]", "{}", "field 'recipients' must be an array" },
     { ":null", ":\"x\"", "field 'source' must be null in this version of Coffer" },
     { "\"source\":null,", "", "field 'source' is missing" },
@@ -493,10 +493,37 @@ static void test_no_memory(void **state UNUSED)
     }
 }
 
+#define RECIPIENT \
+    "[{\"alg\":\"RSA-OAEP-256\",\"key\":\"YWJj\",\"label\":\"phone\",\"wrapped\":\"AQID\"}]"
+
+/* Whole and in their order under the MAC: none is added, taken away or moved by who writes the
+ * pool. */
+static void test_recipients(void **state UNUSED)
+{
+    struct record r = ready_record(), back;
+    AUTO_STRBUF struct strbuf sb = STRBUF_INIT(RECORD_MAX), mac = STRBUF_INIT(RECORD_MAX);
+
+    assert_int_equal(str_copy(r.recipients, sizeof(r.recipients), RECIPIENT), 0);
+    assert_works(record_encode(&r, &sb, &err));
+    assert_non_null(strstr(strbuf_text(&sb), "\"recipients\":" RECIPIENT));
+    assert_works(record_decode(strbuf_text(&sb), sb.len, &back, &err));
+    assert_same_record(&back, &r);
+    assert_string_equal(back.recipients, RECIPIENT);
+    assert_works(record_mac_input(&r, &mac, &err));
+    assert_non_null(strstr(strbuf_text(&mac), "\"recipients\":" RECIPIENT));
+
+    without_proof(&r, RECORD_NEW);
+    strbuf_clear(&sb);
+    struct error refused = ERROR_INIT;
+    assert_int_equal(record_encode(&r, &sb, &refused), -1);
+    assert_non_null(strstr(refused.msg, "field 'recipients' must be empty in state 'new'"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_format),
+        cmocka_unit_test(test_recipients),
         cmocka_unit_test(test_states),
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_biggest),
