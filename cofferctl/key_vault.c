@@ -4,7 +4,7 @@
 #include "cofferctl/key_target.h"
 
 #include "common/strbuf.h"
-#include "keyd/context.h"
+#include "volume/context.h"
 
 /* "transit/keys/NAME" and what comes behind it. */
 static const char *path_of(const struct ring_key *k, const char *what, const char *more,

@@ -19,10 +19,10 @@
 #include "common/json.h"
 #include "common/secret.h"
 #include "keyd/client.h"
-#include "keyd/context.h"
 #include "keyd/wire.h"
 #include "vault/client.h"
 #include "volume/config.h"
+#include "volume/context.h"
 
 struct kms_call { /* one request; all borrowed */
     const struct keyd_binding *binding;

@@ -8,8 +8,8 @@
 #include "common/log.h"
 #include "common/parse.h"
 #include "common/wipe.h"
-#include "keyd/context.h"
 #include "keyd/pipe.h"
+#include "volume/context.h"
 #include "volume/id.h"
 
 struct op {

@@ -5,7 +5,7 @@
  * the pipe after an OK to UNWRAP and never otherwise.
  *
  * covers: keyd/server.c keyd/recv.c keyd/ops.c keyd/pipe.c keyd/kms.c keyd/kms_file.c
- * keyd/context.c
+ * volume/context.c
  */
 #include "tests/fuzz/target.h"
 

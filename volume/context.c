@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/base.h"
-#include "keyd/context.h"
+#include "volume/context.h"
 
 #include <sha256.h>
 
@@ -28,4 +28,14 @@ void context_compute(const char *tenant, const char *volume_id, const char *uuid
     add(&hash, volume_id);
     add(&hash, uuid);
     SHA256_Final(ret, &hash);
+}
+
+void context_recipient(const unsigned char context[CONTEXT_SIZE],
+                       unsigned char ret[CONTEXT_RECIPIENT_SIZE])
+{
+    static const char use[] = "coffer/v1 recipient";
+
+    _Static_assert(sizeof(use) - 1 + CONTEXT_SIZE == CONTEXT_RECIPIENT_SIZE, "the header says so");
+    memcpy(ret, use, sizeof(use) - 1);
+    memcpy(ret + sizeof(use) - 1, context, CONTEXT_SIZE);
 }

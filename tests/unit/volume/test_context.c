@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/base.h"
-#include "keyd/context.h"
+#include "volume/context.h"
 
 #include "common/b64.h"
 
@@ -43,9 +43,19 @@ static void test_borders(void **state UNUSED)
     assert_memory_not_equal(a, b, sizeof(a));
 }
 
+static void test_recipient(void **state UNUSED)
+{
+    unsigned char context[CONTEXT_SIZE], info[CONTEXT_RECIPIENT_SIZE];
+    context_compute("a", "b", "c", context);
+    context_recipient(context, info);
+    assert_memory_equal(info, "coffer/v1 recipient", 19);
+    assert_memory_equal(info + 19, context, sizeof(context));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_vectors),
-                                        cmocka_unit_test(test_borders) };
+                                        cmocka_unit_test(test_borders),
+                                        cmocka_unit_test(test_recipient) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
