@@ -211,25 +211,52 @@ int keyd_mint(const char *socket_path, const struct keyd_binding *b, uint64_t de
     return 0;
 }
 
+static int set_key(struct wire_request *r, const struct keyd_wrapped *key, struct error *err)
+{
+    r->key_version = key->version;
+    if (str_copy(r->kind, sizeof(r->kind), key->kind) < 0 ||
+        str_copy(r->ciphertext, sizeof(r->ciphertext), key->ciphertext) < 0)
+        return error_set(err, ERR_INVALID, "the wrapped key is too long for coffer-keyd");
+    return 0;
+}
+
 int keyd_unwrap(const char *socket_path, const struct keyd_binding *b,
                 const struct keyd_wrapped *key, enum keyd_use use, const char *token,
                 int pipe_write, uint64_t deadline, struct error *err)
 {
     AUTO_EXCHANGE struct exchange *x = exchange_new(WIRE_UNWRAP, err);
-    if (x == NULL || set_binding(&x->request, b, err) < 0)
+    if (x == NULL || set_binding(&x->request, b, err) < 0 || set_key(&x->request, key, err) < 0)
         return -1;
     struct wire_request *r = &x->request;
-    r->key_version = key->version;
-    if (str_copy(r->use, sizeof(r->use), keyd_use_names[use]) < 0 ||
-        str_copy(r->kind, sizeof(r->kind), key->kind) < 0 ||
-        str_copy(r->ciphertext, sizeof(r->ciphertext), key->ciphertext) < 0)
-        return error_set(err, ERR_INVALID, "the wrapped key is too long for coffer-keyd");
+    if (str_copy(r->use, sizeof(r->use), keyd_use_names[use]) < 0)
+        return error_set(err, ERR_INTERNAL, "the use of a key is too long for coffer-keyd");
     if (token != NULL && strlen(token) > WIRE_TOKEN_MAX)
         return error_set(err, ERR_INVALID, "the pod's token is longer than %u bytes",
                          WIRE_TOKEN_MAX);
     if (token != NULL)
         r->token = (struct wire_view){ .data = token, .len = strlen(token) };
     return exchange_run(x, socket_path, pipe_write, deadline, err);
+}
+
+int keyd_wrap_for(const char *socket_path, const struct keyd_binding *b,
+                  const struct keyd_wrapped *key, const struct keyd_recipient *to,
+                  uint64_t deadline, unsigned char *ret, size_t *ret_len, struct error *err)
+{
+    AUTO_EXCHANGE struct exchange *x = exchange_new(WIRE_WRAP_FOR, err);
+    if (x == NULL || set_binding(&x->request, b, err) < 0 || set_key(&x->request, key, err) < 0)
+        return -1;
+    struct wire_request *r = &x->request;
+    if (str_copy(r->algorithm, sizeof(r->algorithm), to->algorithm) < 0 ||
+        to->key_len > RECIPIENT_KEY_MAX)
+        return error_set(err, ERR_INVALID, "the recipient's key is too long for coffer-keyd");
+    r->public_key = (struct wire_view){ .data = (const char *)to->key, .len = to->key_len };
+    if (exchange_run(x, socket_path, -1, deadline, err) < 0)
+        return -1;
+    if (x->reply.wrapped.len == 0)
+        return error_set(err, ERR_UNAVAILABLE, "coffer-keyd answered with an empty wrapped key");
+    memcpy(ret, x->reply.wrapped.data, x->reply.wrapped.len);
+    *ret_len = x->reply.wrapped.len;
+    return 0;
 }
 
 int keyd_destroy(const char *socket_path, const struct keyd_binding *b, uint64_t deadline,

@@ -48,6 +48,17 @@ int keyd_mint(const char *socket_path, const struct keyd_binding *b, uint64_t de
 int keyd_unwrap(const char *socket_path, const struct keyd_binding *b,
                 const struct keyd_wrapped *key, enum keyd_use use, const char *token,
                 int pipe_write, uint64_t deadline, struct error *err) MUST_CHECK;
+struct keyd_recipient {       /* borrowed */
+    const char *algorithm;    /* recipient/wrap.h has them */
+    const unsigned char *key; /* its public key, DER */
+    size_t key_len;
+};
+/* The storage key, wrapped for the holder of a public key: neither goes further than keyd. Writes
+ * *ret_len <= RECIPIENT_WRAPPED_MAX bytes. ERR_INVALID: no such algorithm, or not for this key. */
+int keyd_wrap_for(const char *socket_path, const struct keyd_binding *b,
+                  const struct keyd_wrapped *key, const struct keyd_recipient *to,
+                  uint64_t deadline, unsigned char *ret, size_t *ret_len,
+                  struct error *err) MUST_CHECK;
 /* What the key service keeps of this volume's key is gone for good; there was none: OK too. */
 int keyd_destroy(const char *socket_path, const struct keyd_binding *b, uint64_t deadline,
                  struct error *err) MUST_CHECK;

@@ -154,6 +154,83 @@ static void run_unwrap(struct keyd_request *q)
     kms_unwrap(kms, &q->job);
 }
 
+/* ---- WRAP_FOR ---- */
+
+/* Under the name that the caller computes, it is this key: only canonical DER has one name. */
+static int recipient_of(const struct wire_request *r, struct public_key **ret, struct error *err)
+{
+    AUTO_PUBLIC_KEY struct public_key *k = NULL;
+    char name[FINGERPRINT_LEN + 1];
+
+    if (public_key_parse(r->public_key.data, r->public_key.len, &k, err) < 0)
+        return -1;
+    recipient_fingerprint((const unsigned char *)r->public_key.data, r->public_key.len, name);
+    if (strcmp(name, public_key_fingerprint(k)) != 0)
+        return error_set(err, ERR_INVALID, "a recipient's public key must be canonical DER");
+    *ret = TAKE_PTR(k);
+    return 0;
+}
+
+static int wrap_for(struct keyd_request *q, const struct secret *plain, struct error *err)
+{
+    const struct wrap_algorithm *a = wrap_algorithm(q->wire.algorithm);
+    unsigned char info[CONTEXT_RECIPIENT_SIZE];
+
+    context_recipient(q->context, info);
+    LEAK("keyd:storage-key", secret_data(plain), secret_len(plain));
+    return wrap_key(a, q->recipient, (struct bytes){ info, sizeof(info) }, plain, &q->wrapped, err);
+}
+
+static void on_unwrapped_for(struct kms_job *job)
+{
+    struct keyd_request *q = request_of(job);
+    struct error err = job->err;
+    int r = err.code == ERR_OK ? wrap_for(q, job->plain, &err) : -1;
+
+    secret_free(job->plain);
+    public_key_free(q->recipient);
+    q->reply.wrapped =
+        (struct wire_view){ .data = (const char *)q->wrapped.data, .len = q->wrapped.len };
+    if (r == 0)
+        end_ok(q);
+    else
+        end_failed(q, &err);
+}
+
+/* What can be wrong with the recipient is said before the key is asked for. */
+static int prepare_wrap_for(struct keyd_request *q, const struct kms **ret_kms, struct error *err)
+{
+    const struct wrap_algorithm *a = wrap_algorithm(q->wire.algorithm);
+
+    if (prepare(q, ret_kms, err) < 0 || key_of(&q->wire, &q->key, err) < 0)
+        return -1;
+    if (a == NULL)
+        return error_set(err, ERR_INVALID, "'%s' is not an algorithm that wraps keys",
+                         q->wire.algorithm);
+    AUTO_PUBLIC_KEY struct public_key *k = NULL;
+    if (recipient_of(&q->wire, &k, err) < 0)
+        return -1;
+    if (a->kind != public_key_kind(k))
+        return error_set(err, ERR_INVALID, "%s doesn't take this kind of key", a->name);
+    q->recipient = TAKE_PTR(k);
+    return 0;
+}
+
+static void run_wrap_for(struct keyd_request *q)
+{
+    struct error err = ERROR_INIT;
+    const struct kms *kms;
+    if (prepare_wrap_for(q, &kms, &err) < 0) {
+        end_failed(q, &err);
+        return;
+    }
+    q->job.key = &q->key;
+    q->job.done = on_unwrapped_for;
+    kms_unwrap(kms, &q->job);
+}
+
+/* ---- DESTROY, STATUS ---- */
+
 static void on_destroyed(struct kms_job *job)
 {
     struct keyd_request *q = request_of(job);
@@ -235,6 +312,7 @@ static const struct op ops[WIRE_OP_LIMIT] = {
     [WIRE_MINT] = { .audited = true, .run = run_mint },
     [WIRE_UNWRAP] = { .audited = true, .run = run_unwrap },
     [WIRE_DESTROY] = { .audited = true, .run = run_destroy },
+    [WIRE_WRAP_FOR] = { .audited = true, .run = run_wrap_for },
     [WIRE_STATUS] = { .always = true, .run = run_status },
 };
 
@@ -293,8 +371,9 @@ static int allow_one(const char *name, bool ret[WIRE_OP_LIMIT], struct error *er
 {
     uint16_t op = WIRE_NONE;
     if (wire_message_by_name(name, &op) == NULL)
-        return error_set(err, ERR_INVALID,
-                         "--allow: '%s' is not an operation (MINT, UNWRAP, DESTROY, STATUS)", name);
+        return error_set(
+            err, ERR_INVALID,
+            "--allow: '%s' is not an operation (MINT, UNWRAP, DESTROY, WRAP_FOR, STATUS)", name);
     ret[op] = true;
     return 0;
 }

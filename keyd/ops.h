@@ -13,6 +13,7 @@
 #include "keyd/counters.h"
 #include "keyd/kms.h"
 #include "keyd/wire.h"
+#include "recipient/wrap.h"
 
 #include <sys/types.h>
 
@@ -42,6 +43,8 @@ struct keyd_request { /* one, from its frame to its reply; the server's memory *
     unsigned char context[CONTEXT_SIZE];
     struct keyd_wrapped key;
     struct kms_job job;
+    struct public_key *recipient; /* WRAP_FOR */
+    struct wrapped wrapped;
 };
 
 /* Runs the request, counts it, writes its audit line; then `done`, perhaps before this returns. */

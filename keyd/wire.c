@@ -50,6 +50,16 @@ static const struct wire_field unwrap_request[] = {
     TEXT(wire_request, kind),          TEXT(wire_request, ciphertext),
     NUMBER(wire_request, key_version), VIEW(wire_request, token, WIRE_TOKEN_MAX),
 };
+static const struct wire_field wrap_for_request[] = {
+    NUMBER(wire_request, deadline_ms), TEXT(wire_request, kms),
+    TEXT(wire_request, tenant),        TEXT(wire_request, volume_id),
+    TEXT(wire_request, uuid),          TEXT(wire_request, kind),
+    TEXT(wire_request, ciphertext),    NUMBER(wire_request, key_version),
+    TEXT(wire_request, algorithm),     VIEW(wire_request, public_key, RECIPIENT_KEY_MAX),
+};
+static const struct wire_field wrap_for_reply[] = {
+    VIEW(wire_reply, wrapped, RECIPIENT_WRAPPED_MAX),
+};
 static const struct wire_field status_request[] = { NUMBER(wire_request, deadline_ms) };
 static const struct wire_field status_reply[] = { VIEW(wire_reply, text, WIRE_FRAME_MAX) };
 static const struct wire_field reply_head[] = { TEXT(wire_reply, code), TEXT(wire_reply, message) };
@@ -67,6 +77,11 @@ static const struct wire_message messages[WIRE_OP_LIMIT] = {
     [WIRE_DESTROY] = { .name = "DESTROY",
                        .request = mint_request, /* the volume says it all */
                        .n_request = ARRAY_SIZE(mint_request) },
+    [WIRE_WRAP_FOR] = { .name = "WRAP_FOR",
+                        .request = wrap_for_request,
+                        .n_request = ARRAY_SIZE(wrap_for_request),
+                        .reply = wrap_for_reply,
+                        .n_reply = ARRAY_SIZE(wrap_for_reply) },
     [WIRE_STATUS] = { .name = "STATUS",
                       .request = status_request,
                       .n_request = ARRAY_SIZE(status_request),

@@ -30,8 +30,9 @@ enum wire_op {
     WIRE_MINT = 1,
     WIRE_UNWRAP = 2,
     WIRE_STATUS = 3,
-    /* 4 is reserved, as are 6 to 8: docs/PROTOCOL-keyd.md */
+    /* 4 is reserved, as are 7 and 8: docs/PROTOCOL-keyd.md */
     WIRE_DESTROY = 5,
+    WIRE_WRAP_FOR = 6,
     WIRE_OP_LIMIT,
 };
 
@@ -52,6 +53,8 @@ struct wire_request {
     char ciphertext[WRAPPED_KEY_MAX + 1];
     uint64_t key_version;
     struct wire_view token; /* the caller's own token; empty = none. Never log it. */
+    char algorithm[RECIPIENT_ALGORITHM_MAX + 1];
+    struct wire_view public_key; /* DER */
 };
 
 struct wire_reply {
@@ -62,6 +65,7 @@ struct wire_reply {
     char ciphertext[WRAPPED_KEY_MAX + 1];
     uint64_t key_version;
     struct wire_view text; /* STATUS: JSON */
+    struct wire_view wrapped;
 };
 
 struct wire_frame {

@@ -18,7 +18,7 @@ ALLOWED = {
     'crypt': ('volume/', 'common/', 'keyd/frame.h'),  # the frame: keyd writes it, coffer-crypt reads it
     'http': ('common/',),
     'vault': ('http/', 'common/'),
-    'keyd': ('vault/', 'volume/', 'common/'),
+    'keyd': ('vault/', 'recipient/', 'volume/', 'common/'),
     'controller': DAEMON,
     'node': DAEMON,
     'e2e': (),  # programs that run in the tests' pods

@@ -5,12 +5,13 @@ the daemon is killed beside it. TAP on stdout, no root."""
 import base64
 import os
 import signal
+import subprocess
 import sys
 
 import keydlib
 from caselib import Skip, built_with, write
 from keydlib import (BINDING, STATUS, UUID, VOLUME, Client, Keyd, frame, mint, new_key, open_key, pipe, pipe_is_empty, read_frame,
-                     status, unwrap)
+                     status, unwrap, wrap_for)
 
 
 def mint_and_unwrap(root):
@@ -70,6 +71,56 @@ def not_allowed_op(root):
         assert c.ask(frame(STATUS, 1000)).code == 'OK', 'the connection goes on'
 
 
+def openssl(*args, data=None):
+    return subprocess.run(['openssl', *args], input=data, capture_output=True, check=True).stdout
+
+
+def key_pair(root, name, *args):
+    private = os.path.join(root, name)
+    openssl('genpkey', '-out', private, *args)
+    return private, openssl('pkey', '-in', private, '-pubout', '-outform', 'DER')
+
+
+def wrapped_for_a_public_key(root):
+    """The stock tool opens it by the private half; who asks never sees the key."""
+    private, public = key_pair(root, 'device', '-algorithm', 'RSA', '-pkeyopt', 'rsa_keygen_bits:2048')
+    _, other = key_pair(root, 'other', '-algorithm', 'X25519')
+    with Keyd(root, allow='MINT,UNWRAP,WRAP_FOR') as k, k.client() as c:
+        key = new_key(c)
+        want = open_key(c, key)
+        for algorithm, hash_name in (('RSA-OAEP-256', 'sha256'), ('RSA-OAEP-512', 'sha512')):
+            reply = c.ask(wrap_for(key, algorithm, public))
+            assert reply.code == 'OK', reply.message
+            options = [f'-pkeyopt={o}' for o in ('rsa_padding_mode:oaep', f'rsa_oaep_md:{hash_name}', f'rsa_mgf1_md:{hash_name}')]
+            options = [word for o in options for word in o.split('=', 1)]
+            assert openssl('pkeyutl', '-decrypt', '-inkey', private, *options, data=reply.rest[0]) == want, algorithm
+        sealed = c.ask(wrap_for(key, 'HPKE-Base-X25519-SHA256-A256GCM', other))
+        assert sealed.code == 'OK' and len(sealed.rest[0]) == 80, sealed.message
+        audited = [line for line in k.log().splitlines() if 'audit' in line and 'WRAP_FOR' in line]
+        assert len(audited) == 3 and all('OK' in line for line in audited), audited
+
+
+def no_recipient(root):
+    _, public = key_pair(root, 'device', '-algorithm', 'RSA', '-pkeyopt', 'rsa_keygen_bits:2048')
+    _, small = key_pair(root, 'small', '-algorithm', 'RSA', '-pkeyopt', 'rsa_keygen_bits:1024')
+    pem = openssl('pkey', '-in', os.path.join(root, 'device'), '-pubout')
+    cases = [
+        ('RSA1_5', public, "'RSA1_5' is not an algorithm that wraps keys"),
+        ('HPKE-Base-X25519-SHA256-A256GCM', public, "HPKE-Base-X25519-SHA256-A256GCM doesn't take this kind of key"),
+        ('RSA-OAEP-256', public + b'x', 'a public key must be one SubjectPublicKeyInfo in PEM or DER'),
+        ('RSA-OAEP-256', pem, "a recipient's public key must be canonical DER"),
+        ('RSA-OAEP-256', small, 'an RSA key of 1024 bits, where 2048 to 4096 are taken'),
+        ('RSA-OAEP-256', b'', 'a public key of 0 bytes, where 1 to 4096 are taken'),
+    ]
+    with Keyd(root, allow='MINT,WRAP_FOR') as k, k.client() as c:
+        key = new_key(c)
+        for algorithm, recipient, message in cases:
+            reply = c.ask(wrap_for(key, algorithm, recipient))
+            assert (reply.code, reply.message) == ('INVALID_ARGUMENT', message), (algorithm, reply.code, reply.message)
+        other = ('dev', 'team-b', VOLUME, UUID)
+        assert c.ask(wrap_for(key, 'RSA-OAEP-256', public, other)).code == 'FAILED_PRECONDITION', 'another tenant\'s key was wrapped'
+
+
 def killed_in_the_middle(root):
     if not built_with('coffer-keyd', b'COFFER_FAULT_DIR'):
         raise Skip('this build has no fault points')
@@ -120,6 +171,7 @@ def key_only_in_the_pipe(root):
     assert b'file:v1:' not in log, 'a wrapped key in the log'
 
 
-TESTS = [mint_and_unwrap, wrong_binding, refused_values, not_allowed_op, killed_in_the_middle, key_only_in_the_pipe]
+TESTS = [mint_and_unwrap, wrong_binding, refused_values, not_allowed_op, wrapped_for_a_public_key, no_recipient,
+         killed_in_the_middle, key_only_in_the_pipe]
 
 sys.exit(keydlib.main(TESTS))

@@ -17,7 +17,7 @@ KEYD = caselib.program('coffer-keyd')
 VOLUME = 'fast.0a1b2c3d.00112233445566778899aabbccddeeff'
 UUID = '6ba7b810-9dad-41d1-80b4-00c04fd430c8'
 BINDING = ('dev', 'team-a', VOLUME, UUID)
-MINT, UNWRAP, STATUS = 1, 2, 3
+MINT, UNWRAP, STATUS, WRAP_FOR = 1, 2, 3, 6
 FRAME_MAX = 16384
 
 
@@ -37,6 +37,10 @@ def mint(binding=BINDING, deadline=5000):
 
 def unwrap(key, binding=BINDING, use='stage', kind='file', version=1, token=b''):
     return frame(UNWRAP, 5000, *binding, use, kind, key, version, token)
+
+
+def wrap_for(key, algorithm, public_key, binding=BINDING, kind='file'):
+    return frame(WRAP_FOR, 5000, *binding, kind, key, 1, algorithm, public_key)
 
 
 class Reply:
