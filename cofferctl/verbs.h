@@ -16,6 +16,9 @@ extern const struct verb volume_expand;     /* expand.c */
 extern const struct verb volume_delete;     /* delete.c */
 extern const struct verb volume_unlock_key; /* unlock_key.c */
 extern const struct verb volume_rotate_key; /* rotate_key.c */
+extern const struct verb recipient_add;     /* recipient_add.c */
+extern const struct verb recipient_remove;  /* recipient_remove.c */
+extern const struct verb recipient_list;    /* recipient_list.c */
 extern const struct verb volume_locate;     /* locate.c */
 extern const struct verb record_backup;     /* record_backup.c */
 extern const struct verb record_restore;    /* record_restore.c */

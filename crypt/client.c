@@ -303,11 +303,31 @@ int crypt_passphrase(const struct crypt_client *c, const struct crypt_volume *v,
     return run_verb(&k, &reply, err);
 }
 
-int crypt_rekey(const struct crypt_client *c, const struct crypt_volume *v, int key_fd,
-                int new_key_fd, int backup_fd, uint64_t deadline, char ret_mac[65],
-                struct error *err)
+/* A text that is no list goes as null, which is refused there. */
+static json_t *recipients_request(const struct crypt_volume *v, const char *recipients)
 {
-    AUTO_JSON json_t *request = volume_request(v);
+    json_t *request = volume_request(v);
+    json_t *list = recipients[0] == '\0' ? json_array() : json_loads(recipients, 0, NULL);
+
+    (void)json_object_set_new(request, "recipients", list != NULL ? list : json_null());
+    return request;
+}
+
+int crypt_recipients(const struct crypt_client *c, const struct crypt_volume *v, int key_fd,
+                     const char *recipients, uint64_t deadline, char ret_mac[65], struct error *err)
+{
+    AUTO_JSON json_t *request = recipients_request(v, recipients);
+    AUTO_JSON json_t *reply = NULL;
+    const struct call k = keyed(c, v, "recipients", deadline, key_fd, request);
+
+    return run_verb(&k, &reply, err) < 0 ? -1 : answer_hex(reply, "mac", ret_mac, err);
+}
+
+int crypt_rekey(const struct crypt_client *c, const struct crypt_volume *v, int key_fd,
+                int new_key_fd, int backup_fd, const char *recipients, uint64_t deadline,
+                char ret_mac[65], struct error *err)
+{
+    AUTO_JSON json_t *request = recipients_request(v, recipients);
     AUTO_JSON json_t *reply = NULL;
     struct call k = keyed(c, v, "rekey", deadline, key_fd, request);
 

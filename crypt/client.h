@@ -104,13 +104,20 @@ int crypt_close(const struct crypt_client *c, const char *dm_name, const char *d
 int crypt_passphrase(const struct crypt_client *c, const struct crypt_volume *v, int key_fd,
                      int out_fd, uint64_t deadline, struct error *err) MUST_CHECK;
 
+/* The same checks, and then the MAC of v->record with another list (recipients.h's text). With its
+ * own list: that it is the one that was written with this key. */
+int crypt_recipients(const struct crypt_client *c, const struct crypt_volume *v, int key_fd,
+                     const char *recipients, uint64_t deadline, char ret_mac[65],
+                     struct error *err) MUST_CHECK;
+
 /* Rotation of the storage key, first half: the header gets a keyslot for the key of new_key_fd as
  * well; the one of key_fd, which v->record names, opens it as before. backup_fd: a file that first
- * gets a whole copy of the header, flushed. *ret_mac: of v->record with stale_slots, under the new
- * key. The live mapping isn't touched. The same key twice: ERR_PRECONDITION. */
+ * gets a whole copy of the header, flushed. *ret_mac: of v->record with stale_slots and these
+ * recipients, under the new key. The live mapping isn't touched. The same key twice:
+ * ERR_PRECONDITION. */
 int crypt_rekey(const struct crypt_client *c, const struct crypt_volume *v, int key_fd,
-                int new_key_fd, int backup_fd, uint64_t deadline, char ret_mac[65],
-                struct error *err) MUST_CHECK;
+                int new_key_fd, int backup_fd, const char *recipients, uint64_t deadline,
+                char ret_mac[65], struct error *err) MUST_CHECK;
 /* Second half: keyslots that this key doesn't open are gone, their areas overwritten. *ret_mac: of
  * v->record without stale_slots. */
 int crypt_prune(const struct crypt_client *c, const struct crypt_volume *v, int key_fd,

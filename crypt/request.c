@@ -5,6 +5,7 @@
 #include "common/blockdev.h"
 #include "common/deadline.h"
 #include "common/parse.h"
+#include "crypt/keys.h"
 #include "crypt/mapping.h"
 #include "volume/geometry.h"
 
@@ -59,13 +60,28 @@ static void read_stored_state(struct json_reader *r, struct request *q)
         json_problem(r, "field 'stored_state' must be a record's state");
 }
 
+static void read_recipients(struct json_reader *r, struct request *q)
+{
+    const json_t *array = json_get_array(r, "recipients");
+    struct error local = ERROR_INIT;
+    struct recipient_list list;
+
+    if (array != NULL && (recipients_from_json(array, &list, &local) < 0 ||
+                          recipients_encode(&list, q->recipients, &local) < 0))
+        json_problem(r, "%.150s", local.msg);
+}
+
 static const struct field {
     unsigned taken_by;
     void (*read)(struct json_reader *r, struct request *q);
 } fields[] = {
-    { TAKES_NAME, read_name },           { TAKES_DM_UUID, read_dm_uuid },
-    { TAKES_RECORD, read_record },       { TAKES_DEVICE, read_device },
-    { TAKES_READ_ONLY, read_read_only }, { TAKES_STORED_STATE, read_stored_state },
+    { TAKES_NAME, read_name },
+    { TAKES_DM_UUID, read_dm_uuid },
+    { TAKES_RECORD, read_record },
+    { TAKES_DEVICE, read_device },
+    { TAKES_READ_ONLY, read_read_only },
+    { TAKES_STORED_STATE, read_stored_state },
+    { TAKES_RECIPIENTS, read_recipients },
 };
 
 static int read_fields(const struct verb *verb, json_t *obj, struct request *q, struct error *err)
@@ -146,6 +162,15 @@ int request_decode(const struct verb *verb, const char *text, size_t len, struct
 int reply_mapping(json_t *reply, const struct mapping *m, struct error *err)
 {
     if (json_object_set_new(reply, "mapping", mapping_to_json(m)) < 0)
+        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    return 0;
+}
+
+int reply_mac(const struct secret *sk, struct request *q, json_t *reply, struct error *err)
+{
+    if (key_record_mac(sk, &q->record, q->record.mac, err) < 0)
+        return -1;
+    if (json_object_set_new(reply, "mac", json_string(q->record.mac)) < 0)
         return error_set(err, ERR_EXHAUSTED, "out of memory");
     return 0;
 }

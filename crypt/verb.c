@@ -13,7 +13,8 @@ static const struct verb verbs[] = {
     { "check", TAKES_NAME | TAKES_RECORD | TAKES_DEVICE, verb_check },
     { "resize", KEYED, verb_resize },
     { "close", TAKES_NAME | TAKES_DM_UUID, verb_close },
-    { "rekey", KEYED | TAKES_NEW_KEY | TAKES_OUT | WRITES_HEADER, verb_rekey },
+    { "recipients", KEYED | TAKES_RECIPIENTS, verb_recipients },
+    { "rekey", KEYED | TAKES_RECIPIENTS | TAKES_NEW_KEY | TAKES_OUT | WRITES_HEADER, verb_rekey },
     { "prune", KEYED | WRITES_HEADER, verb_prune },
     { "passphrase", KEYED | TAKES_OUT, verb_passphrase },
 };

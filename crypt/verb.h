@@ -24,10 +24,11 @@ enum verb_takes {
         1 << 4, /* FD_DEVICE is that block device, of a size that can be one of ours */
     TAKES_READ_ONLY = 1 << 5,
     TAKES_STORED_STATE = 1 << 6,
-    TAKES_KEY = 1 << 7,      /* FD_KEY */
-    TAKES_OUT = 1 << 8,      /* FD_OUT */
-    TAKES_NEW_KEY = 1 << 9,  /* FD_NEW_KEY */
-    WRITES_HEADER = 1 << 10, /* takes nothing: for the sandbox */
+    TAKES_KEY = 1 << 7,         /* FD_KEY */
+    TAKES_OUT = 1 << 8,         /* FD_OUT */
+    TAKES_NEW_KEY = 1 << 9,     /* FD_NEW_KEY */
+    TAKES_RECIPIENTS = 1 << 11, /* the record's list as it will be */
+    WRITES_HEADER = 1 << 10,    /* takes nothing: for the sandbox */
 };
 
 struct request {
@@ -38,6 +39,7 @@ struct request {
     uint64_t device_size; /* bytes; by TAKES_DEVICE_FD */
     bool read_only;
     enum record_state stored_state;
+    char recipients[RECIPIENTS_TEXT_MAX + 1];
     uint64_t deadline; /* clock_ms: for waiting (key, busy mapping); work isn't cut short */
 };
 
@@ -60,6 +62,7 @@ int verb_resize(struct request *q, json_t *reply, struct error *err) MUST_CHECK;
 int verb_close(struct request *q, json_t *reply, struct error *err) MUST_CHECK;
 int verb_rekey(struct request *q, json_t *reply, struct error *err) MUST_CHECK;
 int verb_prune(struct request *q, json_t *reply, struct error *err) MUST_CHECK;
+int verb_recipients(struct request *q, json_t *reply, struct error *err) MUST_CHECK;
 int verb_passphrase(struct request *q, json_t *reply, struct error *err) MUST_CHECK;
 
 /* request.c */
@@ -67,6 +70,10 @@ int request_decode(const struct verb *verb, const char *text, size_t len, struct
                    struct error *err) MUST_CHECK;
 /* Puts the mapping into the reply. */
 int reply_mapping(json_t *reply, const struct mapping *m, struct error *err) MUST_CHECK;
+
+/* The record's MAC, as q->record is now, under a key; goes into the reply too. */
+int reply_mac(const struct secret *sk, struct request *q, json_t *reply,
+              struct error *err) MUST_CHECK;
 
 /* session.c: a volume whose header, digest and record were verified with its key. */
 struct session {

@@ -31,10 +31,8 @@ int verb_prune(struct request *q, json_t *reply, struct error *err)
         prune(q, &s, err) < 0)
         return -1;
     q->record.stale_slots = false;
-    if (key_record_mac(s.sk, &q->record, q->record.mac, err) < 0)
+    if (reply_mac(s.sk, q, reply, err) < 0)
         return -1;
-    if (json_object_set_new(reply, "mac", json_string(q->record.mac)) < 0)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
     FAULT_POINT("crypt:prune:done");
     return 0;
 }

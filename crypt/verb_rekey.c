@@ -80,10 +80,9 @@ int verb_rekey(struct request *q, json_t *reply, struct error *err)
         rekey(q, &old, &fresh, err) < 0)
         return -1;
     q->record.stale_slots = true;
-    if (key_record_mac(fresh.sk, &q->record, q->record.mac, err) < 0)
+    memcpy(q->record.recipients, q->recipients, sizeof(q->recipients));
+    if (reply_mac(fresh.sk, q, reply, err) < 0)
         return -1;
-    if (json_object_set_new(reply, "mac", json_string(q->record.mac)) < 0)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
     FAULT_POINT("crypt:rekey:done");
     return 0;
 }

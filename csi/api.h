@@ -235,6 +235,26 @@ struct csi_rotate_key_reply { /* see coffer_admin.proto */
     bool resumed;
     uint64_t key_version;
 };
+struct csi_add_recipient_request {
+    const char *volume_id, *public_key, *algorithm, *label, *reason; /* public_key: base64 */
+};
+struct csi_recipient { /* see coffer_admin.proto; public_key and wrapped in base64 */
+    const char *fingerprint, *algorithm, *label, *public_key, *wrapped;
+};
+struct csi_add_recipient_reply {
+    bool already;
+    struct csi_recipient recipient;
+};
+struct csi_remove_recipient_request {
+    const char *volume_id, *fingerprint, *reason;
+};
+struct csi_list_recipients_request {
+    const char *volume_id;
+};
+struct csi_list_recipients_reply {
+    const struct csi_recipient *items;
+    size_t n;
+};
 struct csi_reconcile_request {
     bool dry_run;
 };
@@ -251,6 +271,13 @@ struct csi_admin_ops {
                       struct error *);
     int (*rotate_key)(void *ctx, struct csi_call *, const struct csi_rotate_key_request *,
                       struct csi_rotate_key_reply *ret, struct error *);
+    int (*add_recipient)(void *ctx, struct csi_call *, const struct csi_add_recipient_request *,
+                         struct csi_add_recipient_reply *ret, struct error *);
+    int (*remove_recipient)(void *ctx, struct csi_call *,
+                            const struct csi_remove_recipient_request *,
+                            struct csi_rotate_key_reply *ret, struct error *);
+    int (*list_recipients)(void *ctx, struct csi_call *, const struct csi_list_recipients_request *,
+                           struct csi_list_recipients_reply *ret, struct error *);
     int (*reconcile)(void *ctx, struct csi_call *, const struct csi_reconcile_request *,
                      struct csi_reconcile_reply *ret, struct error *);
 };

@@ -34,7 +34,9 @@ codec_run run_stage, run_unstage, run_publish, run_unpublish, run_stats, run_nod
     run_node_get_capabilities, run_node_get_info;
 
 codec_decode decode_unlock_key, decode_rotate_key, decode_reconcile;
+codec_decode decode_add_recipient, decode_remove_recipient, decode_list_recipients;
 codec_run run_unlock_key, run_rotate_key, run_reconcile;
+codec_run run_add_recipient, run_remove_recipient, run_list_recipients;
 
 codec_decode decode_registration_status;
 codec_run run_registration_info, run_registration_status;

@@ -180,6 +180,12 @@ const struct method csi_methods[] = {
       OPS(admin, unlock_key), WORKER, decode_unlock_key, run_unlock_key },
     { "/coffer.v1.NodeAdmin/RotateKey", &coffer__v1__rotate_key_request__descriptor,
       OPS(admin, rotate_key), WORKER, decode_rotate_key, run_rotate_key },
+    { "/coffer.v1.NodeAdmin/AddRecipient", &coffer__v1__add_recipient_request__descriptor,
+      OPS(admin, add_recipient), WORKER, decode_add_recipient, run_add_recipient },
+    { "/coffer.v1.NodeAdmin/RemoveRecipient", &coffer__v1__remove_recipient_request__descriptor,
+      OPS(admin, remove_recipient), WORKER, decode_remove_recipient, run_remove_recipient },
+    { "/coffer.v1.NodeAdmin/ListRecipients", &coffer__v1__list_recipients_request__descriptor,
+      OPS(admin, list_recipients), WORKER, decode_list_recipients, run_list_recipients },
     { "/coffer.v1.NodeAdmin/Reconcile", &coffer__v1__reconcile_request__descriptor,
       OPS(admin, reconcile), WORKER, decode_reconcile, run_reconcile },
 

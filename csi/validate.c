@@ -21,6 +21,7 @@ static const struct limit limits[] = {
     { "volume_path", VALIDATE_PATH_MAX, false, false },
     { "node_id", VALIDATE_NODE_ID_MAX, false, false },
     { "error", VALIDATE_TOTAL_MAX, false, false }, /* kubelet's, whole */
+    { "public_key", VALIDATE_KEY_MAX, false, false },
     { "mount_flags", VALIDATE_TOTAL_MAX, true, false },
 };
 static const struct limit plain = { NULL, VALIDATE_STRING_MAX, false, false };

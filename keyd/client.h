@@ -31,6 +31,7 @@ enum keyd_use {
     KEYD_USE_EXPAND,
     KEYD_USE_ROTATE,
     KEYD_USE_BREAK_GLASS,
+    KEYD_USE_RECIPIENT, /* a list of recipients is checked or signed */
     KEYD_USE_VERIFY, /* only whether the key opens for who asks: nothing is written into the pipe */
     KEYD_USE_COUNT,
 };

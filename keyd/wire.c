@@ -90,9 +90,9 @@ static const struct wire_message messages[WIRE_OP_LIMIT] = {
 };
 
 const char *const keyd_use_names[KEYD_USE_COUNT] = {
-    [KEYD_USE_STAGE] = "stage",   [KEYD_USE_EXPAND] = "expand",
-    [KEYD_USE_ROTATE] = "rotate", [KEYD_USE_BREAK_GLASS] = "break-glass",
-    [KEYD_USE_VERIFY] = "verify",
+    [KEYD_USE_STAGE] = "stage",         [KEYD_USE_EXPAND] = "expand",
+    [KEYD_USE_ROTATE] = "rotate",       [KEYD_USE_BREAK_GLASS] = "break-glass",
+    [KEYD_USE_RECIPIENT] = "recipient", [KEYD_USE_VERIFY] = "verify",
 };
 
 const struct wire_message *wire_message_find(uint16_t op)

@@ -27,6 +27,8 @@ static const struct {
                            "Passphrases given out to administrators." },
     [NODE_ROTATED] = { "rotated", "coffer_node_rotated_total",
                        "Volumes whose storage key was rotated, or whose rotation was finished." },
+    [NODE_RECIPIENTS] = { "recipients", "coffer_node_recipients_total",
+                          "Lists of recipients that changed." },
     [NODE_RECONCILED] = { "reconciled", "coffer_node_reconciled_total",
                           "Left-overs taken away by reconcile." },
 };

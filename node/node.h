@@ -32,6 +32,7 @@ enum node_counter {
     NODE_EXPANDED,
     NODE_BREAK_GLASS, /* passphrases given out */
     NODE_ROTATED,     /* storage keys rotated */
+    NODE_RECIPIENTS,  /* lists of recipients that changed */
     NODE_RECONCILED,  /* left-overs taken away by Reconcile */
     NODE_COUNTERS,
 };
@@ -77,6 +78,12 @@ int node_reconcile(void *ctx, struct csi_call *, const struct csi_reconcile_requ
                    struct csi_reconcile_reply *, struct error *);
 int node_rotate_key(void *ctx, struct csi_call *, const struct csi_rotate_key_request *,
                     struct csi_rotate_key_reply *, struct error *);
+int node_add_recipient(void *ctx, struct csi_call *, const struct csi_add_recipient_request *,
+                       struct csi_add_recipient_reply *, struct error *);
+int node_remove_recipient(void *ctx, struct csi_call *, const struct csi_remove_recipient_request *,
+                          struct csi_rotate_key_reply *, struct error *);
+int node_list_recipients(void *ctx, struct csi_call *, const struct csi_list_recipients_request *,
+                         struct csi_list_recipients_reply *, struct error *);
 int node_unlock_key(void *ctx, struct csi_call *, const struct csi_unlock_key_request *,
                     struct error *);
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * rotate_key.c: a new storage key for one volume (docs/rekey.md). The header gets a keyslot for
- * the new key beside the old one's; the record is written, and from then on the new key is the
- * volume's; the old keyslots go. So whatever kills it, the key that the record names opens the
- * volume. A record that says staleSlots has the last part still to come, and a rotation of it is
- * that part alone. Data, volume key and live mapping are not touched. One audit line, whatever the
- * result.
+ * rotate_key.c: a new storage key for one volume (docs/rekey.md). It is wrapped for the volume's
+ * recipients; the header gets a keyslot for the new key beside the old one's; the record is
+ * written, and from then on the new key is the volume's; the old keyslots go. So whatever kills it,
+ * the key that the record names opens the volume. A record that says staleSlots has the last part
+ * still to come, and a rotation of it is that part alone. Data, volume key and live mapping are not
+ * touched. One audit line, whatever the result.
  */
 #include "common/base.h"
 #include "node/node.h"
@@ -15,9 +15,10 @@
 #include "common/fault.h"
 #include "common/log.h"
 #include "node/op.h"
+#include "node/rotate.h"
 #include "node/unlock.h"
 
-static int check(const struct node_op *op, struct error *err)
+int rotate_check(const struct node_op *op, struct error *err)
 {
     const struct record *r = &op->record;
 
@@ -34,6 +35,13 @@ static int check(const struct node_op *op, struct error *err)
     return 0;
 }
 
+static uint64_t keyd_deadline(const struct node_op *op)
+{
+    uint64_t own = deadline_in(NODE_LIMIT_KEYD);
+
+    return op->deadline < own ? op->deadline : own;
+}
+
 static int mint(struct node_op *op, struct keyd_wrapped *ret, struct error *err)
 {
     const struct record *r = &op->record;
@@ -41,10 +49,8 @@ static int mint(struct node_op *op, struct keyd_wrapped *ret, struct error *err)
         .kms = r->kms, .tenant = r->tenant, .volume_id = op->id_text, .uuid = r->uuid
     };
     struct error local = ERROR_INIT;
-    uint64_t own = deadline_in(NODE_LIMIT_KEYD);
 
-    if (keyd_mint(op->node->keyd_socket, &binding, op->deadline < own ? op->deadline : own, ret,
-                  &local) == 0)
+    if (keyd_mint(op->node->keyd_socket, &binding, keyd_deadline(op), ret, &local) == 0)
         return 0;
     if (local.code == ERR_PERMISSION)
         (void)error_prefix(&local, "this node may not make a key (to rotate, its coffer-keyd needs "
@@ -52,15 +58,47 @@ static int mint(struct node_op *op, struct keyd_wrapped *ret, struct error *err)
     return error_pass(err, &local);
 }
 
-/* Replaces key, MAC and mark in one write: before it the old key opens the volume, after it the new
- * one does. */
-static int write_record(struct node_op *op, const struct keyd_wrapped *key, const char *mac,
-                        bool stale, struct error *err)
+int recipient_wrap(struct node_op *op, const struct keyd_wrapped *key, struct recipient *r,
+                   struct error *err)
+{
+    const struct keyd_binding binding = { .kms = op->record.kms,
+                                          .tenant = op->record.tenant,
+                                          .volume_id = op->id_text,
+                                          .uuid = op->record.uuid };
+    const struct keyd_recipient to = { .algorithm = r->algorithm,
+                                       .key = r->key,
+                                       .key_len = r->key_len };
+    struct error local = ERROR_INIT;
+
+    if (keyd_wrap_for(op->node->keyd_socket, &binding, key, &to, keyd_deadline(op), r->wrapped,
+                      &r->wrapped_len, &local) == 0)
+        return 0;
+    if (local.code == ERR_PERMISSION)
+        (void)error_prefix(&local, "this node may not wrap a key for recipients (its coffer-keyd "
+                                   "needs --allow UNWRAP,WRAP_FOR)");
+    return error_pass(err, &local);
+}
+
+static int wrap_all(struct node_op *op, const struct keyd_wrapped *key, struct recipient_list *list,
+                    struct error *err)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        if (recipient_wrap(op, key, &list->items[i], err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Replaces key, recipients, MAC and mark in one write: before it the old key opens the volume,
+ * after it the new one does. */
+static int write_record(struct node_op *op, const struct keyd_wrapped *key, const char *recipients,
+                        const char *mac, bool stale, struct error *err)
 {
     struct record r = op->record;
 
     r.stale_slots = stale;
     if (str_copy(r.mac, sizeof(r.mac), mac) < 0 ||
+        str_copy(r.recipients, sizeof(r.recipients), recipients) < 0 ||
         (key != NULL &&
          (str_copy(r.key.kind, sizeof(r.key.kind), key->kind) < 0 ||
           str_copy(r.key.ciphertext, sizeof(r.key.ciphertext), key->ciphertext) < 0)))
@@ -73,23 +111,26 @@ static int write_record(struct node_op *op, const struct keyd_wrapped *key, cons
     return 0;
 }
 
-static int add_key(struct node_op *op, struct error *err)
+static int add_key(struct node_op *op, struct recipient_list *stay, struct error *err)
 {
+    char recipients[RECIPIENTS_TEXT_MAX + 1];
     const struct crypt_volume target = unlock_target(op, false);
     AUTO_CLOSE int old_key = -1, new_key = -1, backup = -1;
     struct keyd_wrapped fresh;
     char mac[65];
 
-    if (mint(op, &fresh, err) < 0 || unlock_key_pipe(op, KEYD_USE_ROTATE, &old_key, err) < 0 ||
+    if (mint(op, &fresh, err) < 0 || wrap_all(op, &fresh, stay, err) < 0 ||
+        recipients_encode(stay, recipients, err) < 0 ||
+        unlock_key_pipe(op, KEYD_USE_ROTATE, &old_key, err) < 0 ||
         unlock_wrapped_pipe(op, &fresh, KEYD_USE_ROTATE, &new_key, err) < 0 ||
         op->pool->ops->header_backup(&op->volume, &backup, err) < 0)
         return -1;
     FAULT_POINT("rotate-key:keys");
-    if (crypt_rekey(&op->node->crypt, &target, old_key, new_key, backup, unlock_crypt_deadline(),
-                    mac, err) < 0)
+    if (crypt_rekey(&op->node->crypt, &target, old_key, new_key, backup, recipients,
+                    unlock_crypt_deadline(), mac, err) < 0)
         return -1;
     FAULT_POINT("rotate-key:rekeyed");
-    if (write_record(op, &fresh, mac, true, err) < 0)
+    if (write_record(op, &fresh, recipients, mac, true, err) < 0)
         return -1;
     FAULT_POINT("rotate-key:recorded");
     return 0;
@@ -108,22 +149,35 @@ static int drop_old_keys(struct node_op *op, struct error *err)
     if (op->pool->ops->drop_header_backup(&op->volume, err) < 0)
         return -1;
     FAULT_POINT("rotate-key:backup-dropped");
-    if (write_record(op, NULL, mac, false, err) < 0)
+    if (write_record(op, NULL, op->record.recipients, mac, false, err) < 0)
         return -1;
     FAULT_POINT("rotate-key:done");
     return 0;
 }
 
+int rotate_finish(struct node_op *op, struct error *err)
+{
+    if (drop_old_keys(op, err) == 0)
+        return 0;
+    return error_prefix(err, "the volume has its new key, but the old keyslots are still there "
+                             "(run it again)");
+}
+
+int rotate_run(struct node_op *op, struct recipient_list *stay, struct error *err)
+{
+    return add_key(op, stay, err) < 0 ? -1 : rotate_finish(op, err);
+}
+
 static int rotate(struct node_op *op, struct csi_rotate_key_reply *ret, struct error *err)
 {
-    if (check(op, err) < 0 || op->pool->ops->attach(&op->volume, &op->device, err) < 0)
+    struct recipient_list all;
+
+    if (rotate_check(op, err) < 0 || recipients_decode(op->record.recipients, &all, err) < 0 ||
+        op->pool->ops->attach(&op->volume, &op->device, err) < 0)
         return -1;
     ret->resumed = op->record.stale_slots;
-    if (!ret->resumed && add_key(op, err) < 0)
+    if ((ret->resumed ? rotate_finish(op, err) : rotate_run(op, &all, err)) < 0)
         return -1;
-    if (drop_old_keys(op, err) < 0)
-        return error_prefix(err, "the volume has its new key, but the old keyslots are still there "
-                                 "(run it again)");
     ret->key_version = op->record.key.version;
     return 0;
 }

@@ -72,5 +72,8 @@ const struct csi_node_ops node_ops = {
 const struct csi_admin_ops node_admin_ops = {
     .unlock_key = node_unlock_key,
     .rotate_key = node_rotate_key,
+    .add_recipient = node_add_recipient,
+    .remove_recipient = node_remove_recipient,
+    .list_recipients = node_list_recipients,
     .reconcile = node_reconcile,
 };

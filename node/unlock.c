@@ -62,14 +62,21 @@ int unlock_wrapped_pipe(struct node_op *op, const struct keyd_wrapped *key, enum
     return 0;
 }
 
+int unlock_recorded_key(const struct record *r, struct keyd_wrapped *ret, struct error *err)
+{
+    ret->version = r->key.version;
+    if (str_copy(ret->kind, sizeof(ret->kind), r->key.kind) < 0 ||
+        str_copy(ret->ciphertext, sizeof(ret->ciphertext), r->key.ciphertext) < 0)
+        return error_set(err, ERR_DATA_LOSS, "the record's wrapped key is too long");
+    return 0;
+}
+
 int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd, struct error *err)
 {
-    const struct record *r = &op->record;
-    struct keyd_wrapped key = { .version = r->key.version };
+    struct keyd_wrapped key;
 
-    if (str_copy(key.kind, sizeof(key.kind), r->key.kind) < 0 ||
-        str_copy(key.ciphertext, sizeof(key.ciphertext), r->key.ciphertext) < 0)
-        return error_set(err, ERR_DATA_LOSS, "the record's wrapped key is too long");
+    if (unlock_recorded_key(&op->record, &key, err) < 0)
+        return -1;
     return unlock_wrapped_pipe(op, &key, use, ret_fd, err);
 }
 

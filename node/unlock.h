@@ -17,6 +17,9 @@ int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd,
 /* The same of a key of this volume that its record doesn't name (yet). */
 int unlock_wrapped_pipe(struct node_op *op, const struct keyd_wrapped *key, enum keyd_use use,
                         int *ret_fd, struct error *err) MUST_CHECK;
+/* The wrapped key that the record names, as keyd/client.h wants it. */
+int unlock_recorded_key(const struct record *r, struct keyd_wrapped *ret,
+                        struct error *err) MUST_CHECK;
 /* The mapping this volume's record calls for, as crypt/client.h wants it. Borrowed from op. */
 struct crypt_volume unlock_target(const struct node_op *op, bool read_only);
 /* For one verb, from now. Not the call's: its deadline ends the waiting, not the work. */

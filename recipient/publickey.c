@@ -103,14 +103,28 @@ static int sha256_hex(const void *data, size_t len, char ret[FINGERPRINT_LEN + 1
     return 0;
 }
 
+int public_key_der(const struct public_key *k, unsigned char *ret, size_t *ret_len,
+                   struct error *err)
+{
+    int len = i2d_PUBKEY(k->handle, NULL);
+    unsigned char *end = ret;
+
+    if (len <= 0 || len > (int)PUBLIC_KEY_DER_MAX || i2d_PUBKEY(k->handle, &end) != len)
+        return error_set(err, ERR_INTERNAL, "libcrypto can't write a public key");
+    *ret_len = (size_t)len;
+    return 0;
+}
+
 static int take_fingerprint(struct public_key *k, struct error *err)
 {
-    unsigned char *der = NULL;
-    int len = i2d_PUBKEY(k->handle, &der);
-    int r = len > 0 ? sha256_hex(der, (size_t)len, k->fingerprint) : -1;
+    unsigned char der[PUBLIC_KEY_DER_MAX];
+    size_t len = 0;
 
-    OPENSSL_free(der);
-    return r == 0 ? 0 : error_set(err, ERR_INTERNAL, "libcrypto can't write a public key");
+    if (public_key_der(k, der, &len, err) < 0)
+        return -1;
+    return sha256_hex(der, len, k->fingerprint) == 0
+               ? 0
+               : error_set(err, ERR_INTERNAL, "libcrypto can't name a public key");
 }
 
 int public_key_parse(const void *data, size_t len, struct public_key **ret, struct error *err)

@@ -13,9 +13,10 @@
 #include "common/cleanup.h"
 #include "common/error.h"
 
-#define PUBLIC_KEY_MAX  4096u /* bytes of PEM or DER; RSA of 4096 bits has 800 of PEM */
-#define FINGERPRINT_LEN 64u   /* lower-case hex */
-#define THUMBPRINT_LEN  43u   /* base64url, no padding */
+#define PUBLIC_KEY_MAX     4096u /* bytes of PEM or DER; RSA of 4096 bits has 800 of PEM */
+#define PUBLIC_KEY_DER_MAX 640u  /* RSA of 4096 bits has 550 */
+#define FINGERPRINT_LEN    64u   /* lower-case hex */
+#define THUMBPRINT_LEN     43u   /* base64url, no padding */
 
 enum public_key_kind {
     PUBLIC_KEY_RSA,
@@ -36,6 +37,10 @@ enum public_key_kind public_key_kind(const struct public_key *k);
 unsigned int public_key_bits(const struct public_key *k);
 /* FINGERPRINT_LEN digits: SHA-256 of the SubjectPublicKeyInfo's DER. */
 const char *public_key_fingerprint(const struct public_key *k);
+
+/* The SubjectPublicKeyInfo in DER, which the fingerprint is of. *ret_len <= PUBLIC_KEY_DER_MAX. */
+int public_key_der(const struct public_key *k, unsigned char *ret, size_t *ret_len,
+                   struct error *err) MUST_CHECK;
 
 /* RFC 7638 (RFC 8037 §2 for X25519): SHA-256 of the JWK's required members. */
 int public_key_thumbprint(const struct public_key *k, char ret[THUMBPRINT_LEN + 1],

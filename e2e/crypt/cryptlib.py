@@ -231,7 +231,9 @@ class Crypt:
         if v is not None:
             request['name'] = v.name
         request.setdefault('wait_ms', 20000)
-        if verb in ('format', 'open', 'resize', 'passphrase', 'rekey', 'prune'):
+        if verb == 'rekey':
+            request.setdefault('recipients', v.record['recipients'])
+        if verb in ('format', 'open', 'resize', 'passphrase', 'recipients', 'rekey', 'prune'):
             r, w = os.pipe()
             os.write(w, v.frame() if frame is None else frame)
             if not keep_open:

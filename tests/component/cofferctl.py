@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """cofferctl as a real process: exact sentences and exit codes, pools and records in a real folder, break-glass against
 a pretending coffer-node (csi-fake) with a pipe, a terminal and a file as standard output. TAP on stdout; no root."""
+import hashlib
 import json
 import os
 import re
@@ -246,6 +247,31 @@ def rotate_key(b):
         assert "'../etc'" in p.stderr, p.stderr
 
 
+def recipients(b):
+    def verb(name, *words, code=0):
+        return b.run('recipient', name, ID, *words, '--admin-socket', b.admin, code=code)
+    private, public = os.path.join(b.root, 'device'), os.path.join(b.root, 'device.pub')
+    subprocess.run(['openssl', 'genpkey', '-algorithm', 'RSA', '-out', private], check=True, capture_output=True)
+    subprocess.run(['openssl', 'pkey', '-in', private, '-pubout', '-out', public], check=True)
+    der = subprocess.run(['openssl', 'pkey', '-in', private, '-pubout', '-outform', 'DER'], check=True, capture_output=True).stdout
+    fingerprint = hashlib.sha256(der).hexdigest()
+    sentence(verb('add', code=2), '--key is needed: the file with the public key')
+    assert 'No such file' in verb('add', '--key', public + '.none', code=1).stderr
+    assert 'one SubjectPublicKeyInfo' in verb('add', '--key', private, code=1).stderr
+    with b.node():
+        assert fingerprint in verb('add', '--key', public, '--label', 'phone').stdout
+        p = verb('add', '--key', public, '--label', 'again', '--output', 'json')
+        shown = json.loads(p.stdout)
+        assert shown['fingerprint'] == fingerprint and shown['algorithm'] == 'RSA-OAEP-256' and shown['wrapped'] == 'AQID', shown
+        assert len(shown['thumbprint']) == 43 and len(shown['arcs_fingerprint']) == 64, shown
+        assert f"it was a recipient of volume '{ID}' already" in p.stderr
+        assert [r['label'] for r in json.loads(verb('list', '--output', 'json').stdout)] == ['again']
+        assert fingerprint in verb('list').stdout
+        assert 'is no recipient' in verb('remove', '0' * 64, code=1).stderr
+        p = verb('remove', fingerprint)
+        assert 'has a new storage key, wrapped for those who stay' in p.stderr and 'copy of the volume' in p.stderr, p.stderr
+
+
 def unlock_failures(b):
     sentence(b.run(*b.unlock('--yes'), code=1), f"connect to coffer-node at '{b.admin}': No such file or directory")
     p = b.run('volume', 'unlock-key', '../etc', '--reason', 'x', '--admin-socket', b.admin, '--yes', code=1)
@@ -285,6 +311,6 @@ TESTS = [usage_errors, help_texts, config_good, config_bad, pool_init_once, pool
          pool_init_refusals, operand_anywhere, list_empty,
          list_without_pool, list_and_show, show_absent, unreadable_records, names_cannot_drive_the_terminal,
          errors_cannot_drive_the_terminal, output_that_fails,
-         unlock_into_pipe, unlock_into_file, unlock_failures, rotate_key, unlock_on_terminal, unlock_from_another_pid_namespace]
+         unlock_into_pipe, unlock_into_file, unlock_failures, rotate_key, recipients, unlock_on_terminal, unlock_from_another_pid_namespace]
 
 sys.exit(ctllib.main(TESTS))

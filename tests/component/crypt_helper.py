@@ -89,7 +89,8 @@ def a_keyed_verb_wants_its_pipe():
 def rekey_wants_two_pipes_and_a_backup():
     r, w = os.pipe()
     os.close(w)
-    request = json.dumps({k: v for k, v in OPEN.items() if k != 'read_only'}).encode()
+    plain = {k: v for k, v in OPEN.items() if k != 'read_only'}
+    request, listed = json.dumps(plain).encode(), json.dumps({**plain, 'recipients': []}).encode()
     with open('/dev/null', 'r+b') as f:
         null = f.fileno()
         for fds, text in (({}, 'descriptor 3 must be the pipe that brings the key'),
@@ -97,7 +98,7 @@ def rekey_wants_two_pipes_and_a_backup():
                           ({3: r, 7: null}, 'descriptor 7 must be the pipe that brings the new key'),
                           ({3: r, 7: r}, 'descriptor 6 must be writable'),
                           ({3: r, 7: r, 6: null}, "descriptor 4 isn't a block device")):
-            refused(call('rekey', request=request, fds=fds), 'INVALID_ARGUMENT', text)
+            refused(call('rekey', request=listed, fds=fds), 'INVALID_ARGUMENT', text)
     refused(call('prune', request=request, fds={3: r}), 'INVALID_ARGUMENT', "descriptor 4 isn't a block device")
     os.close(r)
 

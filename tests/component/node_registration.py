@@ -53,7 +53,8 @@ class Node:
 
     def disarm(self):
         for name in os.listdir(self.fault):
-            os.unlink(os.path.join(self.fault, name))
+            with contextlib.suppress(FileNotFoundError):  # a process that goes on takes its own away
+                os.unlink(os.path.join(self.fault, name))
 
     def paused(self):
         return os.path.exists(os.path.join(self.fault, 'coffer-node.paused'))

@@ -206,6 +206,33 @@ static void check_rotate(const void *decoded)
     must_be_text(r->reason, VALIDATE_STRING_MAX);
 }
 
+static void check_add_recipient(const void *decoded)
+{
+    const struct csi_add_recipient_request *r = decoded;
+
+    must_be_given(r->volume_id, VALIDATE_STRING_MAX);
+    must_be_given(r->public_key, VALIDATE_KEY_MAX);
+    must_be_given(r->algorithm, VALIDATE_STRING_MAX);
+    must_be_text(r->label, VALIDATE_STRING_MAX);
+    must_be_text(r->reason, VALIDATE_STRING_MAX);
+}
+
+static void check_remove_recipient(const void *decoded)
+{
+    const struct csi_remove_recipient_request *r = decoded;
+
+    must_be_given(r->volume_id, VALIDATE_STRING_MAX);
+    must_be_given(r->fingerprint, VALIDATE_STRING_MAX);
+    must_be_text(r->reason, VALIDATE_STRING_MAX);
+}
+
+static void check_list_recipients(const void *decoded)
+{
+    const struct csi_list_recipients_request *r = decoded;
+
+    must_be_given(r->volume_id, VALIDATE_STRING_MAX);
+}
+
 static void check_registration(const void *decoded)
 {
     const struct csi_registration_status *r = decoded;
@@ -223,14 +250,25 @@ static const struct {
     codec_decode *decode;
     void (*check)(const void *decoded);
 } checks[] = {
-    { decode_create_volume, check_create },  { decode_delete_volume, check_delete },
-    { decode_validate, check_validate },     { decode_list_volumes, check_list },
-    { decode_get_capacity, check_capacity }, { decode_controller_expand, check_expand },
-    { decode_stage, check_stage },           { decode_unstage, check_unstage },
-    { decode_publish, check_publish },       { decode_unpublish, check_unpublish },
-    { decode_stats, check_stats },           { decode_node_expand, check_expand },
-    { decode_unlock_key, check_unlock },     { decode_rotate_key, check_rotate },
-    { decode_reconcile, check_nothing },     { decode_registration_status, check_registration },
+    { decode_create_volume, check_create },
+    { decode_delete_volume, check_delete },
+    { decode_validate, check_validate },
+    { decode_list_volumes, check_list },
+    { decode_get_capacity, check_capacity },
+    { decode_controller_expand, check_expand },
+    { decode_stage, check_stage },
+    { decode_unstage, check_unstage },
+    { decode_publish, check_publish },
+    { decode_unpublish, check_unpublish },
+    { decode_stats, check_stats },
+    { decode_node_expand, check_expand },
+    { decode_unlock_key, check_unlock },
+    { decode_rotate_key, check_rotate },
+    { decode_add_recipient, check_add_recipient },
+    { decode_remove_recipient, check_remove_recipient },
+    { decode_list_recipients, check_list_recipients },
+    { decode_reconcile, check_nothing },
+    { decode_registration_status, check_registration },
 };
 
 static size_t row_of(codec_decode *decode)

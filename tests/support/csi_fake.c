@@ -16,10 +16,12 @@
 
 #include "common/deadline.h"
 #include "common/log.h"
+#include "common/b64.h"
 #include "common/parse.h"
 #include "csi/server.h"
 
 #include <inttypes.h>
+#include <sha256.h>
 #include <stdatomic.h>
 
 static atomic_uint_fast64_t began, ended;
@@ -228,6 +230,69 @@ static int rotate_key(void *ctx, struct csi_call *call, const struct csi_rotate_
     return 0;
 }
 
+/* One recipient: what was asked for last. A label "again": it was there. */
+static struct {
+    char key[1024], algorithm[64], label[128], fingerprint[65];
+} kept;
+
+static struct csi_recipient kept_recipient(void)
+{
+    return (struct csi_recipient){ .fingerprint = kept.fingerprint,
+                                   .algorithm = kept.algorithm,
+                                   .label = kept.label,
+                                   .public_key = kept.key,
+                                   .wrapped = "AQID" };
+}
+
+static int add_recipient(void *ctx, struct csi_call *call,
+                         const struct csi_add_recipient_request *r,
+                         struct csi_add_recipient_reply *ret, struct error *err)
+{
+    unsigned char der[768], digest[32];
+    size_t len = 0;
+
+    if (counted(call, r->reason, err) < 0)
+        return -1;
+    if (b64_decode(der, sizeof(der), r->public_key, strlen(r->public_key), &len) < 0)
+        return error_set(err, ERR_INVALID, "public_key is no base64");
+    SHA2_CTX sha;
+    SHA256Init(&sha);
+    SHA256Update(&sha, der, len);
+    SHA256Final(digest, &sha);
+    hex_encode(kept.fingerprint, digest, sizeof(digest));
+    (void)snprintf(kept.key, sizeof(kept.key), "%s", r->public_key);
+    (void)snprintf(kept.algorithm, sizeof(kept.algorithm), "%s", r->algorithm);
+    (void)snprintf(kept.label, sizeof(kept.label), "%s", r->label);
+    *ret = (struct csi_add_recipient_reply){ .already = strcmp(r->label, "again") == 0,
+                                             .recipient = kept_recipient() };
+    return 0;
+}
+
+static int remove_recipient(void *ctx, struct csi_call *call,
+                            const struct csi_remove_recipient_request *r,
+                            struct csi_rotate_key_reply *ret, struct error *err)
+{
+    if (counted(call, r->reason, err) < 0)
+        return -1;
+    if (strcmp(r->fingerprint, kept.fingerprint) != 0)
+        return error_set(err, ERR_NOT_FOUND, "key %s is no recipient", r->fingerprint);
+    *ret = (struct csi_rotate_key_reply){ .key_version = 4 };
+    return 0;
+}
+
+static int list_recipients(void *ctx, struct csi_call *call,
+                           const struct csi_list_recipients_request *r,
+                           struct csi_list_recipients_reply *ret, struct error *err)
+{
+    static struct csi_recipient one;
+
+    if (counted(call, r->volume_id, err) < 0)
+        return -1;
+    one = kept_recipient();
+    *ret = (struct csi_list_recipients_reply){ &one, kept.key[0] != '\0' };
+    return 0;
+}
+
 /* One item of each outcome. */
 static int reconcile(void *ctx, struct csi_call *call, const struct csi_reconcile_request *r,
                      struct csi_reconcile_reply *ret, struct error *err)
@@ -269,6 +334,9 @@ static const struct csi_node_ops node = {
 
 static const struct csi_admin_ops admin = { .unlock_key = unlock_key,
                                             .rotate_key = rotate_key,
+                                            .add_recipient = add_recipient,
+                                            .remove_recipient = remove_recipient,
+                                            .list_recipients = list_recipients,
                                             .reconcile = reconcile };
 
 static void print_counts(void *ctx)

@@ -185,7 +185,8 @@ static void rekey_passes_both_keys_and_the_backup(void **state)
          "cat >$D/request; echo $1 >$D/argv; for n in 3 4 5 6 7 8; do [ -e /proc/self/fd/$n ] && "
          "echo fd$n; done >$D/fds; echo '{\"mac\":\"" HEX64 "\"}'");
     assert_int_equal(
-        crypt_rekey(&s->client, &s->volume, s->fd, s->fd, s->fd, deadline_in(20000), mac, NULL), 0);
+        crypt_rekey(&s->client, &s->volume, s->fd, s->fd, s->fd, "", deadline_in(20000), mac, NULL),
+        0);
     assert_string_equal(mac, HEX64);
     expect_text(s, "argv", "rekey\n", true);
     expect_text(s, "fds", "fd3\nfd4\nfd5\nfd6\nfd7\n", true);

@@ -118,6 +118,12 @@ static void required_fields_are_named(void **state)
         { "UnlockKey", "{\"volume_id\":\"v\",\"output_pid\":1}", "reason is missing" },
         { "UnlockKey", "{\"volume_id\":\"v\",\"reason\":\"r\"}", "output_pid is missing" },
         { "RotateKey", "{\"reason\":\"r\"}", "volume_id is missing" },
+        { "AddRecipient", "{\"public_key\":\"a\",\"algorithm\":\"b\"}", "volume_id is missing" },
+        { "AddRecipient", "{\"volume_id\":\"v\",\"algorithm\":\"b\"}", "public_key is missing" },
+        { "AddRecipient", "{\"volume_id\":\"v\",\"public_key\":\"a\"}", "algorithm is missing" },
+        { "RemoveRecipient", "{\"fingerprint\":\"f\"}", "volume_id is missing" },
+        { "RemoveRecipient", "{\"volume_id\":\"v\"}", "fingerprint is missing" },
+        { "ListRecipients", "{}", "volume_id is missing" },
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
         assert_missing(cases[i].method, cases[i].json, cases[i].text);

@@ -162,9 +162,10 @@ static void test_counters(void **state UNUSED)
     assert_string_equal(strbuf_text(&sb), "MINT OK=3, MINT ABORTED=1");
     AUTO_JSON json_t *json = counters_to_json(&c);
     AUTO_FREE char *text = json_dumps(json, JSON_COMPACT | JSON_SORT_KEYS);
-    assert_string_equal(text, "{\"accepted\":0,\"broken\":2,\"idle_closed\":0,\"refused_peers\":0,"
-                              "\"requests\":{\"DESTROY\":{},"
-                              "\"MINT\":{\"ABORTED\":1,\"OK\":3},\"STATUS\":{},\"UNWRAP\":{}}}");
+    assert_string_equal(
+        text, "{\"accepted\":0,\"broken\":2,\"idle_closed\":0,\"refused_peers\":0,"
+              "\"requests\":{\"DESTROY\":{},"
+              "\"MINT\":{\"ABORTED\":1,\"OK\":3},\"STATUS\":{},\"UNWRAP\":{},\"WRAP_FOR\":{}}}");
 }
 
 int main(void)

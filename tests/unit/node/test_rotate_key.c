@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The order of a rotation on a real pool: whatever fails or kills it, the record names a key that
- * the header has a keyslot for. coffer-keyd and coffer-crypt are played, the header is a set of
- * names. */
+/* The order of a rotation, and of recipients that come and go, on a real pool: whatever fails or
+ * kills it, the record names a key that the header has a keyslot for. coffer-keyd and coffer-crypt
+ * are played, the header is a set of names. */
 #include "common/base.h"
 #include "tests/unit/node/bench.h"
 
+#include "common/b64.h"
 #include "keyd/client.h"
+#include "volume/recipients.h"
 
-#define MAC_NEW "1111111111111111111111111111111111111111111111111111111111111111"
-#define MAC_END "2222222222222222222222222222222222222222222222222222222222222222"
+#define MAC_NEW  "1111111111111111111111111111111111111111111111111111111111111111"
+#define MAC_LIST "3333333333333333333333333333333333333333333333333333333333333333"
+#define MAC_END  "2222222222222222222222222222222222222222222222222222222222222222"
 
 /* ---- played ---- */
 
-enum step { MINT, UNWRAP, REKEY, PRUNE, STEPS };
+enum step { MINT, WRAP, UNWRAP, SIGN, REKEY, PRUNE, STEPS };
 
 static struct {
     unsigned asked[STEPS];
@@ -49,10 +52,23 @@ int keyd_unwrap(const char *socket_path UNUSED, const struct keyd_binding *bindi
                 const struct keyd_wrapped *key, enum keyd_use use, const char *token UNUSED,
                 int pipe_write, uint64_t deadline UNUSED, struct error *err)
 {
-    assert_int_equal(use, KEYD_USE_ROTATE);
+    assert_true(use == KEYD_USE_ROTATE || use == KEYD_USE_RECIPIENT);
     if (play(UNWRAP, err) < 0)
         return -1;
     assert_int_equal(write(pipe_write, key->ciphertext, 1), 1);
+    return 0;
+}
+
+/* What it wraps for whom: the key's letter, then the recipient's key. */
+int keyd_wrap_for(const char *socket_path UNUSED, const struct keyd_binding *binding UNUSED,
+                  const struct keyd_wrapped *key, const struct keyd_recipient *to,
+                  uint64_t deadline UNUSED, unsigned char *ret, size_t *ret_len, struct error *err)
+{
+    if (play(WRAP, err) < 0)
+        return -1;
+    ret[0] = (unsigned char)key->ciphertext[0];
+    memcpy(ret + 1, to->key, to->key_len);
+    *ret_len = 1 + to->key_len;
     return 0;
 }
 
@@ -77,14 +93,41 @@ static bool opens(char key)
     return strchr(played.slots, key) != NULL;
 }
 
+/* All of the list are wrapped this key. */
+static void demand_wrapped(const char *recipients, char key)
+{
+    struct recipient_list list;
+
+    assert_works(recipients_decode(recipients, &list, &err));
+    for (size_t i = 0; i < list.n; i++) {
+        assert_int_equal(list.items[i].wrapped[0], key);
+        assert_memory_equal(list.items[i].wrapped + 1, list.items[i].key, list.items[i].key_len);
+    }
+}
+
+int crypt_recipients(const struct crypt_client *c UNUSED, const struct crypt_volume *v, int key_fd,
+                     const char *recipients, uint64_t deadline UNUSED, char ret_mac[65],
+                     struct error *err)
+{
+    const char key = key_of(key_fd);
+
+    assert_true(key == named(v->record) && opens(key));
+    demand_wrapped(recipients, key);
+    if (play(SIGN, err) < 0)
+        return -1;
+    memcpy(ret_mac, MAC_LIST, 65);
+    return 0;
+}
+
 int crypt_rekey(const struct crypt_client *c UNUSED, const struct crypt_volume *v, int key_fd,
-                int new_key_fd, int backup_fd, uint64_t deadline UNUSED, char ret_mac[65],
-                struct error *err)
+                int new_key_fd, int backup_fd, const char *recipients, uint64_t deadline UNUSED,
+                char ret_mac[65], struct error *err)
 {
     const char old = key_of(key_fd), fresh = key_of(new_key_fd);
 
     assert_true(old == named(v->record) && opens(old) && !opens(fresh) && v->lock_fd >= 0);
     assert_int_equal(write(backup_fd, "header", 6), 6);
+    demand_wrapped(recipients, fresh);
     if (played.fails != REKEY || played.half)
         give_slot(fresh);
     if (play(REKEY, err) < 0)
@@ -216,6 +259,7 @@ static int setup(void **state)
     b.t = tmpdir_make();
     b.node.locks = keylock_new();
     b.call.deadline = DEADLINE_NEVER;
+    b.call.arena = arena_new(MIB(1));
     make_pool();
     make_record("ext4");
     ops = *b.node.pools->pools[0]->ops;
@@ -229,6 +273,7 @@ static int teardown(void **state UNUSED)
 {
     pool_set_free(b.node.pools);
     keylock_free(b.node.locks);
+    arena_free(b.call.arena);
     tmpdir_remove(&b.t);
     return 0;
 }
@@ -256,6 +301,61 @@ static void demand_rotated(char key)
     assert_true(played.slots[0] == key && played.slots[1] == '\0' && !backup_there());
 }
 
+/* ---- recipients ---- */
+
+/* SHA-256 of "abc" and of "abd" */
+#define ABC "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+#define ABD "a52d159f262b2c6ddb724a61840befc36eb30c88877a4030b65cbe86298449c9"
+
+static int add_recipient(const char *public_key, const char *label, bool *ret_already,
+                         struct error *err)
+{
+    const struct csi_add_recipient_request req = { .volume_id = b.id_text,
+                                                   .public_key = public_key,
+                                                   .algorithm = "RSA-OAEP-256",
+                                                   .label = label,
+                                                   .reason = "test" };
+    struct csi_add_recipient_reply reply = { .already = false };
+    int r = node_add_recipient(&b.node, &b.call, &req, &reply, err);
+
+    *ret_already = reply.already;
+    return r;
+}
+
+static int remove_recipient(const char *fingerprint, bool *ret_resumed, struct error *err)
+{
+    const struct csi_remove_recipient_request req = { .volume_id = b.id_text,
+                                                      .fingerprint = fingerprint,
+                                                      .reason = "test" };
+    struct csi_rotate_key_reply reply = { .resumed = false };
+    int r = node_remove_recipient(&b.node, &b.call, &req, &reply, err);
+
+    *ret_resumed = reply.resumed;
+    return r;
+}
+
+static void add_two(void)
+{
+    bool already;
+
+    assert_works(add_recipient("YWJj", "phone", &already, &err));
+    assert_false(already);
+    assert_works(add_recipient("YWJk", "", &already, &err));
+    assert_false(already);
+}
+
+static void demand_recipients(char key, size_t n, const char *first)
+{
+    const struct record r = stored();
+    struct recipient_list list;
+
+    assert_works(recipients_decode(r.recipients, &list, &err));
+    assert_int_equal(list.n, n);
+    assert_true(n == 0 || strcmp(list.items[0].fingerprint, first) == 0);
+    demand_wrapped(r.recipients, key);
+    assert_int_equal(named(&r), key);
+}
+
 /* ---- tests ---- */
 
 static void rotates(void **state)
@@ -271,14 +371,116 @@ static void rotates(void **state)
     assert_int_equal(atomic_load(&b.node.counters[NODE_ROTATED]), 2);
 }
 
+/* Nothing but list and MAC changes; the same again is answered, another label is another request.
+ */
+static void adds(void **state UNUSED)
+{
+    struct error other = ERROR_INIT;
+    bool already;
+
+    add_two();
+    demand_recipients('A', 2, ABC);
+    assert_string_equal(stored().mac, MAC_LIST);
+    assert_true(played.asked[MINT] == 0 && played.asked[REKEY] == 0 && played.asked[WRAP] == 2);
+    assert_works(add_recipient("YWJj", "phone", &already, &err));
+    assert_true(already && played.asked[WRAP] == 2);
+    assert_int_equal(add_recipient("YWJj", "tablet", &already, &other), -1);
+    assert_int_equal(other.code, ERR_EXISTS);
+    demand_recipients('A', 2, ABC);
+    assert_int_equal(atomic_load(&b.node.counters[NODE_RECIPIENTS]), 2);
+}
+
+static void refuses_bad_recipients(void **state UNUSED)
+{
+    static const char *const keys[] = { "", "abc", "YWJ" };
+    bool ignored;
+
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+        struct error err = ERROR_INIT;
+
+        assert_int_equal(add_recipient(keys[i], "", &ignored, &err), -1);
+        assert_int_equal(err.code, ERR_INVALID);
+    }
+    struct error err = ERROR_INIT;
+    assert_int_equal(add_recipient("YWJj", "two\nlines", &ignored, &err), -1);
+    assert_int_equal(err.code, ERR_INVALID);
+    assert_int_equal(remove_recipient("ABC", &ignored, &err), -1);
+    assert_int_equal(err.code, ERR_INVALID);
+    assert_int_equal(remove_recipient(ABC, &ignored, &err), -1);
+    assert_int_equal(err.code, ERR_NOT_FOUND);
+    demand_recipients('A', 0, NULL);
+}
+
+static void a_failed_add_changes_nothing(void **state UNUSED)
+{
+    static const enum step steps[] = { WRAP, UNWRAP, SIGN };
+
+    for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
+        struct error err = ERROR_INIT;
+        bool already;
+
+        played.fails = steps[i];
+        played.code = ERR_UNAVAILABLE;
+        assert_int_equal(add_recipient("YWJj", "", &already, &err), -1);
+        assert_int_equal(err.code, ERR_UNAVAILABLE);
+        demand_recipients('A', 0, NULL);
+    }
+}
+
+/* Those who stay have the new key, in the same write as the record names it. */
+static void removes(void **state)
+{
+    bool resumed;
+
+    add_two();
+    assert_works(remove_recipient(ABC, &resumed, &err));
+    assert_false(resumed);
+    demand_rotated('B');
+    demand_recipients('B', 1, ABD);
+    assert_works(remove_recipient(ABD, &resumed, &err));
+    demand_rotated('C');
+    demand_recipients('C', 0, NULL);
+}
+
+/* The list is what it is to be as soon as the new key is the volume's, and not before. */
+static void a_removal_may_fail_anywhere(void **state)
+{
+    for (int i = 0; i < 2 * STEPS; i++) {
+        const enum step step = (enum step)(i / 2);
+        struct error failed = ERROR_INIT;
+        bool resumed;
+
+        if (step == SIGN)
+            continue;
+        (void)teardown(state);
+        (void)setup(state);
+        add_two();
+        played.fails = step;
+        played.half = i % 2 == 1;
+        played.code = ERR_UNAVAILABLE;
+        assert_int_equal(remove_recipient(ABC, &resumed, &failed), -1);
+        struct record r = stored();
+        assert_true(opens(named(&r)));
+        demand_recipients(named(&r), step == PRUNE ? 1 : 2, step == PRUNE ? ABD : ABC);
+        played.fails = STEPS;
+        assert_works(remove_recipient(ABC, &resumed, &err));
+        assert_int_equal(resumed, step == PRUNE);
+        r = stored();
+        demand_recipients(named(&r), 1, ABD);
+    }
+}
+
 /* After each failure the key that the record names opens the header, and the next call finishes. */
 static void any_step_may_fail(void **state)
 {
     for (int i = 0; i < 2 * STEPS; i++) {
         struct error failed = ERROR_INIT;
 
+        if (i / 2 == SIGN)
+            continue;
         (void)teardown(state);
         (void)setup(state);
+        add_two();
         played.fails = (enum step)(i / 2);
         played.half = i % 2 == 1;
         played.code = ERR_UNAVAILABLE;
@@ -372,6 +574,11 @@ int main(void)
         TEST(rotates),
         TEST(any_step_may_fail),
         TEST(resumes),
+        TEST(adds),
+        TEST(removes),
+        TEST(refuses_bad_recipients),
+        TEST(a_failed_add_changes_nothing),
+        TEST(a_removal_may_fail_anywhere),
         TEST(some_volumes_are_not_rotated),
         TEST(a_node_without_the_right_says_so),
         TEST(a_busy_volume_is_aborted),

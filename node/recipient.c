@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * recipient.c: for whom a volume's storage key is wrapped beside its key service
+ * (docs/recipients.md). Adding changes the record alone. Removing makes a new storage key, or the
+ * one that was removed would still open the volume. The list is believed only when the storage key
+ * proves it. One audit line for each change, whatever the result.
+ */
+#include "common/base.h"
+#include "node/node.h"
+
+#include "common/b64.h"
+#include "common/cleanup.h"
+#include "common/fault.h"
+#include "common/log.h"
+#include "common/parse.h"
+#include "node/op.h"
+#include "node/rotate.h"
+#include "node/unlock.h"
+
+/* ---- the volume and its list ---- */
+
+static int begin(struct node_op *op, struct node *node, struct csi_call *call,
+                 const char *volume_id, struct recipient_list *ret, struct error *err)
+{
+    if (node_op_begin(op, node, call, volume_id, err) < 0 || node_op_lock(op, err) < 0 ||
+        node_op_usable(op, err) < 0)
+        return -1;
+    if (op->record.state != RECORD_READY)
+        return error_set(err, ERR_PRECONDITION,
+                         "volume '%s' is in state '%s': only one that holds data has recipients",
+                         op->id_text, record_state_name(op->record.state));
+    return recipients_decode(op->record.recipients, ret, err) < 0 ||
+                   op->pool->ops->attach(&op->volume, &op->device, err) < 0
+               ? -1
+               : 0;
+}
+
+/* The MAC of the record with this list, after the one it has was proved. */
+static int sign(struct node_op *op, const char *recipients, char ret_mac[65], struct error *err)
+{
+    const struct crypt_volume target = unlock_target(op, false);
+    AUTO_CLOSE int key = -1;
+
+    if (unlock_key_pipe(op, KEYD_USE_RECIPIENT, &key, err) < 0)
+        return -1;
+    return crypt_recipients(&op->node->crypt, &target, key, recipients, unlock_crypt_deadline(),
+                            ret_mac, err);
+}
+
+static char *base64(struct arena *a, const unsigned char *data, size_t len, struct error *err)
+{
+    char *text = arena_alloc(a, B64_LEN(len) + 1);
+
+    if (text == NULL)
+        (void)error_set(err, ERR_EXHAUSTED, "out of memory");
+    else
+        b64_encode(text, data, len);
+    return text;
+}
+
+static int describe(struct arena *a, const struct recipient *r, struct csi_recipient *ret,
+                    struct error *err)
+{
+    *ret = (struct csi_recipient){ .fingerprint = arena_strdup(a, r->fingerprint),
+                                   .algorithm = arena_strdup(a, r->algorithm),
+                                   .label = arena_strdup(a, r->label),
+                                   .public_key = base64(a, r->key, r->key_len, err),
+                                   .wrapped = base64(a, r->wrapped, r->wrapped_len, err) };
+    if (ret->fingerprint != NULL && ret->algorithm != NULL && ret->label != NULL &&
+        ret->public_key != NULL && ret->wrapped != NULL)
+        return 0;
+    return error_set(err, ERR_EXHAUSTED, "out of memory");
+}
+
+/* ---- list ---- */
+
+int node_list_recipients(void *ctx, struct csi_call *call,
+                         const struct csi_list_recipients_request *req,
+                         struct csi_list_recipients_reply *ret, struct error *err)
+{
+    AUTO_NODE_OP struct node_op op = NODE_OP_INIT;
+    struct recipient_list list;
+    char mac[65];
+
+    if (begin(&op, ctx, call, req->volume_id, &list, err) < 0 ||
+        sign(&op, op.record.recipients, mac, err) < 0)
+        return -1;
+    struct csi_recipient *items = arena_alloc(call->arena, sizeof(*items) * RECIPIENTS_MAX);
+    if (items == NULL)
+        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    for (size_t i = 0; i < list.n; i++) {
+        if (describe(call->arena, &list.items[i], &items[i], err) < 0)
+            return -1;
+    }
+    *ret = (struct csi_list_recipients_reply){ .items = items, .n = list.n };
+    return 0;
+}
+
+/* ---- add ---- */
+
+static int read_request(const struct csi_add_recipient_request *req, struct recipient *ret,
+                        struct error *err)
+{
+    struct recipient r = { .wrapped_len = 0 };
+
+    if (!recipient_algorithm_known(req->algorithm) ||
+        str_copy(r.algorithm, sizeof(r.algorithm), req->algorithm) < 0)
+        return error_set(err, ERR_INVALID, "'%.64s' is not an algorithm that wraps keys",
+                         req->algorithm);
+    if (!recipient_label_valid(req->label) || str_copy(r.label, sizeof(r.label), req->label) < 0)
+        return error_set(err, ERR_INVALID,
+                         "label must be at most %d bytes of text without control characters",
+                         RECIPIENT_LABEL_MAX);
+    if (b64_decode(r.key, sizeof(r.key), req->public_key, strlen(req->public_key), &r.key_len) <
+            0 ||
+        r.key_len == 0)
+        return error_set(err, ERR_INVALID,
+                         "public_key must be base64 of a SubjectPublicKeyInfo of at most %u bytes",
+                         RECIPIENT_KEY_MAX);
+    recipient_fingerprint(r.key, r.key_len, r.fingerprint);
+    *ret = r;
+    return 0;
+}
+
+/* A key has one entry: another algorithm or label for it is another request. */
+static int take_present(const struct node_op *op, const struct recipient *there,
+                        const struct recipient *asked, struct error *err)
+{
+    if (strcmp(there->algorithm, asked->algorithm) == 0 && strcmp(there->label, asked->label) == 0)
+        return 0;
+    return error_set(err, ERR_EXISTS,
+                     "key %s is a recipient of volume '%s' already, by %s and with the label '%s'",
+                     there->fingerprint, op->id_text, there->algorithm, there->label);
+}
+
+static int write_list(struct node_op *op, const struct recipient_list *list, struct error *err)
+{
+    struct record r = op->record;
+
+    if (recipients_encode(list, r.recipients, err) < 0 || sign(op, r.recipients, r.mac, err) < 0)
+        return -1;
+    FAULT_POINT("recipient:signed");
+    if (op->pool->ops->write_record(&op->volume, &r, err) < 0)
+        return -1;
+    op->record = r;
+    FAULT_POINT("recipient:written");
+    return 0;
+}
+
+static int wrap_present_key(struct node_op *op, struct recipient *r, struct error *err)
+{
+    struct keyd_wrapped key;
+
+    return unlock_recorded_key(&op->record, &key, err) < 0 ? -1 : recipient_wrap(op, &key, r, err);
+}
+
+static int add(struct node_op *op, struct node *node, struct csi_call *call,
+               const struct csi_add_recipient_request *req, struct csi_add_recipient_reply *ret,
+               struct error *err)
+{
+    struct recipient_list list;
+    struct recipient asked;
+
+    if (read_request(req, &asked, err) < 0 || begin(op, node, call, req->volume_id, &list, err) < 0)
+        return -1;
+    const struct recipient *there = recipients_find(&list, asked.fingerprint);
+    if (there != NULL) {
+        ret->already = true;
+        return take_present(op, there, &asked, err) < 0
+                   ? -1
+                   : describe(call->arena, there, &ret->recipient, err);
+    }
+    if (wrap_present_key(op, &asked, err) < 0 || recipients_add(&list, &asked, err) < 0 ||
+        write_list(op, &list, err) < 0)
+        return -1;
+    return describe(call->arena, &asked, &ret->recipient, err);
+}
+
+int node_add_recipient(void *ctx, struct csi_call *call,
+                       const struct csi_add_recipient_request *req,
+                       struct csi_add_recipient_reply *ret, struct error *err)
+{
+    AUTO_NODE_OP struct node_op op = NODE_OP_INIT;
+    struct csi_add_recipient_reply reply = { .already = false };
+    struct error own = ERROR_INIT;
+
+    int r = add(&op, ctx, call, req, &reply, &own);
+    log_info("audit", KV("action", "add-recipient"), KV("volume_id", req->volume_id),
+             KV("tenant", op.record.tenant), KV("reason", req->reason),
+             KV("recipient", r == 0 ? reply.recipient.fingerprint : ""),
+             KV("already", reply.already), KV("result", error_code_name(own.code)));
+    if (r < 0)
+        return error_pass(err, &own);
+    if (!reply.already)
+        node_count(ctx, NODE_RECIPIENTS);
+    *ret = reply;
+    return 0;
+}
+
+/* ---- remove ---- */
+
+/* An interrupted removal has the list as it is to be, and old keyslots. */
+static int remove_one(struct node_op *op, struct recipient_list *list, const char *fingerprint,
+                      bool *ret_resumed, struct error *err)
+{
+    const struct recipient *member = recipients_find(list, fingerprint);
+
+    *ret_resumed = op->record.stale_slots && member == NULL;
+    if (op->record.stale_slots && rotate_finish(op, err) < 0)
+        return -1;
+    if (*ret_resumed)
+        return 0;
+    if (member == NULL)
+        return error_set(err, ERR_NOT_FOUND, "key %s is no recipient of volume '%s'", fingerprint,
+                         op->id_text);
+    recipients_remove(list, member);
+    return rotate_run(op, list, err);
+}
+
+static int remove_recipient(struct node_op *op, struct node *node, struct csi_call *call,
+                            const struct csi_remove_recipient_request *req,
+                            struct csi_rotate_key_reply *ret, struct error *err)
+{
+    struct recipient_list list;
+
+    if (!hex_lower_valid(req->fingerprint, 64))
+        return error_set(err, ERR_INVALID,
+                         "fingerprint must be the 64 lower-case hex digits of SHA-256");
+    if (begin(op, node, call, req->volume_id, &list, err) < 0 || rotate_check(op, err) < 0 ||
+        remove_one(op, &list, req->fingerprint, &ret->resumed, err) < 0)
+        return -1;
+    ret->key_version = op->record.key.version;
+    return 0;
+}
+
+int node_remove_recipient(void *ctx, struct csi_call *call,
+                          const struct csi_remove_recipient_request *req,
+                          struct csi_rotate_key_reply *ret, struct error *err)
+{
+    AUTO_NODE_OP struct node_op op = NODE_OP_INIT;
+    struct csi_rotate_key_reply reply = { .resumed = false };
+    struct error own = ERROR_INIT;
+
+    int r = remove_recipient(&op, ctx, call, req, &reply, &own);
+    log_info("audit", KV("action", "remove-recipient"), KV("volume_id", req->volume_id),
+             KV("tenant", op.record.tenant), KV("reason", req->reason),
+             KV("recipient", req->fingerprint), KV("resumed", reply.resumed),
+             KV("result", error_code_name(own.code)));
+    if (r < 0)
+        return error_pass(err, &own);
+    node_count(ctx, NODE_ROTATED);
+    node_count(ctx, NODE_RECIPIENTS);
+    *ret = reply;
+    return 0;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * node/rotate.h: a new storage key for a volume (docs/rekey.md), and who it is wrapped for beside
+ * the key service (docs/recipients.md).
+ */
+#ifndef COFFER_NODE_ROTATE_H
+#define COFFER_NODE_ROTATE_H
+
+#include "keyd/client.h"
+#include "node/op.h"
+#include "volume/recipients.h"
+
+/* ERR_PRECONDITION unless the volume holds data and its key is one that can be replaced. */
+int rotate_check(const struct node_op *op, struct error *err) MUST_CHECK;
+/* Of a locked, checked and attached volume. Each of `stay` is wrapped the new key for anew; then
+ * the header, then the record in one write, then the old keyslots. */
+int rotate_run(struct node_op *op, struct recipient_list *stay, struct error *err) MUST_CHECK;
+/* What an interrupted one left to do: the old keyslots go. */
+int rotate_finish(struct node_op *op, struct error *err) MUST_CHECK;
+
+/* Asks keyd to wrap the storage key that `key` is for r->key by r->algorithm, into r->wrapped. */
+int recipient_wrap(struct node_op *op, const struct keyd_wrapped *key, struct recipient *r,
+                   struct error *err) MUST_CHECK;
+
+#endif
