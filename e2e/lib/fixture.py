@@ -100,6 +100,7 @@ class Coffer:
         self.node_socket, self.admin_socket = os.path.join(self.run, 'csi.sock'), os.path.join(self.run, 'admin.sock')
         self.keyd_socket = os.path.join(self.run, 'keyd/keyd.sock')
         self.node_flags, self.node_prefix, self.log_level = [], [], 'debug'
+        self.keyd_allow = 'MINT,UNWRAP,DESTROY,STATUS'
         self.made_device_dir = '/dev/coffer'
         self.keyd = self.controller = self.node = None
 
@@ -158,7 +159,7 @@ class Coffer:
 
     def start_keyd(self):
         self.keyd = self.daemon('coffer-keyd', [
-            '--config', self.config, '--socket', self.keyd_socket, '--allow', 'MINT,UNWRAP,DESTROY,STATUS',
+            '--config', self.config, '--socket', self.keyd_socket, '--allow', self.keyd_allow,
             *(['--insecure-file-kms'] if self.has_file_kms() else []), '--peer', '0:0', '--peer', f'{UID_CONTROLLER}:{GID}'], UID_KEYD)
         self.wait_socket(self.keyd, self.keyd_socket, socket.SOCK_SEQPACKET)
 
