@@ -32,7 +32,7 @@ struct call {
     uint64_t limit_ms; /* this kind of child's own limit */
     uint64_t deadline;
     json_t *request; /* borrowed */
-    int key_fd, device_fd, lock_fd, out_fd, new_key_fd;
+    int key_fd, device_fd, lock_fd, out_fd, new_key_fd, private_key_fd;
 };
 
 /* --- at most so many helpers at once --- */
@@ -103,11 +103,10 @@ static int run_helper(const struct call *c, const char *request, struct proc_res
                       struct error *err)
 {
     const char *const argv[] = { c->client->helper, c->verb, NULL };
-    const struct proc_fd all[] = { { c->key_fd, FD_KEY },
-                                   { c->device_fd, FD_DEVICE },
-                                   { c->lock_fd, FD_LOCK },
-                                   { c->out_fd, FD_OUT },
-                                   { c->new_key_fd, FD_NEW_KEY } };
+    const struct proc_fd all[] = {
+        { c->key_fd, FD_KEY }, { c->device_fd, FD_DEVICE },   { c->lock_fd, FD_LOCK },
+        { c->out_fd, FD_OUT }, { c->new_key_fd, FD_NEW_KEY }, { c->private_key_fd, FD_PRIVATE_KEY }
+    };
     struct proc_fd fds[ARRAY_SIZE(all)];
     size_t n = 0;
     int r;
@@ -189,7 +188,8 @@ static struct call keyed(const struct crypt_client *c, const struct crypt_volume
                           .device_fd = v->device_fd,
                           .lock_fd = v->lock_fd,
                           .out_fd = -1,
-                          .new_key_fd = -1 };
+                          .new_key_fd = -1,
+                          .private_key_fd = -1 };
 }
 
 static struct call keyless(const struct crypt_client *c, const char *verb, uint64_t deadline,
@@ -204,7 +204,8 @@ static struct call keyless(const struct crypt_client *c, const char *verb, uint6
                           .device_fd = -1,
                           .lock_fd = lock_fd,
                           .out_fd = -1,
-                          .new_key_fd = -1 };
+                          .new_key_fd = -1,
+                          .private_key_fd = -1 };
 }
 
 int crypt_list(const struct crypt_client *c, uint64_t deadline, struct mapping_list *ret,
@@ -299,6 +300,18 @@ int crypt_passphrase(const struct crypt_client *c, const struct crypt_volume *v,
     AUTO_JSON json_t *reply = NULL;
     struct call k = keyed(c, v, "passphrase", deadline, key_fd, request);
 
+    k.out_fd = out_fd;
+    return run_verb(&k, &reply, err);
+}
+
+int crypt_rescue(const struct crypt_client *c, const struct crypt_volume *v, int private_key_fd,
+                 int out_fd, uint64_t deadline, struct error *err)
+{
+    AUTO_JSON json_t *request = volume_request(v);
+    AUTO_JSON json_t *reply = NULL;
+    struct call k = keyed(c, v, "rescue", deadline, -1, request);
+
+    k.private_key_fd = private_key_fd;
     k.out_fd = out_fd;
     return run_verb(&k, &reply, err);
 }

@@ -4,9 +4,9 @@
  * descriptors, never keys. Wire: argv[1] = verb, request JSON on stdin, reply JSON on stdout, what
  * no reply can carry on stderr (logged here), fd 3 = pipe with the key frame (keyed verbs), fd 4 =
  * the backing block device, fd 5 = the volume's lock (only inherited: an orphan keeps the volume
- * locked), fd 6 = where `passphrase` writes and `rekey` puts the header's backup, fd 7 = pipe with
- * the new key's frame. Thread-safe; at most min(16, 2 * CPUs) helpers run at once, others wait
- * within their deadline.
+ * locked), fd 6 = where `passphrase` and `rescue` write and `rekey` puts the header's backup, fd 7
+ * = pipe with the new key's frame, fd 8 = file or pipe with a recipient's private key. Thread-safe;
+ * at most min(16, 2 * CPUs) helpers run at once, others wait within their deadline.
  */
 #ifndef COFFER_CRYPT_CLIENT_H
 #define COFFER_CRYPT_CLIENT_H
@@ -109,6 +109,11 @@ int crypt_passphrase(const struct crypt_client *c, const struct crypt_volume *v,
 int crypt_recipients(const struct crypt_client *c, const struct crypt_volume *v, int key_fd,
                      const char *recipients, uint64_t deadline, char ret_mac[65],
                      struct error *err) MUST_CHECK;
+/* The same for who holds a recipient's private key (recipient/unwrap.h): private_key_fd, a file or
+ * a pipe, read to its end. No lock, no key service. ERR_PRECONDITION: it isn't among the record's
+ * recipients; ERR_INVALID: it isn't a private key, or doesn't open what is there for it. */
+int crypt_rescue(const struct crypt_client *c, const struct crypt_volume *v, int private_key_fd,
+                 int out_fd, uint64_t deadline, struct error *err) MUST_CHECK;
 
 /* Rotation of the storage key, first half: the header gets a keyslot for the key of new_key_fd as
  * well; the one of key_fd, which v->record names, opens it as before. backup_fd: a file that first

@@ -6,6 +6,6 @@
 #ifndef COFFER_CRYPT_DESCRIPTORS_H
 #define COFFER_CRYPT_DESCRIPTORS_H
 
-enum { FD_KEY = 3, FD_DEVICE = 4, FD_LOCK = 5, FD_OUT = 6, FD_NEW_KEY = 7 };
+enum { FD_KEY = 3, FD_DEVICE = 4, FD_LOCK = 5, FD_OUT = 6, FD_NEW_KEY = 7, FD_PRIVATE_KEY = 8 };
 
 #endif

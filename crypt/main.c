@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define REQUEST_MAX 65536u
-#define FD_LAST     FD_NEW_KEY
+#define FD_LAST     FD_PRIVATE_KEY
 
 enum { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_USAGE = 2 };
 
@@ -72,6 +72,18 @@ static int check_pipe(int fd, const char *what, struct error *err)
     return 0;
 }
 
+/* A pipe too: so a key with a passphrase needs no file without one. */
+static int check_private_key(struct error *err)
+{
+    struct stat st;
+
+    if (fstat(FD_PRIVATE_KEY, &st) < 0 || !(S_ISFIFO(st.st_mode) || S_ISREG(st.st_mode)))
+        return error_set(err, ERR_INVALID,
+                         "descriptor %d must be a file or a pipe that holds the private key",
+                         FD_PRIVATE_KEY);
+    return 0;
+}
+
 static int check_descriptors(const struct verb *verb, struct error *err)
 {
     int flags = fcntl(FD_OUT, F_GETFL);
@@ -79,6 +91,8 @@ static int check_descriptors(const struct verb *verb, struct error *err)
     if ((verb->takes & TAKES_KEY) != 0 && check_pipe(FD_KEY, "key", err) < 0)
         return -1;
     if ((verb->takes & TAKES_NEW_KEY) != 0 && check_pipe(FD_NEW_KEY, "new key", err) < 0)
+        return -1;
+    if ((verb->takes & TAKES_PRIVATE_KEY) != 0 && check_private_key(err) < 0)
         return -1;
     if ((verb->takes & TAKES_OUT) != 0 && (flags < 0 || (flags & O_ACCMODE) == O_RDONLY))
         return error_set(err, ERR_INVALID, "descriptor %d must be writable", FD_OUT);
@@ -93,6 +107,7 @@ static unsigned sandbox_parts(const struct verb *verb)
         { TAKES_DM_UUID, SANDBOX_DM_WRITE },
         { TAKES_DEVICE_FD, SANDBOX_DISK },
         { TAKES_KEY, SANDBOX_KEYED | SANDBOX_DM_WRITE },
+        { TAKES_PRIVATE_KEY, SANDBOX_KEYED },
         { WRITES_HEADER, SANDBOX_FORMAT },
     };
     unsigned parts = 0;

@@ -4,6 +4,7 @@
 
 #include "common/blockdev.h"
 #include "common/fault.h"
+#include "common/fs.h"
 #include "common/leak.h"
 #include "common/secret.h"
 #include "crypt/dm.h"
@@ -17,10 +18,10 @@ void session_release(struct session *s)
     *s = (struct session)SESSION_INIT;
 }
 
-int session_read_key(const struct request *q, int fd, struct session *s, struct error *err)
+int session_take_key(const struct request *q, struct secret **sk, struct session *s,
+                     struct error *err)
 {
-    if (key_read_frame(fd, q->deadline, &s->sk, err) < 0)
-        return -1;
+    s->sk = TAKE_PTR(*sk);
     LEAK("crypt:storage-key", secret_data(s->sk), secret_len(s->sk));
     if (key_passphrase(s->sk, q->record.uuid, &s->passphrase, err) < 0)
         return -1;
@@ -28,7 +29,17 @@ int session_read_key(const struct request *q, int fd, struct session *s, struct 
     return 0;
 }
 
-int session_begin(const struct request *q, struct session *ret, struct error *err)
+int session_read_key(const struct request *q, int fd, struct session *s, struct error *err)
+{
+    AUTO_SECRET struct secret *sk = NULL;
+
+    if (key_read_frame(fd, q->deadline, &sk, err) < 0)
+        return -1;
+    return session_take_key(q, &sk, s, err);
+}
+
+int session_begin_by(const struct request *q, session_source source, struct session *ret,
+                     struct error *err)
 {
     AUTO_SESSION struct session s = SESSION_INIT;
 
@@ -39,12 +50,32 @@ int session_begin(const struct request *q, struct session *ret, struct error *er
     if (luks_load(FD_DEVICE, q->record.uuid, q->record.digest, &s.luks, err) < 0)
         return -1;
     FAULT_POINT("crypt:session:header");
-    if (session_read_key(q, FD_KEY, &s, err) < 0 || key_verify_record(s.sk, &q->record, err) < 0)
+    if (source(q, &s, err) < 0 || key_verify_record(s.sk, &q->record, err) < 0)
         return -1;
     FAULT_POINT("crypt:session:verified");
     *ret = s;
     s = (struct session)SESSION_INIT;
     return 0;
+}
+
+static int from_key_pipe(const struct request *q, struct session *s, struct error *err)
+{
+    return session_read_key(q, FD_KEY, s, err);
+}
+
+int session_begin(const struct request *q, struct session *ret, struct error *err)
+{
+    return session_begin_by(q, from_key_pipe, ret, err);
+}
+
+int session_give_passphrase(struct session *s, struct error *err)
+{
+    const char *what = "where the passphrase goes (descriptor 6)";
+
+    if (luks_verify(&s->luks, s->passphrase, err) < 0 ||
+        fs_write_all(FD_OUT, secret_data(s->passphrase), secret_len(s->passphrase), what, err) < 0)
+        return -1;
+    return fs_write_all(FD_OUT, "\n", 1, what, err);
 }
 
 /* --- the live mapping --- */

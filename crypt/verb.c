@@ -17,6 +17,9 @@ static const struct verb verbs[] = {
     { "rekey", KEYED | TAKES_RECIPIENTS | TAKES_NEW_KEY | TAKES_OUT | WRITES_HEADER, verb_rekey },
     { "prune", KEYED | WRITES_HEADER, verb_prune },
     { "passphrase", KEYED | TAKES_OUT, verb_passphrase },
+    { "rescue",
+      TAKES_NAME | TAKES_RECORD | TAKES_DEVICE | TAKES_DEVICE_FD | TAKES_PRIVATE_KEY | TAKES_OUT,
+      verb_rescue },
 };
 
 const struct verb *verb_find(const char *name)

@@ -24,11 +24,12 @@ enum verb_takes {
         1 << 4, /* FD_DEVICE is that block device, of a size that can be one of ours */
     TAKES_READ_ONLY = 1 << 5,
     TAKES_STORED_STATE = 1 << 6,
-    TAKES_KEY = 1 << 7,         /* FD_KEY */
-    TAKES_OUT = 1 << 8,         /* FD_OUT */
-    TAKES_NEW_KEY = 1 << 9,     /* FD_NEW_KEY */
-    TAKES_RECIPIENTS = 1 << 11, /* the record's list as it will be */
-    WRITES_HEADER = 1 << 10,    /* takes nothing: for the sandbox */
+    TAKES_KEY = 1 << 7,          /* FD_KEY */
+    TAKES_OUT = 1 << 8,          /* FD_OUT */
+    TAKES_NEW_KEY = 1 << 9,      /* FD_NEW_KEY */
+    TAKES_RECIPIENTS = 1 << 11,  /* the record's list as it will be */
+    TAKES_PRIVATE_KEY = 1 << 12, /* FD_PRIVATE_KEY: a file or a pipe */
+    WRITES_HEADER = 1 << 10,     /* takes nothing: for the sandbox */
 };
 
 struct request {
@@ -64,6 +65,7 @@ int verb_rekey(struct request *q, json_t *reply, struct error *err) MUST_CHECK;
 int verb_prune(struct request *q, json_t *reply, struct error *err) MUST_CHECK;
 int verb_recipients(struct request *q, json_t *reply, struct error *err) MUST_CHECK;
 int verb_passphrase(struct request *q, json_t *reply, struct error *err) MUST_CHECK;
+int verb_rescue(struct request *q, json_t *reply, struct error *err) MUST_CHECK;
 
 /* request.c */
 int request_decode(const struct verb *verb, const char *text, size_t len, struct request *ret,
@@ -87,12 +89,22 @@ struct session {
 void session_release(struct session *s);
 #define AUTO_SESSION __attribute__((cleanup(session_release)))
 
+/* Where the storage key comes from: fills in s->sk and s->passphrase. */
+typedef int (*session_source)(const struct request *q, struct session *s, struct error *err);
 /* Steps 1 and 2 of an open (header, allowlist, digest), then the key and the record's MAC: all
  * before any device-mapper call. */
+int session_begin_by(const struct request *q, session_source source, struct session *ret,
+                     struct error *err) MUST_CHECK;
+/* The same with the key frame of FD_KEY. */
 int session_begin(const struct request *q, struct session *ret, struct error *err) MUST_CHECK;
 /* Reads the key frame from FD_KEY or FD_NEW_KEY and derives the passphrase. */
 int session_read_key(const struct request *q, int fd, struct session *s,
                      struct error *err) MUST_CHECK;
+/* Takes *sk and derives the passphrase. */
+int session_take_key(const struct request *q, struct secret **sk, struct session *s,
+                     struct error *err) MUST_CHECK;
+/* Writes the passphrase to FD_OUT, if it opens a keyslot. */
+int session_give_passphrase(struct session *s, struct error *err) MUST_CHECK;
 /* Steps 3 and 4: activates (or finds the right mapping), reads the live table back. */
 int session_activate(const struct request *q, struct session *s, struct mapping *ret,
                      struct error *err) MUST_CHECK;

@@ -15,7 +15,7 @@ ALLOWED = {
     'recipient': ('common/',),
     'backends': ('volume/', 'common/'),
     'csi': ('common/',),
-    'crypt': ('volume/', 'common/', 'keyd/frame.h'),  # the frame: keyd writes it, coffer-crypt reads it
+    'crypt': ('recipient/', 'volume/', 'common/', 'keyd/frame.h'),  # the frame: keyd writes it, coffer-crypt reads it
     'http': ('common/',),
     'vault': ('http/', 'common/'),
     'keyd': ('vault/', 'recipient/', 'volume/', 'common/'),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the coffer-crypt stories share: the wire to the helper, a volume on a loop device, and the derivations
 computed a second time, independently (RFC 5869, RFC 2104)."""
+import base64
 import contextlib
 import fcntl
 import hashlib
@@ -57,6 +58,21 @@ def digest_of(device):
     dump = json.loads(run('cryptsetup', 'luksDump', '--dump-json-metadata', device))
     [d] = dump['digests'].values()
     return hashlib.sha256(canonical({k: d[k] for k in ('type', 'hash', 'iterations', 'salt', 'digest')})).hexdigest()
+
+
+def context_of(record):
+    parts = [t.encode() for t in ('coffer/v1', 'volume', record['tenant'], record['id'], record['uuid'])]
+    return hashlib.sha256(b''.join(len(p).to_bytes(4, 'big') + p for p in parts)).digest()
+
+
+def rsa_recipient(private_key, sk, label='escrow', bits=256):
+    """The stock tool's wrapping, as an entry of a record's list."""
+    der = subprocess.run(['openssl', 'pkey', '-in', private_key, '-pubout', '-outform', 'DER'], capture_output=True, check=True).stdout
+    options = ['rsa_padding_mode:oaep', f'rsa_oaep_md:sha{bits}', f'rsa_mgf1_md:sha{bits}']
+    wrapped = subprocess.run(['openssl', 'pkeyutl', '-encrypt', '-inkey', private_key, *(a for o in options for a in ('-pkeyopt', o))],
+                             input=sk, capture_output=True, check=True).stdout
+    return {'alg': f'RSA-OAEP-{bits}', 'key': base64.b64encode(der).decode(), 'label': label,
+            'wrapped': base64.b64encode(wrapped).decode()}
 
 
 class Volume:
@@ -195,11 +211,12 @@ class Helper:
 
 
 class Crypt:
-    """The caller's half, in Python: one process per verb, descriptors 3 to 7."""
+    """The caller's half, in Python: one process per verb, descriptors 3 to 8."""
 
     def __init__(self, prefix=()):
         self.helper = os.path.join(os.path.abspath(os.environ.get('COFFER_BIN', 'build/test')), 'coffer-crypt')
         self.prefix = list(prefix)
+        self.rescued = b''  # what the last rescue wrote, also when it was refused
 
     @staticmethod
     def fault(what):
@@ -211,7 +228,7 @@ class Crypt:
         high = {n: fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for n, fd in fds.items()}
 
         def child():
-            for n in range(3, 8):
+            for n in range(3, 9):
                 with contextlib.suppress(OSError):
                     os.close(n)
             for n, fd in high.items():
@@ -304,6 +321,24 @@ class Crypt:
 
     def close(self, v, dm_uuid=None):
         return self.call('close', v, dm_uuid=dm_uuid or v.dm_uuid, wait_ms=2000)
+
+    def rescue(self, v, private_key):
+        r, w = os.pipe()
+        try:
+            with open(private_key, 'rb') as key:
+                dev = os.open(v.loop, os.O_RDONLY)
+                request = {'record': v.record, 'device': v.devno(), 'name': v.name, 'wait_ms': 20000}
+                p = self.spawn(self.prefix + [self.helper, 'rescue'], {4: dev, 6: w, 8: key.fileno()})
+                p.stdin.write(json.dumps(request).encode())
+                p.stdin.close()
+                p.stdin = None
+                self.finish(Helper(p, [dev]))
+        finally:
+            os.close(w)
+            out = os.read(r, 4096)
+            os.close(r)
+            self.rescued = out
+        return out
 
     def passphrase(self, v):
         r, w = os.pipe()

@@ -13,7 +13,7 @@ import threading
 import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cryptlib import (FS_MARK, MIB, Crypt, Refused, Volume, digest_of, dm, mac_of, passphrase_of, run)
+from cryptlib import (FS_MARK, MIB, Crypt, Refused, Volume, digest_of, dm, mac_of, passphrase_of, rsa_recipient, run)
 
 TESTS = []
 
@@ -197,6 +197,30 @@ def passphrase_opens_with_the_stock_tool(c, v):
     run('cryptsetup', 'open', '--test-passphrase', v.loop, input=out[:-1])
     refuses('DATA_LOSS', 'MAC', c.passphrase, v.but(sk=bytes(32)))
     c.close(v)
+
+
+@test
+def rescue_by_a_private_key(c, v):
+    keys = []
+    for n in range(2):
+        keys.append(f'/tmp/rsa{n}.pem')
+        run('openssl', 'genpkey', '-algorithm', 'RSA', '-pkeyopt', 'rsa_keygen_bits:2048', '-out', keys[n])
+    for bits in (256, 512):
+        record = dict(v.record, recipients=[rsa_recipient(keys[0], v.sk, bits=bits)])
+        record['mac'] = mac_of(v.sk, record)
+        out = c.rescue(v.but(record=record), keys[0])
+        assert out == passphrase_of(v.sk, v.uuid).encode() + b'\n', 'another passphrase'
+    for changed, key, code, text in (
+            ({}, keys[1], 'FAILED_PRECONDITION', "the private key is none of the recipients'"),
+            ({'recipients': []}, keys[0], 'FAILED_PRECONDITION', 'names no recipient'),
+            ({'recipients': [rsa_recipient(keys[0], v.sk, 'other')]}, keys[0], 'DATA_LOSS', 'MAC'),
+            ({'recipients': [rsa_recipient(keys[0], bytes(32))]}, keys[0], 'DATA_LOSS', 'MAC'),
+            ({'recipients': [rsa_recipient(keys[0], bytes(31))]}, keys[0], 'DATA_LOSS', '31 bytes'),
+            ({'digest': '0' * 64}, keys[0], 'DATA_LOSS', 'another volume key'),
+            ({'state': 'formatting', 'digest': '', 'mac': '', 'recipients': []}, keys[0], 'FAILED_PRECONDITION', 'ready'),
+            ({}, '/etc/hostname', 'INVALID_ARGUMENT', 'a private key must be')):
+        refuses(code, text, c.rescue, v.but(record=dict(record, **changed)), key)
+        assert c.rescued == b'', 'refused, and something was written'
 
 
 @test

@@ -27,12 +27,12 @@ def test(f):
 
 
 def call(*argv, request=b'', fds=None, env=None):
-    """fds: {number: descriptor}, numbers 3 to 7."""
+    """fds: {number: descriptor}, numbers 3 to 8."""
     fds = fds or {}
     high = {n: fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for n, fd in fds.items()}
 
     def child():
-        for n in range(3, 8):
+        for n in range(3, 9):
             if n in high:
                 os.dup2(high[n], n)
             elif n not in high.values():
@@ -101,6 +101,19 @@ def rekey_wants_two_pipes_and_a_backup():
             refused(call('rekey', request=listed, fds=fds), 'INVALID_ARGUMENT', text)
     refused(call('prune', request=request, fds={3: r}), 'INVALID_ARGUMENT', "descriptor 4 isn't a block device")
     os.close(r)
+
+
+@test
+def rescue_wants_a_private_key_and_an_output():
+    request = json.dumps({k: v for k, v in OPEN.items() if k != 'read_only'}).encode()
+    with open('/dev/null', 'r+b') as f, open('/etc/passwd', 'rb') as file:
+        null, key = f.fileno(), file.fileno()
+        for fds, text in (({}, 'descriptor 8 must be a file or a pipe that holds the private key'),
+                          ({8: null}, 'descriptor 8 must be a file or a pipe that holds the private key'),
+                          ({8: key}, 'descriptor 6 must be writable'),
+                          ({8: key, 6: key}, 'descriptor 6 must be writable'),
+                          ({8: key, 6: null}, "descriptor 4 isn't a block device")):
+            refused(call('rescue', request=request, fds=fds), 'INVALID_ARGUMENT', text)
 
 
 @test

@@ -176,6 +176,28 @@ static void passphrase_gets_its_descriptor(void **state)
     assert_int_equal(close(p[0]) + close(p[1]), 0);
 }
 
+static void rescue_passes_a_private_key_and_no_pipe(void **state)
+{
+    struct stage *s = *state;
+    int p[2];
+    char text[16] = "";
+
+    assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+    play(s,
+         "cat >$D/request; echo $1 >$D/argv; for n in 3 4 5 6 7 8; do [ -e /proc/self/fd/$n ] && "
+         "echo fd$n; done >$D/fds; echo secret >&6; echo '{}'");
+    s->volume.lock_fd = -1;
+    assert_int_equal(crypt_rescue(&s->client, &s->volume, s->fd, p[1], deadline_in(20000), NULL),
+                     0);
+    assert_int_equal(read(p[0], text, sizeof(text)), 7);
+    expect_text(s, "argv", "rescue\n", true);
+    expect_text(s, "fds", "fd4\nfd6\nfd8\n", true);
+    for (const char *const *other = (const char *const[]){ "fd3", "fd5", "fd7", NULL };
+         *other != NULL; other++)
+        expect_text(s, "fds", *other, false);
+    assert_int_equal(close(p[0]) + close(p[1]), 0);
+}
+
 static void rekey_passes_both_keys_and_the_backup(void **state)
 {
     struct stage *s = *state;
@@ -301,6 +323,7 @@ int main(void)
         TEST(format_returns_the_proof),
         TEST(list_finds),
         TEST(passphrase_gets_its_descriptor),
+        TEST(rescue_passes_a_private_key_and_no_pipe),
         TEST(rekey_passes_both_keys_and_the_backup),
         TEST(bad_answers_are_errors),
         TEST(no_helper_or_no_time),
