@@ -159,6 +159,10 @@ int file_each_loop(int (*cb)(void *ctx, const struct file_loop *l, struct error 
 bool file_loop_shows(const struct file_loop *l, const struct stat *image);
 /* All of the file and writable. */
 bool file_loop_usable(const struct file_loop *l);
+/* Any file as a block device that can't be written, beside whatever else shows it; for a short
+ * look.
+ */
+int file_loop_look(int image_fd, struct block_device *ret, struct error *err) MUST_CHECK;
 int file_attach(struct volume *v, struct block_device *ret, struct error *err);
 int file_refresh(struct volume *v, struct block_device *dev, struct error *err);
 

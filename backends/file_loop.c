@@ -213,14 +213,22 @@ static bool still_attached(const struct block_device *d, const struct stat *imag
 
 /* ---- attaching ---- */
 
-static int configure(int image_fd, const struct volume *v, struct block_device *d, bool *ret_busy,
+struct attaching {
+    int image_fd;
+    const char *label; /* what losetup shows */
+    bool read_only;
+};
+
+static int configure(const struct attaching *a, struct block_device *d, bool *ret_busy,
                      struct error *err)
 {
-    struct loop_config c = { .fd = (uint32_t)image_fd, .block_size = GEOMETRY_SECTOR };
+    struct loop_config c = { .fd = (uint32_t)a->image_fd, .block_size = GEOMETRY_SECTOR };
 
     /* The kernel drops DIRECT_IO by itself where the file system can't. */
     c.info.lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO;
-    (void)snprintf((char *)c.info.lo_file_name, LO_NAME_SIZE, "coffer-%s", v->id.hash);
+    if (a->read_only)
+        c.info.lo_flags |= LO_FLAGS_READ_ONLY;
+    (void)snprintf((char *)c.info.lo_file_name, LO_NAME_SIZE, "%s", a->label);
     *ret_busy = false;
     if (ioctl(d->fd, LOOP_CONFIGURE, &c) == 0)
         return 0;
@@ -228,7 +236,7 @@ static int configure(int image_fd, const struct volume *v, struct block_device *
     return *ret_busy ? 0 : error_errno(err, errno, "attach the image to %s", d->path);
 }
 
-static int try_attach(int control, int image_fd, const struct volume *v, struct block_device *ret,
+static int try_attach(int control, const struct attaching *a, struct block_device *ret,
                       bool *ret_busy, struct error *err)
 {
     AUTO_BLOCK_DEVICE struct block_device d = BLOCK_DEVICE_INIT;
@@ -237,11 +245,11 @@ static int try_attach(int control, int image_fd, const struct volume *v, struct 
 
     if (number < 0)
         return error_errno(err, errno, "get a free loop device");
-    if (open_loop((unsigned)number, O_RDWR, &d, &local) < 0) {
+    if (open_loop((unsigned)number, a->read_only ? O_RDONLY : O_RDWR, &d, &local) < 0) {
         *ret_busy = is_gone(local.sys_errno) || local.sys_errno == EBUSY;
         return *ret_busy ? 0 : error_pass(err, &local);
     }
-    if (configure(image_fd, v, &d, ret_busy, err) < 0)
+    if (configure(a, &d, ret_busy, err) < 0)
         return -1;
     if (*ret_busy)
         return 0;
@@ -253,8 +261,7 @@ static int try_attach(int control, int image_fd, const struct volume *v, struct 
 }
 
 /* GET_FREE reserves nothing: others who got the same number make CONFIGURE say EBUSY. */
-static int attach_new(int image_fd, const struct volume *v, struct block_device *ret,
-                      struct error *err)
+static int attach_new(const struct attaching *a, struct block_device *ret, struct error *err)
 {
     AUTO_CLOSE int control = -1;
     bool busy = true;
@@ -265,7 +272,7 @@ static int attach_new(int image_fd, const struct volume *v, struct block_device 
     for (unsigned i = 0; i < CONFIGURE_TRIES && busy; i++) {
         if (i > 0)
             sleep_ms(1 + i / 8);
-        if (try_attach(control, image_fd, v, ret, &busy, err) < 0)
+        if (try_attach(control, a, ret, &busy, err) < 0)
             return -1;
     }
     return busy ? error_set(err, ERR_ABORTED,
@@ -300,13 +307,16 @@ static int attach(struct volume *v, struct block_device *ret, struct error *err)
     AUTO_BLOCK_DEVICE struct block_device d = BLOCK_DEVICE_INIT;
     AUTO_CLOSE int image_fd = -1;
     struct stat image;
+    char label[LO_NAME_SIZE];
 
     if (file_image_open(v, O_RDWR, &image_fd, &image, err) < 0 || check_size(v, &image, err) < 0 ||
         find_attached(&image, &d, err) < 0)
         return -1;
     if (d.fd >= 0 && !still_attached(&d, &image))
         block_device_close(&d);
-    if (d.fd >= 0 ? file_refresh(v, &d, err) < 0 : attach_new(image_fd, v, &d, err) < 0)
+    (void)snprintf(label, sizeof(label), "coffer-%s", v->id.hash);
+    const struct attaching a = { .image_fd = image_fd, .label = label };
+    if (d.fd >= 0 ? file_refresh(v, &d, err) < 0 : attach_new(&a, &d, err) < 0)
         return -1;
     *ret = d;
     d.fd = -1;
@@ -316,4 +326,11 @@ static int attach(struct volume *v, struct block_device *ret, struct error *err)
 int file_attach(struct volume *v, struct block_device *ret, struct error *err)
 {
     return attach(v, ret, err) < 0 ? file_place_error(v->pool, &v->id, err) : 0;
+}
+
+int file_loop_look(int image_fd, struct block_device *ret, struct error *err)
+{
+    const struct attaching a = { .image_fd = image_fd, .label = "coffer-look", .read_only = true };
+
+    return attach_new(&a, ret, err);
 }

@@ -15,6 +15,7 @@ const struct verb *const verbs[] = {
     &volume_delete,
     &volume_unlock_key,
     &volume_rotate_key,
+    &volume_rescue,
     &recipient_add,
     &recipient_remove,
     &recipient_list,

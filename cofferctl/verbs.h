@@ -16,6 +16,7 @@ extern const struct verb volume_expand;     /* expand.c */
 extern const struct verb volume_delete;     /* delete.c */
 extern const struct verb volume_unlock_key; /* unlock_key.c */
 extern const struct verb volume_rotate_key; /* rotate_key.c */
+extern const struct verb volume_rescue;     /* rescue.c */
 extern const struct verb recipient_add;     /* recipient_add.c */
 extern const struct verb recipient_remove;  /* recipient_remove.c */
 extern const struct verb recipient_list;    /* recipient_list.c */

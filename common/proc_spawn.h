@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * proc_spawn.h: the first half of proc.c, and only for it: pipes, descriptors and posix_spawn. The
+ * proc_spawn.h: the first half of proc.c: pipes, descriptors and posix_spawn, for it and for who
+ * starts a program that goes on running (cofferctl/own_keyd.c); `input` isn't written here. The
  * caller owns the parent's ends and reaps the child. Thread-safe.
  */
 #ifndef COFFER_COMMON_PROC_SPAWN_H

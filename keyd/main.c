@@ -9,6 +9,7 @@
 #include "common/monitor.h"
 #include "common/secret.h"
 #include "keyd/kms.h"
+#include "keyd/lifeline.h"
 #include "keyd/listen.h"
 #include "keyd/metrics.h"
 #include "keyd/ops.h"
@@ -24,7 +25,7 @@ struct options {
     const char *config, *socket, *allow, *vault_role, *http, *log_level, *log_format;
     struct flag_strings peers;
     bool insecure_file_kms;
-    uint64_t idle_ms;
+    uint64_t idle_ms, lifeline;
     struct peers allowed_peers;
 };
 
@@ -47,6 +48,8 @@ static const struct flag flags[] = {
       "accept key services whose master key is a file (development only)", NULL },
     { "idle-timeout-ms", NULL, FLAG_UINT, &options.idle_ms, "10000",
       "drop a connection that is silent for so long", NULL },
+    { "lifeline", NULL, FLAG_UINT, &options.lifeline, "0",
+      "descriptor of a pipe: stop when its other end is closed; 0: none", NULL },
     MONITOR_FLAG(&options.http),
     LOG_LEVEL_FLAG(&options.log_level),
     LOG_FORMAT_FLAG(&options.log_format),
@@ -113,6 +116,7 @@ static int serve(const struct options *o, struct keyd *keyd, struct error *err)
     if (kms_set_open(config, &env, &kms, err) < 0)
         return -1;
     keyd->kms = kms;
+    AUTO_LIFELINE struct lifeline lifeline = LIFELINE_INIT;
     AUTO_LISTENER struct listener listener = LISTENER_INIT;
     if (listener_open(o->socket, &listener, err) < 0)
         return -1;
@@ -124,7 +128,8 @@ static int serve(const struct options *o, struct keyd *keyd, struct error *err)
                                        .idle_ms = o->idle_ms };
     struct monitor monitor = { .program = "coffer-keyd", .metrics = write_metrics, .ctx = keyd };
     if (server_new(&so, &server, err) < 0 || monitor_listen(&monitor, o->http, err) < 0 ||
-        monitor_start(&monitor, loop, err) < 0)
+        monitor_start(&monitor, loop, err) < 0 ||
+        lifeline_watch(&lifeline, loop, o->lifeline, err) < 0)
         return -1;
     if (sandbox_enter(kms_set_network(kms), err) < 0)
         return -1;

@@ -9,11 +9,9 @@ import sys
 import caselib
 
 sys.path.insert(0, os.path.join(caselib.ROOT, 'e2e', 'crypt'))
-from cryptlib import MIB, Crypt, Volume, digest_of, mac_of, passphrase_of, run  # noqa: E402
+from cryptlib import MIB, Crypt, Volume, digest_of, mac_of, passphrase_of, run, stock_format  # noqa: E402
 
 C = Crypt()
-GEOMETRY = ('--cipher=aes-xts-plain64', '--key-size=512', '--sector-size=4096', '--hash=sha256', '--pbkdf=pbkdf2',
-            '--pbkdf-force-iterations=1000', '--offset=8192', '--luks2-metadata-size=16k', '--luks2-keyslots-size=4161536')
 
 
 @contextlib.contextmanager
@@ -25,10 +23,7 @@ def volume():
     with caselib.folder('crypt-rekey-') as root:
         v = Volume(root + '/image', 32 * MIB)
         try:
-            run('cryptsetup', '-q', 'luksFormat', '--type=luks2', f'--uuid={v.uuid}', *GEOMETRY, '--key-file=-', v.loop,
-                input=passphrase_of(v.sk, v.uuid).encode())
-            v.record['digest'] = digest_of(v.loop)
-            v.record['mac'] = mac_of(v.sk, v.record)
+            stock_format(v)
             yield v
         finally:
             run('losetup', '-d', v.loop)

@@ -60,6 +60,27 @@ def start_refusals(root):
     os.unlink(os.path.join(root, 'keyd.sock'))
 
 
+def the_lifeline_ends_it(root):
+    r, w = os.pipe()
+    flags = keyd_flags(os.path.join(root, 'config.json'), os.path.join(root, 'keyd.sock'), 'UNWRAP')
+    log = os.path.join(root, 'log')
+    with open(log, 'wb') as out:
+        p = subprocess.Popen([KEYD, *flags, '--lifeline', str(r)], pass_fds=[r], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    os.close(r)
+    try:
+        wait_for(lambda: 'coffer-keyd is ready' in read(log), 'it is ready', p, log)
+        assert p.poll() is None
+        os.close(w)
+        assert p.wait(60) == 0, read(log)
+    finally:
+        end(p)
+    assert not os.path.exists(os.path.join(root, 'keyd.sock'))
+    with open(os.path.join(root, 'config.json'), 'rb') as f:
+        for fd in (f.fileno(), 999):
+            p = run([KEYD, *flags, '--lifeline', str(fd)], 1, pass_fds=[f.fileno()])
+            assert f"--lifeline {fd} isn't the read end of a pipe" in p.stderr, p
+
+
 def missing_socket_directory(root):
     flags = keyd_flags(os.path.join(root, 'config.json'), os.path.join(root, 'none/keyd.sock'), 'MINT')
     assert 'No such file or directory' in run([KEYD, *flags], 1).stderr
@@ -174,7 +195,7 @@ def audit_lines(root):
                        ('UNWRAP', 'stage', 'team-b', VOLUME, 'dev', uid, 'FAILED_PRECONDITION')], got
 
 
-TESTS = [help_and_version, wrong_flags_have_one_sentence, start_refusals, missing_socket_directory, closed_descriptors,
+TESTS = [help_and_version, wrong_flags_have_one_sentence, start_refusals, the_lifeline_ends_it, missing_socket_directory, closed_descriptors,
          socket_mode_and_warning, other_uid, sandboxed, second_instance, killed_and_restarted, stop_unlinks,
          counters_on_signal, audit_lines]
 
