@@ -10,6 +10,7 @@
 #include "common/proc.h"
 #include "csi/client.h"
 #include "keyd/client.h"
+#include "volume/escrow.h"
 
 #include <errno.h>
 #include <sys/stat.h>
@@ -70,6 +71,16 @@ static void say_abilities(const struct doctor *d, struct findings *f, const char
                      "'%s': its file system (%s) has no direct I/O", name, p->fs);
 }
 
+static void say_escrow_key(struct findings *f, const struct pool_config *pool)
+{
+    struct recipient key;
+    struct error err = ERROR_INIT;
+
+    if (pool->escrow[0] != '\0' && escrow_read(pool->escrow, &key, &err) < 0)
+        findings_say(f, FOUND_FAIL, "put the public key there, or take 'escrow' out of the pool",
+                     "'%s': %s", pool->name, err.msg);
+}
+
 /* Only this pool: one whose file system hangs must not hide the others. */
 void check_pool(const struct doctor *d, struct findings *f)
 {
@@ -92,6 +103,7 @@ void check_pool(const struct doctor *d, struct findings *f)
     }
     say_capacity(f, &pool_config, &probe);
     say_abilities(d, f, pool_config.name, &probe);
+    say_escrow_key(f, &pool_config);
 }
 
 /* ---- the helper ---- */
@@ -172,6 +184,33 @@ static void say_status(const struct doctor *d, struct findings *f, const json_t 
     }
 }
 
+static bool allows(const json_t *status, const char *op)
+{
+    const json_t *name;
+    size_t i;
+
+    json_array_foreach (json_object_get(status, "allow"), i, name) {
+        const char *have = json_string_value(name);
+        if (have != NULL && strcmp(have, op) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Pools with an escrow key: its file, and that this node may wrap for it. */
+static void say_escrow(const struct doctor *d, struct findings *f, const json_t *status)
+{
+    for (size_t i = 0; d->config != NULL && i < d->config->n_pools; i++) {
+        const struct pool_config *p = &d->config->pools[i];
+
+        if (p->escrow[0] != '\0' && !allows(status, "WRAP_FOR"))
+            findings_say(f, FOUND_FAIL, "add WRAP_FOR to a node's coffer-keyd --allow",
+                         "pool '%s' has an escrow key, and coffer-keyd doesn't allow WRAP_FOR: no "
+                         "new volume there can be used",
+                         p->name);
+    }
+}
+
 void check_keyd(const struct doctor *d, struct findings *f)
 {
     AUTO_STRBUF struct strbuf text = STRBUF_INIT(65536);
@@ -189,6 +228,7 @@ void check_keyd(const struct doctor *d, struct findings *f)
         return;
     }
     say_status(d, f, status);
+    say_escrow(d, f, status);
 }
 
 /* ---- the gRPC daemons ---- */

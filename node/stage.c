@@ -44,7 +44,8 @@ static int write_ready(struct stage *s, struct error *err)
     FAULT_POINT("stage:filesystem:flushed");
     r.state = RECORD_READY;
     if (str_copy(r.digest, sizeof(r.digest), s->digest) < 0 ||
-        str_copy(r.mac, sizeof(r.mac), s->mac) < 0)
+        str_copy(r.mac, sizeof(r.mac), s->mac) < 0 ||
+        str_copy(r.recipients, sizeof(r.recipients), s->recipients) < 0)
         return error_set(err, ERR_INTERNAL, "digest or mac is too long");
     if (op->pool->ops->write_record(&op->volume, &r, err) < 0)
         return -1;

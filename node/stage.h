@@ -20,7 +20,8 @@ struct stage {
     const struct filesystem *fs;
     struct mapper_node node;  /* from the unlock step on */
     char digest[65], mac[65]; /* of a format this call made; go into the record with `ready` */
-    bool mounted_before;      /* the staging path already shows this volume */
+    char recipients[RECIPIENTS_TEXT_MAX + 1]; /* the same; under that mac */
+    bool mounted_before;                      /* the staging path already shows this volume */
 };
 
 struct stage_step {

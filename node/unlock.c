@@ -6,6 +6,7 @@
 #include "common/fault.h"
 #include "common/leak.h"
 #include "common/phases.h"
+#include "node/escrow.h"
 #include "node/stage.h"
 
 #include <errno.h>
@@ -185,13 +186,15 @@ static int format(struct stage *s, struct error *err)
      * more: the disk is blank and the key is here. */
     if (stored == RECORD_NEW && check_blank(op, err) < 0)
         return -1;
-    if (unlock_key_pipe(op, KEYD_USE_STAGE, &key, err) < 0)
+    if (escrow_recipients(op, s->recipients, err) < 0 ||
+        unlock_key_pipe(op, KEYD_USE_STAGE, &key, err) < 0)
         return -1;
     if (set_state(op, RECORD_FORMATTING, err) < 0)
         return -1;
     FAULT_POINT("stage:unlock:formatting");
     struct record ready = op->record;
     ready.state = RECORD_READY;
+    memcpy(ready.recipients, s->recipients, sizeof(ready.recipients));
     /* As asked from the start: nothing is made on a raw block volume, and a kill between two
      * mappings would leave one of the wrong mode. */
     struct crypt_volume target = unlock_target(op, wants_read_only(s));

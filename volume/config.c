@@ -95,6 +95,14 @@ static void read_allocation(struct json_reader *r, struct pool_config *p)
                         "twice the pool's size)");
 }
 
+static void read_escrow(struct json_reader *r, struct pool_config *p)
+{
+    if (json_get_string_opt(r, "escrow", p->escrow, sizeof(p->escrow)) &&
+        !config_path_plain(p->escrow))
+        json_problem(r, "field 'escrow' must be an absolute path of a public key, not '%.80s'",
+                     p->escrow);
+}
+
 static void read_pool(struct json_reader *r, const struct config *c, struct pool_config *p)
 {
     json_get_string(r, "backend", p->backend, sizeof(p->backend));
@@ -105,6 +113,7 @@ static void read_pool(struct json_reader *r, const struct config *c, struct pool
         json_problem(r, "path '%.80s' must be absolute, without empty, '.' or '..' parts", p->path);
     read_pool_kms(r, c, p);
     read_allocation(r, p);
+    read_escrow(r, p);
 }
 
 /* Two pools in one directory would hand out the same bytes twice. */

@@ -25,6 +25,8 @@ struct pool_config {
     char kms[CONFIG_KMS_PER_POOL][KMS_NAME_MAX + 1]; /* allowed ones; [0] is the default */
     size_t n_kms;
     char allocate[16]; /* "full" or "sparse" */
+    char escrow[4096]; /* absolute path of a PEM public key that each new volume gets as a
+                          recipient (volume/escrow.h); "": none */
     double overcommit; /* sparse: what all volumes may be promised, in sizes of the pool; else 0 */
 };
 

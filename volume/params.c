@@ -184,6 +184,17 @@ static int choose_identity(const struct config *c, const struct given *g, struct
     return check_pod_service(c, p->kms, err) < 0 ? -1 : check_pod_tenant(g, p, err);
 }
 
+/* The node's own login wraps the key for it, and never does so for a volume that pods open. */
+static int check_escrow(const struct volume_params *p, struct error *err)
+{
+    if (!p->pod || p->pool->escrow[0] == '\0')
+        return 0;
+    return error_set(err, ERR_INVALID,
+                     "parameter 'tenantIdentity' can't be pod: pool '%s' has an escrow key, for "
+                     "which a node wraps each volume's key by its own login",
+                     p->pool->name);
+}
+
 int volume_params_decode(const struct config *config, const struct param *params, size_t n,
                          struct volume_params *ret, struct error *err)
 {
@@ -193,7 +204,8 @@ int volume_params_decode(const struct config *config, const struct param *params
     if (gather(params, n, &g, err) < 0 || choose_pool(config, &g, &p, err) < 0 ||
         choose_kms(&g, &p, err) < 0 || choose_key_source(&g, &p, err) < 0 ||
         choose_discard(&g, &p, err) < 0 || check_integrity(&g, err) < 0 ||
-        choose_tenant(config, &g, &p, err) < 0 || choose_identity(config, &g, &p, err) < 0)
+        choose_tenant(config, &g, &p, err) < 0 || choose_identity(config, &g, &p, err) < 0 ||
+        check_escrow(&p, err) < 0)
         return -1;
     *ret = p;
     return 0;

@@ -102,6 +102,7 @@ class Coffer:
         self.node_flags, self.node_prefix, self.log_level = [], [], 'debug'
         self.keyd_allow = 'MINT,UNWRAP,DESTROY,STATUS'
         self.made_device_dir = '/dev/coffer'
+        self.pool_settings, self.keyd_allow = {}, 'MINT,UNWRAP,DESTROY,STATUS'
         self.keyd = self.controller = self.node = None
 
     # ---- set-up ----
@@ -138,7 +139,8 @@ class Coffer:
     def write_config(self, kms=('lab',)):
         names = self.services or {k: {'uri': f'file://{self.root}/{"master" if k == "lab" else k}.key'} for k in kms}
         with open(self.config, 'w', encoding='utf-8') as f:
-            json.dump({'pools': {'default': {'backend': 'file', 'path': self.pool, 'kms': list(names), 'allocate': 'full'}},
+            json.dump({'pools': {'default': {'backend': 'file', 'path': self.pool, 'kms': list(names), 'allocate': 'full',
+                                              **self.pool_settings}},
                        'default_tenant': 'lab', 'kms': names}, f)
         os.chmod(self.config, 0o644)
 

@@ -107,10 +107,10 @@ def what_is_no_record_or_image(b):
     b.refused('is no record of a volume')
     write(b.record, {'v': 1})
     b.refused('is no record of a volume')
-    record = {'v': 1, 'gen': 1, 'id': keydlib.VOLUME, 'name': 'pvc-1', 'uuid': keydlib.UUID, 'tenant': 'lab', 'size': 16 * MIB, 'state': 'new',
-              'crypt': {'cipher': 'aes-xts-plain64', 'key_bits': 512, 'sector': 4096, 'data_offset': 4 * MIB}, 'fs': 'ext4', 'kms': 'dev',
-              'keySource': 'vault', 'key': {'kind': 'file', 'ciphertext': 'x', 'key_version': 1}, 'digest': '', 'mac': '', 'sealed': False,
-              'recipients': [], 'source': None, 'created': '2026-11-22T01:02:03Z'}
+    record = {'v': 1, 'gen': 1, 'id': keydlib.VOLUME, 'name': 'pvc-1', 'uuid': keydlib.UUID, 'tenant': 'lab', 'size': 16 * MIB,
+              'state': 'new', 'crypt': {'cipher': 'aes-xts-plain64', 'key_bits': 512, 'sector': 4096, 'data_offset': 4 * MIB},
+              'fs': 'ext4', 'kms': 'dev', 'keySource': 'vault', 'key': {'kind': 'file', 'ciphertext': 'x', 'key_version': 1},
+              'digest': '', 'mac': '', 'sealed': False, 'recipients': [], 'source': None, 'created': '2026-11-22T01:02:03Z'}
     write(b.record, record)
     b.refused(f"volume '{keydlib.VOLUME}' is in state 'new' and has no passphrase yet")
     write(b.record, dict(record, state='ready', digest='d' * 64, mac='e' * 64))

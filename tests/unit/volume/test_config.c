@@ -125,6 +125,24 @@ static void test_pool_refused(void **state UNUSED)
            "configuration: pool 'q': its path is also the one of pool 'p'");
 }
 
+static void test_escrow(void **state UNUSED)
+{
+    static const char good[] =
+        ONE("{\"backend\":\"file\",\"path\":\"/p\",\"kms\":[\"lab\"],\"escrow\":\"/e/k.pem\"}");
+    AUTO_CONFIG struct config *c = NULL;
+
+    assert_works(config_decode(good, strlen(good), &c, &err));
+    assert_string_equal(c->pools[0].escrow, "/e/k.pem");
+    expect(ONE("{\"backend\":\"file\",\"path\":\"/p\",\"kms\":[\"lab\"],\"escrow\":\"k.pem\"}"),
+           "configuration: pool 'p': field 'escrow' must be an absolute path of a public key, not "
+           "'k.pem'");
+    expect(ONE("{\"backend\":\"file\",\"path\":\"/p\",\"kms\":[\"lab\"],\"escrow\":\"\"}"),
+           "configuration: pool 'p': field 'escrow' must be an absolute path of a public key, not "
+           "''");
+    expect(ONE("{\"backend\":\"file\",\"path\":\"/p\",\"kms\":[\"lab\"],\"escrow\":true}"),
+           "configuration: pool 'p': field 'escrow' must be a text");
+}
+
 #define SPARSE(more) \
     ONE("{\"backend\":\"file\",\"path\":\"/p\",\"kms\":[\"lab\"],\"allocate\":\"sparse\"" more "}")
 
@@ -254,11 +272,11 @@ static void test_no_memory(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_full),          cmocka_unit_test(test_small),
-        cmocka_unit_test(test_whole_refused), cmocka_unit_test(test_pool_refused),
-        cmocka_unit_test(test_sparse),        cmocka_unit_test(test_sparse_refused),
-        cmocka_unit_test(test_kms_refused),   cmocka_unit_test(test_load),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_full),           cmocka_unit_test(test_small),
+        cmocka_unit_test(test_whole_refused),  cmocka_unit_test(test_pool_refused),
+        cmocka_unit_test(test_escrow),         cmocka_unit_test(test_sparse),
+        cmocka_unit_test(test_sparse_refused), cmocka_unit_test(test_kms_refused),
+        cmocka_unit_test(test_load),           cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -163,6 +163,26 @@ static void test_identity(void **state UNUSED)
                  "(transit), so Vault can't tell one tenant's keys from another's");
 }
 
+/* Who wraps for an escrow key is the node, and a pod's volume opens by the pod's token alone. */
+static void test_identity_and_escrow(void **state UNUSED)
+{
+    struct kms_vault_config with = { .auth = { .pod_role = "coffer-pod" } };
+    struct kms_config services[3] = { kms[0], kms[1], kms[2] };
+    struct pool_config escrowed = pools[0];
+    const struct config c = { .pools = &escrowed, .n_pools = 1, .kms = services, .n_kms = 3 };
+    struct volume_params p;
+
+    services[0].kind = KMS_VAULT_TRANSIT;
+    services[0].vault = &with;
+    assert_works(DECODE(&c, POD, { PVC_NAMESPACE, "ns" }));
+    (void)snprintf(escrowed.escrow, sizeof(escrowed.escrow), "/e/k.pem");
+    assert_fails(
+        DECODE(&c, POD, { PVC_NAMESPACE, "ns" }), ERR_INVALID,
+        "parameter 'tenantIdentity' can't be pod: pool 'fast' has an escrow key, for which "
+        "a node wraps each volume's key by its own login");
+    assert_works(DECODE(&c, { PVC_NAMESPACE, "ns" }));
+}
+
 /* The default is for claims that come without a namespace: no pod's token would fit it. */
 static void test_identity_needs_the_namespace(void **state UNUSED)
 {
@@ -232,10 +252,15 @@ static void test_context(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_identity),       cmocka_unit_test(test_identity_needs_the_namespace),
-        cmocka_unit_test(test_gaps),           cmocka_unit_test(test_given),
-        cmocka_unit_test(test_refused),        cmocka_unit_test(test_discard),
-        cmocka_unit_test(test_tenant_refused), cmocka_unit_test(test_no_default_pool),
+        cmocka_unit_test(test_identity),
+        cmocka_unit_test(test_identity_needs_the_namespace),
+        cmocka_unit_test(test_identity_and_escrow),
+        cmocka_unit_test(test_gaps),
+        cmocka_unit_test(test_given),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_discard),
+        cmocka_unit_test(test_tenant_refused),
+        cmocka_unit_test(test_no_default_pool),
         cmocka_unit_test(test_context),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/base.h"
+#include "node/escrow.h"
+
+#include "common/deadline.h"
+#include "keyd/client.h"
+#include "volume/escrow.h"
+
+/* What this node's own login can't open, it can't wrap either. */
+static int check_kind(const struct record *r, struct error *err)
+{
+    if (r->pod)
+        return error_set(err, ERR_PRECONDITION,
+                         "pods' own tokens open volume '%s' (tenantIdentity: pod), not this node's "
+                         "login",
+                         r->id);
+    if (strcmp(r->key_source, "vault") != 0)
+        return error_set(err, ERR_PRECONDITION,
+                         "the key of volume '%s' is made by its user's device (keySource: %s)",
+                         r->id, r->key_source);
+    return 0;
+}
+
+static int wrap(const struct node_op *op, struct recipient *to, struct error *err)
+{
+    const struct record *r = &op->record;
+    const struct keyd_binding binding = {
+        .kms = r->kms, .tenant = r->tenant, .volume_id = op->id_text, .uuid = r->uuid
+    };
+    const struct keyd_recipient recipient = { .algorithm = to->algorithm,
+                                              .key = to->key,
+                                              .key_len = to->key_len };
+    struct keyd_wrapped key = { .version = r->key.version };
+    uint64_t own = deadline_in(NODE_LIMIT_KEYD);
+
+    if (str_copy(key.kind, sizeof(key.kind), r->key.kind) < 0 ||
+        str_copy(key.ciphertext, sizeof(key.ciphertext), r->key.ciphertext) < 0)
+        return error_set(err, ERR_DATA_LOSS, "the record's wrapped key is too long");
+    return keyd_wrap_for(op->node->keyd_socket, &binding, &key, &recipient,
+                         op->deadline < own ? op->deadline : own, to->wrapped, &to->wrapped_len,
+                         err);
+}
+
+static int add(const struct node_op *op, const char *path, struct recipient_list *list,
+               struct error *err)
+{
+    struct recipient escrow;
+
+    if (check_kind(&op->record, err) < 0 || escrow_read(path, &escrow, err) < 0)
+        return -1;
+    return wrap(op, &escrow, err) < 0 ? -1 : recipients_add(list, &escrow, err);
+}
+
+/* What asking again doesn't mend isn't the request's fault: the pool's settings are. */
+static int explain(const struct node_op *op, struct error *err)
+{
+    const char *hint = "";
+
+    if (err != NULL && err->code == ERR_INVALID)
+        (void)error_recode(err, ERR_PRECONDITION);
+    if (err != NULL && err->code == ERR_PERMISSION)
+        hint = " (this node's coffer-keyd needs --allow UNWRAP,WRAP_FOR)";
+    return error_prefix(err,
+                        "pool '%s' has an escrow key, and volume '%s' isn't formatted without%s",
+                        op->pool->config->name, op->id_text, hint);
+}
+
+int escrow_recipients(const struct node_op *op, char ret[RECIPIENTS_TEXT_MAX + 1],
+                      struct error *err)
+{
+    const char *path = op->pool->config->escrow;
+    AUTO_FREE struct recipient_list *list = NULL;
+
+    if (path[0] == '\0') {
+        memcpy(ret, op->record.recipients, sizeof(op->record.recipients));
+        return 0;
+    }
+    list = calloc(1, sizeof(*list));
+    if (list == NULL)
+        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    if (recipients_decode(op->record.recipients, list, err) < 0 || add(op, path, list, err) < 0 ||
+        recipients_encode(list, ret, err) < 0)
+        return explain(op, err);
+    return 0;
+}
