@@ -2,8 +2,8 @@
 #include "common/base.h"
 #include "node/escrow.h"
 
-#include "common/deadline.h"
-#include "keyd/client.h"
+#include "node/rotate.h"
+#include "node/unlock.h"
 #include "volume/escrow.h"
 
 /* What this node's own login can't open, it can't wrap either. */
@@ -21,52 +21,28 @@ static int check_kind(const struct record *r, struct error *err)
     return 0;
 }
 
-static int wrap(const struct node_op *op, struct recipient *to, struct error *err)
-{
-    const struct record *r = &op->record;
-    const struct keyd_binding binding = {
-        .kms = r->kms, .tenant = r->tenant, .volume_id = op->id_text, .uuid = r->uuid
-    };
-    const struct keyd_recipient recipient = { .algorithm = to->algorithm,
-                                              .key = to->key,
-                                              .key_len = to->key_len };
-    struct keyd_wrapped key = { .version = r->key.version };
-    uint64_t own = deadline_in(NODE_LIMIT_KEYD);
-
-    if (str_copy(key.kind, sizeof(key.kind), r->key.kind) < 0 ||
-        str_copy(key.ciphertext, sizeof(key.ciphertext), r->key.ciphertext) < 0)
-        return error_set(err, ERR_DATA_LOSS, "the record's wrapped key is too long");
-    return keyd_wrap_for(op->node->keyd_socket, &binding, &key, &recipient,
-                         op->deadline < own ? op->deadline : own, to->wrapped, &to->wrapped_len,
-                         err);
-}
-
-static int add(const struct node_op *op, const char *path, struct recipient_list *list,
-               struct error *err)
+static int add(struct node_op *op, const char *path, struct recipient_list *list, struct error *err)
 {
     struct recipient escrow;
+    struct keyd_wrapped key;
 
-    if (check_kind(&op->record, err) < 0 || escrow_read(path, &escrow, err) < 0)
+    if (check_kind(&op->record, err) < 0 || escrow_read(path, &escrow, err) < 0 ||
+        unlock_recorded_key(&op->record, &key, err) < 0 ||
+        recipient_wrap(op, &key, &escrow, err) < 0)
         return -1;
-    return wrap(op, &escrow, err) < 0 ? -1 : recipients_add(list, &escrow, err);
+    return recipients_add(list, &escrow, err);
 }
 
 /* What asking again doesn't mend isn't the request's fault: the pool's settings are. */
 static int explain(const struct node_op *op, struct error *err)
 {
-    const char *hint = "";
-
     if (err != NULL && err->code == ERR_INVALID)
         (void)error_recode(err, ERR_PRECONDITION);
-    if (err != NULL && err->code == ERR_PERMISSION)
-        hint = " (this node's coffer-keyd needs --allow UNWRAP,WRAP_FOR)";
-    return error_prefix(err,
-                        "pool '%s' has an escrow key, and volume '%s' isn't formatted without%s",
-                        op->pool->config->name, op->id_text, hint);
+    return error_prefix(err, "pool '%s' has an escrow key, and volume '%s' isn't formatted without",
+                        op->pool->config->name, op->id_text);
 }
 
-int escrow_recipients(const struct node_op *op, char ret[RECIPIENTS_TEXT_MAX + 1],
-                      struct error *err)
+int escrow_recipients(struct node_op *op, char ret[RECIPIENTS_TEXT_MAX + 1], struct error *err)
 {
     const char *path = op->pool->config->escrow;
     AUTO_FREE struct recipient_list *list = NULL;

@@ -11,7 +11,7 @@
 /* As struct record holds them. Fails closed: a pool that has an escrow key has no volume without.
  * ERR_PRECONDITION: the key can't be read, or isn't taken; ERR_PERMISSION: this node's coffer-keyd
  * doesn't answer WRAP_FOR. */
-int escrow_recipients(const struct node_op *op, char ret[RECIPIENTS_TEXT_MAX + 1],
+int escrow_recipients(struct node_op *op, char ret[RECIPIENTS_TEXT_MAX + 1],
                       struct error *err) MUST_CHECK;
 
 #endif

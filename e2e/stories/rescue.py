@@ -129,10 +129,20 @@ def volumes_with_an_escrow(lab):
         lab.save(volume, name)
     lab.configure('rsa')
     lab.save(lab.fill('second'), 'second')
+    rotated(lab)
     lab.configure(None)
     volume = lab.fill('without')
     demand(lab.c.record(volume)['recipients'] == [], 'a recipient that nobody asked for')
     lab.save(volume, 'without')
+
+
+def rotated(lab):
+    """A new storage key is wrapped for the escrow as well; a record of before has nothing to open with."""
+    c = lab.c
+    volume = lab.fill('rotated')
+    lab.save(volume, 'before')
+    c.call(c.admin_socket, 'coffer.v1.NodeAdmin/RotateKey', {'volume_id': volume['volume_id'], 'reason': 'story'})
+    lab.save(volume, 'rotated')
 
 
 # ---- when it is gone ----
@@ -155,9 +165,9 @@ def must_hold(name):
     demand(data == name.encode() * 1000, f'the data is {data[:50]!r}')
 
 
-def opens(lab, name):
+def opens(lab, name, key=None):
     before = shell(f'sha256sum {name}.image').stdout
-    line = lab.rescue_line(f'{name}.image', f'{name}.json', f'{name}.key')
+    line = lab.rescue_line(f'{name}.image', f'{name}.json', f'{key or name}.key')
     done = shell(f'{line} | cryptsetup open --readonly {name}.image rescued')
     demand(re.search(r'action.{1,3}rescue', done.stderr) and 'was written to the standard output' in done.stderr, done)
     must_hold(name)
@@ -205,6 +215,7 @@ def other_keys_and_records(lab):
     refuses(lab, 'names no recipient', 'without', 'rsa')
     for name in ('second', 'x25519'):
         refuses(lab, 'header', 'rsa', 'rsa' if name == 'second' else name, f'{name}.json')
+    refuses(lab, 'opens no keyslot', 'rotated', 'rsa', 'before.json')
     mac = "its MAC doesn't fit"
     refuses(lab, 'names no recipient', 'rsa', 'rsa', changed('rsa', lambda r: r.update(recipients=[])))
     refuses(lab, mac, 'rsa', 'rsa', changed('rsa', lambda r: r['recipients'][0].update(label='mine')))
@@ -245,6 +256,7 @@ def main():
     all_is_gone(lab)
     tap.run('RSA: image, record and private key open the volume with stock cryptsetup', opens, lab, 'rsa')
     tap.run('X25519: the same', opens, lab, 'x25519')
+    tap.run('after the rotation of a storage key: the same', opens, lab, 'rotated', 'rsa')
     tap.run('RSA: the lines of RECOVERY.md open it without Coffer', opens_by_stock_tools, lab)
     tap.run("other private keys, changed records, other volumes' records give nothing out", other_keys_and_records, lab)
     tap.run('nor does a header with another volume key', a_forged_header, lab)
