@@ -148,6 +148,26 @@ def every_setting_reaches_its_object():
     assert made['DaemonSet', 'coffer-node']['spec']['template']['spec']['imagePullSecrets'] == [{'name': 'pull'}]
 
 
+def an_escrow_key():
+    key = '-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VuAyEAbSBz7FSl9Si6MrYKXM+HTf8wWbdMSBMf9eLIc0z5Ni4=\n-----END PUBLIC KEY-----\n'
+    pool = ('--set', 'config.pools.default.escrow=/etc/coffer/escrow.pem')
+
+    def allowed(made):
+        [keyd] = [c for workload, c in containers(made) if workload == 'coffer-node' and c['name'] == 'coffer-keyd']
+        return [a for a in keyd['args'] if a.startswith('--allow')]
+    assert allowed(chart_objects()) == ['--allow=UNWRAP']
+    assert allowed(chart_objects('--set', 'recipients=true')) == ['--allow=UNWRAP,WRAP_FOR']
+    assert 'config.pools.default.escrow needs escrowKey' in template(*pool, code=1).stderr
+    with caselib.folder() as root:
+        caselib.write(f'{root}/key.pem', key)
+        made = chart_objects(*pool, '--set-file', f'escrowKey={root}/key.pem')
+    data = made['ConfigMap', 'coffer-config']['data']
+    assert data['escrow.pem'].strip() == key.strip() and allowed(made) == ['--allow=UNWRAP,WRAP_FOR'], data
+    assert data['config.json']['pools']['default']['escrow'] == '/etc/coffer/escrow.pem'
+    for set_, word in (('escrowKey=text', '/escrowKey'), ('config.pools.default.escrow=/x', '/config/pools/default/escrow')):
+        assert word in template('--set', set_, code=1).stderr, set_
+
+
 def without_vault():
     """Development: a master key in a file, said twice; no token of Vault's anywhere."""
     said = template(*set_json(config=FILE_KMS), '--set', f'{VAULT}=null', '--set', 'vault.enabled=false', code=1).stderr
@@ -185,5 +205,5 @@ def monitoring_is_opt_in():
 if __name__ == '__main__':
     sys.exit(caselib.main([lints, old_clusters_are_refused, makes_the_objects_of_kustomize, tokens_are_secrets_where_they_can_be,
                            wrong_values_are_named, values_are_all_in_the_schema, a_changed_configuration_replaces_the_pods,
-                           rotation_is_a_job_on_each_node, every_setting_reaches_its_object, without_vault,
+                           rotation_is_a_job_on_each_node, every_setting_reaches_its_object, an_escrow_key, without_vault,
                            configurations_pass_the_check, monitoring_is_opt_in]))

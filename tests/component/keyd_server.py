@@ -195,8 +195,8 @@ def audit_lines(root):
                        ('UNWRAP', 'stage', 'team-b', VOLUME, 'dev', uid, 'FAILED_PRECONDITION')], got
 
 
-TESTS = [help_and_version, wrong_flags_have_one_sentence, start_refusals, the_lifeline_ends_it, missing_socket_directory, closed_descriptors,
-         socket_mode_and_warning, other_uid, sandboxed, second_instance, killed_and_restarted, stop_unlinks,
+TESTS = [help_and_version, wrong_flags_have_one_sentence, start_refusals, the_lifeline_ends_it, missing_socket_directory,
+         closed_descriptors, socket_mode_and_warning, other_uid, sandboxed, second_instance, killed_and_restarted, stop_unlinks,
          counters_on_signal, audit_lines]
 
 sys.exit(keydlib.main(TESTS))

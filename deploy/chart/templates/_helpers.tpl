@@ -70,6 +70,13 @@ securityContext:
       fieldPath: spec.nodeName
 {{- end }}
 
+{{/* What a node's coffer-keyd answers: wrapping for recipients only where somebody wants it. */}}
+{{- define "coffer.nodeOperations" -}}
+{{- $wrap := .Values.recipients }}
+{{- range .Values.config.pools }}{{ if .escrow }}{{ $wrap = true }}{{ end }}{{ end -}}
+{{ ternary "UNWRAP,WRAP_FOR" "UNWRAP" $wrap }}
+{{- end }}
+
 {{/* (dict "root" . "allow" "UNWRAP" "peer" "0:0" "role" "coffer-node") */}}
 {{- define "coffer.keyd" -}}
 - name: coffer-keyd
