@@ -163,9 +163,26 @@ int rotate_finish(struct node_op *op, struct error *err)
                              "(run it again)");
 }
 
+/* Before a key is wrapped for anybody: whom the record names may be somebody else's doing. */
+static int prove_list(struct node_op *op, struct error *err)
+{
+    const struct crypt_volume target = unlock_target(op, false);
+    AUTO_CLOSE int key = -1;
+    char mac[65];
+
+    if (op->record.recipients[0] == '\0')
+        return 0;
+    if (unlock_key_pipe(op, KEYD_USE_RECIPIENT, &key, err) < 0)
+        return -1;
+    return crypt_recipients(&op->node->crypt, &target, key, op->record.recipients,
+                            unlock_crypt_deadline(), mac, err);
+}
+
 int rotate_run(struct node_op *op, struct recipient_list *stay, struct error *err)
 {
-    return add_key(op, stay, err) < 0 ? -1 : rotate_finish(op, err);
+    if (prove_list(op, err) < 0 || add_key(op, stay, err) < 0)
+        return -1;
+    return rotate_finish(op, err);
 }
 
 static int rotate(struct node_op *op, struct csi_rotate_key_reply *ret, struct error *err)
