@@ -9,6 +9,8 @@
 
 #include "recipient/unwrap.h"
 
+#define RSA_BYTES 256u /* what a seed's key wraps */
+
 static const char GOOD[] = "-----BEGIN PRIVATE KEY-----\n"
                            "MC4CAQAwBQYDK2VuBCIEIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f\n"
                            "-----END PRIVATE KEY-----\n";
@@ -59,7 +61,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     must(good != NULL);
     open_with(good, (struct bytes){ data, size });
     if (given != NULL)
-        open_with(given, (struct bytes){ data, size });
+        open_with(given, (struct bytes){ data, size < RSA_BYTES ? size : RSA_BYTES });
     else
         must_be_sentence(&err);
     return 0;
