@@ -61,6 +61,7 @@ class Box:
     def passphrase(self, *args, **kw):
         p = self.run(*args, **kw)
         assert p.stdout == passphrase_of(self.volume.sk, self.volume.uuid) + '\n', 'another passphrase'
+        assert p.stdout.strip() not in p.stderr and self.volume.sk.hex() not in p.stderr, 'a key in the log'
         return p
 
     def refused(self, *words, args=None, **kw):
