@@ -259,6 +259,51 @@ int keyd_wrap_for(const char *socket_path, const struct keyd_binding *b,
     return 0;
 }
 
+static int set_session(struct wire_request *r, const struct keyd_session *s, struct error *err)
+{
+    if (str_copy(r->commitment, sizeof(r->commitment), s->commitment) < 0 ||
+        str_copy(r->fingerprint, sizeof(r->fingerprint), s->fingerprint) < 0 ||
+        str_copy(r->server_key, sizeof(r->server_key), s->server_key) < 0)
+        return error_set(err, ERR_INVALID, "a name in the session is too long for coffer-keyd");
+    if (s->len > KEYD_SESSION_MAX)
+        return error_set(err, ERR_INVALID, "the session is longer than %u bytes", KEYD_SESSION_MAX);
+    r->session = (struct wire_view){ .data = s->data, .len = s->len };
+    return 0;
+}
+
+int keyd_unwrap_client(const char *socket_path, const struct keyd_binding *b,
+                       const struct keyd_session *session, enum keyd_use use, int pipe_write,
+                       uint64_t deadline, struct error *err)
+{
+    AUTO_EXCHANGE struct exchange *x = exchange_new(WIRE_UNWRAP_CLIENT, err);
+    if (x == NULL || set_binding(&x->request, b, err) < 0 ||
+        set_session(&x->request, session, err) < 0)
+        return -1;
+    if (str_copy(x->request.use, sizeof(x->request.use), keyd_use_names[use]) < 0)
+        return error_set(err, ERR_INTERNAL, "the use's name is too long");
+    return exchange_run(x, socket_path, pipe_write, deadline, err);
+}
+
+int keyd_server_key(const char *socket_path, const char *kms, uint64_t deadline,
+                    struct keyd_server_key *ret, struct error *err)
+{
+    AUTO_EXCHANGE struct exchange *x = exchange_new(WIRE_SERVER_KEY, err);
+    if (x == NULL)
+        return -1;
+    if (str_copy(x->request.kms, sizeof(x->request.kms), kms) < 0)
+        return error_set(err, ERR_INVALID, "the key service's name is too long for coffer-keyd");
+    if (exchange_run(x, socket_path, -1, deadline, err) < 0)
+        return -1;
+    struct keyd_server_key key = { .public_key_len = x->reply.public_key.len };
+    if (str_copy(key.key_id, sizeof(key.key_id), x->reply.key_id) < 0 ||
+        str_copy(key.hash, sizeof(key.hash), x->reply.hash) < 0 ||
+        key.public_key_len > sizeof(key.public_key))
+        return error_set(err, ERR_INTERNAL, "coffer-keyd's server key is too long");
+    memcpy(key.public_key, x->reply.public_key.data, key.public_key_len);
+    *ret = key;
+    return 0;
+}
+
 int keyd_destroy(const char *socket_path, const struct keyd_binding *b, uint64_t deadline,
                  struct error *err)
 {

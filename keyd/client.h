@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * keyd/client.h: asks coffer-keyd. No call ever returns key bytes: MINT answers with a wrapped key,
- * UNWRAP writes the key into the caller's pipe. One connection per call; thread-safe.
- * docs/PROTOCOL-keyd.md has the wire.
+ * UNWRAP and UNWRAP_CLIENT write the key into the caller's pipe. One connection per call;
+ * thread-safe. docs/PROTOCOL-keyd.md has the wire.
  */
 #ifndef COFFER_KEYD_CLIENT_H
 #define COFFER_KEYD_CLIENT_H
@@ -24,6 +24,25 @@ struct keyd_wrapped {
     char kind[16];
     char ciphertext[WRAPPED_KEY_MAX + 1];
     uint64_t version;
+};
+
+#define KEYD_SERVER_KEY_MAX 151u  /* "<name of the key>:<version>" */
+#define KEYD_SESSION_MAX    512u  /* bytes: RSA of 4096 bits */
+#define KEYD_PUBLIC_KEY_MAX 1024u /* bytes of DER */
+
+struct keyd_server_key { /* what devices encrypt a session for */
+    char key_id[KEYD_SERVER_KEY_MAX + 1];
+    char hash[16];                                 /* of OAEP and its MGF1: "SHA-256" */
+    unsigned char public_key[KEYD_PUBLIC_KEY_MAX]; /* SubjectPublicKeyInfo, DER */
+    size_t public_key_len;
+};
+
+struct keyd_session {        /* borrowed */
+    const char *commitment;  /* to the volume's key: 64 lower-case hex digits */
+    const char *fingerprint; /* of the device: likewise */
+    const char *server_key;  /* the key_id it was made for */
+    const void *data;        /* what the device encrypted */
+    size_t len;
 };
 
 enum keyd_use {
@@ -60,6 +79,14 @@ int keyd_wrap_for(const char *socket_path, const struct keyd_binding *b,
                   const struct keyd_wrapped *key, const struct keyd_recipient *to,
                   uint64_t deadline, unsigned char *ret, size_t *ret_len,
                   struct error *err) MUST_CHECK;
+/* The same of a key that a user's device made and lends by a session. ERR_INVALID: the session
+ * isn't of this volume, device or key, or was changed; ERR_PRECONDITION: it is over. */
+int keyd_unwrap_client(const char *socket_path, const struct keyd_binding *b,
+                       const struct keyd_session *session, enum keyd_use use, int pipe_write,
+                       uint64_t deadline, struct error *err) MUST_CHECK;
+/* ERR_PRECONDITION: that key service has none. */
+int keyd_server_key(const char *socket_path, const char *kms, uint64_t deadline,
+                    struct keyd_server_key *ret, struct error *err) MUST_CHECK;
 /* What the key service keeps of this volume's key is gone for good; there was none: OK too. */
 int keyd_destroy(const char *socket_path, const struct keyd_binding *b, uint64_t deadline,
                  struct error *err) MUST_CHECK;

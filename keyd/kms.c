@@ -128,11 +128,38 @@ void kms_destroy(const struct kms *kms, struct kms_job *job)
         kms_end(job, NULL);
 }
 
+void kms_no_server_key(struct kms_job *job)
+{
+    struct error err = ERROR_INIT;
+    (void)error_set(&err, ERR_PRECONDITION,
+                    "key service '%s' has no server key that devices could make a session for",
+                    job->kms->name);
+    kms_end(job, &err);
+}
+
+void kms_unwrap_client(const struct kms *kms, struct kms_job *job)
+{
+    job->kms = kms;
+    if (kms->driver->unwrap_client != NULL)
+        kms->driver->unwrap_client(kms->state, job);
+    else
+        kms_no_server_key(job);
+}
+
+void kms_server_key(const struct kms *kms, struct kms_job *job)
+{
+    job->kms = kms;
+    if (kms->driver->server_key != NULL)
+        kms->driver->server_key(kms->state, job);
+    else
+        kms_no_server_key(job);
+}
+
 void kms_end(struct kms_job *job, const struct error *err)
 {
     if (err != NULL)
         (void)error_pass(&job->err, err);
-    else if (job->plain != NULL && secret_len(job->plain) != KEY_BYTES)
+    else if (job->plain != NULL && job->session == NULL && secret_len(job->plain) != KEY_BYTES)
         (void)error_set(&job->err, ERR_PRECONDITION, "key service '%s' gave a key of another size",
                         job->kms->name);
     if (job->err.code != ERR_OK) {

@@ -31,15 +31,24 @@ struct kms_call { /* one request; all borrowed */
     uint64_t deadline;            /* clock_ms() value */
 };
 
+struct kms_session { /* UNWRAP_CLIENT: what a device encrypted, borrowed */
+    const unsigned char *sealed;
+    size_t len;
+    const char *server_key; /* "<name>:<version>" of the key it was made for */
+};
+
 struct kms; /* one configured key service */
 
 struct kms_job { /* the caller's memory until `done` */
     struct kms_call call;
-    const struct keyd_wrapped *key; /* UNWRAP: borrowed */
+    const struct keyd_wrapped *key;    /* UNWRAP: borrowed */
+    const struct kms_session *session; /* UNWRAP_CLIENT: borrowed */
     void (*done)(struct kms_job *job);
     struct error err; /* ERR_OK: answered */
     struct keyd_wrapped wrapped;
-    struct secret *plain;  /* KEY_BYTES bytes; whoever made the job frees it */
+    struct secret *plain; /* KEY_BYTES bytes; of a session all that was in it, not looked at yet.
+                             Whoever made the job frees it */
+    struct keyd_server_key server_key;
     const struct kms *kms; /* filled in by kms_mint and kms_unwrap */
     void *at_work;         /* the driver's */
 };
@@ -48,8 +57,9 @@ struct kms_env { /* borrowed */
     struct event_loop *loop;
     const struct kms_set *opened; /* those before it; filled in by kms_set_open */
     bool allow_insecure;
-    bool mint, unwrap, destroy; /* what this keyd answers: a driver shows at its first contact that
-                          it may, and may nothing else */
+    /* what this keyd answers: a driver shows at its first contact that it may, and may nothing else
+     */
+    bool mint, unwrap, destroy, unwrap_client, server_key;
 };
 
 struct kms_stats {
@@ -71,6 +81,9 @@ struct kms_driver {
     void (*unwrap)(void *state, struct kms_job *job);
     /* NULL: nothing is kept at the service; the wrapped key is all there is. Idempotent. */
     void (*destroy)(void *state, struct kms_job *job);
+    /* NULL: it can hold no server key. Of one that could and has none: kms_no_server_key. */
+    void (*unwrap_client)(void *state, struct kms_job *job);
+    void (*server_key)(void *state, struct kms_job *job);
     /* NULL: nothing to do. Gives back what it holds at the service, within 5 s. */
     void (*stop)(void *state, void (*done)(void *ctx), void *ctx);
     json_t *(*status)(const void *state); /* NULL: nothing to say */
@@ -109,8 +122,14 @@ void kms_mint(const struct kms *kms, struct kms_job *job);
 void kms_unwrap(const struct kms *kms, struct kms_job *job);
 /* What the service keeps of the volume's key is gone for good. */
 void kms_destroy(const struct kms *kms, struct kms_job *job);
+/* What is in a session. A service without a server key: ERR_PRECONDITION. */
+void kms_unwrap_client(const struct kms *kms, struct kms_job *job);
+/* The public half of the key that sessions are made for; likewise. */
+void kms_server_key(const struct kms *kms, struct kms_job *job);
 /* For drivers: the job is answered. err NULL: with what is in it; else with that. */
 void kms_end(struct kms_job *job, const struct error *err);
+/* Ends the job, which asks for what only a server key can give. */
+void kms_no_server_key(struct kms_job *job);
 /* The one answer to a wrapped key that can't be opened. Returns -1. */
 int kms_refuse_key(struct error *err);
 

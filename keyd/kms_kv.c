@@ -18,16 +18,16 @@
 #define TEXT_PREFIX "kv:v1:"
 
 static const struct capability_row rows[] = {
-    { "data/%s", "create", CAP_MINT },
-    { "metadata/%s", "read", CAP_MINT },
-    { "data/%s", "read", CAP_UNWRAP },
-    { "metadata/%s", "delete", CAP_DESTROY },
+    { "data/%s", "create", CAP_MINT, false },
+    { "metadata/%s", "read", CAP_MINT, false },
+    { "data/%s", "read", CAP_UNWRAP, false },
+    { "metadata/%s", "delete", CAP_DESTROY, false },
     /* what would replace a key that a volume needs, hide it, or have it go at a date */
-    { "data/%s", "update", CAP_NEVER },
-    { "data/%s", "patch", CAP_NEVER },
-    { "data/%s", "delete", CAP_NEVER },
-    { "metadata/%s", "update", CAP_NEVER },
-    { "metadata/%s", "patch", CAP_NEVER },
+    { "data/%s", "update", CAP_NEVER, false },
+    { "data/%s", "patch", CAP_NEVER, false },
+    { "data/%s", "delete", CAP_NEVER, false },
+    { "metadata/%s", "update", CAP_NEVER, false },
+    { "metadata/%s", "patch", CAP_NEVER, false },
 };
 
 /* ---- mint ---- */

@@ -15,13 +15,19 @@
 /* The last two: a rule keys/coffer-t-* for making a tenant's key would cover them as well, whatever
  * parameters it asks for (deploy/vault/controller.hcl has the one that doesn't). */
 static const struct capability_row rows[] = {
-    { "datakey/wrapped/%s", "update", CAP_MINT },
-    { "decrypt/%s", "update", CAP_UNWRAP },
-    { "datakey/plaintext/%s", "update", CAP_NEVER },
-    { "export/encryption-key/%s", "read", CAP_NEVER },
-    { "backup/%s", "read", CAP_NEVER },
-    { "keys/%s/config", "update", CAP_NEVER },
-    { "keys/%s/rotate", "update", CAP_NEVER },
+    { "datakey/wrapped/%s", "update", CAP_MINT, false },
+    { "decrypt/%s", "update", CAP_UNWRAP, false },
+    { "datakey/plaintext/%s", "update", CAP_NEVER, false },
+    { "export/encryption-key/%s", "read", CAP_NEVER, false },
+    { "backup/%s", "read", CAP_NEVER, false },
+    { "keys/%s/config", "update", CAP_NEVER, false },
+    { "keys/%s/rotate", "update", CAP_NEVER, false },
+    { "decrypt/%s", "update", CAP_UNWRAP_CLIENT, true },
+    { "keys/%s", "read", CAP_SERVER_KEY, true },
+    { "export/encryption-key/%s", "read", CAP_NEVER, true },
+    { "backup/%s", "read", CAP_NEVER, true },
+    { "keys/%s/config", "update", CAP_NEVER, true },
+    { "keys/%s/rotate", "update", CAP_NEVER, true },
 };
 
 /* 403 says something of the missing context only when the token was good: when what came after it
@@ -214,6 +220,28 @@ static void transit_unwrap(void *state, struct kms_job *job)
     kms_end(job, &err);
 }
 
+static void transit_unwrap_client(void *state, struct kms_job *job)
+{
+    struct kms_vault *s = state;
+    if (s->config.server_key[0] == '\0')
+        kms_no_server_key(job);
+    else
+        start(s, job, vault_session_open);
+}
+
+/* It is of no tenant; the self-test asks about any tenant's key. */
+static void transit_server_key(void *state, struct kms_job *job)
+{
+    struct kms_vault *s = state;
+    char name[KMS_KEY_NAME_SIZE];
+    if (s->config.server_key[0] == '\0') {
+        kms_no_server_key(job);
+        return;
+    }
+    kms_key_name(&s->config, "0", name);
+    vault_job_start(s, job, name, vault_server_key_read);
+}
+
 static int transit_open(const struct kms_config *config, const struct kms_env *env, void **ret,
                         struct error *err)
 {
@@ -228,6 +256,8 @@ const struct kms_driver kms_vault_transit = {
     .close = kms_vault_close,
     .mint = transit_mint,
     .unwrap = transit_unwrap,
+    .unwrap_client = transit_unwrap_client,
+    .server_key = transit_server_key,
     .stop = kms_vault_stop,
     .status = kms_vault_status,
     .stats = kms_vault_stats,

@@ -44,6 +44,7 @@ static bool same_identity(const struct kms_vault_config *a, const struct kms_vau
     memcpy(x.name, b->name, sizeof(x.name));
     memcpy(x.auth.pod_role, b->auth.pod_role, sizeof(x.auth.pod_role));
     memcpy(x.auth.pod_mount, b->auth.pod_mount, sizeof(x.auth.pod_mount));
+    memcpy(x.server_key, b->server_key, sizeof(x.server_key));
     x.tenants_listed = b->tenants_listed;
     return memcmp(&x, b, sizeof(x)) == 0; /* decoded into zeroed memory */
 }
@@ -61,6 +62,17 @@ static struct vault *find_same(const struct kms_vault_config *c, const struct km
 DEFINE_AUTO(kms_vault, kms_vault_close)
 #define AUTO_KMS_VAULT __attribute__((cleanup(cleanup_kms_vault)))
 
+/* A node's policy opens sessions beside the rest of what nodes open; who opens nothing else must
+ * not. A public key is anybody's. */
+static void set_may(struct kms_vault *s, const struct kms_env *env)
+{
+    s->may[CAP_MINT] = env->mint ? MUST : MAY_NOT;
+    s->may[CAP_UNWRAP] = env->unwrap ? MUST : MAY_NOT;
+    s->may[CAP_DESTROY] = env->destroy ? MUST : MAY_NOT;
+    s->may[CAP_UNWRAP_CLIENT] = env->unwrap_client ? MUST : env->unwrap ? MAY : MAY_NOT;
+    s->may[CAP_SERVER_KEY] = env->server_key ? MUST : MAY;
+}
+
 int kms_vault_open(const struct kms_config *config, const struct kms_env *env,
                    const struct capability_row *rows, size_t n_rows, void **ret, struct error *err)
 {
@@ -70,9 +82,7 @@ int kms_vault_open(const struct kms_config *config, const struct kms_env *env,
         return error_set(err, ERR_EXHAUSTED, "out of memory");
     s->loop = env->loop;
     s->config = *config->vault;
-    s->may[CAP_MINT] = env->mint;
-    s->may[CAP_UNWRAP] = env->unwrap;
-    s->may[CAP_DESTROY] = env->destroy;
+    set_may(s, env);
     s->rows = rows;
     s->n_rows = n_rows;
     for (size_t i = 0; i < ARRAY_SIZE(s->bound); i++) {
@@ -268,21 +278,32 @@ int capability_held(const json_t *data, const char *path, const char *capability
     return 0;
 }
 
-int capability_judge(const struct kms_vault *s, const bool may[CAP_NEVER + 1], const char *name,
+/* False: it isn't asked about. */
+static bool path_of_row(const struct kms_vault *s, const struct capability_row *row,
+                        const char *name, char ret[VAULT_PATH_MAX + 1])
+{
+    if (row->server && s->config.server_key[0] == '\0')
+        return false;
+    (void)!kms_vault_path(s, row->path, row->server ? s->config.server_key : name, ret);
+    return true;
+}
+
+int capability_judge(const struct kms_vault *s, const enum may may[CAP_NEVER + 1], const char *name,
                      const json_t *data, struct error *err)
 {
     char path[VAULT_PATH_MAX + 1];
     bool held = false;
     for (size_t i = 0; i < s->n_rows; i++) {
         const struct capability_row *row = &s->rows[i];
-        (void)!kms_vault_path(s, row->path, name, path); /* as it was asked */
+        if (!path_of_row(s, row, name, path))
+            continue;
         if (capability_held(data, path, row->capability, &held, err) < 0)
             return -1;
-        if (may[row->of] && !held)
+        if (may[row->of] == MUST && !held)
             return error_set(err, ERR_PERMISSION,
                              "self-test: Vault's policy must allow this identity '%s' at %s",
                              row->capability, path);
-        if (!may[row->of] && held)
+        if (may[row->of] == MAY_NOT && held)
             return error_set(err, ERR_PERMISSION,
                              "self-test: Vault's policy must not allow this identity '%s' at %s",
                              row->capability, path);
@@ -317,8 +338,8 @@ json_t *capability_question(const struct kms_vault *s, const char *name)
     char path[VAULT_PATH_MAX + 1];
     json_t *paths = json_array();
     for (size_t i = 0; i < s->n_rows; i++) {
-        (void)!kms_vault_path(s, s->rows[i].path, name, path);
-        (void)json_array_append_new(paths, json_string(path));
+        if (path_of_row(s, &s->rows[i], name, path))
+            (void)json_array_append_new(paths, json_string(path));
     }
     return json_pack("{s:o}", "paths", paths);
 }

@@ -14,12 +14,23 @@
 
 #define VAULT_BOUND_MAX 1024u
 
-enum capability_of { CAP_MINT, CAP_UNWRAP, CAP_DESTROY, CAP_NEVER };
+enum capability_of {
+    CAP_MINT,
+    CAP_UNWRAP,
+    CAP_DESTROY,
+    CAP_UNWRAP_CLIENT,
+    CAP_SERVER_KEY,
+    CAP_NEVER
+};
+
+/* May a login do what belongs to an op? */
+enum may { MAY_NOT, MUST, MAY };
 
 struct capability_row {
     const char *path; /* below the mount; %s: the key's name, or the secret's path */
     const char *capability;
     enum capability_of of;
+    bool server; /* %s is the server key's name; where there is none, nothing is asked */
 };
 
 /* Whose request was seen to be refused without the right context. That a policy lets nobody mint
@@ -36,7 +47,7 @@ struct kms_vault { /* a driver's state */
     bool borrowed; /* of an earlier key service with the same identity: one login, one token */
     struct event_loop *loop;
     struct kms_vault_config config;
-    bool may[CAP_NEVER + 1]; /* what this keyd answers */
+    enum may may[CAP_NEVER + 1]; /* by what this keyd answers */
     const struct capability_row *rows;
     size_t n_rows;
     bool passed, testing;
@@ -79,6 +90,10 @@ void vault_job_start(struct kms_vault *s, struct kms_job *job, const char *name,
  * of a tenant that isn't the job's, it must not. kms_vault_pod.c */
 void vault_job_start_pod(struct kms_vault *s, struct kms_job *job, const char *name,
                          const char *foreign, void (*go)(struct vault_job *j));
+/* What a job does after its self-test: the session is decrypted, the server key is read. There is
+ * one. kms_vault_session.c */
+void vault_session_open(struct vault_job *j);
+void vault_server_key_read(struct vault_job *j);
 /* Frees the vault_job and ends the job; err NULL: it is answered. */
 void vault_job_end(struct vault_job *j, const struct error *err);
 /* One request; `body` is taken (NULL with `has_body`: out of memory). path: "data/%s", below the
@@ -92,8 +107,7 @@ void vault_job_probe(struct vault_job *j, const char *path, json_t *body, vault_
 
 /* The body of a question to sys/capabilities-self about all rows. */
 json_t *capability_question(const struct kms_vault *s, const char *name);
-/* may: what it needs; all else in the rows it must not have. */
-int capability_judge(const struct kms_vault *s, const bool may[CAP_NEVER + 1], const char *name,
+int capability_judge(const struct kms_vault *s, const enum may may[CAP_NEVER + 1], const char *name,
                      const json_t *data, struct error *err) MUST_CHECK;
 /* "data/%s" with the name in it, below the mount. False: it is too long. */
 bool kms_vault_path(const struct kms_vault *s, const char *path, const char *name,

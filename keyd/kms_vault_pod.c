@@ -12,7 +12,7 @@
 
 #define JWT_ALPHABET "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.="
 
-static const bool may[CAP_NEVER + 1] = { [CAP_UNWRAP] = true };
+static const enum may may[CAP_NEVER + 1] = { [CAP_UNWRAP] = MUST, [CAP_SERVER_KEY] = MAY };
 
 /* ---- the self-test ---- */
 

@@ -39,8 +39,8 @@ static const struct flag flags[] = {
     { "peer", NULL, FLAG_STRINGS, &options.peers, NULL,
       "USER:GROUP that may connect, by number or name; repeatable, at least one", NULL },
     { "allow", NULL, FLAG_STRING, &options.allow, NULL,
-      "operations to answer: MINT, UNWRAP, DESTROY, WRAP_FOR, joined by commas; STATUS is always "
-      "answered",
+      "operations to answer: MINT, UNWRAP, DESTROY, WRAP_FOR, UNWRAP_CLIENT, SERVER_KEY, joined by "
+      "commas; STATUS is always answered",
       NULL },
     { "vault-role", NULL, FLAG_STRING, &options.vault_role, "",
       "role to log in to Vault as, by kubernetes or jwt, instead of the configuration's", NULL },
@@ -60,7 +60,8 @@ static int check_options(struct options *o, bool allowed[WIRE_OP_LIMIT], struct 
     if (o->allow == NULL)
         return error_set(
             err, ERR_INVALID,
-            "--allow is needed: the operations to answer (MINT, UNWRAP, DESTROY, WRAP_FOR)");
+            "--allow is needed: the operations to answer (MINT, UNWRAP, DESTROY, WRAP_FOR, "
+            "UNWRAP_CLIENT, SERVER_KEY)");
     if (o->idle_ms == 0)
         return error_set(err, ERR_INVALID, "--idle-timeout-ms must be more than 0");
     if (peers_parse(&o->peers, "/etc", &o->allowed_peers, err) < 0 ||
@@ -112,7 +113,9 @@ static int serve(const struct options *o, struct keyd *keyd, struct error *err)
                                  .mint = keyd->allowed[WIRE_MINT],
                                  .unwrap =
                                      keyd->allowed[WIRE_UNWRAP] || keyd->allowed[WIRE_WRAP_FOR],
-                                 .destroy = keyd->allowed[WIRE_DESTROY] };
+                                 .destroy = keyd->allowed[WIRE_DESTROY],
+                                 .unwrap_client = keyd->allowed[WIRE_UNWRAP_CLIENT],
+                                 .server_key = keyd->allowed[WIRE_SERVER_KEY] };
     if (kms_set_open(config, &env, &kms, err) < 0)
         return -1;
     keyd->kms = kms;

@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "common/parse.h"
 #include "common/wipe.h"
+#include "keyd/ops_job.h"
 #include "keyd/pipe.h"
 #include "volume/context.h"
 #include "volume/id.h"
@@ -18,10 +19,7 @@ struct op {
     void (*run)(struct keyd_request *r); /* ends in end_ok or end_failed */
 };
 
-static void end_ok(struct keyd_request *r);
-static void end_failed(struct keyd_request *r, const struct error *err);
-
-static int check_use(const char *use, struct error *err)
+int ops_check_use(const char *use, struct error *err)
 {
     for (size_t i = 0; i < KEYD_USE_COUNT; i++) {
         if (strcmp(keyd_use_names[i], use) == 0)
@@ -49,18 +47,16 @@ static uint64_t deadline_of(const struct wire_request *r)
     return ms == UINT64_MAX ? DEADLINE_NEVER : deadline_in(ms - margin);
 }
 
-/* What both keyed ops need before a driver is asked. */
-static int prepare(struct keyd_request *q, const struct kms **ret, struct error *err)
+int ops_begin(struct keyd_request *q, const struct kms **ret, struct error *err)
 {
     const struct wire_request *r = &q->wire;
     if (r->deadline_ms == 0)
         return error_set(err, ERR_DEADLINE, "the request came after its deadline");
-    if (check_binding(r, err) < 0 || kms_set_find(q->keyd->kms, r->kms, ret, err) < 0)
+    if (kms_set_find(q->keyd->kms, r->kms, ret, err) < 0)
         return -1;
     q->binding = (struct keyd_binding){
         .kms = r->kms, .tenant = r->tenant, .volume_id = r->volume_id, .uuid = r->uuid
     };
-    context_compute(r->tenant, r->volume_id, r->uuid, q->context);
     q->job = (struct kms_job){ .err = ERROR_INIT };
     q->job.call = (struct kms_call){
         .binding = &q->binding, .context = q->context, .token = r->token, .deadline = deadline_of(r)
@@ -68,37 +64,46 @@ static int prepare(struct keyd_request *q, const struct kms **ret, struct error 
     return 0;
 }
 
-static struct keyd_request *request_of(struct kms_job *job)
+int ops_prepare(struct keyd_request *q, const struct kms **ret, struct error *err)
+{
+    const struct wire_request *r = &q->wire;
+    if (ops_begin(q, ret, err) < 0 || check_binding(r, err) < 0)
+        return -1;
+    context_compute(r->tenant, r->volume_id, r->uuid, q->context);
+    return 0;
+}
+
+struct keyd_request *ops_request_of(struct kms_job *job)
 {
     return (struct keyd_request *)((char *)job - offsetof(struct keyd_request, job));
 }
 
 static void on_minted(struct kms_job *job)
 {
-    struct keyd_request *q = request_of(job);
+    struct keyd_request *q = ops_request_of(job);
     struct wire_reply *ret = &q->reply;
     struct error err = ERROR_INIT;
     if (job->err.code != ERR_OK) {
-        end_failed(q, &job->err);
+        ops_end_failed(q, &job->err);
         return;
     }
     FAULT_POINT("keyd:mint:before-reply");
     ret->key_version = job->wrapped.version;
     if (str_copy(ret->kind, sizeof(ret->kind), job->wrapped.kind) == 0 &&
         str_copy(ret->ciphertext, sizeof(ret->ciphertext), job->wrapped.ciphertext) == 0) {
-        end_ok(q);
+        ops_end_ok(q);
         return;
     }
     (void)error_set(&err, ERR_INTERNAL, "the wrapped key does not fit into the reply");
-    end_failed(q, &err);
+    ops_end_failed(q, &err);
 }
 
 static void run_mint(struct keyd_request *q)
 {
     struct error err = ERROR_INIT;
     const struct kms *kms;
-    if (prepare(q, &kms, &err) < 0) {
-        end_failed(q, &err);
+    if (ops_prepare(q, &kms, &err) < 0) {
+        ops_end_failed(q, &err);
         return;
     }
     q->job.done = on_minted;
@@ -115,7 +120,7 @@ static int key_of(const struct wire_request *r, struct keyd_wrapped *ret, struct
 }
 
 /* `verify` asks whether the caller's token opens the key, and has no use for it. */
-static int hand_over(const struct keyd_request *q, const struct secret *plain, struct error *err)
+int ops_hand_over(const struct keyd_request *q, const struct secret *plain, struct error *err)
 {
     if (strcmp(q->wire.use, keyd_use_names[KEYD_USE_VERIFY]) == 0)
         return 0;
@@ -129,24 +134,24 @@ static int hand_over(const struct keyd_request *q, const struct secret *plain, s
 
 static void on_unwrapped(struct kms_job *job)
 {
-    struct keyd_request *q = request_of(job);
+    struct keyd_request *q = ops_request_of(job);
     struct error err = job->err;
-    if (err.code == ERR_OK && hand_over(q, job->plain, &err) == 0) {
+    if (err.code == ERR_OK && ops_hand_over(q, job->plain, &err) == 0) {
         secret_free(job->plain);
-        end_ok(q);
+        ops_end_ok(q);
         return;
     }
     secret_free(job->plain);
-    end_failed(q, &err);
+    ops_end_failed(q, &err);
 }
 
 static void run_unwrap(struct keyd_request *q)
 {
     struct error err = ERROR_INIT;
     const struct kms *kms;
-    if (prepare(q, &kms, &err) < 0 || check_use(q->wire.use, &err) < 0 ||
+    if (ops_prepare(q, &kms, &err) < 0 || ops_check_use(q->wire.use, &err) < 0 ||
         key_of(&q->wire, &q->key, &err) < 0 || key_pipe_check(q->descriptor, &err) < 0) {
-        end_failed(q, &err);
+        ops_end_failed(q, &err);
         return;
     }
     q->job.key = &q->key;
@@ -183,7 +188,7 @@ static int wrap_for(struct keyd_request *q, const struct secret *plain, struct e
 
 static void on_unwrapped_for(struct kms_job *job)
 {
-    struct keyd_request *q = request_of(job);
+    struct keyd_request *q = ops_request_of(job);
     struct error err = job->err;
     int r = err.code == ERR_OK ? wrap_for(q, job->plain, &err) : -1;
 
@@ -192,9 +197,9 @@ static void on_unwrapped_for(struct kms_job *job)
     q->reply.wrapped =
         (struct wire_view){ .data = (const char *)q->wrapped.data, .len = q->wrapped.len };
     if (r == 0)
-        end_ok(q);
+        ops_end_ok(q);
     else
-        end_failed(q, &err);
+        ops_end_failed(q, &err);
 }
 
 /* What can be wrong with the recipient is said before the key is asked for. */
@@ -202,7 +207,7 @@ static int prepare_wrap_for(struct keyd_request *q, const struct kms **ret_kms, 
 {
     const struct wrap_algorithm *a = wrap_algorithm(q->wire.algorithm);
 
-    if (prepare(q, ret_kms, err) < 0 || key_of(&q->wire, &q->key, err) < 0)
+    if (ops_prepare(q, ret_kms, err) < 0 || key_of(&q->wire, &q->key, err) < 0)
         return -1;
     if (a == NULL)
         return error_set(err, ERR_INVALID, "'%s' is not an algorithm that wraps keys",
@@ -221,7 +226,7 @@ static void run_wrap_for(struct keyd_request *q)
     struct error err = ERROR_INIT;
     const struct kms *kms;
     if (prepare_wrap_for(q, &kms, &err) < 0) {
-        end_failed(q, &err);
+        ops_end_failed(q, &err);
         return;
     }
     q->job.key = &q->key;
@@ -233,19 +238,19 @@ static void run_wrap_for(struct keyd_request *q)
 
 static void on_destroyed(struct kms_job *job)
 {
-    struct keyd_request *q = request_of(job);
+    struct keyd_request *q = ops_request_of(job);
     if (job->err.code == ERR_OK)
-        end_ok(q);
+        ops_end_ok(q);
     else
-        end_failed(q, &job->err);
+        ops_end_failed(q, &job->err);
 }
 
 static void run_destroy(struct keyd_request *q)
 {
     struct error err = ERROR_INIT;
     const struct kms *kms;
-    if (prepare(q, &kms, &err) < 0) {
-        end_failed(q, &err);
+    if (ops_prepare(q, &kms, &err) < 0) {
+        ops_end_failed(q, &err);
         return;
     }
     q->job.done = on_destroyed;
@@ -301,11 +306,11 @@ static void run_status(struct keyd_request *q)
     struct keyd *k = q->keyd;
     struct error err = ERROR_INIT;
     if (status_text(k, &err) < 0) {
-        end_failed(q, &err);
+        ops_end_failed(q, &err);
         return;
     }
     q->reply.text = (struct wire_view){ .data = strbuf_text(&k->text), .len = k->text.len };
-    end_ok(q);
+    ops_end_ok(q);
 }
 
 static const struct op ops[WIRE_OP_LIMIT] = {
@@ -313,6 +318,8 @@ static const struct op ops[WIRE_OP_LIMIT] = {
     [WIRE_UNWRAP] = { .audited = true, .run = run_unwrap },
     [WIRE_DESTROY] = { .audited = true, .run = run_destroy },
     [WIRE_WRAP_FOR] = { .audited = true, .run = run_wrap_for },
+    [WIRE_UNWRAP_CLIENT] = { .audited = true, .run = ops_unwrap_client },
+    [WIRE_SERVER_KEY] = { .run = ops_server_key },
     [WIRE_STATUS] = { .always = true, .run = run_status },
 };
 
@@ -321,8 +328,9 @@ static void audit(const struct keyd_request *q, const struct error *err)
     const struct wire_request *r = &q->wire;
     log_info("audit", KV("op", wire_message_name(wire_message_find(r->op))), KV("use", r->use),
              KV("identity", record_identity(r->token.len > 0)), KV("tenant", r->tenant),
-             KV("volume_id", r->volume_id), KV("kms", r->kms), KV("peer_uid", q->peer),
-             KV("result", error_code_name(err->code)), KV("reason", err->msg));
+             KV("volume_id", r->volume_id), KV("fingerprint", r->fingerprint), KV("kms", r->kms),
+             KV("peer_uid", q->peer), KV("result", error_code_name(err->code)),
+             KV("reason", err->msg));
 }
 
 void ops_error_reply(uint16_t op, const struct error *err, struct wire_reply *ret)
@@ -341,13 +349,13 @@ static void end(struct keyd_request *q, const struct error *err)
     q->done(q);
 }
 
-static void end_ok(struct keyd_request *q)
+void ops_end_ok(struct keyd_request *q)
 {
     const struct error none = ERROR_INIT;
     end(q, &none);
 }
 
-static void end_failed(struct keyd_request *q, const struct error *err)
+void ops_end_failed(struct keyd_request *q, const struct error *err)
 {
     ops_error_reply(q->wire.op, err, &q->reply);
     end(q, err);
@@ -364,16 +372,17 @@ void ops_start(struct keyd_request *q)
     }
     (void)error_set(&err, ERR_PERMISSION, "this coffer-keyd does not answer %s",
                     wire_message_name(wire_message_find(q->wire.op)));
-    end_failed(q, &err);
+    ops_end_failed(q, &err);
 }
 
 static int allow_one(const char *name, bool ret[WIRE_OP_LIMIT], struct error *err)
 {
     uint16_t op = WIRE_NONE;
     if (wire_message_by_name(name, &op) == NULL)
-        return error_set(
-            err, ERR_INVALID,
-            "--allow: '%s' is not an operation (MINT, UNWRAP, DESTROY, WRAP_FOR, STATUS)", name);
+        return error_set(err, ERR_INVALID,
+                         "--allow: '%s' is not an operation (MINT, UNWRAP, DESTROY, WRAP_FOR, "
+                         "UNWRAP_CLIENT, SERVER_KEY, STATUS)",
+                         name);
     ret[op] = true;
     return 0;
 }

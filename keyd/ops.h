@@ -42,6 +42,7 @@ struct keyd_request { /* one, from its frame to its reply; the server's memory *
     struct keyd_binding binding;
     unsigned char context[CONTEXT_SIZE];
     struct keyd_wrapped key;
+    struct kms_session session;
     struct kms_job job;
     struct public_key *recipient; /* WRAP_FOR */
     struct wrapped wrapped;

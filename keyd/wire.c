@@ -3,7 +3,6 @@
 #include "keyd/wire.h"
 
 #include "common/parse.h"
-#include "keyd/client.h"
 
 enum wire_type { WIRE_TEXT, WIRE_NUMBER, WIRE_VIEW };
 
@@ -60,6 +59,22 @@ static const struct wire_field wrap_for_request[] = {
 static const struct wire_field wrap_for_reply[] = {
     VIEW(wire_reply, wrapped, RECIPIENT_WRAPPED_MAX),
 };
+static const struct wire_field unwrap_client_request[] = {
+    NUMBER(wire_request, deadline_ms), TEXT(wire_request, kms),
+    TEXT(wire_request, tenant),        TEXT(wire_request, volume_id),
+    TEXT(wire_request, uuid),          TEXT(wire_request, use),
+    TEXT(wire_request, commitment),    TEXT(wire_request, fingerprint),
+    TEXT(wire_request, server_key),    VIEW(wire_request, session, KEYD_SESSION_MAX),
+};
+static const struct wire_field server_key_request[] = {
+    NUMBER(wire_request, deadline_ms),
+    TEXT(wire_request, kms),
+};
+static const struct wire_field server_key_reply[] = {
+    TEXT(wire_reply, key_id),
+    TEXT(wire_reply, hash),
+    VIEW(wire_reply, public_key, KEYD_PUBLIC_KEY_MAX),
+};
 static const struct wire_field status_request[] = { NUMBER(wire_request, deadline_ms) };
 static const struct wire_field status_reply[] = { VIEW(wire_reply, text, WIRE_FRAME_MAX) };
 static const struct wire_field reply_head[] = { TEXT(wire_reply, code), TEXT(wire_reply, message) };
@@ -82,6 +97,15 @@ static const struct wire_message messages[WIRE_OP_LIMIT] = {
                         .n_request = ARRAY_SIZE(wrap_for_request),
                         .reply = wrap_for_reply,
                         .n_reply = ARRAY_SIZE(wrap_for_reply) },
+    [WIRE_UNWRAP_CLIENT] = { .name = "UNWRAP_CLIENT",
+                             .request = unwrap_client_request,
+                             .n_request = ARRAY_SIZE(unwrap_client_request),
+                             .descriptors = 1 },
+    [WIRE_SERVER_KEY] = { .name = "SERVER_KEY",
+                          .request = server_key_request,
+                          .n_request = ARRAY_SIZE(server_key_request),
+                          .reply = server_key_reply,
+                          .n_reply = ARRAY_SIZE(server_key_reply) },
     [WIRE_STATUS] = { .name = "STATUS",
                       .request = status_request,
                       .n_request = ARRAY_SIZE(status_request),

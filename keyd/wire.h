@@ -15,6 +15,7 @@
 
 #include "common/base.h"
 #include "common/error.h"
+#include "keyd/client.h"
 #include "volume/record.h"
 
 #define WIRE_MAGIC       0x44464f43u /* "COFD" */
@@ -30,9 +31,11 @@ enum wire_op {
     WIRE_MINT = 1,
     WIRE_UNWRAP = 2,
     WIRE_STATUS = 3,
-    /* 4 is reserved, as are 7 and 8: docs/PROTOCOL-keyd.md */
+    /* 4 is reserved: docs/PROTOCOL-keyd.md */
     WIRE_DESTROY = 5,
     WIRE_WRAP_FOR = 6,
+    WIRE_UNWRAP_CLIENT = 7,
+    WIRE_SERVER_KEY = 8,
     WIRE_OP_LIMIT,
 };
 
@@ -55,6 +58,9 @@ struct wire_request {
     struct wire_view token; /* the caller's own token; empty = none. Never log it. */
     char algorithm[RECIPIENT_ALGORITHM_MAX + 1];
     struct wire_view public_key; /* DER */
+    char commitment[65], fingerprint[65];
+    char server_key[KEYD_SERVER_KEY_MAX + 1];
+    struct wire_view session; /* a device's, encrypted. Never log it. */
 };
 
 struct wire_reply {
@@ -66,6 +72,8 @@ struct wire_reply {
     uint64_t key_version;
     struct wire_view text; /* STATUS: JSON */
     struct wire_view wrapped;
+    char key_id[KEYD_SERVER_KEY_MAX + 1], hash[16];
+    struct wire_view public_key; /* DER */
 };
 
 struct wire_frame {

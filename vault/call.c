@@ -233,10 +233,13 @@ static void on_whole(struct call *c, const struct vault_status *s, const struct 
           vault_reason_of(reply->body));
 }
 
-/* Vault 1.13 and its like refuse an approle login by 500. */
+/* Vault 1.13 and its like refuse an approle login by 500, and all of them what an RSA key doesn't
+ * decrypt: asking once more changes neither. */
 static const struct vault_status *judge(const struct http_reply *reply)
 {
-    bool refused = strcmp(vault_reason_of(reply->body), VAULT_REASON_LOGIN) == 0;
+    const char *reason = vault_reason_of(reply->body);
+    bool refused =
+        strcmp(reason, VAULT_REASON_LOGIN) == 0 || strcmp(reason, VAULT_REASON_SEALED) == 0;
 
     return vault_status_of(reply->status == 500 && refused ? 400 : reply->status);
 }

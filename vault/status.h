@@ -33,6 +33,8 @@ const struct vault_status *vault_status_of(long status);
 #define VAULT_REASON_TOO_OLD "the key version is older than the key still allows"
 #define VAULT_REASON_FOREIGN "the ciphertext doesn't belong to this context and key"
 #define VAULT_REASON_EXISTS  "there is something at this path already"
+#define VAULT_REASON_NO_FORM "that is no ciphertext"
+#define VAULT_REASON_SEALED  "that was not encrypted for this key, or it was changed"
 #define VAULT_REASON_LOGIN   "role id or secret id is wrong or used up"
 #define VAULT_REASON_UPGRADE "the engine there was just made, and isn't ready yet" /* in a 400 */
 

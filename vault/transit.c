@@ -116,21 +116,83 @@ int transit_ciphertext(const json_t *body, const char **ret, struct error *err)
     return 0;
 }
 
-int transit_plaintext(const json_t *body, struct secret **ret, struct error *err)
+/* ERR_PRECONDITION: it isn't base64 of 1 to `size` bytes. */
+static int read_plaintext(const json_t *body, size_t size, struct secret **ret, struct error *err)
 {
     const char *text = data_text(body, "plaintext");
     size_t len = 0;
 
     if (text == NULL)
         return error_set(err, ERR_UNAVAILABLE, "Vault's answer holds no key");
-    AUTO_SECRET struct secret *key = secret_new(TRANSIT_KEY_BYTES, err);
-    if (key == NULL)
+    AUTO_SECRET struct secret *plain = secret_new(size, err);
+    if (plain == NULL)
         return -1;
-    if (b64_decode(secret_bytes(key), TRANSIT_KEY_BYTES, text, strlen(text), &len) < 0 ||
-        len != TRANSIT_KEY_BYTES)
+    if (b64_decode(secret_bytes(plain), size, text, strlen(text), &len) < 0)
+        return error_set(err, ERR_PRECONDITION, "what Vault unwrapped isn't 1 to %zu bytes", size);
+    secret_set_len(plain, len);
+    *ret = TAKE_PTR(plain);
+    return 0;
+}
+
+int transit_plaintext(const json_t *body, struct secret **ret, struct error *err)
+{
+    AUTO_SECRET struct secret *key = NULL;
+
+    if (read_plaintext(body, TRANSIT_KEY_BYTES, &key, err) < 0)
+        return -1;
+    if (secret_len(key) != TRANSIT_KEY_BYTES)
         return error_set(err, ERR_PRECONDITION, "what Vault unwrapped is no key of %u bytes",
                          TRANSIT_KEY_BYTES);
-    secret_set_len(key, len);
     *ret = TAKE_PTR(key);
+    return 0;
+}
+
+/* ---- RSA keys ---- */
+
+json_t *transit_create_rsa_body(void)
+{
+    return json_pack("{s:s, s:b, s:b}", "type", "rsa-3072", "exportable", 0,
+                     "allow_plaintext_backup", 0);
+}
+
+json_t *transit_open_body(const unsigned char *sealed, size_t len, uint64_t version)
+{
+    char text[sizeof(CIPHERTEXT_HEAD) + 24 + B64_LEN(TRANSIT_SEALED_MAX)];
+    int n = snprintf(text, sizeof(text), CIPHERTEXT_HEAD "%llu:", (unsigned long long)version);
+
+    if (n < 0 || len > TRANSIT_SEALED_MAX)
+        return NULL;
+    b64_encode(text + n, sealed, len);
+    return json_pack("{s:s}", "ciphertext", text);
+}
+
+int transit_opened(const json_t *body, struct secret **ret, struct error *err)
+{
+    return read_plaintext(body, TRANSIT_OPENED_MAX, ret, err);
+}
+
+int transit_public_key(const json_t *body, uint64_t *ret_version, const char **ret_pem,
+                       struct error *err)
+{
+    const json_t *data = json_object_get(body, "data");
+    const char *type = json_string_value(json_object_get(data, "type"));
+    struct transit_key key;
+    char name[24];
+
+    if (transit_key_read(data, &key, err) < 0)
+        return -1;
+    if (type == NULL || strncmp(type, "rsa-", 4) != 0)
+        return error_set(err, ERR_PRECONDITION, "the server key in Vault is not an RSA key");
+    if (json_is_true(json_object_get(data, "exportable")) ||
+        json_is_true(json_object_get(data, "allow_plaintext_backup")))
+        return error_set(err, ERR_PRECONDITION,
+                         "the server key in Vault may be taken out of it: it needs another one");
+    (void)snprintf(name, sizeof(name), "%llu", (unsigned long long)key.latest);
+    const json_t *version = json_object_get(json_object_get(data, "keys"), name);
+    const char *pem = json_string_value(json_object_get(version, "public_key"));
+    if (pem == NULL)
+        return error_set(err, ERR_UNAVAILABLE, "Vault's answer holds no public key");
+    *ret_version = key.latest;
+    *ret_pem = pem;
     return 0;
 }

@@ -47,4 +47,21 @@ int transit_ciphertext(const json_t *body, const char **ret, struct error *err) 
 /* *ret: TRANSIT_KEY_BYTES bytes, the caller frees. */
 int transit_plaintext(const json_t *body, struct secret **ret, struct error *err) MUST_CHECK;
 
+/* ---- RSA keys: OAEP with SHA-256 and MGF1 with the same, no label ---- */
+
+#define TRANSIT_SEALED_MAX 512u /* RSA of 4096 bits */
+#define TRANSIT_OPENED_MAX 446u /* what such a ciphertext can hold */
+#define TRANSIT_OAEP_HASH  "SHA-256"
+
+/* POST <mount>/keys/<name>: nobody can take its private half out. */
+json_t *transit_create_rsa_body(void);
+/* POST <mount>/decrypt/<name>, of what somebody encrypted with the public half of that version. */
+json_t *transit_open_body(const unsigned char *sealed, size_t len, uint64_t version);
+/* What came out of it, of any length. *ret: the caller frees. */
+int transit_opened(const json_t *body, struct secret **ret, struct error *err) MUST_CHECK;
+/* Of the answer of GET <mount>/keys/<name>: the newest version, and its public half as PEM,
+ * borrowed. ERR_PRECONDITION: it isn't RSA, or somebody may take its private half out. */
+int transit_public_key(const json_t *body, uint64_t *ret_version, const char **ret_pem,
+                       struct error *err) MUST_CHECK;
+
 #endif

@@ -285,6 +285,24 @@ static void check_pod_role(struct json_reader *r, enum kms_kind kind,
                         " in the uri: a key for each tenant");
 }
 
+/* No tenant's key may have its name: what encrypts for a tenant would be asked to decrypt sessions.
+ */
+static void read_server_key(struct json_reader *r, enum kms_kind kind, struct kms_vault_config *v)
+{
+    const char *mark = strstr(v->name, CONFIG_TENANT_MARK);
+    size_t len = mark == NULL ? strlen(v->name) : (size_t)(mark - v->name);
+
+    if (!json_get_string_opt(r, "server_key", v->server_key, sizeof(v->server_key)))
+        return;
+    if (kind != KMS_VAULT_TRANSIT)
+        json_problem(r, "field 'server_key' is for hcvault:// alone: a key of its transit mount");
+    else if (!vault_path_valid(v->server_key) || strpbrk(v->server_key, "{}/") != NULL)
+        json_problem(r, "field 'server_key' must be the name of a key");
+    else if (mark == NULL ? strcmp(v->server_key, v->name) == 0
+                          : strncmp(v->server_key, v->name, len) == 0)
+        json_problem(r, "field 'server_key' must not be like the tenants' keys '%s'", v->name);
+}
+
 static void read_kms(struct json_reader *r, struct kms_config *ret)
 {
     const struct uri_kind *kind = uri_kind_of(ret->uri);
@@ -307,6 +325,7 @@ static void read_kms(struct json_reader *r, struct kms_config *ret)
     read_vault_uri(r, kind, ret->uri, ret->vault);
     read_vault(r, ret->vault);
     check_pod_role(r, kind->kind, ret->vault);
+    read_server_key(r, kind->kind, ret->vault);
 }
 
 int kms_config_decode(const char *name, json_t *obj, struct kms_config *ret, struct error *err)

@@ -3,7 +3,7 @@
  * config_kms.h: one key service of the configuration file. The prefix of its URI says what it is
  * and which further fields it may have:
  *   file:///path                             a master key in a file; no further field
- *   hcvault://HOST:PORT/MOUNT/keys/NAME      Vault's transit engine; {tenant} in NAME
+ *   hcvault://HOST:PORT/MOUNT/keys/NAME      Vault's transit engine; {tenant} in NAME; server_key
  *   hcvault+kv://HOST:PORT/MOUNT/PREFIX      Vault's KV engine, version 2
  * Paths are checked for form only: which process may read them is known elsewhere. Pure.
  */
@@ -36,7 +36,8 @@ struct kms_vault_config {
     char ca[1024];              /* PEM bundle */
     char client_cert[1024], client_key[1024], proxy[512], name_space[256]; /* "" = none */
     uint64_t timeout_ms;                                                   /* of one attempt */
-    bool tenants_listed; /* a tenant's key must be there: nobody makes it on the way */
+    bool tenants_listed;  /* a tenant's key must be there: nobody makes it on the way */
+    char server_key[128]; /* transit: the RSA key that devices wrap a session for; "" = none */
     struct kms_auth_config auth;
 };
 

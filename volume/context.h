@@ -11,6 +11,14 @@
 
 #define CONTEXT_SIZE 32u
 
+struct context_element { /* borrowed */
+    const void *data;
+    size_t len;
+};
+
+/* The same over any tuple. */
+void context_hash(const struct context_element *elements, size_t n,
+                  unsigned char ret[CONTEXT_SIZE]);
 void context_compute(const char *tenant, const char *volume_id, const char *uuid,
                      unsigned char ret[CONTEXT_SIZE]);
 

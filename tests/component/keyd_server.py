@@ -29,9 +29,10 @@ def wrong_flags_have_one_sentence(root):
         (['--nonsense'], "coffer-keyd: unknown flag '--nonsense' (see --help)"),
         (['--peer', 'root', '--allow', 'MINT'], "coffer-keyd: --peer 'root': not USER:GROUP, by number or name"),
         (['--allow', 'MINT'], 'coffer-keyd: --peer is needed: the USER:GROUP that may connect'),
-        (['--peer', '0:0'], 'coffer-keyd: --allow is needed: the operations to answer (MINT, UNWRAP, DESTROY, WRAP_FOR)'),
+        (['--peer', '0:0'], 'coffer-keyd: --allow is needed: the operations to answer (MINT, UNWRAP, DESTROY, WRAP_FOR, UNWRAP_CLIENT, '
+         'SERVER_KEY)'),
         (['--peer', '0:0', '--allow', 'REWRAP'],
-         "coffer-keyd: --allow: 'REWRAP' is not an operation (MINT, UNWRAP, DESTROY, WRAP_FOR, STATUS)"),
+         "coffer-keyd: --allow: 'REWRAP' is not an operation (MINT, UNWRAP, DESTROY, WRAP_FOR, UNWRAP_CLIENT, SERVER_KEY, STATUS)"),
         (base + ['more'], "coffer-keyd: unexpected argument 'more'"),
         (base + ['--idle-timeout-ms', '0'], 'coffer-keyd: --idle-timeout-ms must be more than 0'),
     ]
@@ -176,7 +177,7 @@ def counters_on_signal(root):
         k.wait_log('requests="MINT OK=1, MINT DEADLINE_EXCEEDED=1"')
         assert c.ask(frame(STATUS, 1000)).code == 'OK', 'it goes on'
         s = status(k)
-        none = {'UNWRAP': {}, 'DESTROY': {}, 'WRAP_FOR': {}}
+        none = {'UNWRAP': {}, 'DESTROY': {}, 'WRAP_FOR': {}, 'UNWRAP_CLIENT': {}, 'SERVER_KEY': {}}
         assert s['counters']['requests'] == {**none, 'MINT': {'OK': 1, 'DEADLINE_EXCEEDED': 1}, 'STATUS': {'OK': 1}}, s
 
 

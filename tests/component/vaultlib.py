@@ -16,7 +16,7 @@ from keydlib import UUID, VOLUME, Keyd, frame, pipe, pipe_is_empty, read_frame
 UNWRAP, MINT, DESTROY = keydlib.UNWRAP, keydlib.MINT, 5
 CAPABILITIES = {'datakey/wrapped': ['update'], 'decrypt': ['update'], 'data': ['create', 'read'], 'metadata': ['read', 'delete']}
 
-POD_MOUNT = 'kubernetes-pods'
+POD_MOUNT, SERVER_KEY = 'kubernetes-pods', 'coffer-s-1'
 METADATA = {'data': {'current_version': 1, 'versions': {'1': {'deletion_time': '', 'destroyed': False}}}}
 
 
@@ -62,8 +62,7 @@ class Played(http.server.BaseHTTPRequestHandler):
             self.answer(*((200, {'auth': {'client_token': 'hvs.login', 'lease_duration': 3600}}) if body['role'] == v.role else
                           (403, None, ['service account name not authorized'])))
         elif path == 'sys/capabilities-self':
-            self.answer(200, {'data': {p: next((c for n, c in CAPABILITIES.items() if p.split('/', 1)[1].startswith(n)), ['deny'])
-                                       for p in body['paths']}})
+            self.answer(200, {'data': {p: v.capabilities(p.split('/', 1)[1]) for p in body['paths']}})
         elif path.startswith('transit/datakey/wrapped/'):
             self.mint(body)
         elif path.startswith('transit/decrypt/'):
@@ -117,6 +116,7 @@ class Vault:
 
     def __init__(self, root):
         self.rules, self.asked, self.seen, self.secrets, self.derived, self.role = [], [], [], {}, True, 'coffer-controller'
+        self.may = {}  # path's beginning -> what this identity may do there, over CAPABILITIES
         self.pods, self.more = {}, {}  # token -> namespace; what pods may do beside what they must
         self.lock, self.over = threading.Lock(), threading.Event()
         caselib.run(['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2',
@@ -130,6 +130,11 @@ class Vault:
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         self.address = f'127.0.0.1:{self.server.server_address[1]}'
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def capabilities(self, path):
+        """By the longest beginning of the path that is known."""
+        may = {**CAPABILITIES, **self.may}
+        return may.get(max((begin for begin in may if path.startswith(begin)), key=len, default=None), ['deny'])
 
     def close(self):
         self.over.set()
@@ -165,18 +170,18 @@ def write_config(root, vault, **auth):
     transit = f'hcvault://{vault.address}/transit/keys/coffer-t-{{tenant}}'
     caselib.write(f'{root}/config.json', {
         'pools': {'fast': caselib.file_pool(f'{root}/pool', 'vault', 'kv', 'no-pods')},
-        'kms': {'vault': {'uri': transit, 'ca': ca, 'auth': auth},
+        'kms': {'vault': {'uri': transit, 'ca': ca, 'auth': auth, 'server_key': SERVER_KEY},
                 'no-pods': {'uri': transit, 'ca': ca, 'auth': plain},
                 'kv': {'uri': f'hcvault+kv://{vault.address}/kv/volumes', 'ca': ca, 'auth': plain}}})
 
 
 @contextlib.contextmanager
-def fresh():
-    """(the played Vault, a started coffer-keyd with the key services `vault` and `kv`)."""
+def fresh(allow='MINT,UNWRAP,DESTROY'):
+    """(the played Vault, a started coffer-keyd with the key services `vault`, which has a server key, and `kv`)."""
     with caselib.folder('coffer-keyd-') as root, contextlib.closing(Vault(root)) as vault:
         caselib.write(f'{root}/token', 'hvs.played\n', 0o600)
         write_config(root, vault, method='token-file', token_path=f'{root}/token', pod_role='coffer-pod', pod_mount=POD_MOUNT)
-        with Keyd(root, allow='MINT,UNWRAP,DESTROY', insecure=False) as keyd:
+        with Keyd(root, allow=allow, insecure=False) as keyd:
             yield vault, keyd
 
 

@@ -112,6 +112,37 @@ static void ask_unwrap(uint64_t deadline)
     (void)close(pipe_fds[0]);
 }
 
+static void ask_unwrap_client(uint64_t deadline)
+{
+    const struct keyd_session session = { "c", "f", "coffer-s-1:1", "session", 7 };
+    struct error err = ERROR_INIT;
+    int pipe_fds[2];
+    char byte;
+
+    must(pipe2(pipe_fds, O_CLOEXEC) == 0);
+    if (keyd_unwrap_client(played.path, &binding, &session, KEYD_USE_STAGE, pipe_fds[1], deadline,
+                           &err) < 0)
+        must_be_sentence(&err);
+    (void)close(pipe_fds[1]);
+    must(read(pipe_fds[0], &byte, 1) == 0);
+    (void)close(pipe_fds[0]);
+}
+
+static void ask_server_key(uint64_t deadline)
+{
+    struct keyd_server_key key;
+    struct error err = ERROR_INIT;
+
+    mark(&key, sizeof(key));
+    if (keyd_server_key(played.path, "lab", deadline, &key, &err) == 0) {
+        must(key.public_key_len <= sizeof(key.public_key));
+        must(utf8_valid(key.key_id, strlen(key.key_id)));
+        return;
+    }
+    must_be_sentence(&err);
+    must_be_marked(&key, sizeof(key));
+}
+
 static void ask_status(uint64_t deadline)
 {
     AUTO_STRBUF struct strbuf text = STRBUF_INIT(WIRE_FRAME_MAX);
@@ -133,7 +164,8 @@ static void give(const uint8_t *answer, size_t len)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static void (*const asks[])(uint64_t deadline) = { ask_mint, ask_unwrap, ask_status };
+    static void (*const asks[])(uint64_t deadline) = { ask_mint, ask_unwrap, ask_status,
+                                                       ask_unwrap_client, ask_server_key };
 
     if (size == 0)
         return 0;

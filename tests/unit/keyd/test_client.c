@@ -151,6 +151,79 @@ static void test_unwrap_sends_the_descriptor(void **state UNUSED)
     (void)close(ends[1]);
 }
 
+static struct keyd_session a_session(void)
+{
+    return (struct keyd_session){ .commitment = "cc",
+                                  .fingerprint = "ff",
+                                  .server_key = "coffer-s-1:3",
+                                  .data = "ses\0sion",
+                                  .len = 8 };
+}
+
+static void test_unwrap_client(void **state UNUSED)
+{
+    struct peer p = { .answer = { .op = WIRE_UNWRAP_CLIENT, .code = WIRE_OK } };
+    const struct keyd_session session = a_session();
+    struct error err = ERROR_INIT;
+    int ends[2];
+    char got[8];
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    peer_start(&p);
+    assert_int_equal(keyd_unwrap_client(p.path, &binding, &session, KEYD_USE_EXPAND, ends[1],
+                                        DEADLINE_NEVER, &err),
+                     0);
+    peer_stop(&p);
+    assert_int_equal(p.got_fds, 1);
+    assert_string_equal(p.got.use, "expand");
+    assert_string_equal(p.got.volume_id, binding.volume_id);
+    assert_string_equal(p.got.commitment, "cc");
+    assert_string_equal(p.got.fingerprint, "ff");
+    assert_string_equal(p.got.server_key, "coffer-s-1:3");
+    assert_int_equal(p.got.session.len, 8);
+    assert_int_equal(read(ends[0], got, sizeof(got)), 3);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+}
+
+/* Nobody is asked. */
+static void test_session_too_long(void **state UNUSED)
+{
+    static char text[KEYD_SERVER_KEY_MAX + 2];
+    struct keyd_session session = a_session();
+    struct error err = ERROR_INIT;
+    memset(text, 'x', sizeof(text) - 1);
+    session.len = KEYD_SESSION_MAX + 1;
+    assert_int_equal(
+        keyd_unwrap_client("/nowhere", &binding, &session, KEYD_USE_STAGE, -1, 0, &err), -1);
+    assert_int_equal(err.code, ERR_INVALID);
+    assert_string_equal(err.msg, "the session is longer than 512 bytes");
+    session = a_session();
+    session.server_key = text;
+    err = (struct error)ERROR_INIT;
+    assert_int_equal(
+        keyd_unwrap_client("/nowhere", &binding, &session, KEYD_USE_STAGE, -1, 0, &err), -1);
+    assert_int_equal(err.code, ERR_INVALID);
+}
+
+static void test_server_key(void **state UNUSED)
+{
+    struct peer p = { .answer = { .op = WIRE_SERVER_KEY,
+                                  .code = WIRE_OK,
+                                  .key_id = "coffer-s-1:3",
+                                  .hash = "SHA-256",
+                                  .public_key = { .data = "d\0er", .len = 4 } } };
+    struct keyd_server_key key = { .hash = "" };
+    struct error err = ERROR_INIT;
+    peer_start(&p);
+    assert_int_equal(keyd_server_key(p.path, "dev", deadline_in(5000), &key, &err), 0);
+    peer_stop(&p);
+    assert_string_equal(p.got.kms, "dev");
+    assert_string_equal(key.key_id, "coffer-s-1:3");
+    assert_string_equal(key.hash, "SHA-256");
+    assert_int_equal(key.public_key_len, 4);
+    assert_memory_equal(key.public_key, "d\0er", 4);
+}
+
 static void test_status(void **state UNUSED)
 {
     struct peer p = {
@@ -288,6 +361,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_mint),
         cmocka_unit_test(test_unwrap_sends_the_descriptor),
+        cmocka_unit_test(test_unwrap_client),
+        cmocka_unit_test(test_session_too_long),
+        cmocka_unit_test(test_server_key),
         cmocka_unit_test(test_status),
         cmocka_unit_test(test_error_reply),
         cmocka_unit_test(test_refused_peer),

@@ -153,6 +153,35 @@ static void test_not_allowed_and_late(void **state UNUSED)
     assert_string_equal(reply.code, "DEADLINE_EXCEEDED");
 }
 
+/* A key service that can't have a server key says so; fields are looked at before that. */
+static void test_no_server_key(void **state UNUSED)
+{
+    static const char digits[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    struct kms kms = { .name = "dev", .driver = &unreachable };
+    const struct kms_set set = { .items = &kms, .n = 1 };
+    struct keyd k = { .kms = &set,
+                      .allowed = { [WIRE_UNWRAP_CLIENT] = true, [WIRE_SERVER_KEY] = true } };
+    struct wire_reply reply;
+    struct wire_request r = good(WIRE_SERVER_KEY);
+    r.tenant[0] = r.volume_id[0] = r.uuid[0] = r.use[0] = '\0'; /* as they come with this op */
+    handle(&k, &r, &reply);
+    assert_string_equal(reply.code, "FAILED_PRECONDITION");
+    assert_non_null(strstr(reply.message, "'dev' has no server key"));
+    r.deadline_ms = 0;
+    handle(&k, &r, &reply);
+    assert_string_equal(reply.code, "DEADLINE_EXCEEDED");
+    r = good(WIRE_UNWRAP_CLIENT);
+    handle(&k, &r, &reply);
+    assert_string_equal(reply.code, "INVALID_ARGUMENT");
+    assert_non_null(strstr(reply.message, "a fingerprint must be"));
+    memcpy(r.fingerprint, digits, sizeof(digits));
+    handle(&k, &r, &reply);
+    assert_non_null(strstr(reply.message, "a commitment must be"));
+    memcpy(r.commitment, digits, sizeof(digits));
+    handle(&k, &r, &reply); /* no descriptor: -1 */
+    assert_string_not_equal(reply.code, "OK");
+}
+
 static void test_counters(void **state UNUSED)
 {
     struct counters c = { .requests = { [WIRE_MINT] = { [ERR_OK] = 3, [ERR_ABORTED] = 1 } },
@@ -165,15 +194,16 @@ static void test_counters(void **state UNUSED)
     assert_string_equal(
         text, "{\"accepted\":0,\"broken\":2,\"idle_closed\":0,\"refused_peers\":0,"
               "\"requests\":{\"DESTROY\":{},"
-              "\"MINT\":{\"ABORTED\":1,\"OK\":3},\"STATUS\":{},\"UNWRAP\":{},\"WRAP_FOR\":{}}}");
+              "\"MINT\":{\"ABORTED\":1,\"OK\":3},\"SERVER_KEY\":{},\"STATUS\":{},\"UNWRAP\":{},"
+              "\"UNWRAP_CLIENT\":{},\"WRAP_FOR\":{}}}");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_allow),    cmocka_unit_test(test_allow_malformed),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_not_allowed_and_late),
-        cmocka_unit_test(test_counters),
+        cmocka_unit_test(test_allow),         cmocka_unit_test(test_allow_malformed),
+        cmocka_unit_test(test_refusals),      cmocka_unit_test(test_not_allowed_and_late),
+        cmocka_unit_test(test_no_server_key), cmocka_unit_test(test_counters),
     };
     log_setup(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,6 +25,10 @@ static struct wire_request sample(uint16_t op)
         .ciphertext = "file:v1:AAAA",
         .key_version = 7,
         .token = { .data = "tok\0en", .len = 6 },
+        .commitment = "cc",
+        .fingerprint = "ff",
+        .server_key = "coffer-s-1:3",
+        .session = { .data = "ses\0sion", .len = 8 },
     };
 }
 
@@ -47,6 +51,44 @@ static void test_request_round_trip(void **state UNUSED)
     assert_true(out.key_version == 7);
     assert_int_equal(out.token.len, 6);
     assert_memory_equal(out.token.data, "tok\0en", 6);
+}
+
+static void test_session_round_trip(void **state UNUSED)
+{
+    static struct wire_frame frame;
+    static char session[KEYD_SESSION_MAX + 1];
+    struct wire_request in = sample(WIRE_UNWRAP_CLIENT), out = { 0 };
+    struct error err = ERROR_INIT;
+    assert_int_equal(wire_request_encode(&in, &frame, &err), 0);
+    assert_int_equal(wire_request_decode(frame.bytes, frame.len, &out, &err), 0);
+    assert_string_equal(out.commitment, "cc");
+    assert_string_equal(out.fingerprint, "ff");
+    assert_string_equal(out.server_key, "coffer-s-1:3");
+    assert_int_equal(out.session.len, 8);
+    assert_memory_equal(out.session.data, "ses\0sion", 8);
+    assert_string_equal(out.ciphertext, ""); /* not of this op */
+    in.session = (struct wire_view){ .data = session, .len = sizeof(session) };
+    assert_int_equal(wire_request_encode(&in, &frame, &err), 0);
+    assert_int_equal(wire_request_decode(frame.bytes, frame.len, &out, &err), -1);
+    assert_string_equal(err.msg, "frame: field 'session' is longer than 512 bytes");
+}
+
+static void test_server_key_reply(void **state UNUSED)
+{
+    static struct wire_frame frame;
+    struct error err = ERROR_INIT;
+    struct wire_reply in = { .op = WIRE_SERVER_KEY,
+                             .code = WIRE_OK,
+                             .key_id = "coffer-s-1:3",
+                             .hash = "SHA-256",
+                             .public_key = { .data = "d\0er", .len = 4 } };
+    struct wire_reply out = { 0 };
+    assert_int_equal(wire_reply_encode(&in, &frame, &err), 0);
+    assert_int_equal(wire_reply_decode(frame.bytes, frame.len, &out, &err), 0);
+    assert_string_equal(out.key_id, "coffer-s-1:3");
+    assert_string_equal(out.hash, "SHA-256");
+    assert_int_equal(out.public_key.len, 4);
+    assert_memory_equal(out.public_key.data, "d\0er", 4);
 }
 
 /* The bytes themselves, so that no change of the codec goes unnoticed by itself. */
@@ -295,6 +337,8 @@ static void test_names(void **state UNUSED)
     assert_int_equal(op, WIRE_UNWRAP);
     assert_int_equal(wire_message_descriptors(wire_message_find(WIRE_UNWRAP)), 1);
     assert_int_equal(wire_message_descriptors(wire_message_find(WIRE_MINT)), 0);
+    assert_int_equal(wire_message_descriptors(wire_message_find(WIRE_UNWRAP_CLIENT)), 1);
+    assert_int_equal(wire_message_descriptors(wire_message_find(WIRE_SERVER_KEY)), 0);
     assert_null(wire_message_by_name("REWRAP", &op));
     assert_null(wire_message_by_name("", &op));
     assert_null(wire_message_find(WIRE_NONE));
@@ -309,6 +353,7 @@ int main(void)
         cmocka_unit_test(test_longest_fields),     cmocka_unit_test(test_reply_round_trip),
         cmocka_unit_test(test_reply_to_nothing),   cmocka_unit_test(test_reply_too_long),
         cmocka_unit_test(test_malformed),          cmocka_unit_test(test_prefixes),
+        cmocka_unit_test(test_session_round_trip), cmocka_unit_test(test_server_key_reply),
         cmocka_unit_test(test_oversize),           cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -59,6 +59,10 @@ static void test_reasons(void **state UNUSED)
           VAULT_REASON_EXISTS },
         { "{\"errors\":[\"1 error occurred:\\n\\t* permission denied\\n\\n\"]}",
           "permission denied" },
+        { "{\"errors\":[\"1 error occurred:\\n\\t* failed to RSA decrypt the ciphertext: "
+          "crypto/rsa: "
+          "decryption error\\n\\n\"]}",
+          VAULT_REASON_SEALED },
         { "{\"errors\":[\"Vault is sealed\"]}", "sealed" },
         { "{\"errors\":[\"invalid secret id\"]}", VAULT_REASON_LOGIN }, /* 1.13 */
         { "{\"errors\":[\"Upgrading from non-versioned to versioned data. This backend will be\"]}",

@@ -155,12 +155,71 @@ static void test_plaintext(void **state UNUSED)
                   ERR_PRECONDITION);
 }
 
+static void test_sessions(void **state UNUSED)
+{
+    static const unsigned char sealed[TRANSIT_SEALED_MAX + 1] = { 0xff, 0, 1, 2 };
+    struct error err = ERROR_INIT;
+    AUTO_SECRET struct secret *plain = NULL;
+    AUTO_JSON json_t *good = parse("{\"data\":{\"plaintext\":\"AAEC\"}}");
+    AUTO_JSON json_t *none = parse("{\"data\":{}}");
+
+    expect_text(transit_create_rsa_body(), "{\"allow_plaintext_backup\":false,\"exportable\":false,"
+                                           "\"type\":\"rsa-3072\"}");
+    expect_text(transit_open_body(sealed, 4, 12), "{\"ciphertext\":\"vault:v12:/wABAg==\"}");
+    expect_text(transit_open_body(sealed, 0, UINT64_MAX),
+                "{\"ciphertext\":\"vault:v18446744073709551615:\"}");
+    AUTO_JSON json_t *longest = transit_open_body(sealed, TRANSIT_SEALED_MAX, UINT64_MAX);
+    assert_non_null(longest);
+    assert_null(transit_open_body(sealed, TRANSIT_SEALED_MAX + 1, 1));
+    assert_int_equal(transit_opened(good, &plain, &err), 0);
+    assert_int_equal(secret_len(plain), 3);
+    assert_memory_equal(secret_data(plain), "\0\1\2", 3);
+    assert_int_equal(transit_opened(none, &plain, &err), -1);
+    assert_int_equal(err.code, ERR_UNAVAILABLE);
+}
+
+#define RSA_KEY(more)                                                         \
+    "{\"data\":{\"type\":\"rsa-3072\",\"latest_version\":2,\"keys\":{\"1\":{" \
+    "\"public_key\":\"old\"},\"2\":{\"public_key\":\"pem\"}}" more "}}"
+
+static void test_public_key(void **state UNUSED)
+{
+    static const struct {
+        const char *answer;
+        enum error_code code;
+    } bad[] = {
+        { "{}", ERR_UNAVAILABLE },
+        { "{\"data\":{\"type\":\"rsa-3072\",\"latest_version\":1,\"keys\":{\"1\":5}}}",
+          ERR_UNAVAILABLE },
+        { "{\"data\":{\"type\":\"aes256-gcm96\",\"latest_version\":1,\"keys\":{\"1\":5}}}",
+          ERR_PRECONDITION },
+        { RSA_KEY(",\"exportable\":true"), ERR_PRECONDITION },
+        { RSA_KEY(",\"allow_plaintext_backup\":true"), ERR_PRECONDITION },
+    };
+    AUTO_JSON json_t *good = parse(RSA_KEY(",\"exportable\":false"));
+    struct error err = ERROR_INIT;
+    const char *pem = "before";
+    uint64_t version = 9;
+
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        AUTO_JSON json_t *answer = parse(bad[i].answer);
+        assert_int_equal(transit_public_key(answer, &version, &pem, &err), -1);
+        assert_int_equal(err.code, bad[i].code);
+        err = (struct error)ERROR_INIT;
+    }
+    assert_string_equal(pem, "before");
+    assert_int_equal(transit_public_key(good, &version, &pem, &err), 0);
+    assert_string_equal(pem, "pem");
+    assert_true(version == 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bodies),          cmocka_unit_test(test_version),
         cmocka_unit_test(test_rotation_bodies), cmocka_unit_test(test_key),
         cmocka_unit_test(test_ciphertext),      cmocka_unit_test(test_plaintext),
+        cmocka_unit_test(test_sessions),        cmocka_unit_test(test_public_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

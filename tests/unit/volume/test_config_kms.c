@@ -197,6 +197,33 @@ static void test_pod_login(void **state UNUSED)
            "configuration: kms 'v': auth: field 'pod_role' holds what can't be in a path");
 }
 
+static void test_server_key(void **state UNUSED)
+{
+#define WITH_SERVER_KEY(uri, name) \
+    HEAD "{\"uri\":\"" uri "\",\"ca\":\"/ca\",\"server_key\":" name ",\"auth\":{" LOGIN "}}" TAIL
+    AUTO_CONFIG struct config *c = NULL, *none = NULL;
+
+    assert_string_equal(
+        accept(WITH_SERVER_KEY(TRANSIT_URI, "\"coffer-s-1\""), &c)->vault->server_key,
+        "coffer-s-1");
+    assert_string_equal(accept(WITH_LOGIN(TRANSIT_URI, LOGIN), &none)->vault->server_key, "");
+    expect(WITH_SERVER_KEY("hcvault+kv://v:1/kv/p", "\"s\""),
+           "configuration: kms 'v': field 'server_key' is for hcvault:// alone: a key of its "
+           "transit mount");
+    static const char *const bad[] = {
+        WITH_SERVER_KEY(TRANSIT_URI, "\"\""),    WITH_SERVER_KEY(TRANSIT_URI, "\"a/b\""),
+        WITH_SERVER_KEY(TRANSIT_URI, "\"a b\""), WITH_SERVER_KEY(TRANSIT_URI, "\"s-{tenant}\""),
+        WITH_SERVER_KEY(TRANSIT_URI, "\"..\""),
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+        expect(bad[i], "configuration: kms 'v': field 'server_key' must be the name of a key");
+    expect(WITH_SERVER_KEY("hcvault://v:1/transit/keys/coffer-t-{tenant}", "\"coffer-t-x\""),
+           "configuration: kms 'v': field 'server_key' must not be like the tenants' keys "
+           "'coffer-t-{tenant}'");
+    expect(WITH_SERVER_KEY("hcvault://v:1/transit/keys/one", "\"one\""),
+           "configuration: kms 'v': field 'server_key' must not be like the tenants' keys 'one'");
+}
+
 static struct kms_config *mutable_kms(const char *text, struct config **c)
 {
     (void)accept(text, c);
@@ -251,6 +278,7 @@ int main(void)
         cmocka_unit_test(test_bad_fields),
         cmocka_unit_test(test_bad_auth),
         cmocka_unit_test(test_pod_login),
+        cmocka_unit_test(test_server_key),
         cmocka_unit_test(test_set_role),
         cmocka_unit_test(test_key_name),
     };
