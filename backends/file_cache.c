@@ -22,10 +22,12 @@ struct stamp {
 /* What a record said. */
 struct said {
     uint64_t size;
-    uint8_t state, discard, pod, tenant, kms, key_source; /* the last three: where in text */
-    char text[];                                          /* uuid, tenant, kms, key source */
+    uint8_t state, discard, pod;
+    uint8_t tenant, kms, key_source, commitment; /* where in text */
+    char text[];                                 /* uuid, tenant, kms, key source, commitment */
 };
-_Static_assert(sizeof(((struct record *)NULL)->uuid) + TENANT_MAX + 1 + KMS_NAME_MAX + 1 <=
+_Static_assert(sizeof(((struct record *)NULL)->uuid) + TENANT_MAX + 1 + KMS_NAME_MAX + 1 +
+                       sizeof(((struct record *)NULL)->key_source) <=
                    UINT8_MAX,
                "the texts' places fit");
 
@@ -65,9 +67,9 @@ static bool is_of(const struct stamp *s, const struct stat *st)
 
 static size_t said_bytes(const struct said *s)
 {
-    const char *last = s->text + s->key_source;
+    const char *last = s->text + s->commitment;
 
-    return ALLOCATION + sizeof(*s) + s->key_source + strlen(last) + 1;
+    return ALLOCATION + sizeof(*s) + s->commitment + strlen(last) + 1;
 }
 
 static void forget(struct shard *s, struct seen *v)
@@ -102,7 +104,7 @@ static struct said *said_new(const struct record_summary *r)
 {
     size_t at = 0;
     struct said *s = malloc(sizeof(*s) + strlen(r->uuid) + strlen(r->tenant) + strlen(r->kms) +
-                            strlen(r->key_source) + 4);
+                            strlen(r->key_source) + strlen(r->commitment) + 5);
 
     if (s == NULL)
         return NULL;
@@ -114,6 +116,7 @@ static struct said *said_new(const struct record_summary *r)
     s->tenant = put(s, &at, r->tenant);
     s->kms = put(s, &at, r->kms);
     s->key_source = put(s, &at, r->key_source);
+    s->commitment = put(s, &at, r->commitment);
     return s;
 }
 
@@ -126,7 +129,8 @@ static struct record_summary summary_of(const struct said *s)
                                     .uuid = s->text,
                                     .tenant = s->text + s->tenant,
                                     .kms = s->text + s->kms,
-                                    .key_source = s->text + s->key_source };
+                                    .key_source = s->text + s->key_source,
+                                    .commitment = s->text + s->commitment };
 }
 
 void file_cache_free(struct file_cache *c)

@@ -2,7 +2,9 @@
 /*
  * create.c: CreateVolume, keyed by name. Record `minting` (with the uuid) -> key -> space -> record
  * `new` (with the wrapped key). A repeated call goes on where the record says the last one stopped;
- * from `new` on it only answers: the key of an existing volume is never minted again.
+ * from `new` on it only answers: the key of an existing volume is never minted again. With
+ * keySource client nothing is minted: uuid, commitment and the device that has the key come with
+ * the request's secrets.
  */
 #include "common/base.h"
 #include "controller/controller.h"
@@ -12,6 +14,7 @@
 #include "common/leak.h"
 #include "common/parse.h"
 #include "keyd/client.h"
+#include "volume/client_key.h"
 #include "volume/fskind.h"
 #include "volume/geometry.h"
 
@@ -29,9 +32,26 @@ struct plan {
     const char *fs;
     struct pool *pool;
     struct volume_id id;
+    bool client; /* keySource client: */
+    struct client_key key;
 };
 
 /* ---- what is asked ---- */
+
+/* The secrets of any other volume are nobody's business. */
+static int read_client_key(struct arena *arena, const struct csi_map *secrets, struct plan *p,
+                           struct error *err)
+{
+    p->client = strcmp(p->params.key_source, KEY_SOURCE_CLIENT) == 0;
+    if (!p->client)
+        return 0;
+    struct param *items = arena_alloc(arena, (secrets->n + 1) * sizeof(*items));
+    if (items == NULL)
+        return error_set(err, ERR_EXHAUSTED, "out of memory for the secrets");
+    for (size_t i = 0; i < secrets->n; i++)
+        items[i] = (struct param){ secrets->items[i].key, secrets->items[i].value };
+    return client_key_decode(items, secrets->n, &p->key, err);
+}
 
 static int check_refused(const struct csi_create_volume_request *req, struct error *err)
 {
@@ -68,6 +88,7 @@ static int make_plan(struct controller *c, struct arena *arena,
 
     if (check_refused(req, err) < 0 ||
         request_params(c, arena, &req->parameters, false, &p.params, NULL, err) < 0 ||
+        read_client_key(arena, &req->secrets, &p, err) < 0 ||
         request_capabilities(&req->capabilities, &p.fs, err) < 0 || check_topology(c, req, err) < 0)
         return -1;
     if (p.fs[0] == '\0')
@@ -139,6 +160,18 @@ static int check_other_pools(struct controller *c, const struct plan *p, struct 
 
 /* ---- the steps ---- */
 
+static int set_identity(const struct plan *p, struct record *r, struct error *err)
+{
+    if (!p->client)
+        return uuid_random(r->uuid) < 0
+                   ? error_set(err, ERR_INTERNAL, "no random bytes for the uuid")
+                   : 0;
+    if (str_copy(r->uuid, sizeof(r->uuid), p->key.uuid) < 0 ||
+        str_copy(r->recipients, sizeof(r->recipients), p->key.device) < 0)
+        return error_set(err, ERR_INTERNAL, "the device's key doesn't fit into the record");
+    return 0;
+}
+
 /* Also the retry of a record that is there: then only uuid, size and date are the earlier call's.
  */
 static int write_minting(const struct plan *p, struct volume *v, struct record *ret,
@@ -153,8 +186,8 @@ static int write_minting(const struct plan *p, struct volume *v, struct record *
         str_copy(r.kms, sizeof(r.kms), p->params.kms) < 0 ||
         str_copy(r.key_source, sizeof(r.key_source), p->params.key_source) < 0)
         return error_set(err, ERR_INTERNAL, "a field doesn't fit into the record");
-    if (uuid_random(r.uuid) < 0)
-        return error_set(err, ERR_INTERNAL, "no random bytes for the uuid");
+    if (set_identity(p, &r, err) < 0)
+        return -1;
     r.discard = p->params.discard;
     r.pod = p->params.pod;
     record_now(r.created);
@@ -206,10 +239,10 @@ static int mint(struct controller *c, const struct csi_call *call, struct record
     return 0;
 }
 
-static int finish(struct controller *c, const struct csi_call *call, struct volume *v,
-                  struct record *r, struct error *err)
+static int finish(struct controller *c, const struct csi_call *call, const struct plan *p,
+                  struct volume *v, struct record *r, struct error *err)
 {
-    if (mint(c, call, r, err) < 0)
+    if ((p->client ? record_commit(r, p->key.commitment, err) : mint(c, call, r, err)) < 0)
         return -1;
     if (v->pool->ops->allocate(v, r->size + GEOMETRY_DATA_OFFSET, err) < 0) {
         if (err->code == ERR_EXHAUSTED)
@@ -274,6 +307,8 @@ static int check_compatible(const struct plan *p, const struct record *r, struct
         differs = "discard";
     else if (r->pod != p->params.pod)
         differs = "tenantIdentity";
+    else if (p->client)
+        differs = client_key_differs(&p->key, r);
     if (differs == NULL)
         return 0;
     return error_set(err, ERR_EXISTS, "a volume of this name exists with another %s", differs);
@@ -285,7 +320,7 @@ static int take_existing(struct controller *c, const struct csi_call *call, cons
     if (check_compatible(p, r, err) < 0)
         return -1;
     if (r->state == RECORD_MINTING)
-        return finish(c, call, v, r, err) < 0 ? roll_back(c, v, r, err) : 0;
+        return finish(c, call, p, v, r, err) < 0 ? roll_back(c, v, r, err) : 0;
     (void)atomic_fetch_add(&c->counters.create_repeated, 1);
     return 0;
 }
@@ -295,7 +330,7 @@ static int make_new(struct controller *c, const struct csi_call *call, const str
 {
     struct record r = { .uuid = "" };
 
-    if (write_minting(p, v, &r, err) < 0 || finish(c, call, v, &r, err) < 0)
+    if (write_minting(p, v, &r, err) < 0 || finish(c, call, p, v, &r, err) < 0)
         return roll_back(c, v, &r, err);
     *ret = r;
     return 0;

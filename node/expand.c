@@ -13,6 +13,7 @@
 #include "node/mapper.h"
 #include "node/mounts.h"
 #include "node/op.h"
+#include "node/request.h"
 #include "node/unlock.h"
 #include "volume/geometry.h"
 
@@ -189,7 +190,7 @@ int node_expand_volume(void *ctx, struct csi_call *call, const struct csi_expand
     struct expand x = { .op = &op, .req = req };
 
     if (node_op_begin(&op, ctx, call, req->volume_id, err) < 0 || node_op_lock(&op, err) < 0 ||
-        node_op_usable(&op, err) < 0)
+        node_op_usable(&op, err) < 0 || request_session(&op, call->arena, &req->secrets, err) < 0)
         return -1;
     x.fs = filesystem_find(op.record.fs);
     if (x.fs == NULL)

@@ -7,6 +7,7 @@
 #ifndef COFFER_NODE_OP_H
 #define COFFER_NODE_OP_H
 
+#include "keyd/client.h"
 #include "node/node.h"
 
 struct node_op {
@@ -24,6 +25,9 @@ struct node_op {
     struct phases *phases;      /* the call's */
     const char *token; /* the pod's, in the call's arena, for a volume that pods open; NULL: none.
                           Never log it. */
+    bool has_session;
+    struct keyd_session session; /* likewise, of a volume whose key a device lends; without the
+                                    commitment, which is the record's */
 };
 
 #define NODE_OP_INIT                                                     \

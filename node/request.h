@@ -5,6 +5,7 @@
 
 #include "node/op.h"
 #include "volume/capability.h"
+#include "volume/recipients.h"
 
 /* How a request wants to use a volume: its checked capability. */
 struct usage {
@@ -30,6 +31,14 @@ int request_same_identity(const struct node_op *op, const struct csi_map *contex
  * the volume_context; *ret is in the arena. None: *ret NULL. ERR_INVALID: it can't be read. */
 int request_token(struct arena *arena, const struct csi_publish_request *req, const char **ret,
                   struct error *err) MUST_CHECK;
+/* session.c: what a user's device lends the volume's key with, into op->session; it is in the
+ * arena. None: that is looked at when it is needed. Of another volume the secrets aren't looked at.
+ * ERR_INVALID: it is malformed; ERR_PRECONDITION: a part of it is missing. */
+int request_session(struct node_op *op, struct arena *arena, const struct csi_map *secrets,
+                    struct error *err) MUST_CHECK;
+/* A volume whose key a device lends is to be opened now. ERR_PRECONDITION: no session came;
+ * ERR_INVALID: it is of a device that the volume doesn't have. */
+int request_need_session(const struct node_op *op, struct error *err) MUST_CHECK;
 /* ERR_PRECONDITION when the capability (that `use` was made of) wants another file system than the
  * volume was created with. A mount that names none takes what there is: then `use` is made anew,
  * since which mount flags there are depends on it. */

@@ -27,6 +27,11 @@ int rotate_check(const struct node_op *op, struct error *err)
                          "volume '%s' is in state '%s': only the key of one that holds data is "
                          "rotated",
                          op->id_text, record_state_name(r->state));
+    if (record_is_client(r))
+        return error_set(err, ERR_PRECONDITION,
+                         "the key of volume '%s' was made by the user's device (keySource client), "
+                         "which alone can make another one: it can't be rotated here",
+                         op->id_text);
     if (strcmp(r->key.kind, "kv") == 0 && !r->stale_slots)
         return error_set(err, ERR_PRECONDITION,
                          "the key of volume '%s' is stored in Vault itself (hcvault+kv), where a "

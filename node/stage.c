@@ -326,6 +326,7 @@ int node_stage_volume(void *ctx, struct csi_call *call, const struct csi_stage_r
         request_path(req->staging_target_path, "staging_target_path", err) < 0 ||
         node_op_begin(&op, ctx, call, req->volume_id, err) < 0 || node_op_lock(&op, err) < 0 ||
         node_op_usable(&op, err) < 0 || request_claim(&op, &req->volume_context, err) < 0 ||
+        request_session(&op, call->arena, &req->secrets, err) < 0 ||
         request_same_fs(&op, &req->capability, &s.use, err) < 0)
         return -1;
     if (stage_look(&s, err) < 0)

@@ -7,6 +7,7 @@
 #include "common/leak.h"
 #include "common/phases.h"
 #include "node/escrow.h"
+#include "node/request.h"
 #include "node/stage.h"
 
 #include <errno.h>
@@ -30,30 +31,40 @@ static int check_token(const struct node_op *op, struct error *err)
                      op->id_text);
 }
 
-int unlock_wrapped_pipe(struct node_op *op, const struct keyd_wrapped *key, enum keyd_use use,
-                        int *ret_fd, struct error *err)
+/* key NULL: the one that a device lends. */
+static int ask_keyd(const struct node_op *op, const struct keyd_wrapped *key, enum keyd_use use,
+                    int pipe_write, struct error *err)
 {
     const struct record *r = &op->record;
-    const char *token = r->pod ? op->token : NULL;
     const struct keyd_binding binding = {
         .kms = r->kms,
         .tenant = r->tenant,
         .volume_id = op->id_text,
         .uuid = r->uuid,
     };
+    struct keyd_session session = op->session;
+    uint64_t own = deadline_in(NODE_LIMIT_KEYD);
+    uint64_t deadline = op->deadline < own ? op->deadline : own;
+
+    session.commitment = record_commitment(r);
+    if (key == NULL)
+        return keyd_unwrap_client(op->node->keyd_socket, &binding, &session, use, pipe_write,
+                                  deadline, err);
+    return keyd_unwrap(op->node->keyd_socket, &binding, key, use, r->pod ? op->token : NULL,
+                       pipe_write, deadline, err);
+}
+
+static int key_pipe(struct node_op *op, const struct keyd_wrapped *key, enum keyd_use use,
+                    int *ret_fd, struct error *err)
+{
     int fds[2];
 
-    if (check_token(op, err) < 0)
-        return -1;
     if (pipe2(fds, O_CLOEXEC) < 0)
         return error_errno(err, errno, "make a pipe");
     AUTO_CLOSE int read_end = fds[0];
     AUTO_CLOSE int write_end = fds[1];
-    uint64_t own = deadline_in(NODE_LIMIT_KEYD);
-    uint64_t deadline = op->deadline < own ? op->deadline : own;
     uint64_t started = clock_us();
-    int result =
-        keyd_unwrap(op->node->keyd_socket, &binding, key, use, token, write_end, deadline, err);
+    int result = ask_keyd(op, key, use, write_end, err);
     phases_add(op->phases, "unwrap_us", started);
     if (result < 0)
         return -1;
@@ -72,10 +83,18 @@ int unlock_recorded_key(const struct record *r, struct keyd_wrapped *ret, struct
     return 0;
 }
 
+int unlock_wrapped_pipe(struct node_op *op, const struct keyd_wrapped *key, enum keyd_use use,
+                        int *ret_fd, struct error *err)
+{
+    return check_token(op, err) < 0 ? -1 : key_pipe(op, key, use, ret_fd, err);
+}
+
 int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd, struct error *err)
 {
     struct keyd_wrapped key;
 
+    if (record_is_client(&op->record))
+        return request_need_session(op, err) < 0 ? -1 : key_pipe(op, NULL, use, ret_fd, err);
     if (unlock_recorded_key(&op->record, &key, err) < 0)
         return -1;
     return unlock_wrapped_pipe(op, &key, use, ret_fd, err);

@@ -10,8 +10,8 @@
 #include "node/op.h"
 
 /* Asks keyd for the key of op->record; *ret_fd: the read end of a pipe that holds the frame. A
- * volume that pods open is asked for with op->token, and without one not at all: ERR_PRECONDITION.
- */
+ * volume that pods open is asked for with op->token, and one whose key a device lends with
+ * op->session; without one not at all: ERR_PRECONDITION. */
 int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd,
                     struct error *err) MUST_CHECK;
 /* The same of a key of this volume that its record doesn't name (yet). */

@@ -42,6 +42,11 @@ static int write_passphrase(struct node_op *op, int out, struct error *err)
         return error_set(err, ERR_PRECONDITION,
                          "volume '%s' is in state '%s' and has no passphrase yet", op->id_text,
                          record_state_name(op->record.state));
+    if (record_is_client(&op->record))
+        return error_set(err, ERR_PRECONDITION,
+                         "the key of volume '%s' was made by the user's device (keySource client), "
+                         "which lends it for mounting alone: there is no passphrase without it",
+                         op->id_text);
     if (op->pool->ops->attach(&op->volume, &op->device, err) < 0 ||
         unlock_key_pipe(op, KEYD_USE_BREAK_GLASS, &key, err) < 0)
         return -1;

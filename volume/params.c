@@ -75,15 +75,31 @@ static int choose_kms(const struct given *g, struct volume_params *p, struct err
     return 0;
 }
 
-static int choose_key_source(const struct given *g, struct volume_params *p, struct error *err)
+/* A device's session is opened by the key service, with an RSA key of its own. */
+static int check_client_service(const struct config *c, const char *name, struct error *err)
 {
-    const char *source = g->key_source != NULL ? g->key_source : "vault";
+    const struct kms_config *kms = config_kms(c, name);
 
-    if (strcmp(source, "client") == 0)
+    if (kms != NULL && kms->kind == KMS_VAULT_TRANSIT && kms->vault->server_key[0] != '\0')
+        return 0;
+    return error_set(
+        err, ERR_INVALID,
+        "parameter 'keySource' can't be client: key service '%s' isn't hcvault:// with "
+        "a 'server_key', the RSA key that devices make their sessions for",
+        name);
+}
+
+static int choose_key_source(const struct config *c, const struct given *g, struct volume_params *p,
+                             struct error *err)
+{
+    const char *source = g->key_source != NULL ? g->key_source : KEY_SOURCE_VAULT;
+    bool client = strcmp(source, KEY_SOURCE_CLIENT) == 0;
+
+    if (!client && strcmp(source, KEY_SOURCE_VAULT) != 0)
         return error_set(err, ERR_INVALID,
-                         "parameter 'keySource': this version of Coffer has no client-made keys");
-    if (strcmp(source, "vault") != 0)
-        return error_set(err, ERR_INVALID, "parameter 'keySource' must be vault, not '%s'", source);
+                         "parameter 'keySource' must be vault or client, not '%s'", source);
+    if (client && check_client_service(c, p->kms, err) < 0)
+        return -1;
     return str_copy(p->key_source, sizeof(p->key_source), source);
 }
 
@@ -181,6 +197,10 @@ static int choose_identity(const struct config *c, const struct given *g, struct
                          "parameter 'tenantIdentity' must be node or pod, not '%s'", identity);
     if (!p->pod)
         return 0;
+    if (strcmp(p->key_source, KEY_SOURCE_CLIENT) == 0)
+        return error_set(err, ERR_INVALID,
+                         "parameter 'tenantIdentity' can't be pod with keySource client: the "
+                         "device's session opens the volume, no pod's token does");
     return check_pod_service(c, p->kms, err) < 0 ? -1 : check_pod_tenant(g, p, err);
 }
 
@@ -202,7 +222,7 @@ int volume_params_decode(const struct config *config, const struct param *params
     struct volume_params p = { .pool = NULL };
 
     if (gather(params, n, &g, err) < 0 || choose_pool(config, &g, &p, err) < 0 ||
-        choose_kms(&g, &p, err) < 0 || choose_key_source(&g, &p, err) < 0 ||
+        choose_kms(&g, &p, err) < 0 || choose_key_source(config, &g, &p, err) < 0 ||
         choose_discard(&g, &p, err) < 0 || check_integrity(&g, err) < 0 ||
         choose_tenant(config, &g, &p, err) < 0 || choose_identity(config, &g, &p, err) < 0 ||
         check_escrow(&p, err) < 0)
@@ -218,9 +238,13 @@ void volume_context_decode(const struct param *items, size_t n, struct record_cl
         const char *key;
         const char **target;
     } rows[] = {
-        { CONTEXT_TENANT, &claim.tenant },   { CONTEXT_UUID, &claim.uuid },
-        { CONTEXT_KMS, &claim.kms },         { CONTEXT_KEY_SOURCE, &claim.key_source },
-        { CONTEXT_DISCARD, &claim.discard }, { CONTEXT_IDENTITY, &claim.identity },
+        { CONTEXT_TENANT, &claim.tenant },
+        { CONTEXT_UUID, &claim.uuid },
+        { CONTEXT_KMS, &claim.kms },
+        { CONTEXT_KEY_SOURCE, &claim.key_source },
+        { CONTEXT_DISCARD, &claim.discard },
+        { CONTEXT_IDENTITY, &claim.identity },
+        { CONTEXT_COMMITMENT, &claim.commitment },
     };
     bool ours = false;
 
@@ -234,5 +258,7 @@ void volume_context_decode(const struct param *items, size_t n, struct record_cl
         claim.discard = "false";
     if (ours && claim.identity == NULL)
         claim.identity = IDENTITY_NODE;
+    if (ours && claim.commitment == NULL)
+        claim.commitment = "";
     *ret = claim;
 }

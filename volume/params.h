@@ -18,7 +18,7 @@ struct param {
 struct volume_params {
     const struct pool_config *pool; /* borrowed from the config */
     char kms[KMS_NAME_MAX + 1];
-    char key_source[16]; /* "vault"; "client" is refused until it is built */
+    char key_source[16]; /* KEY_SOURCE_... of record.h */
     char tenant[TENANT_MAX + 1];
     bool discard; /* true is refused for a fully allocated pool */
     bool pod;     /* tenantIdentity: pod */
@@ -35,8 +35,10 @@ int volume_params_decode(const struct config *config, const struct param *params
 #define CONTEXT_KEY_SOURCE "keySource"
 #define CONTEXT_DISCARD    "discard"        /* "true", or not there */
 #define CONTEXT_IDENTITY   "tenantIdentity" /* "pod", or not there */
+#define CONTEXT_COMMITMENT "commitment"     /* with keySource client, or not there */
 /* Other keys in a volume_context (csi.storage.k8s.io/…) are ignored. Members point into `items`;
- * NULL = absent. A context that has one of ours says what the absent ones of the last two mean. */
+ * NULL = absent. A context that has one of ours says what the absent ones of the last three mean.
+ */
 void volume_context_decode(const struct param *items, size_t n, struct record_claim *ret);
 
 #endif

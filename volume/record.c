@@ -29,7 +29,9 @@ static const struct state_row {
     [RECORD_ERASED] = { "erased", true, true, false, true, false }, /* from any state */
 };
 
-static const char *const key_kinds[] = { "transit", "kv", "file" };
+static const char *const key_kinds[] = { "transit", "kv", "file", KEY_KIND_CLIENT };
+
+#define COMMIT_PREFIX "commit:v1:"
 
 const char *record_state_name(enum record_state state)
 {
@@ -51,6 +53,37 @@ int record_state_parse(const char *name, enum record_state *ret)
 const char *record_identity(bool pod)
 {
     return pod ? IDENTITY_POD : IDENTITY_NODE;
+}
+
+/* --- keys that a user's device made --- */
+
+bool record_is_client(const struct record *r)
+{
+    return strcmp(r->key_source, KEY_SOURCE_CLIENT) == 0;
+}
+
+static bool commit_valid(const char *text)
+{
+    return strncmp(text, COMMIT_PREFIX, strlen(COMMIT_PREFIX)) == 0 &&
+           hex_lower_valid(text + strlen(COMMIT_PREFIX), COMMITMENT_LEN);
+}
+
+const char *record_commitment(const struct record *r)
+{
+    bool has = strcmp(r->key.kind, KEY_KIND_CLIENT) == 0 && commit_valid(r->key.ciphertext);
+
+    return has ? r->key.ciphertext + strlen(COMMIT_PREFIX) : "";
+}
+
+int record_commit(struct record *r, const char *commitment, struct error *err)
+{
+    if (!hex_lower_valid(commitment, COMMITMENT_LEN))
+        return error_set(err, ERR_INVALID, "a commitment must be %u lower-case hex digits",
+                         COMMITMENT_LEN);
+    (void)snprintf(r->key.kind, sizeof(r->key.kind), "%s", KEY_KIND_CLIENT);
+    (void)snprintf(r->key.ciphertext, sizeof(r->key.ciphertext), COMMIT_PREFIX "%s", commitment);
+    r->key.version = 1;
+    return 0;
 }
 
 /* --- decode --- */
@@ -156,6 +189,20 @@ static bool printable(const char *text)
     return true;
 }
 
+/* keySource was read before. */
+static void check_client_key(struct json_reader *k, const struct record *rec)
+{
+    bool client = strcmp(rec->key.kind, KEY_KIND_CLIENT) == 0;
+
+    if (client != record_is_client(rec))
+        json_problem(k, "field 'kind' must be client with keySource client, and only then");
+    if (client && (!commit_valid(rec->key.ciphertext) || rec->key.version != 1))
+        json_problem(k,
+                     "field 'ciphertext' must be " COMMIT_PREFIX " and %u lower-case hex digits "
+                     "with key_version 1",
+                     COMMITMENT_LEN);
+}
+
 static void read_key(struct json_reader *r, struct record *rec)
 {
     const json_t *present = json_object_get(r->obj, "key");
@@ -169,11 +216,12 @@ static void read_key(struct json_reader *r, struct record *rec)
 
     json_get_string(&k, "kind", rec->key.kind, sizeof(rec->key.kind));
     if (!kind_known(rec->key.kind))
-        json_problem(&k, "field 'kind' must be transit, kv or file");
+        json_problem(&k, "field 'kind' must be transit, kv, file or client");
     json_get_string(&k, "ciphertext", rec->key.ciphertext, sizeof(rec->key.ciphertext));
     if (rec->key.ciphertext[0] == '\0' || !printable(rec->key.ciphertext))
         json_problem(&k, "field 'ciphertext' must be printable ASCII, not empty");
     json_get_u64(&k, "key_version", &rec->key.version);
+    check_client_key(&k, rec);
     close_inner(r, &k);
 }
 
@@ -186,8 +234,8 @@ static void read_how(struct json_reader *r, struct record *rec)
     if (!kms_name_valid(rec->kms))
         json_problem(r, "field 'kms' must be 1 to 63 of a-z, 0-9 and '-'");
     json_get_string(r, "keySource", rec->key_source, sizeof(rec->key_source));
-    if (strcmp(rec->key_source, "vault") != 0)
-        json_problem(r, "field 'keySource' must be vault");
+    if (strcmp(rec->key_source, KEY_SOURCE_VAULT) != 0 && !record_is_client(rec))
+        json_problem(r, "field 'keySource' must be vault or client");
 }
 
 static void read_proof(struct json_reader *r, const char *key, char ret[65])
@@ -312,7 +360,10 @@ static int check_fits_state(const struct record *r, struct error *err)
     if (r->stale_slots && !s->may_proof)
         return error_set(err, ERR_DATA_LOSS,
                          "record: field 'staleSlots' must not be set in state '%s'", s->name);
-    if (r->recipients[0] != '\0' && !s->may_proof)
+    if (record_is_client(r) && r->pod)
+        return error_set(err, ERR_DATA_LOSS,
+                         "record: field 'tenantIdentity' must not be set with keySource client");
+    if (r->recipients[0] != '\0' && !s->may_proof && !record_is_client(r))
         return error_set(err, ERR_DATA_LOSS,
                          "record: field 'recipients' must be empty in state '%s'", s->name);
     for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
@@ -449,6 +500,7 @@ int record_matches(const struct record *r, const struct record_claim *claim, str
         { "keySource", r->key_source, claim->key_source },
         { "discard", r->discard ? "true" : "false", claim->discard },
         { "tenantIdentity", record_identity(r->pod), claim->identity },
+        { "commitment", record_commitment(r), claim->commitment },
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(fields); i++)
@@ -468,7 +520,8 @@ struct record_summary record_summary_of(const struct record *r)
                                     .uuid = r->uuid,
                                     .tenant = r->tenant,
                                     .kms = r->kms,
-                                    .key_source = r->key_source };
+                                    .key_source = r->key_source,
+                                    .commitment = record_commitment(r) };
 }
 
 void record_now(char ret[21])

@@ -41,10 +41,10 @@ struct record {
     enum record_state state;
     char fs[16]; /* a name of fskind.h: "ext4", or "none" for raw block */
     char kms[KMS_NAME_MAX + 1];
-    char key_source[16]; /* "vault" */
+    char key_source[16]; /* KEY_SOURCE_... */
     struct {
-        char kind[16];                        /* "transit", "kv", "file" */
-        char ciphertext[WRAPPED_KEY_MAX + 1]; /* "" while minting */
+        char kind[16];                        /* "transit", "kv", "file"; "client" */
+        char ciphertext[WRAPPED_KEY_MAX + 1]; /* "" while minting; of a client's: record_commit */
         uint64_t version;
     } key;
     char digest[65]; /* SHA-256 hex of the LUKS2 digest object; "" before ready */
@@ -79,9 +79,22 @@ int record_mac_input(const struct record *r, struct strbuf *sb, struct error *er
 #define IDENTITY_POD  "pod"  /* the login of each pod that uses it, at publish */
 const char *record_identity(bool pod);
 
+/* Who made the storage key: the key service, or a user's device, which keeps it and lends it for a
+ * session. Of the latter the record knows a commitment to it, 64 hex digits (keyd/session.h), in
+ * the wrapped key's place, and from the start the device, as a recipient. */
+#define KEY_SOURCE_VAULT  "vault"
+#define KEY_SOURCE_CLIENT "client"
+#define KEY_KIND_CLIENT   "client"
+#define COMMITMENT_LEN    64u
+bool record_is_client(const struct record *r);
+/* "" while there is none; else what is behind "commit:v1:". */
+const char *record_commitment(const struct record *r);
+/* ERR_INVALID: that is no commitment. */
+int record_commit(struct record *r, const char *commitment, struct error *err) MUST_CHECK;
+
 /* What a CSI request says the volume is (volume_id, volume_context). NULL: not compared. */
 struct record_claim {
-    const char *id, *tenant, *uuid, *kms, *key_source, *discard, *identity;
+    const char *id, *tenant, *uuid, *kms, *key_source, *discard, *identity, *commitment;
 };
 /* ERR_DATA_LOSS naming the first field that differs. */
 int record_matches(const struct record *r, const struct record_claim *claim,
@@ -92,7 +105,7 @@ struct record_summary {
     uint64_t size;
     enum record_state state;
     bool discard, pod;
-    const char *uuid, *tenant, *kms, *key_source;
+    const char *uuid, *tenant, *kms, *key_source, *commitment;
 };
 struct record_summary record_summary_of(const struct record *r); /* the texts are r's */
 
