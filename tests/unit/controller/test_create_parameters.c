@@ -115,12 +115,99 @@ static void test_tenant(void **state UNUSED)
     assert_non_null(strstr(r.err.msg, "no tenant"));
 }
 
+/* ---- keySource client ---- */
+
+#define UUID   "123e4567-e89b-42d3-a456-426614174000"
+#define HASH   "0123456789abcdef0123456789abcdef"
+#define COMMIT HASH HASH
+#define ZEROS  "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+#define SEALED ZEROS "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" /* 80 bytes: HPKE's */
+
+static struct csi_pair secrets[] = {
+    { "algorithm", "HPKE-Base-X25519-SHA256-A256GCM" },
+    { "commitment", COMMIT },
+    { "label", "phone" },
+    { "publicKey", "MAIBAA==" },
+    { "uuid", UUID },
+    { "wrapped", SEALED },
+};
+
+/* uuid, commitment and device are the request's; nobody is asked for a key. */
+static void test_client(void **state UNUSED)
+{
+    AUTO_RIG struct rig r = RIG_INIT;
+    struct csi_create_volume_request req = rig_request("pvc-1", "a", SIZE);
+    struct csi_pair parameters[] = { { "keySource", "client" }, { "pool", "a" } };
+    struct kms_vault_config vault = { .server_key = "coffer-s-1" };
+    struct csi_volume v;
+
+    rig_make(&r, 1);
+    r.f.kms[0].kind = KMS_VAULT_TRANSIT;
+    r.f.kms[0].vault = &vault;
+    req.parameters = (struct csi_map){ .items = parameters, .n = 2 };
+    assert_fails(create(&r, &req), r.err, ERR_INVALID);
+    assert_non_null(strstr(r.err.msg, "secret 'uuid' is missing"));
+    req.secrets = (struct csi_map){ .items = secrets, .n = ARRAY_SIZE(secrets) };
+    keyd.fails = ERR_UNAVAILABLE;
+    r.err = (struct error)ERROR_INIT;
+    assert_ok(controller_create(&r.c, &r.call, &req, &v, &r.err), r.err);
+    assert_int_equal(keyd.minted, 0);
+    const struct record record = rig_record(&r, v.volume_id);
+    assert_string_equal(record.uuid, UUID);
+    assert_string_equal(record.key.kind, "client");
+    assert_string_equal(record.key.ciphertext, "commit:v1:" COMMIT);
+    assert_non_null(strstr(record.recipients, "\"label\":\"phone\""));
+    assert_int_equal(v.volume_context.n, 5);
+    assert_string_equal(v.volume_context.items[0].key, "commitment");
+    assert_string_equal(v.volume_context.items[0].value, COMMIT);
+    assert_ok(create(&r, &req), r.err);
+    assert_ok(rig_delete(&r, v.volume_id), r.err);
+    assert_true(rig_is_gone(&r, v.volume_id));
+}
+
+static void differs(struct rig *r, const struct csi_create_volume_request *req, size_t secret,
+                    const char *value, const char *word)
+{
+    const struct csi_pair before = secrets[secret];
+
+    secrets[secret].value = value;
+    assert_fails(create(r, req), r->err, ERR_EXISTS);
+    assert_non_null(strstr(r->err.msg, word));
+    secrets[secret] = before;
+}
+
+/* A name stands for one key of one device; what was begun and never came to be makes way. */
+static void test_client_again(void **state UNUSED)
+{
+    AUTO_RIG struct rig r = RIG_INIT;
+    struct csi_create_volume_request req = rig_request("pvc-1", "a", SIZE);
+    struct csi_pair parameters[] = { { "keySource", "client" }, { "pool", "a" } };
+    struct kms_vault_config vault = { .server_key = "coffer-s-1" };
+    struct csi_volume v;
+
+    rig_make(&r, 1);
+    r.f.kms[0].kind = KMS_VAULT_TRANSIT;
+    r.f.kms[0].vault = &vault;
+    req.parameters = (struct csi_map){ .items = parameters, .n = 2 };
+    req.secrets = (struct csi_map){ .items = secrets, .n = ARRAY_SIZE(secrets) };
+    assert_ok(controller_create(&r.c, &r.call, &req, &v, &r.err), r.err);
+    differs(&r, &req, 1, HASH "00000000000000000000000000000000", "another commitment");
+    differs(&r, &req, 2, "tablet", "another device key");
+    differs(&r, &req, 3, "MAIAAA==", "another device key");
+    differs(&r, &req, 4, "123e4567-e89b-42d3-a456-426614174001", "another uuid");
+    parameters[0].value = "vault";
+    assert_fails(create(&r, &req), r.err, ERR_EXISTS);
+    assert_non_null(strstr(r.err.msg, "another keySource"));
+    parameters[0].value = "client";
+    assert_ok(create(&r, &req), r.err);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_discard),
-        cmocka_unit_test(test_identity),
-        cmocka_unit_test(test_tenant),
+        cmocka_unit_test(test_discard),      cmocka_unit_test(test_identity),
+        cmocka_unit_test(test_tenant),       cmocka_unit_test(test_client),
+        cmocka_unit_test(test_client_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,6 +32,14 @@ int keyd_unwrap(const char *socket_path UNUSED, const struct keyd_binding *bindi
     return played.fails != ERR_OK ? error_set(err, played.fails, "the key service says no") : 0;
 }
 
+int keyd_unwrap_client(const char *socket_path UNUSED, const struct keyd_binding *binding UNUSED,
+                       const struct keyd_session *session UNUSED, enum keyd_use use UNUSED,
+                       int pipe_write UNUSED, uint64_t deadline UNUSED, struct error *err UNUSED)
+{
+    fail_msg("this volume's key is nobody's to lend");
+    return -1;
+}
+
 /* tmpfs has no device to open, so a call that gets that far fails there. */
 static struct mapping right(void)
 {

@@ -72,6 +72,14 @@ int keyd_wrap_for(const char *socket_path UNUSED, const struct keyd_binding *bin
     return 0;
 }
 
+int keyd_unwrap_client(const char *socket_path UNUSED, const struct keyd_binding *binding UNUSED,
+                       const struct keyd_session *session UNUSED, enum keyd_use use UNUSED,
+                       int pipe_write UNUSED, uint64_t deadline UNUSED, struct error *err UNUSED)
+{
+    fail_msg("this volume's key is nobody's to lend");
+    return -1;
+}
+
 static char key_of(int fd)
 {
     char c = '?';

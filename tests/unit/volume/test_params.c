@@ -80,10 +80,12 @@ static void test_refused(void **state UNUSED)
                  "parameter 'kms': pool 'default' does not allow the kms 'lab'");
     assert_fails(DECODE(&two, { "pool", "fast" }, { "kms", "third" }), ERR_INVALID,
                  "parameter 'kms': pool 'fast' does not allow the kms 'third'");
-    assert_fails(DECODE(&two, { "keySource", "client" }), ERR_INVALID,
-                 "parameter 'keySource': this version of Coffer has no client-made keys");
+    assert_fails(
+        DECODE(&two, { "keySource", "client" }), ERR_INVALID,
+        "parameter 'keySource' can't be client: key service 'second' isn't hcvault:// with "
+        "a 'server_key', the RSA key that devices make their sessions for");
     assert_fails(DECODE(&two, { "keySource", "" }), ERR_INVALID,
-                 "parameter 'keySource' must be vault, not ''");
+                 "parameter 'keySource' must be vault or client, not ''");
     assert_fails(DECODE(&two, { "discard", "yes" }), ERR_INVALID,
                  "parameter 'discard' must be true or false, not 'yes'");
     assert_fails(DECODE(&two, { "discard", "true" }), ERR_INVALID,
@@ -200,6 +202,31 @@ static void test_identity_needs_the_namespace(void **state UNUSED)
                  "csi-provisioner needs --extra-create-metadata");
 }
 
+static void test_client(void **state UNUSED)
+{
+    struct kms_vault_config with = { .auth = { .pod_role = "coffer-pod" }, .server_key = "s" };
+    struct kms_config service = kms[0];
+    const struct config c = {
+        .pools = pools, .n_pools = 1, .kms = &service, .n_kms = 1, .default_tenant = "t"
+    };
+    struct volume_params p;
+
+    service.kind = KMS_VAULT_TRANSIT;
+    service.vault = &with;
+    assert_works(DECODE(&c, { "keySource", "client" }));
+    assert_string_equal(p.key_source, "client");
+    assert_fails(
+        DECODE(&c, { "keySource", "client" }, { "tenantIdentity", "pod" }, { PVC_NAMESPACE, "ns" }),
+        ERR_INVALID,
+        "parameter 'tenantIdentity' can't be pod with keySource client: the device's "
+        "session opens the volume, no pod's token does");
+    with.server_key[0] = '\0';
+    assert_int_equal(
+        volume_params_decode(&c, (const struct param[]){ { "keySource", "client" } }, 1, &p, NULL),
+        -1);
+    assert_works(DECODE(&c, { "keySource", "vault" }));
+}
+
 static void test_no_default_pool(void **state UNUSED)
 {
     struct pool_config renamed[2] = { pools[0], pools[1] };
@@ -235,12 +262,16 @@ static void test_context(void **state UNUSED)
     assert_string_equal(c.key_source, "vault");
     assert_string_equal(c.discard, "false"); /* what a context of ours doesn't say */
     assert_string_equal(c.identity, "node");
+    assert_string_equal(c.commitment, "");
     volume_context_decode(with_discard, ARRAY_SIZE(with_discard), &c);
     assert_string_equal(c.discard, "true");
     assert_string_equal(c.identity, "pod");
     volume_context_decode(items, 1, &c); /* nothing of ours: nothing said */
     assert_null(c.discard);
     assert_null(c.identity);
+    assert_null(c.commitment);
+    volume_context_decode((const struct param[]){ { CONTEXT_COMMITMENT, "c" } }, 1, &c);
+    assert_string_equal(c.commitment, "c");
     volume_context_decode(NULL, 0, &c);
     assert_null(c.discard);
     assert_null(c.uuid);
@@ -262,6 +293,7 @@ int main(void)
         cmocka_unit_test(test_tenant_refused),
         cmocka_unit_test(test_no_default_pool),
         cmocka_unit_test(test_context),
+        cmocka_unit_test(test_client),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -192,8 +192,15 @@ static const struct {
     { "4194304", "4194304,\"iv\":1", "field 'crypt': unknown field 'iv'" },
     { "\"ext4\"", "\"ext3\"", "field 'fs' must be ext4, xfs, btrfs or none" },
     { "\"lab\"", "\"LAB\"", "field 'kms' must be 1 to 63 of a-z, 0-9 and '-'" },
-    { "\"vault\"", "\"client\"", "field 'keySource' must be vault" },
-    { "\"file\"", "\"none\"", "field 'key': field 'kind' must be transit, kv or file" },
+    { "\"vault\"", "\"user\"", "field 'keySource' must be vault or client" },
+    { "\"vault\"", "\"client\"",
+      "field 'key': field 'kind' must be client with keySource client, and only then" },
+    { "\"file\"", "\"client\"",
+      "field 'key': field 'kind' must be client with keySource client, and only then" },
+    { "\"vault\",\"key\":{\"kind\":\"file\"", "\"client\",\"key\":{\"kind\":\"client\"",
+      "field 'key': field 'ciphertext' must be commit:v1: and 64 lower-case hex digits with "
+      "key_version 1" },
+    { "\"file\"", "\"none\"", "field 'key': field 'kind' must be transit, kv, file or client" },
     { "file:v1:abc", "", "field 'key': field 'ciphertext' must be printable ASCII, not empty" },
     { "file:v1:abc", "a b", "field 'key': field 'ciphertext' must be printable ASCII, not empty" },
     { ",\"key_version\":1", "", "field 'key': field 'key_version' is missing" },
@@ -455,6 +462,48 @@ static void test_matches(void **state UNUSED)
                  "record: field 'discard' is 'false', which is not what the request says");
 }
 
+#define DEVICE "[{\"alg\":\"RSA-OAEP-256\",\"key\":\"MAA=\",\"label\":\"\",\"wrapped\":\"AAAA\"}]"
+
+/* From `minting` on it has the device that made its key. */
+static void test_client(void **state UNUSED)
+{
+    static const enum record_state in[] = { RECORD_MINTING, RECORD_NEW, RECORD_FORMATTING,
+                                            RECORD_READY };
+    struct record_claim claim = { .commitment = HEX64 };
+    struct record back;
+
+    for (size_t i = 0; i < ARRAY_SIZE(in); i++) {
+        AUTO_STRBUF struct strbuf sb = STRBUF_INIT(RECORD_MAX);
+        struct record r = ready_record();
+
+        if (in[i] != RECORD_READY)
+            without_proof(&r, in[i]);
+        memset(&r.key, 0, sizeof(r.key));
+        (void)snprintf(r.key_source, sizeof(r.key_source), "client");
+        (void)snprintf(r.recipients, sizeof(r.recipients), "%s", DEVICE);
+        assert_string_equal(record_commitment(&r), "");
+        if (in[i] != RECORD_MINTING)
+            assert_works(record_commit(&r, HEX64, &err));
+        assert_works(record_encode(&r, &sb, &err));
+        assert_works(record_decode(strbuf_text(&sb), sb.len, &back, &err));
+        assert_true(record_is_client(&back));
+        assert_string_equal(back.recipients, DEVICE);
+        assert_string_equal(record_commitment(&back), in[i] == RECORD_MINTING ? "" : HEX64);
+    }
+    assert_works(record_matches(&back, &claim, &err));
+    claim.commitment = "";
+    assert_fails(record_matches(&back, &claim, &err), ERR_DATA_LOSS,
+                 "record: field 'commitment' is '" HEX64 "', which is not what the request says");
+    assert_fails(record_commit(&back, HEX64 "0", &err), ERR_INVALID,
+                 "a commitment must be 64 lower-case hex digits");
+    back.pod = true;
+    AUTO_STRBUF struct strbuf sb = STRBUF_INIT(RECORD_MAX);
+    assert_int_equal(record_encode(&back, &sb, NULL), -1);
+    back = ready_record();
+    assert_false(record_is_client(&back));
+    assert_string_equal(record_commitment(&back), "");
+}
+
 static void test_now(void **state UNUSED)
 {
     struct record r = ready_record();
@@ -537,6 +586,7 @@ int main(void)
         cmocka_unit_test(test_stale_slots_need_a_header),
         cmocka_unit_test(test_identity),
         cmocka_unit_test(test_matches),
+        cmocka_unit_test(test_client),
         cmocka_unit_test(test_now),
         cmocka_unit_test(test_no_memory),
     };
