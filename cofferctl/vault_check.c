@@ -13,7 +13,7 @@ static const struct flag flags[] = { VAULT_FLAGS };
 
 static const char *const titles[] = {
     [ITEM_ENGINE] = "engine",     [ITEM_LOGIN] = "login method", [ITEM_POLICY] = "policy",
-    [ITEM_SETTINGS] = "settings", [ITEM_ROLE] = "role",
+    [ITEM_SETTINGS] = "settings", [ITEM_ROLE] = "role",          [ITEM_SERVER_KEY] = "server key",
 };
 
 /* The first line of a difference that says something: no comment, not empty. */
@@ -49,7 +49,10 @@ static void say_conflict(struct findings *f, const struct vault_item *item, char
         if (*p == '\n')
             *p = p[1] == '\0' ? '\0' : ' ';
     }
-    if (item->by_hand != NULL)
+    if (item->kind == ITEM_SERVER_KEY)
+        findings_say(f, FOUND_FAIL, item->by_hand,
+                     "%s is not as it must be (- is there, + must be): %.300s", item->path, diff);
+    else if (item->by_hand != NULL)
         findings_say(f, FOUND_FAIL, item->by_hand, "%s has no settings yet", item->path);
     else
         findings_say(f, FOUND_FAIL, "name another mount in the configuration, or unmount that one",

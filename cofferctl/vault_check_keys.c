@@ -31,6 +31,10 @@ const char *vault_key_problem(const json_t *key, bool tenant, enum verdict *ret)
         *ret = FOUND_FAIL;
         return "it is not of type aes256-gcm96";
     }
+    if (!tenant && (type == NULL || strncmp(type, "rsa-", 4) != 0)) {
+        *ret = FOUND_FAIL;
+        return "it is not an RSA key";
+    }
     for (size_t i = 0; i < ARRAY_SIZE(properties); i++) {
         const struct property *p = &properties[i];
         if (p->tenant_only && !tenant)

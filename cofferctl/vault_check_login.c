@@ -9,42 +9,64 @@
 
 #include "common/strbuf.h"
 
+enum of { OF_TENANT, OF_SERVER, OF_SECRET };
+
 static const struct ability {
-    bool kv;
-    const char *path; /* below the mount; %s: a tenant's key, or a secret */
+    enum of of;
+    const char *path; /* below the mount; %s: a tenant's key, the server's, or a secret */
     const char *capability, *what;
     bool never;
 } abilities[] = {
-    { false, "datakey/wrapped/%s", "update", "mint wrapped keys", false },
-    { false, "decrypt/%s", "update", "unwrap keys", false },
-    { false, "datakey/plaintext/%s", "update", "mint keys in clear", true },
-    { false, "export/encryption-key/%s", "read", "export keys", true },
-    { false, "backup/%s", "read", "back keys up in clear", true },
-    { false, "keys/%s/config", "update", "change a key's settings", true },
-    { true, "data/%s", "create", "store keys", false },
-    { true, "data/%s", "read", "read keys", false },
-    { true, "metadata/%s", "read", "see whether a key is stored", false },
-    { true, "metadata/%s", "delete", "destroy keys", false },
-    { true, "data/%s", "update", "replace keys", true },
-    { true, "data/%s", "patch", "change keys", true },
-    { true, "data/%s", "delete", "hide keys", true },
-    { true, "metadata/%s", "update", "have keys go at a date", true },
-    { true, "metadata/%s", "patch", "change what is known of keys", true },
+    { OF_TENANT, "datakey/wrapped/%s", "update", "mint wrapped keys", false },
+    { OF_TENANT, "decrypt/%s", "update", "unwrap keys", false },
+    { OF_TENANT, "datakey/plaintext/%s", "update", "mint keys in clear", true },
+    { OF_TENANT, "export/encryption-key/%s", "read", "export keys", true },
+    { OF_TENANT, "backup/%s", "read", "back keys up in clear", true },
+    { OF_TENANT, "keys/%s/config", "update", "change a key's settings", true },
+    { OF_SERVER, "decrypt/%s", "update", "open devices' sessions", false },
+    { OF_SERVER, "keys/%s", "read", "read the server's public key", false },
+    { OF_SERVER, "export/encryption-key/%s", "read", "export the server's key", true },
+    { OF_SERVER, "backup/%s", "read", "back the server's key up in clear", true },
+    { OF_SERVER, "keys/%s/config", "update", "change the settings of the server's key", true },
+    { OF_SECRET, "data/%s", "create", "store keys", false },
+    { OF_SECRET, "data/%s", "read", "read keys", false },
+    { OF_SECRET, "metadata/%s", "read", "see whether a key is stored", false },
+    { OF_SECRET, "metadata/%s", "delete", "destroy keys", false },
+    { OF_SECRET, "data/%s", "update", "replace keys", true },
+    { OF_SECRET, "data/%s", "patch", "change keys", true },
+    { OF_SECRET, "data/%s", "delete", "hide keys", true },
+    { OF_SECRET, "metadata/%s", "update", "have keys go at a date", true },
+    { OF_SECRET, "metadata/%s", "patch", "change what is known of keys", true },
 };
 
 #define EXAMPLE_TENANT "example"
 #define EXAMPLE_SECRET "00000000-0000-4000-8000-000000000000"
 
+/* False: there is none. */
+static bool name_of(const struct vault_layout *l, enum of of, char *ret, size_t size)
+{
+    const char *before = of == OF_TENANT ? l->tenant_key : l->kv_prefix;
+    const char *after = of == OF_SECRET ? "/" EXAMPLE_SECRET : l->one_key ? "" : EXAMPLE_TENANT;
+
+    if (of == OF_SERVER)
+        (void)snprintf(ret, size, "%s", l->server_name);
+    else
+        (void)snprintf(ret, size, "%s%s", before, after);
+    return of == OF_SECRET ? l->kv[0] != '\0'
+                           : l->transit[0] != '\0' && (of == OF_TENANT || ret[0] != '\0');
+}
+
 static bool ability_path(const struct vault_layout *l, const struct ability *a,
                          char ret[VAULT_PATH_MAX + 1])
 {
-    const char *mount = a->kv ? l->kv : l->transit, *mark = strstr(a->path, "%s");
-    const char *first = a->kv ? l->kv_prefix : l->tenant_key;
-    const char *second = a->kv ? "/" EXAMPLE_SECRET : l->one_key ? "" : EXAMPLE_TENANT;
+    const char *mount = a->of == OF_SECRET ? l->kv : l->transit, *mark = strstr(a->path, "%s");
+    char name[sizeof(l->tenant_key) + sizeof(EXAMPLE_SECRET) + 1];
 
-    (void)snprintf(ret, VAULT_PATH_MAX + 1, "%.127s/%.*s%.127s%s%s", mount, (int)(mark - a->path),
-                   a->path, first, second, mark + 2);
-    return mount[0] != '\0';
+    if (!name_of(l, a->of, name, sizeof(name)))
+        return false;
+    (void)snprintf(ret, VAULT_PATH_MAX + 1, "%.127s/%.*s%s%s", mount, (int)(mark - a->path),
+                   a->path, name, mark + 2);
+    return true;
 }
 
 static json_t *question(const struct vault_layout *l)

@@ -18,6 +18,7 @@ static const struct kind {
     [ITEM_POLICY] = { "policy", "", "", "sys/policies/acl/" },
     [ITEM_SETTINGS] = { "settings", "", "", "" },
     [ITEM_ROLE] = { "role", "", "", "" },
+    [ITEM_SERVER_KEY] = { "server key", "", "", "" },
 };
 
 void vault_item_name(const struct vault_item *item, struct strbuf *ret)
@@ -243,6 +244,28 @@ static enum vault_item_state compare_policy(const struct vault_item *item, const
     return present == NULL ? ITEM_MISSING : ITEM_DIFFERS;
 }
 
+/* What it is can't be changed, and it may have other versions and limits than a new one. */
+static enum vault_item_state compare_server_key(const struct vault_item *item,
+                                                const json_t *present, struct strbuf *diff)
+{
+    const char *type = json_string_value(json_object_get(present, "type")), *field;
+    enum vault_item_state state = ITEM_SAME;
+    const json_t *wanted;
+
+    if (present == NULL)
+        return ITEM_MISSING;
+    json_object_foreach (item->wanted, field, wanted) {
+        const json_t *have = json_object_get(present, field);
+        bool same = strcmp(field, "type") == 0 ? type != NULL && strncmp(type, "rsa-", 4) == 0
+                                               : same_value(field, wanted, have);
+        if (same)
+            continue;
+        differ(field, have, wanted, diff);
+        state = ITEM_CONFLICT;
+    }
+    return state;
+}
+
 enum vault_item_state vault_item_compare(const struct vault_item *item, const json_t *present,
                                          struct strbuf *diff)
 {
@@ -250,6 +273,8 @@ enum vault_item_state vault_item_compare(const struct vault_item *item, const js
         return compare_mount(item, present, diff);
     if (item->kind == ITEM_POLICY)
         return compare_policy(item, present, diff);
+    if (item->kind == ITEM_SERVER_KEY)
+        return compare_server_key(item, present, diff);
     if (item->by_hand != NULL && present == NULL)
         return ITEM_CONFLICT;
     return compare_settings(item, present, diff);

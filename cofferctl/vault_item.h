@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * cofferctl/vault_item.h: one thing that Vault must have: a mounted engine, a login method, a
- * policy, or settings (of a mount, of a role). It is compared with what the server has, and made
- * so; what is right already is left alone. One thread.
+ * policy, settings (of a mount, of a role), or the RSA key of the server. It is compared with what
+ * the server has, and made so; what is right already is left alone. One thread.
  */
 #ifndef COFFER_COFFERCTL_VAULT_ITEM_H
 #define COFFER_COFFERCTL_VAULT_ITEM_H
@@ -14,7 +14,14 @@
 
 #define VAULT_DIFF_MAX KIB(256)
 
-enum vault_item_kind { ITEM_ENGINE, ITEM_LOGIN, ITEM_POLICY, ITEM_SETTINGS, ITEM_ROLE };
+enum vault_item_kind {
+    ITEM_ENGINE,
+    ITEM_LOGIN,
+    ITEM_POLICY,
+    ITEM_SETTINGS,
+    ITEM_ROLE,
+    ITEM_SERVER_KEY
+};
 
 enum vault_item_state {
     ITEM_SAME,
@@ -28,7 +35,8 @@ struct vault_item {
     char path[VAULT_PATH_MAX + 1]; /* "transit", "approle", "coffer-node", "transit/config/keys" */
     char needs[160];               /* settings: the mount they are of, as in sys/mounts, with
                                       "auth/" in front for a login method; "": none */
-    json_t *wanted;      /* {"type", "options", "description"}, {"policy"}, or the settings */
+    json_t *wanted;      /* {"type", "options", "description"}, {"policy"}, or the settings; of a
+                            server key how it is made */
     const char *by_hand; /* settings that only somebody who knows can make: what to type */
 };
 
@@ -43,7 +51,7 @@ void vault_server_release(struct vault_server *s);
 const char *vault_server_accessor(const struct vault_server *s, const char *login);
 
 /* "engine transit/", "login method auth/approle/", "policy coffer-node", "settings transit/...",
- * "role auth/..."
+ * "role auth/...", "server key transit/keys/..."
  */
 void vault_item_name(const struct vault_item *item, struct strbuf *ret);
 

@@ -29,7 +29,8 @@ static int add_transit(struct vault_layout *l, const struct kms_config *kms, str
     l->tenant_key[len] = '\0';
     l->one_key = mark == NULL;
     l->tenants_listed = v->tenants_listed;
-    if (str_copy(l->pod_role, sizeof(l->pod_role), v->auth.pod_role) < 0 ||
+    if (str_copy(l->server_name, sizeof(l->server_name), v->server_key) < 0 ||
+        str_copy(l->pod_role, sizeof(l->pod_role), v->auth.pod_role) < 0 ||
         str_copy(l->pod_mount, sizeof(l->pod_mount), v->auth.pod_mount) < 0)
         return error_set(err, ERR_INTERNAL, "key service '%s': its names are too long", kms->name);
     return str_copy(l->transit, sizeof(l->transit), v->mount);
@@ -84,6 +85,11 @@ int vault_layout_check(const struct vault_layout *l, struct error *err)
                          "--server-key '%s' and the tenants' keys '%s...' must not begin alike: "
                          "a policy for the ones would be for the others too",
                          l->server_key, l->tenant_key);
+    if (l->server_name[0] != '\0' && !begins(l->server_name, l->server_key))
+        return error_set(err, ERR_INVALID,
+                         "server key '%s' doesn't begin with '%s' (--server-key): no policy would "
+                         "be for it",
+                         l->server_name, l->server_key);
     if (l->transit[0] != '\0' && strcmp(l->transit, l->kv) == 0)
         return error_set(err, ERR_INVALID, "transit and KV can't both be mounted at '%s'",
                          l->transit);

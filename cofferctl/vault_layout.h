@@ -17,6 +17,7 @@ struct vault_layout {
     char kv[128], kv_prefix[128];
     char pod_role[128], pod_mount[128]; /* pods' own tokens log in so; "" = none do */
     bool tenants_listed;                /* nobody makes a tenant's key on the way */
+    char server_name[128];              /* the server key, in the transit mount; "": none */
     const char *server_key;             /* what names of server keys begin with */
     const char *prefix;                 /* of policies' and roles' names */
     const char *method;                 /* "kubernetes", "jwt", "approle", "cert"; "" = no logins */

@@ -4,6 +4,7 @@
 
 #include "cofferctl/vault_policy.h"
 #include "cofferctl/vault_roles.h"
+#include "vault/transit.h"
 
 #define DESCRIPTION      "Coffer: keys of encrypted volumes"
 #define ACCESSOR_UNKNOWN "known-once-it-is-enabled"
@@ -141,6 +142,20 @@ static int add_engine_settings(const struct vault_layout *l, struct vault_plan *
     return 0;
 }
 
+/* What devices encrypt their sessions for. */
+static int add_server_key(const struct vault_layout *l, struct vault_plan *p, struct error *err)
+{
+    if (l->transit[0] == '\0' || l->server_name[0] == '\0')
+        return 0;
+    if (add(p, ITEM_SERVER_KEY, transit_create_rsa_body(), err, "%s/keys/%s", l->transit,
+            l->server_name) < 0)
+        return -1;
+    needs(p, "", l->transit);
+    p->items[p->n - 1].by_hand =
+        "it can't be changed: name another server_key in the configuration";
+    return 0;
+}
+
 /* ---- policies ---- */
 
 /* The files of deploy/vault. */
@@ -225,8 +240,8 @@ int vault_plan_rest(const struct vault_layout *l, const char *folder, const char
     const struct vault_method *m = vault_method_find(l->method);
 
     if (plan_new(&p, err) < 0 || add_engine_settings(l, p, err) < 0 ||
-        add_policies(l, folder, accessor, p, err) < 0 || add_login_settings(l, m, p, err) < 0 ||
-        add_roles(l, m, p, err) < 0)
+        add_server_key(l, p, err) < 0 || add_policies(l, folder, accessor, p, err) < 0 ||
+        add_login_settings(l, m, p, err) < 0 || add_roles(l, m, p, err) < 0)
         return -1;
     *ret = TAKE_PTR(p);
     return 0;

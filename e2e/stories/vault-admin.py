@@ -58,7 +58,8 @@ class World:
         key = f'{transit or self.transit}/keys/coffer-t-{{tenant}}'
         with open(os.path.join(folder, 'config.json'), 'w', encoding='ascii') as f:
             json.dump({'pools': {'p': {'backend': 'file', 'path': f'{folder}/pool', 'kms': ['vault', 'kv'], 'allocate': 'full'}},
-                       'kms': {'vault': {'uri': f'hcvault://{self.host}/{key}', **common, 'auth': {**auth, **(pods or {})}},
+                       'kms': {'vault': {'uri': f'hcvault://{self.host}/{key}', **common, 'auth': {**auth, **(pods or {})},
+                                 'server_key': 'coffer-s-1'},
                                'kv': {'uri': f'hcvault+kv://{self.host}/{self.kv}/volumes', **common}}}, f)
         return f.name
 
@@ -116,6 +117,7 @@ def dry_run(w):
         ended = w.ctl('setup', w.config, *flags)
         demand(ended.code == 0 and '--apply does it' in ended.said, ended.all)
         for line in (f'+ engine {w.transit}/', f'+ policy {w.prefix}node', f'+ role auth/{w.mount("approle")}/role/{w.prefix}node',
+                     f'+ server key {w.transit}/keys/coffer-s-1',
                      f'    +path "{w.transit}/decrypt/coffer-t-*" {{'):
             demand(line in ended.out, (line, ended.all))
     demand(w.everything() == before, 'a dry run changed the server')
@@ -152,7 +154,8 @@ def green(w):
     code, rows = w.check(w.config)
     demand(code == 0 and not failures(rows), rows)
     for words in (('server', 'unsealed'), ('clock',), ('engine', w.transit), ('policy', f'{w.prefix}controller'),
-                  ('role', f'{w.prefix}host'), ('keys',)):
+                  ('role', f'{w.prefix}host'), ('server key', f'{w.transit}/keys/coffer-s-1'),
+                  ('keys', '1 of the server')):
         demand(found(rows, 'OK', *words), (words, rows))
     demand(found(rows, 'OK', 'audit') or not w.vault.ours, rows)
 
@@ -367,6 +370,23 @@ def exportable_key(w):
     demand(w.check(w.config)[0] == 0, 'a right one is named')
 
 
+def wrong_server_key(w):
+    """What devices encrypt for can't be mended: setup says so, and the keyd that would tell them refuses."""
+    name = f'{w.transit}/keys/coffer-s-1'
+    w.root.call('POST', f'{name}/config', {'exportable': True})
+    code, rows = w.check(w.config)
+    demand(code == 1 and found(rows, 'FAIL', 'keys', 'coffer-s-1', 'exportable'), rows)
+    ended = w.ctl('setup', w.config, '--apply')
+    demand(ended.code == 1 and "it can't be changed" in ended.out and "can't be made by this command" in ended.all, ended.all)
+    w.root.call('POST', f'{name}/config', {'deletion_allowed': True})
+    w.root.call('DELETE', name)
+    code, rows = w.check(w.config)
+    demand(code == 1 and found(rows, 'FAIL', 'server key', 'is not there'), rows)
+    ended = w.ctl('setup', w.config, '--apply')
+    demand(ended.code == 0 and ' 1 made, 0 changed, ' in ended.said, ended.all)
+    demand(w.root.call('GET', name).data['type'] == 'rsa-3072' and w.check(w.config)[0] == 0, 'it is not right')
+
+
 def settings_and_roles(w):
     w.root.call('POST', f'{w.transit}/config/keys', {'disable_upsert': False})
     w.root.call('POST', f'{w.kv}/config', {'cas_required': False})
@@ -457,6 +477,7 @@ STEPS = (
     ('kubernetes: the node\'s service account, no other', by_kubernetes),
     ('broken: a policy that allows more', widened_policy),
     ('broken: keys that can be exported, that bind nothing', exportable_key),
+    ('broken: a server key that can be exported; one that is gone is made', wrong_server_key),
     ('broken: settings and roles', settings_and_roles),
     ('broken: another engine at the mount', wrong_mount),
     ('broken: the token', without_rights),

@@ -36,6 +36,7 @@ static void test_keys(void **state UNUSED)
     expect("{" RIGHT ",\"convergent_encryption\":true}", true, FOUND_FAIL, "convergent");
     expect("{" RIGHT ",\"deletion_allowed\":true}", true, FOUND_WARN, "deleted");
     expect("{\"type\":\"rsa-3072\"}", false, FOUND_OK, NULL);
+    expect("{\"type\":\"aes256-gcm96\"}", false, FOUND_FAIL, "not an RSA key");
     expect("{\"type\":\"rsa-3072\",\"exportable\":true}", false, FOUND_FAIL, "exportable");
 }
 

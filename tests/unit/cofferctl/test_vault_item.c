@@ -81,12 +81,25 @@ static void test_by_hand(void **state UNUSED)
     assert_int_equal(vault_item_compare(&item, nothing, &sb), ITEM_SAME);
 }
 
+/* Its size is the administrator's; nothing of it can be changed. */
+static void test_server_key(void **state UNUSED)
+{
+#define MADE "{\"type\":\"rsa-3072\",\"exportable\":false,\"allow_plaintext_backup\":false}"
+    expect(ITEM_SERVER_KEY, MADE, NULL, ITEM_MISSING, "");
+    expect(ITEM_SERVER_KEY, MADE,
+           "{\"type\":\"rsa-4096\",\"exportable\":false,\"latest_version\":7}", ITEM_SAME, "");
+    expect(ITEM_SERVER_KEY, MADE, "{\"type\":\"rsa-3072\",\"exportable\":true}", ITEM_CONFLICT,
+           "-exportable: true\n+exportable: false\n");
+    expect(ITEM_SERVER_KEY, MADE, "{\"type\":\"aes256-gcm96\"}", ITEM_CONFLICT,
+           "-type: \"aes256-gcm96\"\n+type: \"rsa-3072\"\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_mounts),   cmocka_unit_test(test_policies),
         cmocka_unit_test(test_settings), cmocka_unit_test(test_time_to_live),
-        cmocka_unit_test(test_by_hand),
+        cmocka_unit_test(test_by_hand),  cmocka_unit_test(test_server_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -124,6 +124,29 @@ static void test_plan(void **state UNUSED)
     assert_non_null(find(p, "auth/approle/role/coffer-host"));
 }
 
+#define SERVER(name)                                                                            \
+    "\"t\":{\"uri\":\"hcvault://v:8200/transit/keys/coffer-t-{tenant}\",\"server_key\":\"" name \
+    "\"," COMMON "}"
+
+/* Setup makes it, when the configuration names one. */
+static void test_server_key(void **state UNUSED)
+{
+    AUTO_VAULT_PLAN struct vault_plan *with = NULL, *without = NULL;
+    struct vault_layout l;
+    struct error err = ERROR_INIT;
+
+    assert_int_equal(layout_of(SERVER("coffer-s-1"), &l, &err), 0);
+    assert_int_equal(vault_plan_rest(&l, POLICIES, "a", &with, &err), 0);
+    const struct vault_item *item = find(with, "transit/keys/coffer-s-1");
+    assert_non_null(item);
+    assert_int_equal(item->kind, ITEM_SERVER_KEY);
+    assert_string_equal(json_string_value(json_object_get(item->wanted, "type")), "rsa-3072");
+    assert_int_equal(layout_of(TRANSIT, &l, &err), 0);
+    assert_int_equal(vault_plan_rest(&l, POLICIES, "a", &without, &err), 0);
+    assert_null(find(without, "transit/keys/coffer-s-1"));
+    refuse(SERVER("other-1"), "doesn't begin with 'coffer-s-' (--server-key)");
+}
+
 static void test_plan_of_one(void **state UNUSED)
 {
     AUTO_VAULT_PLAN struct vault_plan *p = NULL;
@@ -227,10 +250,10 @@ static void test_role_of_pods(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_both),         cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_plan),         cmocka_unit_test(test_plan_of_one),
-        cmocka_unit_test(test_no_new_keys),  cmocka_unit_test(test_roles),
-        cmocka_unit_test(test_role_of_pods),
+        cmocka_unit_test(test_both),        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_plan),        cmocka_unit_test(test_server_key),
+        cmocka_unit_test(test_plan_of_one), cmocka_unit_test(test_no_new_keys),
+        cmocka_unit_test(test_roles),       cmocka_unit_test(test_role_of_pods),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
