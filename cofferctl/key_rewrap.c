@@ -68,7 +68,8 @@ static bool is_chosen(const struct run *r, const struct record *record)
 {
     const struct kms_config *kms = config_kms(r->t->config, record->kms);
 
-    if (kms == NULL || kms->kind != KMS_VAULT_TRANSIT || !key_kms_chosen(kms))
+    if (kms == NULL || kms->kind != KMS_VAULT_TRANSIT || !key_kms_chosen(kms) ||
+        record_is_client(record))
         return false;
     if (key_flags.volume[0] != '\0')
         return strcmp(record->id, key_flags.volume) == 0;
@@ -108,6 +109,11 @@ static int check_volume(const struct run *r, struct error *err)
         return -1;
     if (is_chosen(r, &record))
         return 0;
+    if (record_is_client(&record))
+        return error_set(err, ERR_PRECONDITION,
+                         "volume '%s' has a key that its user's device made (keySource client): "
+                         "such keys have no versions in Vault",
+                         key_flags.volume);
     return error_set(err, ERR_PRECONDITION,
                      "volume '%s' has its key at '%s', which is no transit key service that was "
                      "chosen: such keys have no versions",
@@ -302,16 +308,18 @@ static int print(const struct run *r, struct error *err)
         { "left", "left under old", false },
         { "kv", "in KV, skipped", false },
         { "file", "in a file, skipped", false },
+        { "client", "made by devices, skipped", false },
         { "unreadable", "unreadable", false },
     };
     AUTO_JSON json_t *o = json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "rewrapped",
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "rewrapped",
         (json_int_t)r->counts[REWRAPPED], "skipped", (json_int_t)r->counts[REWRAP_SKIPPED], "busy",
         (json_int_t)r->counts[REWRAP_BUSY], "failed", (json_int_t)r->counts[REWRAP_FAILED],
         "unfinished", (json_int_t)r->counts[REWRAP_UNFINISHED], "gone",
         (json_int_t)r->counts[REWRAP_GONE], "untried", (json_int_t)r->untried, "left",
         (json_int_t)r->left, "kv", (json_int_t)r->ring.kv, "file", (json_int_t)r->ring.file,
-        "unreadable", (json_int_t)json_array_size(r->ring.gaps));
+        "client", (json_int_t)r->ring.client, "unreadable",
+        (json_int_t)json_array_size(r->ring.gaps));
 
     return output_object(r->cli->out, r->cli->output, o, columns, ARRAY_SIZE(columns), err);
 }

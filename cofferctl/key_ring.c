@@ -128,6 +128,10 @@ int key_ring_add(struct key_ring *ring, const struct config *c, const struct rec
         ring->erased++;
         return 0;
     }
+    if (record_is_client(r)) {
+        ring->client++;
+        return 0;
+    }
     if (kms == NULL || (r->state != RECORD_MINTING && strcmp(r->key.kind, kinds[kms->kind]) != 0))
         return add_unknown(ring, r, err);
     if (kms->kind == KMS_VAULT_TRANSIT)

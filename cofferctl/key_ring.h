@@ -31,6 +31,7 @@ struct key_ring {
     struct ring_key *keys; /* in the order they were met */
     size_t n;
     size_t kv, file; /* volumes whose keys lie elsewhere */
+    size_t client;   /* volumes whose keys their users' devices have */
     size_t erased;   /* volumes that are being deleted: their keys are needed no more */
     json_t *gaps;    /* key_scan.h */
 };

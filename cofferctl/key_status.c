@@ -102,6 +102,11 @@ static void note(const struct cli *cli, const struct key_ring *ring)
                       "cofferctl: %zu volumes have their keys in KV, %zu under a master key in a "
                       "file: those have no versions\n",
                       ring->kv, ring->file);
+    if (ring->client > 0)
+        (void)fprintf(cli->notes,
+                      "cofferctl: %zu volumes have keys that their users' devices made: those are "
+                      "not Vault's\n",
+                      ring->client);
     json_array_foreach (ring->gaps, i, gap) {
         AUTO_STRBUF struct strbuf text = STRBUF_INIT(4096);
 

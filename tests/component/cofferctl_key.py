@@ -221,12 +221,13 @@ def rewrap(b):
     other = b.volume('d', 1, 'team-b')
     b.volume('e', kms='kv', key={'kind': 'kv', 'ciphertext': 'kv:x', 'key_version': 1})
     b.volume('f', kms='dev', key={'kind': 'file', 'ciphertext': 'file:v1:x', 'key_version': 1})
+    b.volume('g', keySource='client', key={'kind': 'client', 'ciphertext': 'commit:v1:' + '0' * 64, 'key_version': 1})
     before = {v: b.of(v) for v in volumes.values()}
     p = b.key('rotate', '--tenant', 'team-a')
     assert p.stderr == "cofferctl: key 'coffer-t-team-a' has version 2 now\n", p.stderr
     done = b.summary('--tenant', 'team-a')
     assert done == {'rewrapped': 3, 'skipped': 0, 'busy': 0, 'failed': 0, 'unfinished': 0, 'gone': 0, 'untried': 0, 'left': 0, 'kv': 1,
-                    'file': 1, 'unreadable': 0}, done
+                    'file': 1, 'client': 1, 'unreadable': 0}, done
     for name, v in volumes.items():
         now = b.of(v)
         assert b.opens(v, name) and now['key']['key_version'] == 2 and now['gen'] == before[v]['gen'] + 1, now

@@ -108,6 +108,7 @@ static void test_others(void **state UNUSED)
     AUTO_CONFIG struct config *c = configuration();
     AUTO_KEY_RING struct key_ring ring = { .keys = NULL };
     struct record kv = record_of("k", "kv", "a", 1), file = record_of("f", "file", "a", 1);
+    struct record lent = record_of("t", "client", "a", 1);
     struct record erased = record_of("t", "transit", "a", 1), minting = record_of("t", "", "a", 0);
 
     assert_int_equal(key_ring_init(&ring, NULL), 0);
@@ -116,6 +117,9 @@ static void test_others(void **state UNUSED)
     add(&ring, c, &kv, RING_UNFINISHED);
     add(&ring, c, &file, RING_UNFINISHED);
     add(&ring, c, &erased, RING_UNFINISHED);
+    (void)snprintf(lent.key_source, sizeof(lent.key_source), "client");
+    add(&ring, c, &lent, RING_UNFINISHED);
+    assert_int_equal(ring.client, 1);
     assert_int_equal(ring.n, 0);
     add(&ring, c, &minting, RING_IN_FLIGHT);
     add(&ring, c, &minting, RING_UNFINISHED);
