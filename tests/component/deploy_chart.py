@@ -126,6 +126,31 @@ def rotation_is_a_job_on_each_node():
         assert word in template(*on, *more, code=1).stderr
 
 
+def client_keys_are_opt_in():
+    """The component of deploy/kustomize and the chart agree; only in the namespaces that are named may Secrets be read."""
+    deploylib.need_yaml()
+    folder = os.path.join(deploylib.DEPLOY, 'kustomize/components/client-keys')
+    assert not [key for key in chart_objects() if 'client' in key[1]]
+    on = ('--set', 'clientKeys.enabled=true', '--set')
+    made = chart_objects(*on, 'clientKeys.namespaces={team-a}')
+    plain = {deploylib.key_of(o): o for o in deploylib.documents(caselib.read(folder, 'client-keys.yaml'))}
+    assert all(made[key] == o for key, o in plain.items()) and len(plain) == 2, plain
+    bound = [o for o in deploylib.documents(template(*on, 'clientKeys.namespaces={team-a,team-b}').stdout)
+             if o.get('roleRef', {}).get('name') == 'coffer-client-keys']
+    assert [(o['kind'], o['metadata']['namespace']) for o in bound] == [('RoleBinding', 'team-a'), ('RoleBinding', 'team-b')], bound
+    wanted = deploylib.documents(caselib.read(folder, 'kustomization.yaml'))[0]
+    test, replace = deploylib.documents(wanted['patches'][0]['patch'])[0]
+    nodes = [next(c for name, c in containers(objects) if name == 'coffer-node' and c['name'] == 'coffer-keyd')
+             for objects in (base_objects(), made)]
+    assert test['path'] == replace['path'] == '/spec/template/spec/containers/1/args/1', test
+    assert nodes[0]['args'][1] == test['value'] and nodes[1]['args'][1] == replace['value'], nodes
+    pod = base_objects()['DaemonSet', 'coffer-node']['spec']['template']['spec']
+    assert pod['containers'][1]['name'] == 'coffer-keyd', 'the patch is for another container'
+    for setting, word in (('clientKeys.fsType=zfs', '/clientKeys/fsType'), ('clientKeys.namespaces={A}', '/clientKeys/namespaces/0'),
+                          ('clientKeys.colour=red', 'colour'), ('config.kms.vault.server_key=a/b', '/config/kms/vault/server_key')):
+        assert word in template('--set', setting, code=1).stderr, setting
+
+
 def every_setting_reaches_its_object():
     made = chart_objects('--set', 'driverName=csi.example.org', '--set', 'poolsDir=/srv/pools', '--set', 'kubeletDir=/data/kubelet',
                          '--set', 'config.pools.default.path=/srv/pools/a', '--set', 'log.level=debug', '--set', 'image.tag=9.9.9',
@@ -205,5 +230,6 @@ def monitoring_is_opt_in():
 if __name__ == '__main__':
     sys.exit(caselib.main([lints, old_clusters_are_refused, makes_the_objects_of_kustomize, tokens_are_secrets_where_they_can_be,
                            wrong_values_are_named, values_are_all_in_the_schema, a_changed_configuration_replaces_the_pods,
-                           rotation_is_a_job_on_each_node, every_setting_reaches_its_object, an_escrow_key, without_vault,
+                           rotation_is_a_job_on_each_node, client_keys_are_opt_in, every_setting_reaches_its_object, an_escrow_key,
+                           without_vault,
                            configurations_pass_the_check, monitoring_is_opt_in]))

@@ -70,11 +70,11 @@ securityContext:
       fieldPath: spec.nodeName
 {{- end }}
 
-{{/* What a node's coffer-keyd answers: wrapping for recipients only where somebody wants it. */}}
+{{/* What a node's coffer-keyd answers: wrapping for recipients, and devices' sessions, only where somebody wants it. */}}
 {{- define "coffer.nodeOperations" -}}
 {{- $wrap := .Values.recipients }}
 {{- range .Values.config.pools }}{{ if .escrow }}{{ $wrap = true }}{{ end }}{{ end -}}
-{{ ternary "UNWRAP,WRAP_FOR" "UNWRAP" $wrap }}
+{{ ternary "UNWRAP,WRAP_FOR" "UNWRAP" $wrap }}{{ ternary ",UNWRAP_CLIENT" "" .Values.clientKeys.enabled }}
 {{- end }}
 
 {{/* (dict "root" . "allow" "UNWRAP" "peer" "0:0" "role" "coffer-node") */}}
