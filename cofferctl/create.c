@@ -7,6 +7,7 @@
 #include "cofferctl/verbs.h"
 
 #include "cofferctl/host_call.h"
+#include "cofferctl/host_secrets.h"
 #include "common/cleanup.h"
 #include "common/fault.h"
 #include "common/json.h"
@@ -25,6 +26,7 @@ static const struct flag flags[] = {
       "RWOP: mounted at one place only; ROX: read-only", HOST_ACCESS_MODES },
     { "param", NULL, FLAG_STRINGS, &options.params, NULL,
       "KEY=VALUE, as in a StorageClass (pool, kms, tenant, ...); repeatable", NULL },
+    HOST_FLAG_SECRETS,
     HOST_FLAG_TIMEOUT,
     HOST_FLAG_CONTROLLER,
     HOST_FLAG_STATE_DIR,
@@ -57,13 +59,16 @@ static int add_param(json_t *params, const char *text, struct error *err)
 static int make_request(const struct host_volume *v, json_t **ret, struct error *err)
 {
     AUTO_JSON json_t *params = json_object();
+    AUTO_JSON json_t *secrets = NULL;
+    if (host_secrets_read(&secrets, err) < 0)
+        return -1;
     for (size_t i = 0; i < options.params.len; i++) {
         if (add_param(params, options.params.items[i], err) < 0)
             return -1;
     }
-    *ret = json_pack("{s:s, s:{s:I}, s:[o], s:O}", "name", v->name, "capacity_range",
+    *ret = json_pack("{s:s, s:{s:I}, s:[o], s:O, s:O}", "name", v->name, "capacity_range",
                      "required_bytes", (json_int_t)options.bytes, "volume_capabilities",
-                     host_volume_capability(v), "parameters", params);
+                     host_volume_capability(v), "parameters", params, "secrets", secrets);
     return 0;
 }
 

@@ -5,6 +5,7 @@
 #include "cofferctl/verbs.h"
 
 #include "cofferctl/host_mount.h"
+#include "cofferctl/host_secrets.h"
 #include "common/fault.h"
 #include "common/json.h"
 
@@ -16,6 +17,7 @@ static struct {
 static const struct flag flags[] = {
     { "size", NULL, FLAG_STRING, &options.size, "",
       "the new size: bytes, or with Ki, Mi, Gi, Ti; required", NULL },
+    HOST_FLAG_SECRETS,
     HOST_FLAG_TIMEOUT,
     HOST_FLAG_CONTROLLER,
     HOST_FLAG_NODE,
@@ -50,12 +52,15 @@ static int grow(const struct host *h, const struct host_volume *v, json_int_t *r
 static int grow_mounted(const struct host *h, const struct host_volume *v, const char *path,
                         json_int_t size, struct error *err)
 {
+    AUTO_JSON json_t *secrets = NULL;
     char staging[HOST_PATH_MAX];
-    if (host_store_staging(&h->store, v->id, staging, err) < 0 ||
+    if (host_secrets_read(&secrets, err) < 0 ||
+        host_store_staging(&h->store, v->id, staging, err) < 0 ||
         host_call(h, HOST_NODE, "csi.v1.Node/NodeExpandVolume",
-                  json_pack("{s:s, s:s, s:s, s:{s:I}, s:o}", "volume_id", v->id, "volume_path",
+                  json_pack("{s:s, s:s, s:s, s:{s:I}, s:o, s:O}", "volume_id", v->id, "volume_path",
                             path, "staging_target_path", staging, "capacity_range",
-                            "required_bytes", size, "volume_capability", host_volume_capability(v)),
+                            "required_bytes", size, "volume_capability", host_volume_capability(v),
+                            "secrets", secrets),
                   NULL, err) < 0)
         return -1;
     FAULT_POINT("cofferctl:expand:node");

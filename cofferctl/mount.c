@@ -8,9 +8,11 @@
 #include "cofferctl/verbs.h"
 
 #include "cofferctl/host_mount.h"
+#include "cofferctl/host_secrets.h"
 #include "cofferctl/mount_point.h"
 #include "common/cleanup.h"
 #include "common/fault.h"
+#include "common/json.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -22,6 +24,7 @@ static struct {
 
 static const struct flag flags[] = {
     { "read-only", NULL, FLAG_BOOL, &options.read_only, "false", "nobody may write at PATH", NULL },
+    HOST_FLAG_SECRETS,
     HOST_FLAG_TIMEOUT,
     HOST_FLAG_NODE,
     HOST_FLAG_STATE_DIR,
@@ -131,12 +134,15 @@ static int choose_target(const struct host *h, struct host_volume *v, const char
 static int stage(const struct host *h, const struct host_volume *v, const char *staging,
                  struct error *err)
 {
+    AUTO_JSON json_t *secrets = NULL;
+    if (host_secrets_read(&secrets, err) < 0)
+        return -1;
     if (mkdir(staging, 0700) < 0 && errno != EEXIST)
         return error_errno(err, errno, "make '%s'", staging);
     return host_call(h, HOST_NODE, "csi.v1.Node/NodeStageVolume",
-                     json_pack("{s:s, s:s, s:O, s:o}", "volume_id", v->id, "staging_target_path",
-                               staging, "volume_context", v->context, "volume_capability",
-                               host_volume_capability(v)),
+                     json_pack("{s:s, s:s, s:O, s:o, s:O}", "volume_id", v->id,
+                               "staging_target_path", staging, "volume_context", v->context,
+                               "volume_capability", host_volume_capability(v), "secrets", secrets),
                      NULL, err);
 }
 

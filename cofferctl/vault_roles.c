@@ -7,7 +7,7 @@ const struct vault_role vault_roles[] = {
     { .name = "node", .policies = { "node" } },
     { .name = "scheduler", .policies = { "scheduler" } },
     { .name = "rotation", .policies = { "rotation" } },
-    { .name = "host", .policies = { "controller", "node" }, .host = true },
+    { .name = "host", .policies = { "controller", "node", "scheduler" }, .host = true },
     { .name = "pod", .policies = { "node-tenant" }, .pods = true },
 };
 const size_t vault_n_roles = ARRAY_SIZE(vault_roles);

@@ -11,7 +11,7 @@
 
 #include <jansson.h>
 
-#define VAULT_ROLE_POLICIES  2u
+#define VAULT_ROLE_POLICIES  3u
 #define VAULT_TOKEN_TTL_S    3600
 #define VAULT_POD_TTL_S      300 /* it is revoked as soon as it was used */
 #define VAULT_ROLE_NAME_SIZE 256

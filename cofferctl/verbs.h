@@ -31,6 +31,7 @@ extern const struct verb key_rotate;        /* key_rotate.c */
 extern const struct verb key_rewrap;        /* key_rewrap.c */
 extern const struct verb key_retire;        /* key_retire.c */
 extern const struct verb key_trim;          /* key_trim.c */
+extern const struct verb key_server;        /* key_server.c */
 extern const struct verb doctor;            /* doctor.c */
 
 #endif
