@@ -29,6 +29,11 @@ static int begin(struct node_op *op, struct node *node, struct csi_call *call,
         return error_set(err, ERR_PRECONDITION,
                          "volume '%s' is in state '%s': only one that holds data has recipients",
                          op->id_text, record_state_name(op->record.state));
+    if (record_is_client(&op->record))
+        return error_set(err, ERR_PRECONDITION,
+                         "the key of volume '%s' was made by the user's device (keySource client): "
+                         "the list can't be proved or changed without it, and nobody lends it here",
+                         op->id_text);
     return recipients_decode(op->record.recipients, ret, err) < 0 ||
                    op->pool->ops->attach(&op->volume, &op->device, err) < 0
                ? -1
