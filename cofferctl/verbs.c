@@ -2,6 +2,8 @@
 #include "common/base.h"
 #include "cofferctl/verbs.h"
 
+/* one a line */
+/* clang-format off */
 const struct verb *const verbs[] = {
     &config_check,
     &pool_init,
@@ -33,3 +35,4 @@ const struct verb *const verbs[] = {
     &doctor,
     NULL,
 };
+/* clang-format on */
