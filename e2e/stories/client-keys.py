@@ -143,7 +143,8 @@ def full_session(w, kind):
     demand(again['volume_context'] == volume['volume_context'] and c.record(volume) == record, 'the same call again')
     other = device.create()
     for name in ('uuid', 'commitment', 'wrapped', 'label'):
-        refused(f'another {name}', EXISTS, 'another', c.make, f'life-{kind}'.lower(), device, {**made, name: other[name] + ('x' * (name == 'label'))})
+        changed = {**made, name: other[name] + ('x' * (name == 'label'))}
+        refused(f'another {name}', EXISTS, 'another', c.make, f'life-{kind}'.lower(), device, changed)
     w.stage(volume)
     with open(c.staging(volume) + '/file', 'wb') as f:
         f.write(b'what the user wrote')
@@ -192,7 +193,8 @@ def wrong_forms(w, volume, others):
         'of a sibling': (INVALID, FOREIGN, foreign['sibling']),
         'of another tenant': (INVALID, "doesn't have among its recipients", foreign['stranger']),
         'of another tenant, under our name': (INVALID, FOREIGN, {**foreign['stranger'], 'fingerprint': device.fingerprint}),
-        'ours, under another name': (INVALID, "doesn't have among its recipients", {**good, 'fingerprint': others['stranger']['device'].fingerprint}),
+        'ours, under another name': (INVALID, "doesn't have among its recipients",
+                                     {**good, 'fingerprint': others['stranger']['device'].fingerprint}),
     }
 
 
@@ -247,7 +249,8 @@ def tampered(w):
         with open(path, 'w', encoding='utf-8') as f:
             f.write(json.dumps({**record, **change}))
     for what, change, secrets, code, word in (
-            ('a commitment', {'key': {**record['key'], 'ciphertext': f'commit:v1:{his["commitment"]}'}}, his_form, 'DATA_LOSS', "'commitment'"),
+            ('a commitment', {'key': {**record['key'], 'ciphertext': f'commit:v1:{his["commitment"]}'}}, his_form, 'DATA_LOSS',
+             "'commitment'"),
             ('a device', {'recipients': record['recipients'] + [entry]}, his_form, INVALID, FOREIGN),
             ('a device, and the form is ours', {'recipients': record['recipients'] + [entry]}, w.session(volume), 'DATA_LOSS', '')):
         stored(change)
@@ -341,7 +344,8 @@ def creates_refused(w):
     c, device = w.c, w.devices['openssl']
     made = device.create()
     rows = [('kms without a server key', {'kms': 'plain'}, made, "'server_key'"), ('a KV service', {'kms': 'kv'}, made, "'server_key'"),
-            ('pods open it', {'tenantIdentity': 'pod', 'csi.storage.k8s.io/pvc/namespace': 'team-a'}, made, "can't be pod with keySource client")]
+            ('pods open it', {'tenantIdentity': 'pod', 'csi.storage.k8s.io/pvc/namespace': 'team-a'}, made,
+             "can't be pod with keySource client")]
     rows += [(f'{name} missing', {}, {k: v for k, v in made.items() if k != name}, f"secret '{name}' is missing")
              for name in made if name != 'label']
     rows += [(f'{name} malformed', {}, {**made, name: value}, f"secret '{name}'") for name, value in (

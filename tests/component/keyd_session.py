@@ -88,7 +88,8 @@ def a_wrong_session(world):
     """One sentence, no key, one request each."""
     vault, keyd = world
     said = set()
-    for wrong in (sealed(volume=VOLUME[:-1] + '0'), sealed(key=bytes(32)), sealed()[:-1], sealed() + b'\0', b'', sealed(volume=VOLUME[:-1] + '0', expiry=1)):
+    other = VOLUME[:-1] + '0'
+    for wrong in (sealed(volume=other), sealed(key=bytes(32)), sealed()[:-1], sealed() + b'\0', b'', sealed(volume=other, expiry=1)):
         before = vault.count(f'transit/decrypt/{SERVER_KEY}')
         reply, _ = lend(keyd, wrong)
         expect(reply, 'INVALID_ARGUMENT', 'the session was not made for this volume')
@@ -119,7 +120,8 @@ def vault_refuses_the_ciphertext(world):
 
 def what_can_be_mended_is_named(world):
     vault, keyd = world
-    for number, text, code, word in ((400, 'ciphertext or signature version is disallowed by policy (too old)', 'FAILED_PRECONDITION', 'older'),
+    too_old = 'ciphertext or signature version is disallowed by policy (too old)'
+    for number, text, code, word in ((400, too_old, 'FAILED_PRECONDITION', 'older'),
                                      (400, 'encryption key not found', 'FAILED_PRECONDITION', "doesn't exist"),
                                      (503, 'Vault is sealed', 'UNAVAILABLE', 'sealed')):
         del vault.rules[:]
@@ -157,7 +159,8 @@ def answer_key(vault, *, number=200, **more):
     data = {'type': 'rsa-2048', 'latest_version': 2, 'exportable': False, 'allow_plaintext_backup': False,
             'keys': {'1': {'public_key': 'old'}, '2': {'public_key': pem}}, **more}
     del vault.rules[:]
-    vault.rules.append((f'transit/keys/{SERVER_KEY}', lambda h, *_: h.answer(number, {'data': data} if number == 200 else {'errors': []}), None))
+    body = {'data': data} if number == 200 else {'errors': []}
+    vault.rules.append((f'transit/keys/{SERVER_KEY}', lambda h, *_: h.answer(number, body), None))
 
 
 def the_server_key(world):
@@ -171,9 +174,11 @@ def the_server_key(world):
     der = base64.b64encode(reply.rest[2]).decode()
     pem = run(['openssl', 'pkey', '-in', path, '-pubout']).stdout
     assert der == ''.join(pem.split('\n')[1:-2]), (der, pem)
-    for more, code, word in (({'exportable': True}, 'FAILED_PRECONDITION', 'taken out'), ({'type': 'aes256-gcm96'}, 'FAILED_PRECONDITION', 'not an RSA key'),
-                             ({'keys': {'2': {'public_key': 'no key'}}}, 'FAILED_PRECONDITION', 'SubjectPublicKeyInfo'),
-                             ({'keys': {}}, 'UNAVAILABLE', 'no public key'), ({'number': 404}, 'FAILED_PRECONDITION', "has no server key 'coffer-s-1'")):
+    precondition = 'FAILED_PRECONDITION'
+    for more, code, word in (({'exportable': True}, precondition, 'taken out'), ({'type': 'aes256-gcm96'}, precondition, 'not an RSA key'),
+                             ({'keys': {'2': {'public_key': 'no key'}}}, precondition, 'SubjectPublicKeyInfo'),
+                             ({'keys': {}}, 'UNAVAILABLE', 'no public key'),
+                             ({'number': 404}, precondition, "has no server key 'coffer-s-1'")):
         answer_key(vault, **more)
         expect(server_key(keyd), code, word)
     expect(server_key(keyd, 'kv'), 'FAILED_PRECONDITION', "'kv' has no server key")
