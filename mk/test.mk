@@ -57,7 +57,7 @@ COMPONENT := $(filter-out %lib.py,$(wildcard tests/component/*.py))
 # asked for only where they are used: a machine that has no Python yet gets as far as `make deps`
 STORIES = $(shell e2e/run --names)
 # STORY=vault: all that stand on a real Vault
-VAULT_STORIES = $(filter vault-% erase,$(STORIES))
+VAULT_STORIES = $(filter vault-% erase client-keys,$(STORIES))
 CHECK_SUITES := $(COMPONENT) $(UNIT) $(foreach f,$(FUZZ_NAMES),"$(B)/tests/fuzz/$(f) tests/fuzz/corpus/$(f)")
 # make test leaves these to make e2e: the story `kubernetes` stands on what they show, and takes as long
 LEFT_TO_E2E := $(addprefix kubernetes-,rig nodes native chart restart storm conformance)

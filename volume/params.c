@@ -204,11 +204,19 @@ static int choose_identity(const struct config *c, const struct given *g, struct
     return check_pod_service(c, p->kms, err) < 0 ? -1 : check_pod_tenant(g, p, err);
 }
 
-/* The node's own login wraps the key for it, and never does so for a volume that pods open. */
+/* The node's own login wraps the key for it, and never does so for a volume that pods open; a
+ * device's key it doesn't have. */
 static int check_escrow(const struct volume_params *p, struct error *err)
 {
-    if (!p->pod || p->pool->escrow[0] == '\0')
+    bool client = strcmp(p->key_source, KEY_SOURCE_CLIENT) == 0;
+
+    if ((!p->pod && !client) || p->pool->escrow[0] == '\0')
         return 0;
+    if (client)
+        return error_set(err, ERR_INVALID,
+                         "parameter 'keySource' can't be client: pool '%s' has an escrow key, for "
+                         "which a node wraps each volume's key, and a device's it doesn't have",
+                         p->pool->name);
     return error_set(err, ERR_INVALID,
                      "parameter 'tenantIdentity' can't be pod: pool '%s' has an escrow key, for "
                      "which a node wraps each volume's key by its own login",

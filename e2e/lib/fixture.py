@@ -100,7 +100,6 @@ class Coffer:
         self.node_socket, self.admin_socket = os.path.join(self.run, 'csi.sock'), os.path.join(self.run, 'admin.sock')
         self.keyd_socket = os.path.join(self.run, 'keyd/keyd.sock')
         self.node_flags, self.node_prefix, self.log_level = [], [], 'debug'
-        self.keyd_allow = 'MINT,UNWRAP,DESTROY,STATUS'
         self.made_device_dir = '/dev/coffer'
         self.pool_settings, self.keyd_allow = {}, 'MINT,UNWRAP,DESTROY,STATUS'
         self.keyd = self.controller = self.node = None

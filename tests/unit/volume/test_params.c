@@ -204,13 +204,17 @@ static void test_identity_needs_the_namespace(void **state UNUSED)
 
 static void test_client(void **state UNUSED)
 {
+    static struct pool_config escrowed[1];
+    escrowed[0] = pools[0];
     struct kms_vault_config with = { .auth = { .pod_role = "coffer-pod" }, .server_key = "s" };
     struct kms_config service = kms[0];
     const struct config c = {
         .pools = pools, .n_pools = 1, .kms = &service, .n_kms = 1, .default_tenant = "t"
     };
+    struct config guarded = c;
     struct volume_params p;
 
+    guarded.pools = escrowed;
     service.kind = KMS_VAULT_TRANSIT;
     service.vault = &with;
     assert_works(DECODE(&c, { "keySource", "client" }));
@@ -220,6 +224,11 @@ static void test_client(void **state UNUSED)
         ERR_INVALID,
         "parameter 'tenantIdentity' can't be pod with keySource client: the device's "
         "session opens the volume, no pod's token does");
+    (void)snprintf(escrowed[0].escrow, sizeof(escrowed[0].escrow), "/etc/escrow.pem");
+    assert_fails(
+        DECODE(&guarded, { "keySource", "client" }), ERR_INVALID,
+        "parameter 'keySource' can't be client: pool 'fast' has an escrow key, for which a "
+        "node wraps each volume's key, and a device's it doesn't have");
     with.server_key[0] = '\0';
     assert_int_equal(
         volume_params_decode(&c, (const struct param[]){ { "keySource", "client" } }, 1, &p, NULL),
