@@ -40,13 +40,6 @@ int keyd_unwrap_client(const char *socket_path UNUSED, const struct keyd_binding
     return -1;
 }
 
-int escrow_recipients(struct node_op *op UNUSED, char ret[RECIPIENTS_TEXT_MAX + 1],
-                      struct error *err UNUSED)
-{
-    ret[0] = '\0';
-    return 0;
-}
-
 /* tmpfs has no device to open, so a call that gets that far fails there. */
 static struct mapping right(void)
 {
