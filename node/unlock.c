@@ -9,6 +9,7 @@
 #include "node/escrow.h"
 #include "node/request.h"
 #include "node/stage.h"
+#include "volume/commitment.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -10,6 +10,7 @@
 
 #include "common/base.h"
 #include "common/error.h"
+#include "volume/commitment.h"
 #include "volume/params.h"
 #include "volume/recipients.h"
 #include "volume/record.h"

@@ -4,6 +4,7 @@
 
 #include "common/cleanup.h"
 #include "common/parse.h"
+#include "volume/commitment.h"
 #include "volume/fskind.h"
 #include "volume/geometry.h"
 
@@ -31,8 +32,6 @@ static const struct state_row {
 
 static const char *const key_kinds[] = { "transit", "kv", "file", KEY_KIND_CLIENT };
 
-#define COMMIT_PREFIX "commit:v1:"
-
 const char *record_state_name(enum record_state state)
 {
     unsigned int i = (unsigned int)state;
@@ -55,35 +54,9 @@ const char *record_identity(bool pod)
     return pod ? IDENTITY_POD : IDENTITY_NODE;
 }
 
-/* --- keys that a user's device made --- */
-
 bool record_is_client(const struct record *r)
 {
     return strcmp(r->key_source, KEY_SOURCE_CLIENT) == 0;
-}
-
-static bool commit_valid(const char *text)
-{
-    return strncmp(text, COMMIT_PREFIX, strlen(COMMIT_PREFIX)) == 0 &&
-           hex_lower_valid(text + strlen(COMMIT_PREFIX), COMMITMENT_LEN);
-}
-
-const char *record_commitment(const struct record *r)
-{
-    bool has = strcmp(r->key.kind, KEY_KIND_CLIENT) == 0 && commit_valid(r->key.ciphertext);
-
-    return has ? r->key.ciphertext + strlen(COMMIT_PREFIX) : "";
-}
-
-int record_commit(struct record *r, const char *commitment, struct error *err)
-{
-    if (!hex_lower_valid(commitment, COMMITMENT_LEN))
-        return error_set(err, ERR_INVALID, "a commitment must be %u lower-case hex digits",
-                         COMMITMENT_LEN);
-    (void)snprintf(r->key.kind, sizeof(r->key.kind), "%s", KEY_KIND_CLIENT);
-    (void)snprintf(r->key.ciphertext, sizeof(r->key.ciphertext), COMMIT_PREFIX "%s", commitment);
-    r->key.version = 1;
-    return 0;
 }
 
 /* --- decode --- */
@@ -196,9 +169,10 @@ static void check_client_key(struct json_reader *k, const struct record *rec)
 
     if (client != record_is_client(rec))
         json_problem(k, "field 'kind' must be client with keySource client, and only then");
-    if (client && (!commit_valid(rec->key.ciphertext) || rec->key.version != 1))
+    if (client && (!commitment_written(rec->key.ciphertext) || rec->key.version != 1))
         json_problem(k,
-                     "field 'ciphertext' must be " COMMIT_PREFIX " and %u lower-case hex digits "
+                     "field 'ciphertext' must be " COMMITMENT_PREFIX
+                     " and %u lower-case hex digits "
                      "with key_version 1",
                      COMMITMENT_LEN);
 }

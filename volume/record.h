@@ -79,18 +79,10 @@ int record_mac_input(const struct record *r, struct strbuf *sb, struct error *er
 #define IDENTITY_POD  "pod"  /* the login of each pod that uses it, at publish */
 const char *record_identity(bool pod);
 
-/* Who made the storage key: the key service, or a user's device, which keeps it and lends it for a
- * session. Of the latter the record knows a commitment to it, 64 hex digits (keyd/session.h), in
- * the wrapped key's place, and from the start the device, as a recipient. */
+/* Who made the storage key: the key service, or a user's device (commitment.h). */
 #define KEY_SOURCE_VAULT  "vault"
 #define KEY_SOURCE_CLIENT "client"
-#define KEY_KIND_CLIENT   "client"
-#define COMMITMENT_LEN    64u
 bool record_is_client(const struct record *r);
-/* "" while there is none; else what is behind "commit:v1:". */
-const char *record_commitment(const struct record *r);
-/* ERR_INVALID: that is no commitment. */
-int record_commit(struct record *r, const char *commitment, struct error *err) MUST_CHECK;
 
 /* What a CSI request says the volume is (volume_id, volume_context). NULL: not compared. */
 struct record_claim {

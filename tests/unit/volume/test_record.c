@@ -5,6 +5,7 @@
 #include "common/cleanup.h"
 #include "tests/support/nomem.h"
 #include "tests/support/unit.h"
+#include "volume/commitment.h"
 #include "volume/geometry.h"
 #include "tests/support/skip.h"
 
