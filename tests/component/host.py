@@ -123,6 +123,36 @@ def create_with_parameters(b):
     assert kept['context']['tenant'] == 'team-a' and kept['fs'] == 'none' and kept['access_mode'] == 'RWOP', kept
 
 
+def create_with_secrets(b):
+    """A key that a device made: what it says goes into the call, and is not kept here; a file that isn't right is never quoted."""
+    b.stop('coffer-controller')
+    config = json.loads(read(b.config))
+    config['pools']['fast']['kms'].append('vault')
+    config['kms']['vault'] = {'uri': 'hcvault://127.0.0.1:1/transit/keys/t-{tenant}', 'ca': '/ca', 'server_key': 's-1',
+                              'auth': {'method': 'token-file', 'token_path': '/token'}}
+    write(b.config, config)
+    b.start_controller()
+    secrets = {'uuid': '123e4567-e89b-42d3-a456-426614174000', 'commitment': '0123456789abcdef' * 4, 'publicKey': 'MAIBAA==',
+               'algorithm': 'RSA-OAEP-256', 'wrapped': 'A' * 340 + 'AA==', 'label': 'phone'}
+    more = ('--param', 'kms=vault', '--param', 'keySource=client', '--secrets', b.path('secrets.json'))
+    write(b.path('secrets.json'), secrets)
+    b.create('data', '16Mi', *more)
+    kept = b.kept()
+    assert kept['context']['uuid'] == secrets['uuid'] and kept['context']['commitment'] == secrets['commitment'], kept
+    assert secrets['wrapped'] not in json.dumps(kept) and 'label' not in json.dumps(kept), kept
+    with open(f'{os.path.dirname(b.image())}/record.json', encoding='utf-8') as f:
+        assert json.load(f)['recipients'][0]['wrapped'] == secrets['wrapped']
+    b.create('data', '16Mi', *more)
+    for text, word in (('{"uuid": "SECRET"', 'is no JSON object of texts'), ('{"uuid": 1}', 'is no JSON object of texts'),
+                       ('["SECRET"]', 'is no JSON object of texts'), ('{"uuid": "' + 'x' * 5000 + '"}', 'longer than 4096 bytes')):
+        write(b.path('secrets.json'), text)
+        p = b.run('volume', 'create', 'more', '--size', '16Mi', *more, code=1)
+        assert word in p.stderr and 'SECRET' not in p.stderr and 'xxxx' not in p.stderr, p.stderr
+    b.refused(f"--secrets: open '{b.path('none')}': No such file or directory", 'volume', 'create', 'more', '--size', '16Mi',
+              *more[:-1], b.path('none'))
+    assert 'more.json' not in b.files(), b.files()
+
+
 def usage_errors(b):
     cases = [
         (['create', 'data'], '--size is needed (4Gi)'),
@@ -408,7 +438,8 @@ def completion(b):
         assert wanted <= got and not unwanted & got, (words, got)
 
 
-TESTS = [a_volumes_life, create_repeated, create_with_parameters, usage_errors, refusals_of_the_controller, nobody_answers,
+TESTS = [a_volumes_life, create_repeated, create_with_parameters, create_with_secrets, usage_errors, refusals_of_the_controller,
+         nobody_answers,
          it_waits_for_a_daemon, not_what_was_kept, kept_file_damaged, delete_asks, mount_places, mount_refusals, failing_node,
          two_at_once, kill_sweep, completion]
 

@@ -5,9 +5,10 @@ isn't encrypted: what is asked of it, what its self-test wants, which answer giv
 story client-keys'. TAP on stdout, no root."""
 import base64
 import contextlib
+import functools
 import hashlib
 import hmac
-import functools
+import json
 import os
 import sys
 import time
@@ -184,6 +185,21 @@ def the_server_key(world):
     expect(server_key(keyd, 'kv'), 'FAILED_PRECONDITION', "'kv' has no server key")
 
 
+def cofferctl_shows_it(world):
+    """As a device's owner gets it: in JSON, to be decoded; one sentence when there is nothing to show."""
+    vault, keyd = world
+    path = f'{os.path.dirname(vault.certificate)}/rsa.key'
+    run(['openssl', 'genpkey', '-algorithm', 'RSA', '-pkeyopt', 'rsa_keygen_bits:2048', '-out', path])
+    answer_key(vault)
+    argv = [caselib.program('cofferctl'), 'key', 'server', '--keyd-socket', keyd.path, '--config', f'{keyd.root}/config.json']
+    said = json.loads(run([*argv, '--kms', 'vault', '--output', 'json']).stdout)
+    pem = run(['openssl', 'pkey', '-in', path, '-pubout']).stdout
+    assert said == {'kms': 'vault', 'key_id': f'{SERVER_KEY}:2', 'hash': 'SHA-256', 'public_key': ''.join(pem.split('\n')[1:-2])}, said
+    assert f'{SERVER_KEY}:2' in run(argv).stdout, 'the only one that has a server key'
+    assert "has no server key" in run([*argv, '--kms', 'kv'], 1).stderr
+    assert "coffer-keyd has no key service 'x'" in run([*argv, '--kms', 'x'], 1).stderr
+
+
 def the_schedulers_self_test(world):
     """It tells devices what to encrypt for, and opens nothing."""
     vault, keyd = world
@@ -214,4 +230,4 @@ def among(world, tests):
 if __name__ == '__main__':
     sys.exit(caselib.main([*among(node, [a_session_opens, a_wrong_session, an_expired_session, vault_refuses_the_ciphertext,
                                          what_can_be_mended_is_named, another_server_key, services_without_one, the_nodes_self_test]),
-                           *among(scheduler, [the_server_key, the_schedulers_self_test]), file_services_offer_neither]))
+                           *among(scheduler, [the_server_key, cofferctl_shows_it, the_schedulers_self_test]), file_services_offer_neither]))

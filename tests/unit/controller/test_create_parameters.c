@@ -202,12 +202,58 @@ static void test_client_again(void **state UNUSED)
     assert_ok(create(&r, &req), r.err);
 }
 
+/* As a kill after the first write left it. */
+static void set_minting(struct rig *r, const char *volume_id)
+{
+    AUTO_VOLUME struct volume v = VOLUME_INIT;
+    struct volume_id id;
+    struct record record;
+
+    assert_ok(volume_id_parse(volume_id, &id, &r->err), r->err);
+    assert_ok(volume_open(pool_set_find(r->f.set, id.pool), &id, false, &v, &r->err), r->err);
+    assert_ok(v.pool->ops->read_record(&v, &record, &r->err), r->err);
+    record.state = RECORD_MINTING;
+    memset(&record.key, 0, sizeof(record.key));
+    assert_ok(v.pool->ops->write_record(&v, &record, &r->err), r->err);
+}
+
+static void test_client_killed(void **state UNUSED)
+{
+    static const char other[] = "123e4567-e89b-42d3-a456-426614174001";
+    AUTO_RIG struct rig r = RIG_INIT;
+    struct csi_create_volume_request req = rig_request("pvc-1", "a", SIZE);
+    struct csi_pair parameters[] = { { "keySource", "client" }, { "pool", "a" } };
+    struct kms_vault_config vault = { .server_key = "coffer-s-1" };
+    struct csi_volume v;
+
+    rig_make(&r, 1);
+    r.f.kms[0].kind = KMS_VAULT_TRANSIT;
+    r.f.kms[0].vault = &vault;
+    req.parameters = (struct csi_map){ .items = parameters, .n = 2 };
+    req.secrets = (struct csi_map){ .items = secrets, .n = ARRAY_SIZE(secrets) };
+    assert_ok(controller_create(&r.c, &r.call, &req, &v, &r.err), r.err);
+    set_minting(&r, v.volume_id);
+    assert_ok(create(&r, &req), r.err);
+    struct record record = rig_record(&r, v.volume_id);
+    assert_int_equal(record.state, RECORD_NEW);
+    assert_string_equal(record.uuid, UUID);
+    assert_string_equal(record.key.ciphertext, "commit:v1:" COMMIT);
+    /* nobody was told of it, so another device's makes it anew */
+    set_minting(&r, v.volume_id);
+    secrets[4].value = other;
+    assert_ok(create(&r, &req), r.err);
+    secrets[4].value = UUID;
+    record = rig_record(&r, v.volume_id);
+    assert_string_equal(record.uuid, other);
+    assert_int_equal(record.state, RECORD_NEW);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_discard),      cmocka_unit_test(test_identity),
         cmocka_unit_test(test_tenant),       cmocka_unit_test(test_client),
-        cmocka_unit_test(test_client_again),
+        cmocka_unit_test(test_client_again), cmocka_unit_test(test_client_killed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
