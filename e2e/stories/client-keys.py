@@ -216,7 +216,7 @@ def refusals(w):
             if got != code or word not in str(said):
                 problems.append(f'{name}: {got}: {said} (expected {code}, "{word}")')
             if c.left_over() or c.record(volume) != before[1]:
-                problems.append(f'{name}: something changed: {c.left_over()}, {c.record(volume)}')
+                problems.append(f'{name}: something changed: {c.left_over()}, {c.record(volume)["state"]}')
             if volume is ready:
                 print(f'# {name:<40} {got}', flush=True)
         if c.traces(volume) != before:
