@@ -5,6 +5,8 @@ made, the passphrase by a private key, by docs/RECOVERY.md's lines for the stock
 device-mapper; what opens a volume is proved by cryptsetup --test-passphrase. TAP on stdout; root for the loop devices only."""
 import base64
 import contextlib
+import hashlib
+import hmac
 import json
 import os
 import re
@@ -159,6 +161,16 @@ def a_key_with_a_passphrase_through_a_pipe(b):
     caselib.run(['bash', '-c', 'set -o pipefail; ' + line])
 
 
+def a_key_that_a_device_made(b):
+    """Its device's private key opens the volume like any recipient's; no key service has anything to unwrap."""
+    v = b.make()
+    commitment = hmac.new(v.sk, b'coffer/v1 commit' + v.uuid.encode(), hashlib.sha256).hexdigest()
+    b.put(keySource='client', key={'kind': 'client', 'ciphertext': 'commit:v1:' + commitment, 'key_version': 1})
+    b.passphrase('--private-key', b.key)
+    b.refused("wasn't made by a key service (keySource client): only a recipient's private key opens it",
+              args=['--vault', '--config', b.root + '/none'])
+
+
 def what_does_not_fit(b):
     v = b.make()
     other = b.root + '/other.pem'
@@ -303,6 +315,6 @@ def killed_meanwhile(b):
 
 
 sys.exit(caselib.main([usage_errors, a_file_gets_no_passphrase, what_is_no_record_or_image, by_a_private_key,
-                       a_read_only_image_and_a_device, on_a_terminal, a_key_with_a_passphrase_through_a_pipe, what_does_not_fit,
-                       another_volumes_record, the_stock_tools_as_printed, by_a_keyd_of_its_own,
+                       a_read_only_image_and_a_device, on_a_terminal, a_key_with_a_passphrase_through_a_pipe, a_key_that_a_device_made,
+                       what_does_not_fit, another_volumes_record, the_stock_tools_as_printed, by_a_keyd_of_its_own,
                        a_keyd_that_does_not_start, killed_meanwhile], box))
