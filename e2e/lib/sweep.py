@@ -25,9 +25,9 @@ class Job:
 
 
 def sampled(points):
-    if SAMPLE <= 1 or len(points) <= 2:
+    if SAMPLE <= 1 or len(points) <= 1:
         return points
-    return sorted(random.Random(1).sample(points, max(2, len(points) // SAMPLE)))
+    return sorted(random.Random(1).sample(points, max(1, len(points) // SAMPLE)))
 
 
 def until_ok(call):

@@ -351,7 +351,7 @@ OF_EACH_KIND = (
     ('damaged metadata is refused', damage.metadata),
     ('no stage while an administrator repairs', damage.under_repair),
 )
-EACH_ALWAYS = 2  # of these, so many are for each kind of file system even when the rest is sampled
+EACH_ALWAYS = 1  # of these, so many are for each kind of file system even when the rest is sampled
 
 
 def of_each_kind():
