@@ -6,8 +6,10 @@
  *   0..9     "coffer/v1c"
  *   10..41   the storage key
  *   42..73   binding: SHA-256 over the tuple ("coffer/v1c", volume id, uuid, fingerprint, expiry),
- *            each element as in volume/context.h; fingerprint is the device's, 64 hex digits;
- * expiry is the same 8 bytes as below 74..81   expiry: Unix seconds, big-endian
+ *            each element as in volume/context.h
+ *   74..81   expiry: Unix seconds, big-endian
+ *
+ * In the binding, fingerprint is the device's (64 hex digits), and expiry the 8 bytes of the frame.
  *
  * RSA-OAEP as Vault does it has no label and transit's RSA keys no context, so this is all that
  * ties a session to a volume. That the key is the volume's own says the commitment, fixed when the
