@@ -359,6 +359,35 @@ def creates_refused(w):
     demand(not volumes, volumes)
 
 
+def by_cofferctl(w):
+    """A host without Kubernetes: the same secrets from a file, which lies in memory here."""
+    c, device, made = w.c, w.devices['openssl'], w.devices['openssl'].create()
+    path, mount_point = f'/run/client-keys-{os.getpid()}.json', f'{c.root}/mounted'
+    state, sockets = ('--state-dir', f'{c.root}/state'), ('--node-socket', c.node_socket)
+
+    def volume(verb, *args, secrets=None, check=True):
+        with open(path, 'w', encoding='ascii', opener=lambda p, flags: os.open(p, flags, 0o600)) as f:
+            json.dump(secrets or {}, f)
+        try:
+            return c.cofferctl('volume', verb, *args, *state, *(('--secrets', path) if secrets else ()), '--timeout', '600', check=check)
+        finally:
+            os.unlink(path)
+    controller = ('--controller-socket', c.controller_socket)
+    volume('create', 'data', '--size', '16Mi', '--param', 'kms=vault', '--param', 'keySource=client', *controller, secrets=made)
+    with open(f'{c.root}/state/volumes/data.json', encoding='utf-8') as f:
+        kept = json.load(f)
+    demand(kept['context']['commitment'] == made['commitment'] and made['wrapped'] not in json.dumps(kept), kept)
+    lent = {'volume_id': kept['id'], 'device': device, 'made': made}
+    said = volume('mount', 'data', mount_point, *sockets, check=False)
+    demand(said.returncode == 1 and "secret 'session' is missing" in said.stderr and not c.left_over(), said)
+    volume('mount', 'data', mount_point, *sockets, secrets=w.session(lent))
+    demand(os.path.ismount(mount_point), 'it is not mounted')
+    volume('expand', 'data', '--size', '24Mi', *controller, *sockets, secrets=w.session(lent))
+    demand(c.mapping_bytes(lent) == 24 * MIB, 'the mapping did not grow')
+    volume('unmount', 'data', *sockets)
+    volume('delete', 'data', '--yes', *controller)
+
+
 def deleted_without_keyd(w):
     c = w.c
     volume = c.make('deleted', w.devices['openssl'])
@@ -411,7 +440,8 @@ def story(vault, folder, tap):
               ('after a restart of all: a new form', restart),
               ('the server key rotated', server_key_rotated),
               ('rotate-key, unlock-key: refused', not_for_them),
-              ('DeleteVolume needs no coffer-keyd', deleted_without_keyd)]
+              ('cofferctl: create, mount, expand by --secrets', by_cofferctl),
+             ('DeleteVolume needs no coffer-keyd', deleted_without_keyd)]
     try:
         for name, test, *more in tests:
             if not sys.argv[1:] or any(text in name for text in sys.argv[1:]):
