@@ -20,6 +20,8 @@ KINDS = {  # kind: (group and version, plural, in a namespace)
     'Event': ('api/v1', 'events', True),
     'DaemonSet': ('apis/apps/v1', 'daemonsets', True),
     'Deployment': ('apis/apps/v1', 'deployments', True),
+    'Job': ('apis/batch/v1', 'jobs', True),
+    'CronJob': ('apis/batch/v1', 'cronjobs', True),
     'CSINode': ('apis/storage.k8s.io/v1', 'csinodes', False),
     'CSIDriver': ('apis/storage.k8s.io/v1', 'csidrivers', False),
     'CSIStorageCapacity': ('apis/storage.k8s.io/v1', 'csistoragecapacities', True),

@@ -4,6 +4,7 @@
 database writes, which goes on; generic ephemeral volumes, read-only use; uninstalled under a running pod and installed again, with all
 data there."""
 # story: where=nodes needs=kubernetes,vault,image,helm
+import json
 import os
 import sys
 
@@ -188,6 +189,38 @@ def rolls_back(w):
     w.use_a_new_volume('rolled-back')
 
 
+def job_ended(o):
+    return o['status'].get('succeeded') or any(c['type'] == 'Failed' for c in o['status'].get('conditions', []))
+
+
+def rotates(w):
+    """The CronJob of docs/rotation.md, made to run now: the tenant's key has a new version, the volume in use is wrapped under it."""
+    _, handle = w.coffer.volume_of(USER)
+    before = w.coffer.record(w.node, handle)
+    w.helm.upgrade('rotation.enabled=true', f'rotation.nodes={{{w.node.name}}}')
+    w.node_pod = w.coffer.node_pod(w.node)
+    [job] = w.c.api.get(object_path('CronJob', '', NAMESPACE))['items']
+    now = json.loads(w.c.kubectl('-n', NAMESPACE, 'create', 'job', 'now', f'--from=cronjob/{job["metadata"]["name"]}', '--dry-run=client',
+                                 '-o', 'json'))
+    rotate = now['spec']['template']['spec']['initContainers'][0]['args']
+    rotate.remove('--min-age=2160')  # the tenant's key is some minutes old
+    w.c.apply(json.dumps(now))
+    w.c.api.wait(object_path('Job', 'now', NAMESPACE), job_ended)
+    said = w.c.kubectl('-n', NAMESPACE, 'logs', 'job/now', '--all-containers')
+    demand(w.c.api.get(object_path('Job', 'now', NAMESPACE))['status'].get('succeeded') == 1, said)
+    after = w.coffer.record(w.node, handle)
+    demand(before['key']['ciphertext'].startswith('vault:v1:') and after['key']['ciphertext'].startswith('vault:v2:'),
+           f'{before["key"]} {after["key"]}: {said}')
+    demand({k: v for k, v in after.items() if k not in ('gen', 'key')} == {k: v for k, v in before.items() if k not in ('gen', 'key')},
+           'more than the key changed')
+    w.goes_on()
+    w.use_a_new_volume('rotated')
+    w.helm.rollback(1)
+    w.coffer.wait_ready()
+    w.node_pod = w.coffer.node_pod(w.node)
+    demand(not w.c.api.get(object_path('CronJob', '', NAMESPACE))['items'], 'the CronJob stays')
+
+
 def a_configuration_that_is_wrong(w):
     """Helm refuses it by its key; nothing is replaced."""
     try:
@@ -288,6 +321,7 @@ TESTS = (
     ('helm upgrade while the database writes: it goes on, a pod made meanwhile gets its volume, new ones work', upgrades),
     ('the new coffer-node closes what the old one opened', closes_what_the_old_one_opened),
     ('helm rollback while the database writes: it goes on', rolls_back),
+    ('the rotation\'s CronJob gives a tenant\'s key a new version and rewraps the volume in use', rotates),
     ('an upgrade with a wrong value is refused by its key, and nothing is replaced', a_configuration_that_is_wrong),
     ('a generic ephemeral volume comes and goes with its pod', ephemeral),
     ('read-only: two pods of a node read and can\'t write; ReadOnlyMany can\'t be written', two_readers),
