@@ -75,7 +75,8 @@ def changed_fields(good, other):
     yield 'recipients', {**good, 'recipients': [{'kind': 'device'}]}, loss, '\'recipients\'', 0
     yield 'source', {**good, 'source': {'volume': other['id']}}, loss, '\'source\'', 0
     yield 'created', {**good, 'created': '2001-01-01T00:00:00Z'}, loss, 'MAC', 1
-    yield 'keySource', {**good, 'keySource': 'client'}, loss, '\'keySource\'', 0
+    yield 'keySource', {**good, 'keySource': 'client'}, loss, 'keySource client', 0
+    yield 'keySource unknown', {**good, 'keySource': 'hsm'}, loss, '\'keySource\'', 0
     yield from changed_states(good)
 
 
