@@ -23,11 +23,10 @@ struct stamp {
 struct said {
     uint64_t size;
     uint8_t state, discard, pod;
-    uint8_t tenant, kms, key_source, commitment; /* where in text */
-    char text[];                                 /* uuid, tenant, kms, key source, commitment */
+    uint8_t tenant, kms, key_source; /* where in text */
+    char text[];                     /* uuid, tenant, kms, key source */
 };
-_Static_assert(sizeof(((struct record *)NULL)->uuid) + TENANT_MAX + 1 + KMS_NAME_MAX + 1 +
-                       sizeof(((struct record *)NULL)->key_source) <=
+_Static_assert(sizeof(((struct record *)NULL)->uuid) + TENANT_MAX + 1 + KMS_NAME_MAX + 1 <=
                    UINT8_MAX,
                "the texts' places fit");
 
@@ -67,9 +66,9 @@ static bool is_of(const struct stamp *s, const struct stat *st)
 
 static size_t said_bytes(const struct said *s)
 {
-    const char *last = s->text + s->commitment;
+    const char *last = s->text + s->key_source;
 
-    return ALLOCATION + sizeof(*s) + s->commitment + strlen(last) + 1;
+    return ALLOCATION + sizeof(*s) + s->key_source + strlen(last) + 1;
 }
 
 static void forget(struct shard *s, struct seen *v)
@@ -104,7 +103,7 @@ static struct said *said_new(const struct record_summary *r)
 {
     size_t at = 0;
     struct said *s = malloc(sizeof(*s) + strlen(r->uuid) + strlen(r->tenant) + strlen(r->kms) +
-                            strlen(r->key_source) + strlen(r->commitment) + 5);
+                            strlen(r->key_source) + 4);
 
     if (s == NULL)
         return NULL;
@@ -116,7 +115,6 @@ static struct said *said_new(const struct record_summary *r)
     s->tenant = put(s, &at, r->tenant);
     s->kms = put(s, &at, r->kms);
     s->key_source = put(s, &at, r->key_source);
-    s->commitment = put(s, &at, r->commitment);
     return s;
 }
 
@@ -129,8 +127,7 @@ static struct record_summary summary_of(const struct said *s)
                                     .uuid = s->text,
                                     .tenant = s->text + s->tenant,
                                     .kms = s->text + s->kms,
-                                    .key_source = s->text + s->key_source,
-                                    .commitment = s->text + s->commitment };
+                                    .key_source = s->text + s->key_source };
 }
 
 void file_cache_free(struct file_cache *c)

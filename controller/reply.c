@@ -11,7 +11,6 @@ bool record_is_live(enum record_state state)
 static int fill_context(struct arena *arena, const struct record_summary *r, struct csi_map *ret)
 {
     const struct csi_pair all[] = {
-        { CONTEXT_COMMITMENT, r->commitment[0] != '\0' ? r->commitment : NULL },
         { CONTEXT_DISCARD, r->discard ? "true" : NULL },
         { CONTEXT_KEY_SOURCE, r->key_source },
         { CONTEXT_KMS, r->kms },

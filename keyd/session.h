@@ -12,8 +12,8 @@
  * In the binding, fingerprint is the device's (64 hex digits), and expiry the 8 bytes of the frame.
  *
  * RSA-OAEP as Vault does it has no label and transit's RSA keys no context, so this is all that
- * ties a session to a volume. That the key is the volume's own says the commitment, fixed when the
- * volume was created: HMAC-SHA256(storage key, "coffer/v1 commit" and the uuid as text).
+ * ties a session to a volume. That the key is the volume's own says the commitment in its record:
+ * HMAC-SHA256(storage key, "coffer/v1 commit" and the uuid as text).
  *
  * Pure. Whatever is wrong, the answer is one sentence, after all has been looked at in a time that
  * doesn't depend on it: which check failed is an oracle for who holds another volume's session.

@@ -246,13 +246,9 @@ void volume_context_decode(const struct param *items, size_t n, struct record_cl
         const char *key;
         const char **target;
     } rows[] = {
-        { CONTEXT_TENANT, &claim.tenant },
-        { CONTEXT_UUID, &claim.uuid },
-        { CONTEXT_KMS, &claim.kms },
-        { CONTEXT_KEY_SOURCE, &claim.key_source },
-        { CONTEXT_DISCARD, &claim.discard },
-        { CONTEXT_IDENTITY, &claim.identity },
-        { CONTEXT_COMMITMENT, &claim.commitment },
+        { CONTEXT_TENANT, &claim.tenant },   { CONTEXT_UUID, &claim.uuid },
+        { CONTEXT_KMS, &claim.kms },         { CONTEXT_KEY_SOURCE, &claim.key_source },
+        { CONTEXT_DISCARD, &claim.discard }, { CONTEXT_IDENTITY, &claim.identity },
     };
     bool ours = false;
 
@@ -266,7 +262,5 @@ void volume_context_decode(const struct param *items, size_t n, struct record_cl
         claim.discard = "false";
     if (ours && claim.identity == NULL)
         claim.identity = IDENTITY_NODE;
-    if (ours && claim.commitment == NULL)
-        claim.commitment = "";
     *ret = claim;
 }

@@ -474,7 +474,6 @@ int record_matches(const struct record *r, const struct record_claim *claim, str
         { "keySource", r->key_source, claim->key_source },
         { "discard", r->discard ? "true" : "false", claim->discard },
         { "tenantIdentity", record_identity(r->pod), claim->identity },
-        { "commitment", record_commitment(r), claim->commitment },
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(fields); i++)
@@ -494,8 +493,7 @@ struct record_summary record_summary_of(const struct record *r)
                                     .uuid = r->uuid,
                                     .tenant = r->tenant,
                                     .kms = r->kms,
-                                    .key_source = r->key_source,
-                                    .commitment = record_commitment(r) };
+                                    .key_source = r->key_source };
 }
 
 void record_now(char ret[21])

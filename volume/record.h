@@ -86,7 +86,7 @@ bool record_is_client(const struct record *r);
 
 /* What a CSI request says the volume is (volume_id, volume_context). NULL: not compared. */
 struct record_claim {
-    const char *id, *tenant, *uuid, *kms, *key_source, *discard, *identity, *commitment;
+    const char *id, *tenant, *uuid, *kms, *key_source, *discard, *identity;
 };
 /* ERR_DATA_LOSS naming the first field that differs. */
 int record_matches(const struct record *r, const struct record_claim *claim,
@@ -97,7 +97,7 @@ struct record_summary {
     uint64_t size;
     enum record_state state;
     bool discard, pod;
-    const char *uuid, *tenant, *kms, *key_source, *commitment;
+    const char *uuid, *tenant, *kms, *key_source;
 };
 struct record_summary record_summary_of(const struct record *r); /* the texts are r's */
 

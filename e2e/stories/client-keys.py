@@ -134,7 +134,7 @@ def full_session(w, kind):
     c, device = w.c, w.devices[kind]
     volume = c.make(f'life-{kind}'.lower(), device)
     made, record = volume['made'], c.record(volume)
-    demand(volume['volume_context']['commitment'] == made['commitment'] == commitment(device.key(made), made['uuid']), 'the commitment')
+    demand('commitment' not in volume['volume_context'] and made['commitment'] == commitment(device.key(made), made['uuid']), 'the commitment')
     demand(record['uuid'] == made['uuid'] and record['keySource'] == 'client' and record['key'] ==
            {'kind': 'client', 'ciphertext': f'commit:v1:{made["commitment"]}', 'key_version': 1}, record)
     demand(record['recipients'] == [{'alg': made['algorithm'], 'key': made['publicKey'], 'label': made['label'],
@@ -244,13 +244,15 @@ def tampered(w):
     record = json.loads(text)
     entry = {'alg': his['algorithm'], 'key': his['publicKey'], 'label': '', 'wrapped': his['wrapped']}
     his_form = stranger.session(volume['volume_id'], {**his, 'uuid': record['uuid']}, w.server)
+    his_key = {'key': {**record['key'], 'ciphertext': f'commit:v1:{commitment(stranger.key(his), record["uuid"])}'}}
 
     def stored(change):
         with open(path, 'w', encoding='utf-8') as f:
             f.write(json.dumps({**record, **change}))
     for what, change, secrets, code, word in (
-            ('a commitment', {'key': {**record['key'], 'ciphertext': f'commit:v1:{his["commitment"]}'}}, his_form, 'DATA_LOSS',
-             "'commitment'"),
+            ('a commitment', his_key, w.session(volume), INVALID, FOREIGN),
+            ('a commitment, and the form is his', his_key, his_form, INVALID, "doesn't have among its recipients"),
+            ('a commitment and a device', {**his_key, 'recipients': record['recipients'] + [entry]}, his_form, 'DATA_LOSS', ''),
             ('a device', {'recipients': record['recipients'] + [entry]}, his_form, INVALID, FOREIGN),
             ('a device, and the form is ours', {'recipients': record['recipients'] + [entry]}, w.session(volume), 'DATA_LOSS', '')):
         stored(change)
@@ -376,7 +378,7 @@ def by_cofferctl(w):
     volume('create', 'data', '--size', '16Mi', '--param', 'kms=vault', '--param', 'keySource=client', *controller, secrets=made)
     with open(f'{c.root}/state/volumes/data.json', encoding='utf-8') as f:
         kept = json.load(f)
-    demand(kept['context']['commitment'] == made['commitment'] and made['wrapped'] not in json.dumps(kept), kept)
+    demand(made['commitment'] not in json.dumps(kept) and made['wrapped'] not in json.dumps(kept), kept)
     lent = {'volume_id': kept['id'], 'device': device, 'made': made}
     said = volume('mount', 'data', mount_point, *sockets, check=False)
     demand(said.returncode == 1 and "secret 'session' is missing" in said.stderr and not c.left_over(), said)

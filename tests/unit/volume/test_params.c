@@ -271,16 +271,12 @@ static void test_context(void **state UNUSED)
     assert_string_equal(c.key_source, "vault");
     assert_string_equal(c.discard, "false"); /* what a context of ours doesn't say */
     assert_string_equal(c.identity, "node");
-    assert_string_equal(c.commitment, "");
     volume_context_decode(with_discard, ARRAY_SIZE(with_discard), &c);
     assert_string_equal(c.discard, "true");
     assert_string_equal(c.identity, "pod");
     volume_context_decode(items, 1, &c); /* nothing of ours: nothing said */
     assert_null(c.discard);
     assert_null(c.identity);
-    assert_null(c.commitment);
-    volume_context_decode((const struct param[]){ { CONTEXT_COMMITMENT, "c" } }, 1, &c);
-    assert_string_equal(c.commitment, "c");
     volume_context_decode(NULL, 0, &c);
     assert_null(c.discard);
     assert_null(c.uuid);
