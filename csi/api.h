@@ -230,13 +230,16 @@ struct csi_unlock_key_request {
 struct csi_rotate_key_request {
     const char *volume_id;
     const char *reason; /* for the audit line; "" */
+    struct csi_map secrets, new_secrets;
 };
 struct csi_rotate_key_reply { /* see coffer_admin.proto */
     bool resumed;
     uint64_t key_version;
 };
 struct csi_add_recipient_request {
-    const char *volume_id, *public_key, *algorithm, *label, *reason; /* public_key: base64 */
+    const char *volume_id, *algorithm, *label, *reason;
+    const char *public_key, *wrapped; /* base64 */
+    struct csi_map secrets;
 };
 struct csi_recipient { /* see coffer_admin.proto; public_key and wrapped in base64 */
     const char *fingerprint, *algorithm, *label, *public_key, *wrapped;
@@ -247,9 +250,11 @@ struct csi_add_recipient_reply {
 };
 struct csi_remove_recipient_request {
     const char *volume_id, *fingerprint, *reason;
+    struct csi_map secrets, new_secrets;
 };
 struct csi_list_recipients_request {
     const char *volume_id;
+    struct csi_map secrets;
 };
 struct csi_list_recipients_reply {
     const struct csi_recipient *items;

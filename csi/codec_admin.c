@@ -36,9 +36,12 @@ int decode_rotate_key(struct arena *a, const ProtobufCMessage *msg, const void *
 {
     const Coffer__V1__RotateKeyRequest *m = (const Coffer__V1__RotateKeyRequest *)msg;
     struct csi_rotate_key_request *r = codec_alloc(a, 1, sizeof(*r), err);
-    if (r == NULL || codec_require("volume_id", m->volume_id, err) < 0)
+    if (r == NULL || codec_require("volume_id", m->volume_id, err) < 0 ||
+        decode_map(a, m->secrets, m->n_secrets, &r->secrets, err) < 0 ||
+        decode_map(a, m->new_secrets, m->n_new_secrets, &r->new_secrets, err) < 0)
         return -1;
-    *r = (struct csi_rotate_key_request){ .volume_id = m->volume_id, .reason = m->reason };
+    r->volume_id = m->volume_id;
+    r->reason = m->reason;
     *ret = r;
     return 0;
 }

@@ -11,13 +11,15 @@ int decode_add_recipient(struct arena *a, const ProtobufCMessage *msg, const voi
     struct csi_add_recipient_request *r = codec_alloc(a, 1, sizeof(*r), err);
     if (r == NULL || codec_require("volume_id", m->volume_id, err) < 0 ||
         codec_require("public_key", m->public_key, err) < 0 ||
-        codec_require("algorithm", m->algorithm, err) < 0)
+        codec_require("algorithm", m->algorithm, err) < 0 ||
+        decode_map(a, m->secrets, m->n_secrets, &r->secrets, err) < 0)
         return -1;
-    *r = (struct csi_add_recipient_request){ .volume_id = m->volume_id,
-                                             .public_key = m->public_key,
-                                             .algorithm = m->algorithm,
-                                             .label = m->label,
-                                             .reason = m->reason };
+    r->volume_id = m->volume_id;
+    r->public_key = m->public_key;
+    r->algorithm = m->algorithm;
+    r->label = m->label;
+    r->reason = m->reason;
+    r->wrapped = m->wrapped;
     *ret = r;
     return 0;
 }
@@ -60,11 +62,13 @@ int decode_remove_recipient(struct arena *a, const ProtobufCMessage *msg, const 
     const Coffer__V1__RemoveRecipientRequest *m = (const Coffer__V1__RemoveRecipientRequest *)msg;
     struct csi_remove_recipient_request *r = codec_alloc(a, 1, sizeof(*r), err);
     if (r == NULL || codec_require("volume_id", m->volume_id, err) < 0 ||
-        codec_require("fingerprint", m->fingerprint, err) < 0)
+        codec_require("fingerprint", m->fingerprint, err) < 0 ||
+        decode_map(a, m->secrets, m->n_secrets, &r->secrets, err) < 0 ||
+        decode_map(a, m->new_secrets, m->n_new_secrets, &r->new_secrets, err) < 0)
         return -1;
-    *r = (struct csi_remove_recipient_request){ .volume_id = m->volume_id,
-                                                .fingerprint = m->fingerprint,
-                                                .reason = m->reason };
+    r->volume_id = m->volume_id;
+    r->fingerprint = m->fingerprint;
+    r->reason = m->reason;
     *ret = r;
     return 0;
 }
@@ -90,7 +94,8 @@ int decode_list_recipients(struct arena *a, const ProtobufCMessage *msg, const v
 {
     const Coffer__V1__ListRecipientsRequest *m = (const Coffer__V1__ListRecipientsRequest *)msg;
     struct csi_list_recipients_request *r = codec_alloc(a, 1, sizeof(*r), err);
-    if (r == NULL || codec_require("volume_id", m->volume_id, err) < 0)
+    if (r == NULL || codec_require("volume_id", m->volume_id, err) < 0 ||
+        decode_map(a, m->secrets, m->n_secrets, &r->secrets, err) < 0)
         return -1;
     r->volume_id = m->volume_id;
     *ret = r;

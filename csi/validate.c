@@ -8,7 +8,7 @@
 struct limit {
     const char *field;
     size_t each; /* most bytes of one value */
-    bool total;  /* all values of one message together: VALIDATE_TOTAL_MAX */
+    bool total;  /* of all values of one message together */
     bool name;   /* no control characters but tab, line feed and carriage return */
 };
 
@@ -22,6 +22,7 @@ static const struct limit limits[] = {
     { "node_id", VALIDATE_NODE_ID_MAX, false, false },
     { "error", VALIDATE_TOTAL_MAX, false, false }, /* kubelet's, whole */
     { "public_key", VALIDATE_KEY_MAX, false, false },
+    { "wrapped", VALIDATE_KEY_MAX, false, false },
     { "mount_flags", VALIDATE_TOTAL_MAX, true, false },
 };
 static const struct limit plain = { NULL, VALIDATE_STRING_MAX, false, false };
@@ -41,6 +42,12 @@ static const struct limit *limit_of(const ProtobufCMessageDescriptor *desc,
         if (strcmp(limits[i].field, field->name) == 0)
             return &limits[i];
     return &plain;
+}
+
+/* Of a map's keys and values together. */
+static size_t total_of(const ProtobufCFieldDescriptor *map)
+{
+    return strcmp(map->name, "new_secrets") == 0 ? VALIDATE_NEW_SECRETS_MAX : VALIDATE_TOTAL_MAX;
 }
 
 bool descriptor_is_map_entry(const ProtobufCMessageDescriptor *desc)
@@ -117,8 +124,8 @@ struct totals {
     size_t n;
 };
 
-static int add_total(struct totals *t, const ProtobufCFieldDescriptor *field, size_t len,
-                     struct error *err)
+static int add_total(struct totals *t, const ProtobufCFieldDescriptor *field, size_t max,
+                     size_t len, struct error *err)
 {
     size_t i = 0;
     while (i < t->n && t->items[i].number != field->id)
@@ -132,9 +139,8 @@ static int add_total(struct totals *t, const ProtobufCFieldDescriptor *field, si
         t->n++;
     }
     t->items[i].used += len;
-    if (t->items[i].used > VALIDATE_TOTAL_MAX)
-        return error_set(err, ERR_INVALID, "%s holds more than %u bytes", field->name,
-                         VALIDATE_TOTAL_MAX);
+    if (t->items[i].used > max)
+        return error_set(err, ERR_INVALID, "%s holds more than %zu bytes", field->name, max);
     return 0;
 }
 
@@ -170,14 +176,14 @@ static int walk_field(struct walk *w, const ProtobufCMessageDescriptor *desc,
         size_t size = map ? entry_size(f) : 0;
         if (size == SIZE_MAX)
             return malformed(desc, w->err);
-        if (map && add_total(totals, field, size, w->err) < 0)
+        if (map && add_total(totals, field, total_of(field), size, w->err) < 0)
             return -1;
         return walk_message(w, sub, f->bytes, f->len, depth + 1, map ? field->name : NULL);
     }
     if (field->type != PROTOBUF_C_TYPE_STRING)
         return 0;
     const struct limit *limit = limit_of(desc, field);
-    if (limit->total && add_total(totals, field, f->len, w->err) < 0)
+    if (limit->total && add_total(totals, field, limit->each, f->len, w->err) < 0)
         return -1;
     return check_string(map_name != NULL ? map_name : field->name, limit, f, w->err);
 }

@@ -2,9 +2,9 @@
 /*
  * validate.h: what a request's bytes must look like before protobuf-c unpacks them, by the
  * message's descriptor and a small table of exceptions (CSI spec 1.12, "Size Limits" and "Field
- * Requirements"): string fields at most 128 bytes, paths 4095, node_id 256, public_key (ours)
- * 1024; a map's keys and
- * values, and a message's mount_flags, at most 4096 together; no NUL, valid UTF-8, no control
+ * Requirements"): string fields at most 128 bytes, paths 4095, node_id 256, public_key
+ * and wrapped (ours) 1024; a map's keys and values, and a message's mount_flags, at most 4096
+ * together, new_secrets (ours) 8192; no NUL, valid UTF-8, no control
  * characters in names; nesting, number of fields and of unknown fields bounded, so that unpacking
  * can't grow a small message into a lot of memory. Pure; thread-safe.
  */
@@ -21,6 +21,8 @@
 #define VALIDATE_NODE_ID_MAX 256u
 #define VALIDATE_KEY_MAX     1024u /* base64 of an RSA key of 4096 bits has 736 */
 #define VALIDATE_TOTAL_MAX   4096u /* a map, or mount_flags */
+#define VALIDATE_NEW_SECRETS_MAX \
+    8192u /* a map that has a wrapped key for each of 16 recipients; each value as in any map */
 #define VALIDATE_DEPTH_MAX   8u
 #define VALIDATE_FIELDS_MAX  20000u
 #define VALIDATE_UNKNOWN_MAX 64u

@@ -5,7 +5,7 @@
  * into a message that is accepted again.
  *
  * covers: csi/validate.c csi/codec.c csi/codec_controller.c
- * csi/codec_node.c csi/codec_admin.c csi/codec_registration.c csi/dispatch.c
+ * csi/codec_node.c csi/codec_admin.c csi/codec_recipient.c csi/codec_registration.c csi/dispatch.c
  */
 #include "tests/fuzz/target.h"
 
@@ -27,7 +27,7 @@ static void must_be_given(const char *text, size_t max)
     must(text[0] != '\0');
 }
 
-static void check_map(const struct csi_map *m)
+static void check_map_of(const struct csi_map *m, size_t max)
 {
     size_t total = 0;
 
@@ -37,7 +37,12 @@ static void check_map(const struct csi_map *m)
         must(i == 0 || strcmp(m->items[i - 1].key, m->items[i].key) < 0);
         total += strlen(m->items[i].key) + strlen(m->items[i].value);
     }
-    must(total <= VALIDATE_TOTAL_MAX);
+    must(total <= max);
+}
+
+static void check_map(const struct csi_map *m)
+{
+    check_map_of(m, VALIDATE_TOTAL_MAX);
 }
 
 static void check_capability(const struct csi_capability *c)
@@ -204,6 +209,8 @@ static void check_rotate(const void *decoded)
 
     must_be_given(r->volume_id, VALIDATE_STRING_MAX);
     must_be_text(r->reason, VALIDATE_STRING_MAX);
+    check_map(&r->secrets);
+    check_map_of(&r->new_secrets, VALIDATE_NEW_SECRETS_MAX);
 }
 
 static void check_add_recipient(const void *decoded)
@@ -215,6 +222,8 @@ static void check_add_recipient(const void *decoded)
     must_be_given(r->algorithm, VALIDATE_STRING_MAX);
     must_be_text(r->label, VALIDATE_STRING_MAX);
     must_be_text(r->reason, VALIDATE_STRING_MAX);
+    must_be_text(r->wrapped, VALIDATE_KEY_MAX);
+    check_map(&r->secrets);
 }
 
 static void check_remove_recipient(const void *decoded)
@@ -224,6 +233,8 @@ static void check_remove_recipient(const void *decoded)
     must_be_given(r->volume_id, VALIDATE_STRING_MAX);
     must_be_given(r->fingerprint, VALIDATE_STRING_MAX);
     must_be_text(r->reason, VALIDATE_STRING_MAX);
+    check_map(&r->secrets);
+    check_map_of(&r->new_secrets, VALIDATE_NEW_SECRETS_MAX);
 }
 
 static void check_list_recipients(const void *decoded)
@@ -231,6 +242,7 @@ static void check_list_recipients(const void *decoded)
     const struct csi_list_recipients_request *r = decoded;
 
     must_be_given(r->volume_id, VALIDATE_STRING_MAX);
+    check_map(&r->secrets);
 }
 
 static void check_registration(const void *decoded)

@@ -167,6 +167,35 @@ static void create_volume_arrives_whole(void **state)
     assert_int_equal(r->preferred.items[1].segments.n, 0);
 }
 
+/* What a user's device lends a key by, and brings another one by. */
+static void a_devices_secrets_arrive(void **state)
+{
+    const struct csi_rotate_key_request *rotate =
+        decoded("RotateKey", "{\"volume_id\":\"v\",\"secrets\":{\"b\":\"2\",\"a\":\"1\"},"
+                             "\"new_secrets\":{\"c\":\"3\"}}");
+    assert_int_equal(rotate->secrets.n, 2);
+    assert_string_equal(rotate->secrets.items[1].value, "2");
+    assert_int_equal(rotate->new_secrets.n, 1);
+    assert_string_equal(rotate->new_secrets.items[0].key, "c");
+    assert_string_equal(rotate->reason, "");
+    const struct csi_remove_recipient_request *remove =
+        decoded("RemoveRecipient", "{\"volume_id\":\"v\",\"fingerprint\":\"f\",\"secrets\":"
+                                   "{\"a\":\"1\"},\"new_secrets\":{\"c\":\"3\",\"d\":\"\"}}");
+    assert_string_equal(remove->fingerprint, "f");
+    assert_string_equal(remove->secrets.items[0].value, "1");
+    assert_int_equal(remove->new_secrets.n, 2);
+    const struct csi_add_recipient_request *add =
+        decoded("AddRecipient", "{\"volume_id\":\"v\",\"public_key\":\"k\",\"algorithm\":\"x\","
+                                "\"wrapped\":\"w\",\"secrets\":{\"a\":\"1\"}}");
+    assert_string_equal(add->wrapped, "w");
+    assert_string_equal(add->secrets.items[0].key, "a");
+    const struct csi_list_recipients_request *list =
+        decoded("ListRecipients", "{\"volume_id\":\"v\",\"secrets\":{\"a\":\"1\"}}");
+    assert_int_equal(list->secrets.n, 1);
+    list = decoded("ListRecipients", "{\"volume_id\":\"v\"}");
+    assert_int_equal(list->secrets.n, 0);
+}
+
 static void an_empty_range_is_still_a_range(void **state)
 {
     const struct csi_expand_request *r =
@@ -481,6 +510,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(required_fields_are_named),
         TEST(create_volume_arrives_whole),
+        TEST(a_devices_secrets_arrive),
         TEST(an_empty_range_is_still_a_range),
         TEST(publish_may_come_without_staging_path),
         TEST(the_last_duplicate_of_a_map_key_wins),

@@ -8,10 +8,12 @@
 #include "csi/validate.h"
 #include "csi/protowire.h"
 
+#include "coffer_admin.pb-c.h"
 #include "csi.pb-c.h"
 
 #define STAGE  (&csi__v1__node_stage_volume_request__descriptor)
 #define CREATE (&csi__v1__create_volume_request__descriptor)
+#define REMOVE (&coffer__v1__remove_recipient_request__descriptor)
 
 static char filler[8192];
 
@@ -121,6 +123,21 @@ static void a_map_has_a_total(void **state)
     ASSERT_REFUSED(CREATE, &sb, "parameters holds more than 4096 bytes");
 }
 
+/* It has a wrapped key for each recipient. */
+static void new_secrets_hold_more(void **state)
+{
+    AUTO_STRBUF struct strbuf sb = STRBUF_INIT(65536);
+    put_entry(&sb, 5, "k", 1, 4095);
+    put_entry(&sb, 5, "l", 1, 4095);
+    put_entry(&sb, 4, "k", 1, 4095);
+    ASSERT_FINE(REMOVE, &sb);
+    put_entry(&sb, 5, "", 0, 1);
+    ASSERT_REFUSED(REMOVE, &sb, "new_secrets holds more than 8192 bytes");
+    strbuf_clear(&sb);
+    put_entry(&sb, 4, "k", 1, 4096);
+    ASSERT_REFUSED(REMOVE, &sb, "secrets holds more than 4096 bytes");
+}
+
 static void a_map_names_itself_not_its_value(void **state)
 {
     AUTO_STRBUF struct strbuf sb = STRBUF_INIT(65536);
@@ -206,6 +223,7 @@ int main(void)
         cmocka_unit_test(strings_are_text),
         cmocka_unit_test(names_have_no_control_characters),
         cmocka_unit_test(a_map_has_a_total),
+        cmocka_unit_test(new_secrets_hold_more),
         cmocka_unit_test(a_map_names_itself_not_its_value),
         cmocka_unit_test(mount_flags_have_a_total),
         cmocka_unit_test(malformed_bytes_are_refused),
