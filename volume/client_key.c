@@ -5,9 +5,7 @@
 #include "common/b64.h"
 #include "common/parse.h"
 #include "common/strbuf.h"
-
-#define HPKE_WRAPPED 80u /* enc, key, tag */
-#define RSA_WRAPPED  256u
+#include "volume/forms.h"
 
 static const char *find(const struct param *secrets, size_t n, const char *key)
 {
@@ -36,25 +34,6 @@ static bool uuid_random_valid(const char *text)
     return uuid_valid(text) && text[14] == '4' && strchr("89ab", text[19]) != NULL;
 }
 
-/* One SEQUENCE and nothing behind it. */
-static bool der_valid(const unsigned char *der, size_t len)
-{
-    size_t n = len > 1 ? der[1] : 0, head = 2;
-
-    if (len < 2 || der[0] != 0x30)
-        return false;
-    if (n == 0x81 && len > 2) {
-        n = der[2];
-        head = 3;
-    } else if (n == 0x82 && len > 3) {
-        n = (size_t)der[2] << 8 | der[3];
-        head = 4;
-    } else if (n >= 0x80) {
-        return false;
-    }
-    return head + n == len;
-}
-
 static int read_bytes(const struct param *secrets, size_t n, const char *key, unsigned char *ret,
                       size_t size, size_t *ret_len, struct error *err)
 {
@@ -71,9 +50,7 @@ static int read_bytes(const struct param *secrets, size_t n, const char *key, un
 
 static int check_wrapped(const struct recipient *r, struct error *err)
 {
-    bool rsa = strncmp(r->algorithm, "RSA-", 4) == 0;
-
-    if (rsa ? r->wrapped_len >= RSA_WRAPPED : r->wrapped_len == HPKE_WRAPPED)
+    if (form_fits(r))
         return 0;
     return error_set(err, ERR_INVALID,
                      "secret 'wrapped' has %zu bytes, which no key wrapped by %s has",
@@ -100,7 +77,7 @@ static int read_device(const struct param *secrets, size_t n, struct recipient *
                          RECIPIENT_LABEL_MAX);
     if (read_bytes(secrets, n, "publicKey", ret->key, sizeof(ret->key), &ret->key_len, err) < 0)
         return -1;
-    if (!der_valid(ret->key, ret->key_len))
+    if (!form_is_der(ret->key, ret->key_len))
         return error_set(err, ERR_INVALID,
                          "secret 'publicKey' must be a SubjectPublicKeyInfo in DER, as base64");
     if (read_bytes(secrets, n, "wrapped", ret->wrapped, sizeof(ret->wrapped), &ret->wrapped_len,
