@@ -36,6 +36,16 @@ int request_token(struct arena *arena, const struct csi_publish_request *req, co
  * ERR_INVALID: it is malformed; ERR_PRECONDITION: a part of it is missing. */
 int request_session(struct node_op *op, struct arena *arena, const struct csi_map *secrets,
                     struct error *err) MUST_CHECK;
+/* Another key for such a volume, made by a device of its user's (NodeAdmin's new_secrets). */
+struct new_key {
+    bool given;
+    struct keyd_session session; /* lends it; with its commitment */
+    const char *forms;           /* wrapped for those who stay: volume/forms.h's text */
+};
+/* Into the arena. None: not given. ERR_INVALID: it is malformed, a part of it is missing, or it is
+ * of another volume; ERR_PRECONDITION: a part of the session is missing. */
+int request_new_key(const struct node_op *op, struct arena *arena, const struct csi_map *secrets,
+                    struct new_key *ret, struct error *err) MUST_CHECK;
 /* A volume whose key a device lends is to be opened now. ERR_PRECONDITION: no session came;
  * ERR_INVALID: it is of a device that the volume doesn't have. */
 int request_need_session(const struct node_op *op, struct error *err) MUST_CHECK;

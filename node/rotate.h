@@ -8,13 +8,19 @@
 
 #include "keyd/client.h"
 #include "node/op.h"
+#include "node/request.h"
 #include "volume/recipients.h"
 
 /* ERR_PRECONDITION unless the volume holds data and its key is one that can be replaced. */
-int rotate_check(const struct node_op *op, struct error *err) MUST_CHECK;
-/* Of a locked, checked and attached volume. Each of `stay` is wrapped the new key for anew; then
- * the header, then the record in one write, then the old keyslots. */
-int rotate_run(struct node_op *op, struct recipient_list *stay, struct error *err) MUST_CHECK;
+int rotate_check(const struct node_op *op, const struct new_key *key, struct error *err) MUST_CHECK;
+/* A device's new key that the record names already, as an interrupted rotation leaves it: it is
+ * lent by its own session from now on. */
+bool rotate_names(struct node_op *op, const struct new_key *key);
+/* Of a locked, checked and attached volume. The new key, made by the key service or brought by a
+ * device, is wrapped for each of `stay`; then the header, then the record in one write, then the
+ * old keyslots. */
+int rotate_run(struct node_op *op, struct recipient_list *stay, const struct new_key *key,
+               struct error *err) MUST_CHECK;
 /* What an interrupted one left to do: the old keyslots go. */
 int rotate_finish(struct node_op *op, struct error *err) MUST_CHECK;
 

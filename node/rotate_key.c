@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * rotate_key.c: a new storage key for one volume (docs/rekey.md). It is wrapped for the volume's
- * recipients; the header gets a keyslot for the new key beside the old one's; the record is
- * written, and from then on the new key is the volume's; the old keyslots go. So whatever kills it,
- * the key that the record names opens the volume. A record that says staleSlots has the last part
- * still to come, and a rotation of it is that part alone. Data, volume key and live mapping are not
- * touched. One audit line, whatever the result.
+ * recipients, or a user's device made it and did that; the header gets a keyslot for the new key
+ * beside the old one's; the record is written, and from then on the new key is the volume's; the
+ * old keyslots go. So whatever kills it, the key that the record names opens the volume. A record
+ * that says staleSlots has the last part still to come, and a rotation of it is that part alone.
+ * Data, volume key and live mapping are not touched. One audit line, whatever the result.
  */
 #include "common/base.h"
 #include "node/node.h"
@@ -17,8 +17,10 @@
 #include "node/op.h"
 #include "node/rotate.h"
 #include "node/unlock.h"
+#include "volume/commitment.h"
+#include "volume/forms.h"
 
-int rotate_check(const struct node_op *op, struct error *err)
+int rotate_check(const struct node_op *op, const struct new_key *key, struct error *err)
 {
     const struct record *r = &op->record;
 
@@ -27,10 +29,11 @@ int rotate_check(const struct node_op *op, struct error *err)
                          "volume '%s' is in state '%s': only the key of one that holds data is "
                          "rotated",
                          op->id_text, record_state_name(r->state));
-    if (record_is_client(r))
+    if (record_is_client(r) && !key->given && !r->stale_slots)
         return error_set(err, ERR_PRECONDITION,
                          "the key of volume '%s' was made by the user's device (keySource client), "
-                         "which alone can make another one: it can't be rotated here",
+                         "which alone can make another one: it can't be replaced without new "
+                         "secrets",
                          op->id_text);
     if (strcmp(r->key.kind, "kv") == 0 && !r->stale_slots)
         return error_set(err, ERR_PRECONDITION,
@@ -94,6 +97,52 @@ static int wrap_all(struct node_op *op, const struct keyd_wrapped *key, struct r
     return 0;
 }
 
+/* A key that a device made is wrapped already. */
+static int take_new_key(const struct node_op *op, const struct new_key *key,
+                        struct recipient_list *stay, struct keyd_wrapped *ret, struct error *err)
+{
+    if (strcmp(key->session.commitment, record_commitment(&op->record)) == 0)
+        return error_set(err, ERR_INVALID, "the new key is the one that volume '%s' has already",
+                         op->id_text);
+    if (recipients_find(stay, key->session.fingerprint) == NULL)
+        return error_set(err, ERR_INVALID,
+                         "new secret 'fingerprint' is of none that stays a recipient: who is "
+                         "removed can't make the new key");
+    if (forms_take(key->forms, stay, err) < 0)
+        return error_prefix(err, "new secret 'recipients'");
+    *ret = (struct keyd_wrapped){ .kind = KEY_KIND_CLIENT, .version = 1 };
+    (void)snprintf(ret->ciphertext, sizeof(ret->ciphertext), COMMITMENT_PREFIX "%s",
+                   key->session.commitment);
+    return 0;
+}
+
+static int make_key(struct node_op *op, const struct new_key *key, struct recipient_list *stay,
+                    struct keyd_wrapped *ret, struct error *err)
+{
+    if (key->given)
+        return take_new_key(op, key, stay, ret, err);
+    return mint(op, ret, err) < 0 ? -1 : wrap_all(op, ret, stay, err);
+}
+
+static int new_key_pipe(struct node_op *op, const struct new_key *key,
+                        const struct keyd_wrapped *fresh, int *ret_fd, struct error *err)
+{
+    if (!key->given)
+        return unlock_wrapped_pipe(op, fresh, KEYD_USE_ROTATE, ret_fd, err);
+    if (unlock_session_pipe(op, &key->session, KEYD_USE_ROTATE, ret_fd, err) < 0)
+        return error_prefix(err, "the new key");
+    return 0;
+}
+
+bool rotate_names(struct node_op *op, const struct new_key *key)
+{
+    if (!key->given || strcmp(key->session.commitment, record_commitment(&op->record)) != 0)
+        return false;
+    op->session = key->session;
+    op->has_session = true;
+    return true;
+}
+
 /* Replaces key, recipients, MAC and mark in one write: before it the old key opens the volume,
  * after it the new one does. */
 static int write_record(struct node_op *op, const struct keyd_wrapped *key, const char *recipients,
@@ -116,7 +165,8 @@ static int write_record(struct node_op *op, const struct keyd_wrapped *key, cons
     return 0;
 }
 
-static int add_key(struct node_op *op, struct recipient_list *stay, struct error *err)
+static int add_key(struct node_op *op, struct recipient_list *stay, const struct new_key *key,
+                   struct error *err)
 {
     char recipients[RECIPIENTS_TEXT_MAX + 1];
     const struct crypt_volume target = unlock_target(op, false);
@@ -124,10 +174,9 @@ static int add_key(struct node_op *op, struct recipient_list *stay, struct error
     struct keyd_wrapped fresh;
     char mac[65];
 
-    if (mint(op, &fresh, err) < 0 || wrap_all(op, &fresh, stay, err) < 0 ||
-        recipients_encode(stay, recipients, err) < 0 ||
+    if (make_key(op, key, stay, &fresh, err) < 0 || recipients_encode(stay, recipients, err) < 0 ||
         unlock_key_pipe(op, KEYD_USE_ROTATE, &old_key, err) < 0 ||
-        unlock_wrapped_pipe(op, &fresh, KEYD_USE_ROTATE, &new_key, err) < 0 ||
+        new_key_pipe(op, key, &fresh, &new_key, err) < 0 ||
         op->pool->ops->header_backup(&op->volume, &backup, err) < 0)
         return -1;
     FAULT_POINT("rotate-key:keys");
@@ -137,6 +186,7 @@ static int add_key(struct node_op *op, struct recipient_list *stay, struct error
     FAULT_POINT("rotate-key:rekeyed");
     if (write_record(op, &fresh, recipients, mac, true, err) < 0)
         return -1;
+    (void)rotate_names(op, key);
     FAULT_POINT("rotate-key:recorded");
     return 0;
 }
@@ -183,22 +233,25 @@ static int prove_list(struct node_op *op, struct error *err)
                             unlock_crypt_deadline(), mac, err);
 }
 
-int rotate_run(struct node_op *op, struct recipient_list *stay, struct error *err)
+int rotate_run(struct node_op *op, struct recipient_list *stay, const struct new_key *key,
+               struct error *err)
 {
-    if (prove_list(op, err) < 0 || add_key(op, stay, err) < 0)
+    if (prove_list(op, err) < 0 || add_key(op, stay, key, err) < 0)
         return -1;
     return rotate_finish(op, err);
 }
 
-static int rotate(struct node_op *op, struct csi_rotate_key_reply *ret, struct error *err)
+static int rotate(struct node_op *op, const struct new_key *key, struct csi_rotate_key_reply *ret,
+                  struct error *err)
 {
     struct recipient_list all;
 
-    if (rotate_check(op, err) < 0 || recipients_decode(op->record.recipients, &all, err) < 0 ||
+    if (rotate_check(op, key, err) < 0 || recipients_decode(op->record.recipients, &all, err) < 0 ||
         op->pool->ops->attach(&op->volume, &op->device, err) < 0)
         return -1;
     ret->resumed = op->record.stale_slots;
-    if ((ret->resumed ? rotate_finish(op, err) : rotate_run(op, &all, err)) < 0)
+    (void)rotate_names(op, key);
+    if ((ret->resumed ? rotate_finish(op, err) : rotate_run(op, &all, key, err)) < 0)
         return -1;
     ret->key_version = op->record.key.version;
     return 0;
@@ -208,10 +261,13 @@ static int run(struct node_op *op, struct node *node, struct csi_call *call,
                const struct csi_rotate_key_request *req, struct csi_rotate_key_reply *ret,
                struct error *err)
 {
+    struct new_key key;
+
     if (node_op_begin(op, node, call, req->volume_id, err) < 0 || node_op_lock(op, err) < 0 ||
-        node_op_usable(op, err) < 0)
+        node_op_usable(op, err) < 0 || request_session(op, call->arena, &req->secrets, err) < 0 ||
+        request_new_key(op, call->arena, &req->new_secrets, &key, err) < 0)
         return -1;
-    return rotate(op, ret, err);
+    return rotate(op, &key, ret, err);
 }
 
 int node_rotate_key(void *ctx, struct csi_call *call, const struct csi_rotate_key_request *req,

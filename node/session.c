@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * session.c: what a user's device lends its key with (keySource client, docs/client-keys.md), in
- * the secrets of NodeStage and NodeExpand: `session`, `serverKey`, `fingerprint`. It lives in the
- * call's arena, which is wiped; no error quotes a value.
+ * the secrets of NodeStage, NodeExpand and NodeAdmin: `session`, `serverKey`, `fingerprint`; and
+ * what it brings another key with, in new_secrets. It lives in the call's arena, which is wiped; no
+ * error quotes a value.
  */
 #include "common/base.h"
 #include "node/request.h"
 
 #include "common/b64.h"
 #include "common/parse.h"
+#include "volume/commitment.h"
 
 static const char *find(const struct csi_map *secrets, const char *key)
 {
@@ -18,8 +20,9 @@ static const char *find(const struct csi_map *secrets, const char *key)
     return NULL;
 }
 
-static int read_form(struct arena *arena, const char *text, struct keyd_session *ret,
-                     struct error *err)
+/* what: "secret", "new secret" */
+static int read_form(struct arena *arena, const char *what, const char *text,
+                     struct keyd_session *ret, struct error *err)
 {
     unsigned char *data = arena_alloc(arena, KEYD_SESSION_MAX);
     size_t len = 0;
@@ -28,7 +31,7 @@ static int read_form(struct arena *arena, const char *text, struct keyd_session 
         return error_set(err, ERR_EXHAUSTED, "out of memory for the session");
     if (b64_decode(data, KEYD_SESSION_MAX, text, strlen(text), &len) < 0 || len == 0)
         return error_set(err, ERR_INVALID,
-                         "secret 'session' must be base64 of 1 to %u bytes, without line ends",
+                         "%s 'session' must be base64 of 1 to %u bytes, without line ends", what,
                          KEYD_SESSION_MAX);
     ret->data = data;
     ret->len = len;
@@ -45,42 +48,80 @@ static bool key_id_valid(const char *text)
            parse_u64(colon + 1, &version) == 0 && version > 0;
 }
 
-static int check(const struct keyd_session *s, struct error *err)
+static int check(const char *what, const struct keyd_session *s, struct error *err)
 {
     if (!key_id_valid(s->server_key))
         return error_set(err, ERR_INVALID,
-                         "secret 'serverKey' must be the id of the server's key, NAME:VERSION");
+                         "%s 'serverKey' must be the id of the server's key, NAME:VERSION", what);
     if (!hex_lower_valid(s->fingerprint, 64))
         return error_set(
             err, ERR_INVALID,
-            "secret 'fingerprint' must be the 64 lower-case hex digits of the device's "
-            "key");
+            "%s 'fingerprint' must be the 64 lower-case hex digits of the device's key", what);
     return 0;
 }
 
-static int missing(const char *key, struct error *err)
+static int missing(const char *what, const char *key, struct error *err)
 {
     return error_set(err, ERR_PRECONDITION,
-                     "secret '%s' is missing: the user's device lends the volume's key (keySource "
+                     "%s '%s' is missing: the user's device lends the volume's key (keySource "
                      "client) by 'session', 'serverKey' and 'fingerprint'",
-                     key);
+                     what, key);
 }
 
-int request_session(struct node_op *op, struct arena *arena, const struct csi_map *secrets,
-                    struct error *err)
+static int read_session(struct arena *arena, const char *what, const struct csi_map *secrets,
+                        struct keyd_session *ret, struct error *err)
 {
     const char *text = find(secrets, "session");
     struct keyd_session s = { .server_key = find(secrets, "serverKey"),
                               .fingerprint = find(secrets, "fingerprint") };
 
-    if (!record_is_client(&op->record) || text == NULL)
-        return 0;
-    if (s.server_key == NULL || s.fingerprint == NULL)
-        return missing(s.server_key == NULL ? "serverKey" : "fingerprint", err);
-    if (read_form(arena, text, &s, err) < 0 || check(&s, err) < 0)
+    if (text == NULL || s.server_key == NULL || s.fingerprint == NULL)
+        return missing(what,
+                       text == NULL           ? "session"
+                       : s.server_key == NULL ? "serverKey"
+                                              : "fingerprint",
+                       err);
+    if (read_form(arena, what, text, &s, err) < 0 || check(what, &s, err) < 0)
         return -1;
-    op->session = s;
+    *ret = s;
+    return 0;
+}
+
+int request_session(struct node_op *op, struct arena *arena, const struct csi_map *secrets,
+                    struct error *err)
+{
+    if (!record_is_client(&op->record) || find(secrets, "session") == NULL)
+        return 0;
+    if (read_session(arena, "secret", secrets, &op->session, err) < 0)
+        return -1;
     op->has_session = true;
+    return 0;
+}
+
+int request_new_key(const struct node_op *op, struct arena *arena, const struct csi_map *secrets,
+                    struct new_key *ret, struct error *err)
+{
+    struct new_key key = { .given = secrets->n > 0, .forms = find(secrets, "recipients") };
+    const char *commitment = find(secrets, "commitment");
+
+    if (key.given && !record_is_client(&op->record))
+        return error_set(err, ERR_INVALID,
+                         "the key of volume '%s' is its key service's to make: new secrets are for "
+                         "keySource client",
+                         op->id_text);
+    if (key.given && read_session(arena, "new secret", secrets, &key.session, err) < 0)
+        return -1;
+    if (key.given && (commitment == NULL || !hex_lower_valid(commitment, COMMITMENT_LEN)))
+        return error_set(err, ERR_INVALID,
+                         "new secret 'commitment' must be the %u lower-case hex digits of the new "
+                         "key's",
+                         COMMITMENT_LEN);
+    if (key.given && key.forms == NULL)
+        return error_set(err, ERR_INVALID,
+                         "new secret 'recipients' is missing: the new key, wrapped for each of "
+                         "those who stay");
+    key.session.commitment = commitment;
+    *ret = key;
     return 0;
 }
 
@@ -89,7 +130,7 @@ int request_need_session(const struct node_op *op, struct error *err)
     struct recipient_list list;
 
     if (!op->has_session)
-        return missing("session", err);
+        return missing("secret", "session", err);
     if (recipients_decode(op->record.recipients, &list, err) < 0)
         return error_recode(err, ERR_DATA_LOSS);
     if (recipients_find(&list, op->session.fingerprint) == NULL)

@@ -32,9 +32,10 @@ static int check_token(const struct node_op *op, struct error *err)
                      op->id_text);
 }
 
-/* key NULL: the one that a device lends. */
-static int ask_keyd(const struct node_op *op, const struct keyd_wrapped *key, enum keyd_use use,
-                    int pipe_write, struct error *err)
+/* One of key and session. */
+static int ask_keyd(const struct node_op *op, const struct keyd_wrapped *key,
+                    const struct keyd_session *session, enum keyd_use use, int pipe_write,
+                    struct error *err)
 {
     const struct record *r = &op->record;
     const struct keyd_binding binding = {
@@ -43,20 +44,19 @@ static int ask_keyd(const struct node_op *op, const struct keyd_wrapped *key, en
         .volume_id = op->id_text,
         .uuid = r->uuid,
     };
-    struct keyd_session session = op->session;
     uint64_t own = deadline_in(NODE_LIMIT_KEYD);
     uint64_t deadline = op->deadline < own ? op->deadline : own;
 
-    session.commitment = record_commitment(r);
-    if (key == NULL)
-        return keyd_unwrap_client(op->node->keyd_socket, &binding, &session, use, pipe_write,
+    if (session != NULL)
+        return keyd_unwrap_client(op->node->keyd_socket, &binding, session, use, pipe_write,
                                   deadline, err);
     return keyd_unwrap(op->node->keyd_socket, &binding, key, use, r->pod ? op->token : NULL,
                        pipe_write, deadline, err);
 }
 
-static int key_pipe(struct node_op *op, const struct keyd_wrapped *key, enum keyd_use use,
-                    int *ret_fd, struct error *err)
+static int key_pipe(struct node_op *op, const struct keyd_wrapped *key,
+                    const struct keyd_session *session, enum keyd_use use, int *ret_fd,
+                    struct error *err)
 {
     int fds[2];
 
@@ -65,7 +65,7 @@ static int key_pipe(struct node_op *op, const struct keyd_wrapped *key, enum key
     AUTO_CLOSE int read_end = fds[0];
     AUTO_CLOSE int write_end = fds[1];
     uint64_t started = clock_us();
-    int result = ask_keyd(op, key, use, write_end, err);
+    int result = ask_keyd(op, key, session, use, write_end, err);
     phases_add(op->phases, "unwrap_us", started);
     if (result < 0)
         return -1;
@@ -87,7 +87,23 @@ int unlock_recorded_key(const struct record *r, struct keyd_wrapped *ret, struct
 int unlock_wrapped_pipe(struct node_op *op, const struct keyd_wrapped *key, enum keyd_use use,
                         int *ret_fd, struct error *err)
 {
-    return check_token(op, err) < 0 ? -1 : key_pipe(op, key, use, ret_fd, err);
+    return check_token(op, err) < 0 ? -1 : key_pipe(op, key, NULL, use, ret_fd, err);
+}
+
+int unlock_session_pipe(struct node_op *op, const struct keyd_session *session, enum keyd_use use,
+                        int *ret_fd, struct error *err)
+{
+    return key_pipe(op, NULL, session, use, ret_fd, err);
+}
+
+static int lent_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd, struct error *err)
+{
+    struct keyd_session session = op->session;
+
+    if (request_need_session(op, err) < 0)
+        return -1;
+    session.commitment = record_commitment(&op->record);
+    return unlock_session_pipe(op, &session, use, ret_fd, err);
 }
 
 int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd, struct error *err)
@@ -95,7 +111,7 @@ int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd, struct e
     struct keyd_wrapped key;
 
     if (record_is_client(&op->record))
-        return request_need_session(op, err) < 0 ? -1 : key_pipe(op, NULL, use, ret_fd, err);
+        return lent_key_pipe(op, use, ret_fd, err);
     if (unlock_recorded_key(&op->record, &key, err) < 0)
         return -1;
     return unlock_wrapped_pipe(op, &key, use, ret_fd, err);

@@ -14,8 +14,11 @@
  * op->session; without one not at all: ERR_PRECONDITION. */
 int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd,
                     struct error *err) MUST_CHECK;
-/* The same of a key of this volume that its record doesn't name (yet). */
+/* The same of a key of this volume that its record doesn't name (yet): wrapped, or lent by a
+ * device (the session has the commitment too). */
 int unlock_wrapped_pipe(struct node_op *op, const struct keyd_wrapped *key, enum keyd_use use,
+                        int *ret_fd, struct error *err) MUST_CHECK;
+int unlock_session_pipe(struct node_op *op, const struct keyd_session *session, enum keyd_use use,
                         int *ret_fd, struct error *err) MUST_CHECK;
 /* The wrapped key that the record names, as keyd/client.h wants it. */
 int unlock_recorded_key(const struct record *r, struct keyd_wrapped *ret,
