@@ -10,9 +10,15 @@
 #include <errno.h>
 #include <fcntl.h>
 
-#define SECRETS_MAX 4096u /* what a call's secrets may have, all together: docs/csi.md */
+#define SECRETS_MAX     4096u /* what a call's secrets may have, all together: docs/csi.md */
+#define NEW_SECRETS_MAX 8192u /* likewise: csi/validate.h */
 
-const char *host_secrets_path;
+const char *host_secrets_path, *host_new_secrets_path;
+
+struct source {
+    const char *flag, *path;
+    size_t max;
+};
 
 static bool all_texts(json_t *obj)
 {
@@ -27,32 +33,60 @@ static bool all_texts(json_t *obj)
 }
 
 /* The parser's own sentence may hold a piece of what it read. */
-static int parse(const struct strbuf *text, json_t **ret, struct error *err)
+static int parse(const struct source *s, const struct strbuf *text, json_t **ret, struct error *err)
 {
     AUTO_JSON json_t *obj = NULL;
 
     if (json_parse(strbuf_text(text), text->len, "secrets", &obj, NULL) < 0 || !all_texts(obj))
-        return error_set(err, ERR_INVALID, "--secrets: '%.200s' is no JSON object of texts",
-                         host_secrets_path);
+        return error_set(err, ERR_INVALID, "%s: '%.200s' is no JSON object of texts", s->flag,
+                         s->path);
     *ret = TAKE_PTR(obj);
     return 0;
 }
 
-int host_secrets_read(json_t **ret, struct error *err)
+static int read_from(const struct source *s, json_t **ret, struct error *err)
 {
-    AUTO_STRBUF struct strbuf text = STRBUF_INIT(SECRETS_MAX);
+    AUTO_STRBUF struct strbuf text = STRBUF_INIT(s->max);
 
-    if (host_secrets_path[0] == '\0') {
+    if (s->path[0] == '\0') {
         *ret = json_object();
         return *ret == NULL ? error_set(err, ERR_EXHAUSTED, "out of memory") : 0;
     }
-    AUTO_CLOSE int fd = open(host_secrets_path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    AUTO_CLOSE int fd = open(s->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)
-        return error_errno(err, errno, "--secrets: open '%.200s'", host_secrets_path);
-    if (fs_read_fd(fd, host_secrets_path, SECRETS_MAX, &text, err) < 0)
-        return error_prefix(err, "--secrets");
-    int r = parse(&text, ret, err);
+        return error_errno(err, errno, "%s: open '%.200s'", s->flag, s->path);
+    if (fs_read_fd(fd, s->path, s->max, &text, err) < 0)
+        return error_prefix(err, "%s", s->flag);
+    int r = parse(s, &text, ret, err);
     if (text.buf != NULL)
         explicit_bzero(text.buf, text.len);
     return r;
+}
+
+int host_secrets_read(json_t **ret, struct error *err)
+{
+    return read_from(&(struct source){ "--secrets", host_secrets_path, SECRETS_MAX }, ret, err);
+}
+
+static int add_from(const struct source *s, const char *field, json_t *request, struct error *err)
+{
+    AUTO_JSON json_t *secrets = NULL;
+
+    if (read_from(s, &secrets, err) < 0)
+        return -1;
+    if (json_object_size(secrets) > 0 && json_object_set(request, field, secrets) < 0)
+        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    return 0;
+}
+
+int host_secrets_add(json_t *request, struct error *err)
+{
+    return add_from(&(struct source){ "--secrets", host_secrets_path, SECRETS_MAX }, "secrets",
+                    request, err);
+}
+
+int host_new_secrets_add(json_t *request, struct error *err)
+{
+    return add_from(&(struct source){ "--new-secrets", host_new_secrets_path, NEW_SECRETS_MAX },
+                    "new_secrets", request, err);
 }

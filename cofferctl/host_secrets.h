@@ -12,7 +12,7 @@
 
 #include <jansson.h>
 
-extern const char *host_secrets_path; /* "": none */
+extern const char *host_secrets_path, *host_new_secrets_path; /* "": none */
 
 #define HOST_FLAG_SECRETS                                                                      \
     {                                                                                          \
@@ -20,7 +20,18 @@ extern const char *host_secrets_path; /* "": none */
             "file with the call's secrets, a JSON object of texts (docs/client-keys.md)", NULL \
     }
 
+/* A new key that a user's device brings (NodeAdmin's new_secrets). */
+#define HOST_FLAG_NEW_SECRETS                                                                     \
+    {                                                                                             \
+        "new-secrets", NULL, FLAG_STRING, &host_new_secrets_path, "",                             \
+            "file with a new key of the user's device, likewise; for keySource client only", NULL \
+    }
+
 /* *ret: an object, empty without the flag; the caller's. ERR_INVALID: it isn't one of texts. */
 int host_secrets_read(json_t **ret, struct error *err) MUST_CHECK;
+/* Adds what the flags say to a request of coffer.v1.NodeAdmin: its fields `secrets` and
+ * `new_secrets`, which aren't there without. Likewise. */
+int host_secrets_add(json_t *request, struct error *err) MUST_CHECK;
+int host_new_secrets_add(json_t *request, struct error *err) MUST_CHECK;
 
 #endif

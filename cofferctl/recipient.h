@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * cofferctl/recipient.h: what the verbs of the group `recipient` share: one call of the node's
- * admin socket, and how a recipient is shown. No key but public ones comes near this process.
+ * admin socket, and how a recipient is shown. No
+ * key but public ones comes near this process; a session of a user's device, which is as good as
+ * one, passes through (host_secrets.h).
  */
 #ifndef COFFER_COFFERCTL_RECIPIENT_H
 #define COFFER_COFFERCTL_RECIPIENT_H

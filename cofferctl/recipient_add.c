@@ -2,14 +2,22 @@
 /* cofferctl recipient add: the volume's storage key, wrapped by its node for one more public key.
  */
 #include "common/base.h"
+#include "cofferctl/host_secrets.h"
 #include "cofferctl/recipient.h"
 #include "cofferctl/verbs.h"
 
 #include "common/b64.h"
+#include "common/cleanup.h"
+#include "common/fs.h"
 #include "common/json.h"
+#include "common/strbuf.h"
+
+#include <fcntl.h>
+
+#define WRAPPED_MAX 1024u /* base64: csi/validate.h */
 
 static struct {
-    const char *key, *algorithm, *label, *reason, *admin_socket;
+    const char *key, *algorithm, *label, *wrapped, *reason, *admin_socket;
 } options;
 
 static const struct flag flags[] = {
@@ -17,6 +25,9 @@ static const struct flag flags[] = {
     { "algorithm", NULL, FLAG_STRING, &options.algorithm, "",
       "RSA-OAEP-256 (the default for RSA), RSA-OAEP-512, HPKE-Base-X25519-SHA256-A256GCM", NULL },
     { "label", NULL, FLAG_STRING, &options.label, "", "a word for it that people know", NULL },
+    { "wrapped", NULL, FLAG_STRING, &options.wrapped, "",
+      "file with what the user's device wrapped for it, base64; with keySource client only", NULL },
+    HOST_FLAG_SECRETS,
     { "reason", NULL, FLAG_STRING, &options.reason, "", "why, for the audit line", NULL },
     { "admin-socket", "COFFER_ADMIN_SOCKET", FLAG_STRING, &options.admin_socket,
       "/run/coffer/admin.sock", "coffer-node's admin socket", NULL },
@@ -37,6 +48,24 @@ static const char *algorithm_for(const struct public_key *k)
                                                 : "HPKE-Base-X25519-SHA256-A256GCM";
 }
 
+/* Without the line's end. */
+static int add_wrapped(json_t *request, struct error *err)
+{
+    AUTO_STRBUF struct strbuf text = STRBUF_INIT(WRAPPED_MAX);
+
+    if (options.wrapped[0] == '\0')
+        return 0;
+    if (fs_read_at(AT_FDCWD, options.wrapped, WRAPPED_MAX, &text, err) < 0)
+        return error_prefix(err, "--wrapped");
+    const char *all = strbuf_text(&text);
+    const size_t len = strcspn(all, "\r\n");
+    if (len + strspn(all + len, "\r\n") != text.len || len == 0 ||
+        json_object_set_new(request, "wrapped", json_stringn(all, len)) < 0)
+        return error_set(err, ERR_INVALID, "--wrapped: '%.200s' is no line of base64",
+                         options.wrapped);
+    return 0;
+}
+
 static int ask(const struct cli *cli, const struct public_key *k, json_t **ret, struct error *err)
 {
     unsigned char der[PUBLIC_KEY_DER_MAX];
@@ -49,6 +78,8 @@ static int ask(const struct cli *cli, const struct public_key *k, json_t **ret, 
     AUTO_JSON json_t *request =
         json_pack("{s:s, s:s, s:s, s:s, s:s}", "volume_id", cli->operand, "public_key", text,
                   "algorithm", algorithm_for(k), "label", options.label, "reason", options.reason);
+    if (request != NULL && (add_wrapped(request, err) < 0 || host_secrets_add(request, err) < 0))
+        return -1;
     return recipient_call(options.admin_socket, "AddRecipient", cli->operand, request, ret, err);
 }
 

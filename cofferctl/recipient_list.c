@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cofferctl recipient list: for whom the volume's storage key is wrapped, as the key proves. */
 #include "common/base.h"
+#include "cofferctl/host_secrets.h"
 #include "cofferctl/recipient.h"
 #include "cofferctl/verbs.h"
 
@@ -11,6 +12,7 @@ static struct {
 } options;
 
 static const struct flag flags[] = {
+    HOST_FLAG_SECRETS,
     { "admin-socket", "COFFER_ADMIN_SOCKET", FLAG_STRING, &options.admin_socket,
       "/run/coffer/admin.sock", "coffer-node's admin socket", NULL },
 };
@@ -21,6 +23,8 @@ static int run(const struct cli *cli, struct error *err)
     AUTO_JSON json_t *reply = NULL;
     AUTO_JSON json_t *list = json_array();
 
+    if (request != NULL && host_secrets_add(request, err) < 0)
+        return -1;
     if (recipient_call(options.admin_socket, "ListRecipients", cli->operand, request, &reply, err) <
         0)
         return -1;

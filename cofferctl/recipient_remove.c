@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cofferctl recipient remove: a new storage key for the volume, wrapped for all others. */
 #include "common/base.h"
+#include "cofferctl/host_secrets.h"
 #include "cofferctl/recipient.h"
 #include "cofferctl/verbs.h"
 
@@ -12,6 +13,8 @@ static struct {
 
 static const struct flag flags[] = {
     { "reason", NULL, FLAG_STRING, &options.reason, "", "why, for the audit line", NULL },
+    HOST_FLAG_SECRETS,
+    HOST_FLAG_NEW_SECRETS,
     { "admin-socket", "COFFER_ADMIN_SOCKET", FLAG_STRING, &options.admin_socket,
       "/run/coffer/admin.sock", "coffer-node's admin socket", NULL },
 };
@@ -41,6 +44,9 @@ static int run(const struct cli *cli, struct error *err)
     AUTO_JSON json_t *request = json_pack("{s:s, s:s, s:s}", "volume_id", cli->operand,
                                           "fingerprint", cli->operand2, "reason", options.reason);
 
+    if (request != NULL &&
+        (host_secrets_add(request, err) < 0 || host_new_secrets_add(request, err) < 0))
+        return -1;
     if (recipient_call(options.admin_socket, "RemoveRecipient", cli->operand, request, &reply,
                        err) < 0)
         return -1;

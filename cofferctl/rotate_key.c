@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cofferctl volume rotate-key: a new storage key for one volume, made and used by its node. No key
- * comes near this process. */
+ * comes near this process; a session of a user's device, which is as good as one, passes through.
+ */
 #include "common/base.h"
 #include "cofferctl/verbs.h"
 
 #include "cofferctl/endpoint.h"
+#include "cofferctl/host_secrets.h"
 #include "common/json.h"
 #include "csi/client.h"
 #include "volume/id.h"
@@ -18,6 +20,8 @@ static struct {
 
 static const struct flag flags[] = {
     { "reason", NULL, FLAG_STRING, &options.reason, "", "why, for the audit line", NULL },
+    HOST_FLAG_SECRETS,
+    HOST_FLAG_NEW_SECRETS,
     { "admin-socket", "COFFER_ADMIN_SOCKET", FLAG_STRING, &options.admin_socket,
       "/run/coffer/admin.sock", "coffer-node's admin socket", NULL },
 };
@@ -66,7 +70,8 @@ static int run(const struct cli *cli, struct error *err)
 
     if (request == NULL)
         return error_set(err, ERR_INVALID, "--reason is not UTF-8 text");
-    if (volume_id_parse(cli->operand, &id, err) < 0 ||
+    if (volume_id_parse(cli->operand, &id, err) < 0 || host_secrets_add(request, err) < 0 ||
+        host_new_secrets_add(request, err) < 0 ||
         endpoint_of(options.admin_socket, "--admin-socket", &endpoint, err) < 0 ||
         csi_client_call(strbuf_text(&endpoint), METHOD, request, TIMEOUT_MS, &reply, err) < 0)
         return -1;

@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import ctllib
-from caselib import Skip, on_terminal, read
+from caselib import Skip, on_terminal, read, write
 from ctllib import CTL, ID, NO_POOL, UUID, sentence
 
 
@@ -272,6 +272,43 @@ def recipients(b):
         assert 'has a new storage key, wrapped for those who stay' in p.stderr and 'copy of the volume' in p.stderr, p.stderr
 
 
+def recipients_of_a_device(b):
+    """What a user's device lends and brings travels whole, and isn't quoted."""
+    def verb(*words, code=0):
+        return b.run(*words, '--admin-socket', b.admin, code=code)
+    public, wrapped = os.path.join(b.root, 'device.pub'), os.path.join(b.root, 'wrapped')
+    lent, brought, bad = (os.path.join(b.root, name) for name in ('lent.json', 'brought.json', 'bad.json'))
+    private = os.path.join(b.root, 'device')
+    subprocess.run(['openssl', 'genpkey', '-algorithm', 'RSA', '-out', private], check=True, capture_output=True)
+    subprocess.run(['openssl', 'pkey', '-in', private, '-pubout', '-out', public], check=True)
+    session = {'session': 'AAAA', 'serverKey': 'k:1', 'fingerprint': 'f' * 64}
+    write(lent, json.dumps(session))
+    forms = json.dumps([{'fingerprint': 'f' * 64, 'wrapped': 'A' * 3000}])
+    write(brought, json.dumps({**session, 'commitment': 'c' * 64, 'recipients': forms}))
+    write(bad, '{"session": "SECRET"')
+    with b.node():
+        write(wrapped, 'QUJD\r\n')
+        p = verb('recipient', 'add', ID, '--key', public, '--wrapped', wrapped, '--secrets', lent, '--output', 'json')
+        shown = json.loads(p.stdout)
+        assert shown['wrapped'] == 'QUJD', shown
+        assert [r['label'] for r in json.loads(verb('recipient', 'list', ID, '--secrets', lent, '--output', 'json').stdout)] == ['lent']
+        both = ('--secrets', lent, '--new-secrets', brought, '--output', 'json')
+        assert json.loads(verb('recipient', 'remove', ID, shown['fingerprint'], *both).stdout)['key_version'] == 4 + 30 + 500
+        assert json.loads(verb('volume', 'rotate-key', ID, *both).stdout)['key_version'] == 3 + 30 + 500
+        for words in (('recipient', 'list', ID, '--secrets', bad), ('recipient', 'remove', ID, 'f' * 64, '--new-secrets', bad),
+                      ('volume', 'rotate-key', ID, '--new-secrets', bad), ('recipient', 'add', ID, '--key', public, '--secrets', bad)):
+            p = verb(*words, code=1)
+            assert f"{words[-2]}: '{bad}' is no JSON object of texts" in p.stderr and 'SECRET' not in p.stdout + p.stderr, p
+        write(brought, json.dumps({'recipients': 'x' * 8192}))
+        assert 'longer than 8192 bytes' in verb('volume', 'rotate-key', ID, '--new-secrets', brought, code=1).stderr
+        for text in ('', '\n', 'SECRET\nSECRET', 'SECRET\0x'):
+            write(wrapped, text)
+            p = verb('recipient', 'add', ID, '--key', public, '--wrapped', wrapped, code=1)
+            assert 'is no line of base64' in p.stderr and 'SECRET' not in p.stderr, p
+        os.unlink(wrapped)
+        assert '--wrapped' in verb('recipient', 'add', ID, '--key', public, '--wrapped', wrapped, code=1).stderr
+
+
 def unlock_failures(b):
     sentence(b.run(*b.unlock('--yes'), code=1), f"connect to coffer-node at '{b.admin}': No such file or directory")
     p = b.run('volume', 'unlock-key', '../etc', '--reason', 'x', '--admin-socket', b.admin, '--yes', code=1)
@@ -311,6 +348,7 @@ TESTS = [usage_errors, help_texts, config_good, config_bad, pool_init_once, pool
          pool_init_refusals, operand_anywhere, list_empty,
          list_without_pool, list_and_show, show_absent, unreadable_records, names_cannot_drive_the_terminal,
          errors_cannot_drive_the_terminal, output_that_fails,
-         unlock_into_pipe, unlock_into_file, unlock_failures, rotate_key, recipients, unlock_on_terminal, unlock_from_another_pid_namespace]
+         unlock_into_pipe, unlock_into_file, unlock_failures, rotate_key, recipients, recipients_of_a_device,
+         unlock_on_terminal, unlock_from_another_pid_namespace]
 
 sys.exit(ctllib.main(TESTS))

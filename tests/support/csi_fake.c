@@ -219,20 +219,28 @@ static int unlock_key(void *ctx, struct csi_call *call, const struct csi_unlock_
     return fclose(f) == 0 ? 0 : error_set(err, ERR_INTERNAL, "can't write '%s'", path);
 }
 
+/* What a device brought shows in the version. */
+static uint64_t version_of(uint64_t version, const struct csi_map *secrets,
+                           const struct csi_map *new_secrets)
+{
+    return version + 10 * secrets->n + 100 * new_secrets->n;
+}
+
 /* A second time: resumed. */
 static int rotate_key(void *ctx, struct csi_call *call, const struct csi_rotate_key_request *r,
                       struct csi_rotate_key_reply *ret, struct error *err)
 {
     if (counted(call, r->reason, err) < 0)
         return -1;
-    *ret = (struct csi_rotate_key_reply){ .resumed = strcmp(r->reason, "again") == 0,
-                                          .key_version = 3 };
+    *ret =
+        (struct csi_rotate_key_reply){ .resumed = strcmp(r->reason, "again") == 0,
+                                       .key_version = version_of(3, &r->secrets, &r->new_secrets) };
     return 0;
 }
 
 /* One recipient: what was asked for last. A label "again": it was there. */
 static struct {
-    char key[1024], algorithm[64], label[128], fingerprint[65];
+    char key[1024], algorithm[64], label[128], wrapped[1025], fingerprint[65];
 } kept;
 
 static struct csi_recipient kept_recipient(void)
@@ -241,7 +249,7 @@ static struct csi_recipient kept_recipient(void)
                                    .algorithm = kept.algorithm,
                                    .label = kept.label,
                                    .public_key = kept.key,
-                                   .wrapped = "AQID" };
+                                   .wrapped = kept.wrapped };
 }
 
 static int add_recipient(void *ctx, struct csi_call *call,
@@ -263,6 +271,8 @@ static int add_recipient(void *ctx, struct csi_call *call,
     (void)snprintf(kept.key, sizeof(kept.key), "%s", r->public_key);
     (void)snprintf(kept.algorithm, sizeof(kept.algorithm), "%s", r->algorithm);
     (void)snprintf(kept.label, sizeof(kept.label), "%s", r->label);
+    (void)snprintf(kept.wrapped, sizeof(kept.wrapped), "%s",
+                   r->secrets.n > 0 ? r->wrapped : "AQID");
     *ret = (struct csi_add_recipient_reply){ .already = strcmp(r->label, "again") == 0,
                                              .recipient = kept_recipient() };
     return 0;
@@ -276,7 +286,8 @@ static int remove_recipient(void *ctx, struct csi_call *call,
         return -1;
     if (strcmp(r->fingerprint, kept.fingerprint) != 0)
         return error_set(err, ERR_NOT_FOUND, "key %s is no recipient", r->fingerprint);
-    *ret = (struct csi_rotate_key_reply){ .key_version = 4 };
+    *ret =
+        (struct csi_rotate_key_reply){ .key_version = version_of(4, &r->secrets, &r->new_secrets) };
     return 0;
 }
 
@@ -289,6 +300,8 @@ static int list_recipients(void *ctx, struct csi_call *call,
     if (counted(call, r->volume_id, err) < 0)
         return -1;
     one = kept_recipient();
+    if (r->secrets.n > 0)
+        one.label = "lent";
     *ret = (struct csi_list_recipients_reply){ &one, kept.key[0] != '\0' };
     return 0;
 }
