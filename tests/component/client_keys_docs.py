@@ -64,6 +64,20 @@ def check_session(session, frame, key, made, der):
     assert 0 <= int.from_bytes(end, 'big') - time.time() - SECONDS + 120 < 240, end
 
 
+def check_new_key(brought, frame, made, publics, open_wrapped, old):
+    """publics: base64 of the DER of those who stay, the lender first; open_wrapped: by each of them."""
+    key = frame[10:42]
+    assert key != old
+    session = {name: brought.pop(name) for name in ('session', 'serverKey', 'fingerprint')}
+    check_session(session, frame, key, made, base64.b64decode(publics[0]))
+    forms = json.loads(brought.pop('recipients'))
+    assert [f['fingerprint'] for f in forms] == [hashlib.sha256(base64.b64decode(p)).hexdigest() for p in publics], forms
+    assert all(set(f) == {'fingerprint', 'wrapped'} for f in forms), forms
+    assert [opens(f['wrapped']) for f, opens in zip(forms, open_wrapped)] == [key] * len(forms)
+    assert brought.pop('commitment') == hmac.new(key, b'coffer/v1 commit' + made['uuid'].encode(), 'sha256').hexdigest()
+    assert not brought, brought
+
+
 def with_openssl(root):
     """Also: what its programs were given as arguments never holds the key."""
     new_key(f'{root}/server.key')
@@ -81,6 +95,9 @@ new_volume device.key >volume.json
 wrapped=$(sed 's/.*"wrapped":"\\([^"]*\\)".*/\\1/' volume.json)
 uuid=$(sed 's/.*"uuid":"\\([^"]*\\)".*/\\1/' volume.json)
 session device.key {VOLUME} "$uuid" "$wrapped" coffer-s-1:3 {server} {SECONDS} >session.json
+new_device second.key
+wrap_for device.key "$wrapped" "$(public_key second.key)" >second.wrapped
+new_key device.key {VOLUME} "$uuid" coffer-s-1:3 {server} {SECONDS} "$(public_key device.key)" "$(public_key second.key)" >new.json
 '''
     run(['bash', '-c', script], env={'PATH': f'{tools}:/usr/bin:/bin'})
     der = public_der(f'{root}/device.key')
@@ -88,13 +105,21 @@ session device.key {VOLUME} "$uuid" "$wrapped" coffer-s-1:3 {server} {SECONDS} >
     key = check_volume(made, der, lambda wrapped: decrypt(f'{root}/device.key', wrapped))
     frame = decrypt(f'{root}/server.key', session['session'])
     check_session(session, frame, key, made, der)
+    brought, second = json.loads(caselib.read(root, 'new.json')), public_der(f'{root}/second.key')
+    assert decrypt(f'{root}/second.key', caselib.read(root, 'second.wrapped')) == key
+    new_frame = decrypt(f'{root}/server.key', brought['session'])
+    check_new_key(brought, new_frame, made, [base64.b64encode(d).decode() for d in (der, second)],
+                  [lambda w, n=name: decrypt(f'{root}/{n}.key', w) for name in ('device', 'second')], key)
     assert os.stat(f'{root}/device.key').st_mode & 0o777 == 0o600
     seen = caselib.read(trace).lower()
     assert 'openssl pkeyutl -decrypt' in seen and 'rsa_oaep_md:sha256' in seen, seen[:500]
-    for form in (key.hex(), base64.b64encode(key).decode().lower(), frame.hex(), key[:16].hex()):
+    new = new_frame[10:42]
+    for form in (key.hex(), base64.b64encode(key).decode().lower(), frame.hex(), key[:16].hex(),
+                 new.hex(), base64.b64encode(new).decode().lower(), new_frame.hex()):
         assert form not in seen, 'the key is in an argument or in the environment'
     names = sorted(os.listdir(root))
     assert names == sorted(['argv', 'device.key', 'device.key.in', 'device.key.out', 'server.key', 'server.key.in', 'server.key.out',
+                            'second.key', 'second.key.in', 'second.key.out', 'second.wrapped', 'new.json',
                             'session.json', 'tools', 'volume.json']), names
 
 
@@ -109,8 +134,11 @@ globalThis.crypto ??= webcrypto;
 const pair = await subtle.generateKey({{ name: 'RSA-OAEP', hash: 'SHA-256', modulusLength: 2048,
   publicExponent: new Uint8Array([1, 0, 1]) }}, true, ['encrypt', 'decrypt']);
 const volume = await newVolume(pair);
+const server = {{ keyId: 'coffer-s-1:3', hash: 'SHA-256', publicKey: '{server}' }};
 console.log(JSON.stringify({{ volume, pkcs8: base64(await subtle.exportKey('pkcs8', pair.privateKey)),
-  session: await session(pair, '{VOLUME}', volume, {{ keyId: 'coffer-s-1:3', hash: 'SHA-256', publicKey: '{server}' }}, {SECONDS}) }}));
+  session: await session(pair, '{VOLUME}', volume, server, {SECONDS}),
+  forServer: await wrapFor(pair, volume.wrapped, '{server}'),
+  brought: await newKey(pair, '{VOLUME}', volume.uuid, server, {SECONDS}, [volume.publicKey, '{server}']) }}));
 ''')
     said = json.loads(run(['node', f'{root}/device.mjs']).stdout)
     pem = '-----BEGIN PRIVATE KEY-----\n' + said['pkcs8'] + '\n-----END PRIVATE KEY-----\n'
@@ -118,6 +146,11 @@ console.log(JSON.stringify({{ volume, pkcs8: base64(await subtle.exportKey('pkcs
     der = public_der(f'{root}/long.key')
     key = check_volume(said['volume'], der, lambda wrapped: decrypt(f'{root}/long.key', wrapped))
     check_session(said['session'], decrypt(f'{root}/server.key', said['session']['session']), key, said['volume'], der)
+    # the server's key stands for a second device's
+    assert decrypt(f'{root}/server.key', said['forServer']) == key
+    check_new_key(said['brought'], decrypt(f'{root}/server.key', said['brought']['session']), said['volume'],
+                  [said['volume']['publicKey'], server],
+                  [lambda w, n=name: decrypt(f'{root}/{n}.key', w) for name in ('long', 'server')], key)
 
 
 def fresh():
