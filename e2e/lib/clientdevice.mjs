@@ -47,6 +47,15 @@ async function open(privateJwk, wrapped) {
   return new Uint8Array(await subtle.decrypt({ name: 'RSA-OAEP' }, own, bytes(wrapped)));
 }
 
+async function lend(q, key) {
+  const magic = text('coffer/v1c');
+  const expiry = expiryBytes(q.expiry);
+  const binding = new Uint8Array(await sha256(
+    lengthPrefixed(magic, text(q.volumeId), text(q.uuid), text(q.fingerprint), expiry)));
+  const frame = join(magic, key, binding, expiry);
+  return { session: await seal(bytes(q.serverPublicKey), frame, q.serverHash), serverKey: q.serverKey, fingerprint: q.fingerprint };
+}
+
 const does = {
   async key() {
     const pair = await subtle.generateKey(
@@ -64,12 +73,16 @@ const does = {
     return { key: base64(await open(q.private, q.wrapped)) };
   },
   async session(q) {
-    const magic = text('coffer/v1c');
-    const expiry = expiryBytes(q.expiry);
-    const binding = new Uint8Array(await sha256(
-      lengthPrefixed(magic, text(q.volumeId), text(q.uuid), text(q.fingerprint), expiry)));
-    const frame = join(magic, await open(q.private, q.wrapped), binding, expiry);
-    return { session: await seal(bytes(q.serverPublicKey), frame, q.serverHash), serverKey: q.serverKey, fingerprint: q.fingerprint };
+    return lend(q, await open(q.private, q.wrapped));
+  },
+  async 'wrap for'(q) {
+    return { wrapped: await seal(bytes(q.publicKey), await open(q.private, q.wrapped)) };
+  },
+  async 'new key'(q) {
+    const key = webcrypto.getRandomValues(new Uint8Array(32));
+    const forms = await Promise.all(q.publicKeys.map(async (k) => (
+      { fingerprint: hex(await sha256(bytes(k))), wrapped: await seal(bytes(k), key) })));
+    return { ...await lend(q, key), commitment: await commitment(key, q.uuid), recipients: JSON.stringify(forms) };
   },
 };
 

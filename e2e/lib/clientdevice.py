@@ -6,6 +6,8 @@ the server's key decrypts (session). It keeps its own wrapped form alone, and op
     device = OpenSslDevice(folder, 'phone')
     secrets = device.create()                                       # CreateVolume's secrets
     secrets = device.session(volume_id, secrets, server_key)        # NodeStageVolume's and NodeExpandVolume's
+    form = device.wrap_for(other.der, secrets)                      # the key, for one more device
+    secrets = device.new_key(volume_id, secrets, server_key, [...]) # another key, for all of these: NodeAdmin's new_secrets
 """
 import base64
 import dataclasses
@@ -49,7 +51,30 @@ def frame(key, volume_id, volume_uuid, fingerprint, expiry):
     return MAGIC + key + tuple_hash(MAGIC, volume_id.encode(), volume_uuid.encode(), fingerprint.encode(), end) + end
 
 
-class OpenSslDevice:
+class Device:
+    """What both have: der, fingerprint."""
+
+    @property
+    def public_text(self):
+        """As a record has it."""
+        return b64(self.der)
+
+    def public_path(self, folder):
+        path = f'{folder}/{self.fingerprint[:16]}.pub'
+        with open(path, 'wb') as f:
+            f.write(self.der)
+        return path
+
+    def new_key(self, volume_id, created, server, stay, seconds=HOUR, key=None):
+        """What this device makes is what openssl makes: the test is about who it is for."""
+        key = key or secrets.token_bytes(32)
+        plain = frame(key, volume_id, created['uuid'], self.fingerprint, int(time.time()) + seconds)
+        forms = [{'fingerprint': d.fingerprint, 'wrapped': b64(OpenSslDevice.seal(d.der, key))} for d in stay]
+        return {'session': b64(OpenSslDevice.seal(server.der, plain)), 'serverKey': server.key_id, 'fingerprint': self.fingerprint,
+                'commitment': commitment(key, created['uuid']), 'recipients': json.dumps(forms)}
+
+
+class OpenSslDevice(Device):
     def __init__(self, folder, name, label=''):
         self.path, self.label = f'{folder}/{name}.key', label or name
         new_key(self.path, 'rsa')
@@ -82,6 +107,9 @@ class OpenSslDevice:
     def key(self, created):
         return self.open(created['wrapped'])
 
+    def wrap_for(self, der, created):
+        return b64(self.seal(der, self.key(created)))
+
     def session(self, volume_id, created, server, seconds=HOUR, **other):
         """other: what a wrong one says instead (key, volume_id, uuid, fingerprint, expiry, hash, plain, flip)."""
         expiry = other.get('expiry', int(time.time()) + seconds)
@@ -93,7 +121,7 @@ class OpenSslDevice:
         return {'session': b64(sealed), 'serverKey': server.key_id, 'fingerprint': self.fingerprint}
 
 
-class WebDevice:
+class WebDevice(Device):
     """The same by WebCrypto alone, as a page in a browser would. Its private key stays in a file of the test's."""
 
     def __init__(self, folder, name, label=''):
@@ -126,6 +154,16 @@ class WebDevice:
 
     def key(self, created):
         return base64.b64decode(self.ask({'do': 'key of', 'private': self.private(), 'wrapped': created['wrapped']})['key'])
+
+    def wrap_for(self, der, created):
+        return self.ask({'do': 'wrap for', 'private': self.private(), 'wrapped': created['wrapped'], 'publicKey': b64(der)})['wrapped']
+
+    def new_key(self, volume_id, created, server, stay, seconds=HOUR, key=None):
+        if key:
+            return super().new_key(volume_id, created, server, stay, seconds, key)
+        return self.ask({'do': 'new key', 'uuid': created['uuid'], 'volumeId': volume_id, 'fingerprint': self.fingerprint,
+                         'expiry': int(time.time()) + seconds, 'serverKey': server.key_id, 'serverHash': server.hash,
+                         'serverPublicKey': b64(server.der), 'publicKeys': [b64(d.der) for d in stay]})
 
     def session(self, volume_id, created, server, seconds=HOUR):
         return self.ask({'do': 'session', 'private': self.private(), 'wrapped': created['wrapped'], 'uuid': created['uuid'],

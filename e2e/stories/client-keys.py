@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """client-keys: volumes whose key the user's device makes and lends for a session (keySource client), on real dm-crypt with the real
 Vault; the devices are the openssl program and Node.js' WebCrypto. Full sessions; every wrong form is refused with its exact code and
-changes nothing; growth by a session; and no key, no session and no form is on the disk, in Vault's storage, in a log or in memory."""
+changes nothing; growth by a session; a second device comes and the first goes, by a new key, in use and killed at every point; and no key,
+no session and no form is on the disk, in Vault's storage, in a log or in memory."""
 # story: disk=8G needs=vault memory=2048M
 import base64
 import hashlib
@@ -11,6 +12,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import clientrecipients  # noqa: E402
 import leakhunt  # noqa: E402
 import leakscan  # noqa: E402
 import vaultserver  # noqa: E402
@@ -69,7 +71,7 @@ class World:
         services = {'vault': {'uri': self.uri, 'server_key': KEY_NAME, **common}, 'plain': {'uri': self.uri, **common},
                     'kv': {'uri': f'hcvault+kv://{host}/{self.layout.kv}/{KV_PREFIX}', **common}}
         os.chown(vault.ca, UID_KEYD, GID)
-        self.c = ClientCoffer(services=services)
+        self.c = ClientCoffer(services=services, fault=True)
         self.c.keyd_allow += ',UNWRAP_CLIENT'
         self.c.install()
         self.c.start()
@@ -102,10 +104,14 @@ class World:
 
     def know(self, volume, session=None):
         key = volume['device'].key(volume['made'])
-        self.secrets[f'key of {volume["volume_id"]}'] = key
-        self.secrets[f'passphrase of {volume["volume_id"]}'] = derived_passphrase(key, volume['made']['uuid'])
+        name = f'{hashlib.sha256(key).hexdigest()[:8]} of {volume["volume_id"]}'
+        self.secrets[f'key {name}'] = key
+        self.secrets[f'passphrase {name}'] = derived_passphrase(key, volume['made']['uuid'])
         if session:
-            self.secrets[f'form {len(self.secrets)} of {volume["volume_id"]}'] = base64.b64decode(session['session'])
+            self.know_form(volume, session)
+
+    def know_form(self, volume, session):
+        self.secrets[f'form {len(self.secrets)} of {volume["volume_id"]}'] = base64.b64decode(session['session'])
 
     def session(self, volume, **other):
         made = volume['device'].session(volume['volume_id'], volume['made'], self.server, **other)
@@ -134,7 +140,8 @@ def full_session(w, kind):
     c, device = w.c, w.devices[kind]
     volume = c.make(f'life-{kind}'.lower(), device)
     made, record = volume['made'], c.record(volume)
-    demand('commitment' not in volume['volume_context'] and made['commitment'] == commitment(device.key(made), made['uuid']), 'the commitment')
+    demand(made['commitment'] == commitment(device.key(made), made['uuid']), 'the commitment')
+    demand('commitment' not in volume['volume_context'], volume['volume_context'])
     demand(record['uuid'] == made['uuid'] and record['keySource'] == 'client' and record['key'] ==
            {'kind': 'client', 'ciphertext': f'commit:v1:{made["commitment"]}', 'key_version': 1}, record)
     demand(record['recipients'] == [{'alg': made['algorithm'], 'key': made['publicKey'], 'label': made['label'],
@@ -333,7 +340,7 @@ def not_for_them(w):
     w.stage(volume)
     c.unstage(volume)
     before = c.record(volume)
-    for verb, word in (('rotate-key', "can't be rotated here"), ('unlock-key', 'there is no passphrase without it')):
+    for verb, word in (('rotate-key', "can't be replaced without new secrets"), ('unlock-key', 'there is no passphrase without it')):
         more = ['--reason', 'story', '--yes'] if verb == 'unlock-key' else []
         said = c.cofferctl('volume', verb, volume['volume_id'], '--admin-socket', c.admin_socket, *more, check=False)
         demand(said.returncode != 0 and word in said.stderr, said)
@@ -436,18 +443,22 @@ def story(vault, folder, tap):
         tap.skip('WebCrypto: create, stage, write, stage again by a new form', why)
     else:
         tests.append(('WebCrypto: create, stage, write, stage again by a new form', full_session, 'WebCrypto'))
+    second = w.devices.get('WebCrypto') or OpenSslDevice(w.folder, 'tablet')
     tests += [('wrong forms: the exact code, still detached, the record as it was', refusals),
               ('a record that somebody changed', tampered),
               ('online growth by a session', growth),
               ('after a restart of all: a new form', restart),
               ('the server key rotated', server_key_rotated),
-              ('rotate-key, unlock-key: refused', not_for_them),
+              ('rotate-key without a new key, unlock-key: refused', not_for_them),
+              ('a second device comes, the first goes, in use', clientrecipients.in_use, w.devices['openssl'], second),
               ('cofferctl: create, mount, expand by --secrets', by_cofferctl),
              ('DeleteVolume needs no coffer-keyd', deleted_without_keyd)]
     try:
         for name, test, *more in tests:
             if not sys.argv[1:] or any(text in name for text in sys.argv[1:]):
                 tap.run(name, test, w, *more)
+        if not sys.argv[1:] or any(text in 'killed' for text in sys.argv[1:]):
+            clientrecipients.killed(w, tap, w.devices['openssl'], OpenSslDevice(w.folder, 'old phone'))
         volume = c.make('kept', w.devices['openssl'])  # what is on the disk in the end
         w.stage(volume)
         c.unstage(volume)
