@@ -3,7 +3,7 @@
  * CreateVolume's secrets for a key that a device made, a line "key=value" each: what is taken fits
  * into a record and is the same volume when it comes again; no sentence quotes a value.
  *
- * covers: volume/client_key.c
+ * covers: volume/client_key.c volume/forms.c:form_is_der volume/forms.c:form_fits
  */
 #include "tests/fuzz/target.h"
 

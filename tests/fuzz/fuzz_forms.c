@@ -3,7 +3,8 @@
  * What a user's device wrapped for a list of recipients: whatever is taken, each of them has a form
  * as long as before and the rest as it was; whatever is refused changes nothing.
  *
- * covers: volume/forms.c
+ * covers: volume/forms.c:read_form volume/forms.c:take_form volume/forms.c:take_all
+ * volume/forms.c:forms_take
  */
 #include "tests/fuzz/target.h"
 
