@@ -20,6 +20,7 @@ from clientdevice import OpenSslDevice, ServerKey, WebDevice, commitment, frame 
 from fixture import GID, MIB, UID_KEYD, CallError, Coffer  # noqa: E402
 from keydclient import Connection, Keyd  # noqa: E402
 from keydlib import frame as wire_frame  # noqa: E402
+from sweep import sampled  # noqa: E402
 from vaultsetup import KV_PREFIX, SERVER_KEY, TENANT_KEY, Layout  # noqa: E402
 from watched import derived_passphrase  # noqa: E402
 
@@ -218,7 +219,8 @@ def refusals(w):
     problems = []
     for volume in (fresh, ready):
         before = c.traces(volume)
-        for name, (code, word, secrets) in wrong_forms(w, volume, others).items():
+        rows = list(wrong_forms(w, volume, others).items())
+        for name, (code, word, secrets) in rows if volume is ready else sampled(rows):
             got, said = code_of(c.stage_with, volume, secrets)
             if got != code or word not in str(said):
                 problems.append(f'{name}: {got}: {said} (expected {code}, "{word}")')
