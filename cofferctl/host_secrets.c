@@ -5,6 +5,7 @@
 #include "common/cleanup.h"
 #include "common/fs.h"
 #include "common/json.h"
+#include "common/secret.h"
 #include "common/strbuf.h"
 
 #include <errno.h>
@@ -52,12 +53,13 @@ static int read_from(const struct source *s, json_t **ret, struct error *err)
         *ret = json_object();
         return *ret == NULL ? error_set(err, ERR_EXHAUSTED, "out of memory") : 0;
     }
+    if (secret_harden_process(err) < 0)
+        return -1;
     AUTO_CLOSE int fd = open(s->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)
         return error_errno(err, errno, "%s: open '%.200s'", s->flag, s->path);
-    if (fs_read_fd(fd, s->path, s->max, &text, err) < 0)
-        return error_prefix(err, "%s", s->flag);
-    int r = parse(s, &text, ret, err);
+    int r = fs_read_fd(fd, s->path, s->max, &text, err);
+    r = r < 0 ? error_prefix(err, "%s", s->flag) : parse(s, &text, ret, err);
     if (text.buf != NULL)
         explicit_bzero(text.buf, text.len);
     return r;

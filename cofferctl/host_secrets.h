@@ -2,7 +2,7 @@
 /*
  * cofferctl/host_secrets.h: the secrets of a call (--secrets FILE), as Kubernetes would take them
  * from a Secret: one JSON object of texts. They go into the request and nowhere else; they are not
- * kept with the volume. No error quotes one.
+ * kept with the volume. No error quotes one, and no core file is written from then on.
  */
 #ifndef COFFER_COFFERCTL_HOST_SECRETS_H
 #define COFFER_COFFERCTL_HOST_SECRETS_H

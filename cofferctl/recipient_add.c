@@ -10,11 +10,12 @@
 #include "common/cleanup.h"
 #include "common/fs.h"
 #include "common/json.h"
+#include "recipient/wrap.h"
 #include "common/strbuf.h"
 
 #include <fcntl.h>
 
-#define WRAPPED_MAX 1024u /* base64: csi/validate.h */
+#define FORM_MAX 1024u /* base64: csi/validate.h */
 
 static struct {
     const char *key, *algorithm, *label, *wrapped, *reason, *admin_socket;
@@ -42,20 +43,17 @@ static int check(const struct cli *cli UNUSED, struct error *err)
 
 static const char *algorithm_for(const struct public_key *k)
 {
-    if (options.algorithm[0] != '\0')
-        return options.algorithm;
-    return public_key_kind(k) == PUBLIC_KEY_RSA ? "RSA-OAEP-256"
-                                                : "HPKE-Base-X25519-SHA256-A256GCM";
+    return options.algorithm[0] != '\0' ? options.algorithm : wrap_default(k)->name;
 }
 
 /* Without the line's end. */
 static int add_wrapped(json_t *request, struct error *err)
 {
-    AUTO_STRBUF struct strbuf text = STRBUF_INIT(WRAPPED_MAX);
+    AUTO_STRBUF struct strbuf text = STRBUF_INIT(FORM_MAX);
 
     if (options.wrapped[0] == '\0')
         return 0;
-    if (fs_read_at(AT_FDCWD, options.wrapped, WRAPPED_MAX, &text, err) < 0)
+    if (fs_read_at(AT_FDCWD, options.wrapped, FORM_MAX, &text, err) < 0)
         return error_prefix(err, "--wrapped");
     const char *all = strbuf_text(&text);
     const size_t len = strcspn(all, "\r\n");

@@ -155,11 +155,10 @@ static int unwrap(const struct rescue *r, const struct own_keyd *keyd, int to, s
     const struct keyd_binding binding = {
         .kms = rec->kms, .tenant = rec->tenant, .volume_id = rec->id, .uuid = rec->uuid
     };
-    struct keyd_wrapped key = { .version = rec->key.version };
+    struct keyd_wrapped key;
 
-    if (str_copy(key.kind, sizeof(key.kind), rec->key.kind) < 0 ||
-        str_copy(key.ciphertext, sizeof(key.ciphertext), rec->key.ciphertext) < 0)
-        return error_set(err, ERR_DATA_LOSS, "the record's wrapped key is too long");
+    if (keyd_wrapped_of(rec, &key, err) < 0)
+        return -1;
     return keyd_unwrap(keyd->socket, &binding, &key, KEYD_USE_BREAK_GLASS, NULL, to,
                        deadline_in(UNWRAP_MS), err);
 }

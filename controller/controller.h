@@ -92,6 +92,10 @@ bool request_size_fits(const struct size_range *range, uint64_t size);
 int request_capabilities(const struct csi_capabilities *caps, const char **ret_fs,
                          struct error *err) MUST_CHECK;
 
+/* A map as volume/ takes it, with room for `more` pairs behind. The arena's; NULL: ERR_EXHAUSTED.
+ */
+struct param *request_pairs(struct arena *arena, const struct csi_map *map, size_t more,
+                            struct error *err);
 /* CreateVolume parameters. tenant_optional: the request speaks of no claim (GetCapacity, Validate),
  * so no namespace comes with it; then *ret_has_tenant (may be NULL otherwise) says whether one was
  * given. */

@@ -45,12 +45,8 @@ static int read_client_key(struct arena *arena, const struct csi_map *secrets, s
     p->client = strcmp(p->params.key_source, KEY_SOURCE_CLIENT) == 0;
     if (!p->client)
         return 0;
-    struct param *items = arena_alloc(arena, (secrets->n + 1) * sizeof(*items));
-    if (items == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory for the secrets");
-    for (size_t i = 0; i < secrets->n; i++)
-        items[i] = (struct param){ secrets->items[i].key, secrets->items[i].value };
-    return client_key_decode(items, secrets->n, &p->key, err);
+    struct param *items = request_pairs(arena, secrets, 0, err);
+    return items == NULL ? -1 : client_key_decode(items, secrets->n, &p->key, err);
 }
 
 static int check_refused(const struct csi_create_volume_request *req, struct error *err)

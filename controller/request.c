@@ -135,19 +135,29 @@ const char *request_map_get(const struct csi_map *map, const char *key)
     return NULL;
 }
 
+struct param *request_pairs(struct arena *arena, const struct csi_map *map, size_t more,
+                            struct error *err)
+{
+    struct param *items = arena_alloc(arena, (map->n + more + 1) * sizeof(*items));
+
+    if (items == NULL)
+        (void)error_set(err, ERR_EXHAUSTED, "out of memory for the request's pairs");
+    for (size_t i = 0; items != NULL && i < map->n; i++)
+        items[i] = (struct param){ .key = map->items[i].key, .value = map->items[i].value };
+    return items;
+}
+
 int request_params(const struct controller *c, struct arena *arena, const struct csi_map *map,
                    bool tenant_optional, struct volume_params *ret, bool *ret_has_tenant,
                    struct error *err)
 {
-    struct param *items = arena_alloc(arena, (map->n + 1) * sizeof(*items));
+    struct param *items = request_pairs(arena, map, 1, err);
     bool has_tenant =
         request_map_get(map, PARAM_TENANT) != NULL || request_map_get(map, PARAM_NAMESPACE) != NULL;
     size_t n = map->n;
 
     if (items == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory for the parameters");
-    for (size_t i = 0; i < map->n; i++)
-        items[i] = (struct param){ .key = map->items[i].key, .value = map->items[i].value };
+        return -1;
     if (tenant_optional && !has_tenant)
         items[n++] = (struct param){ .key = PARAM_TENANT, .value = TENANT_STAND_IN };
     if (volume_params_decode(c->config, items, n, ret, err) < 0)

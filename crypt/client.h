@@ -104,16 +104,17 @@ int crypt_close(const struct crypt_client *c, const char *dm_name, const char *d
 int crypt_passphrase(const struct crypt_client *c, const struct crypt_volume *v, int key_fd,
                      int out_fd, uint64_t deadline, struct error *err) MUST_CHECK;
 
-/* The same checks, and then the MAC of v->record with another list (recipients.h's text). With its
- * own list: that it is the one that was written with this key. */
-int crypt_recipients(const struct crypt_client *c, const struct crypt_volume *v, int key_fd,
-                     const char *recipients, uint64_t deadline, char ret_mac[65],
-                     struct error *err) MUST_CHECK;
 /* The same for who holds a recipient's private key (recipient/unwrap.h): private_key_fd, a file or
  * a pipe, read to its end. No lock, no key service. ERR_PRECONDITION: it isn't among the record's
  * recipients; ERR_INVALID: it isn't a private key, or doesn't open what is there for it. */
 int crypt_rescue(const struct crypt_client *c, const struct crypt_volume *v, int private_key_fd,
                  int out_fd, uint64_t deadline, struct error *err) MUST_CHECK;
+
+/* The MAC of v->record with another list (recipients.h's text), after the same checks
+ * as open: so with its own list it proves that this is the one that was written with the key. */
+int crypt_recipients(const struct crypt_client *c, const struct crypt_volume *v, int key_fd,
+                     const char *recipients, uint64_t deadline, char ret_mac[65],
+                     struct error *err) MUST_CHECK;
 
 /* Rotation of the storage key, first half: the header gets a keyslot for the key of new_key_fd as
  * well; the one of key_fd, which v->record names, opens it as before. backup_fd: a file that first

@@ -59,6 +59,8 @@ extern const char *const keyd_use_names[KEYD_USE_COUNT]; /* as they travel: wire
 /* ERR_INVALID: not an absolute path that fits a socket's address. (An empty one would be a name
  * that any process may take and answer for keyd.) The calls check it too. */
 int keyd_socket_check(const char *socket_path, struct error *err) MUST_CHECK;
+/* The wrapped key that a record names. ERR_DATA_LOSS: it is too long. (wrapped.c) */
+int keyd_wrapped_of(const struct record *r, struct keyd_wrapped *ret, struct error *err) MUST_CHECK;
 /* deadline: clock_ms() value. keyd not there, version differs -> ERR_UNAVAILABLE; wrong context or
  * forged ciphertext -> ERR_PRECONDITION; op or peer not allowed -> ERR_PERMISSION. */
 int keyd_mint(const char *socket_path, const struct keyd_binding *b, uint64_t deadline,

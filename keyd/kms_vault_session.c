@@ -13,8 +13,6 @@
 #include "vault/status.h"
 #include "vault/transit.h"
 
-#include <openssl/x509.h>
-
 /* ---- sessions ---- */
 
 /* What an administrator or the device can mend is named; all else is one sentence. */
@@ -78,17 +76,14 @@ void vault_session_open(struct vault_job *j)
 
 /* ---- the server key ---- */
 
+_Static_assert(KEYD_PUBLIC_KEY_MAX >= PUBLIC_KEY_DER_MAX, "public_key_der writes that much");
+
 static int take_der(const char *pem, struct keyd_server_key *ret, struct error *err)
 {
     AUTO_PUBLIC_KEY struct public_key *key = NULL;
-    unsigned char *to = ret->public_key;
     if (public_key_parse(pem, strlen(pem), &key, err) < 0)
         return error_prefix(err, "the server key in Vault");
-    int len = i2d_PUBKEY(public_key_handle(key), NULL);
-    if (len <= 0 || (size_t)len > sizeof(ret->public_key))
-        return error_set(err, ERR_INTERNAL, "the server key has a form we don't know");
-    ret->public_key_len = (size_t)i2d_PUBKEY(public_key_handle(key), &to);
-    return 0;
+    return public_key_der(key, ret->public_key, &ret->public_key_len, err);
 }
 
 static int take_server_key(const struct kms_vault *s, const json_t *body,

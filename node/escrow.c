@@ -27,8 +27,7 @@ static int add(struct node_op *op, const char *path, struct recipient_list *list
     struct keyd_wrapped key;
 
     if (check_kind(&op->record, err) < 0 || escrow_read(path, &escrow, err) < 0 ||
-        unlock_recorded_key(&op->record, &key, err) < 0 ||
-        recipient_wrap(op, &key, &escrow, err) < 0)
+        keyd_wrapped_of(&op->record, &key, err) < 0 || recipient_wrap(op, &key, &escrow, err) < 0)
         return -1;
     return recipients_add(list, &escrow, err);
 }

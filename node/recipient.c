@@ -39,25 +39,11 @@ static int begin(struct node_op *op, struct node *node, struct csi_call *call,
                : 0;
 }
 
-/* The MAC of the record with this list, after the one it has was proved. */
-static int sign(struct node_op *op, const char *recipients, char ret_mac[65], struct error *err)
-{
-    const struct crypt_volume target = unlock_target(op, false);
-    AUTO_CLOSE int key = -1;
-
-    if (unlock_key_pipe(op, KEYD_USE_RECIPIENT, &key, err) < 0)
-        return -1;
-    return crypt_recipients(&op->node->crypt, &target, key, recipients, unlock_crypt_deadline(),
-                            ret_mac, err);
-}
-
-static char *base64(struct arena *a, const unsigned char *data, size_t len, struct error *err)
+static char *base64(struct arena *a, const unsigned char *data, size_t len)
 {
     char *text = arena_alloc(a, B64_LEN(len) + 1);
 
-    if (text == NULL)
-        (void)error_set(err, ERR_EXHAUSTED, "out of memory");
-    else
+    if (text != NULL)
         b64_encode(text, data, len);
     return text;
 }
@@ -68,8 +54,8 @@ static int describe(struct arena *a, const struct recipient *r, struct csi_recip
     *ret = (struct csi_recipient){ .fingerprint = arena_strdup(a, r->fingerprint),
                                    .algorithm = arena_strdup(a, r->algorithm),
                                    .label = arena_strdup(a, r->label),
-                                   .public_key = base64(a, r->key, r->key_len, err),
-                                   .wrapped = base64(a, r->wrapped, r->wrapped_len, err) };
+                                   .public_key = base64(a, r->key, r->key_len),
+                                   .wrapped = base64(a, r->wrapped, r->wrapped_len) };
     if (ret->fingerprint != NULL && ret->algorithm != NULL && ret->label != NULL &&
         ret->public_key != NULL && ret->wrapped != NULL)
         return 0;
@@ -84,10 +70,9 @@ int node_list_recipients(void *ctx, struct csi_call *call,
 {
     AUTO_NODE_OP struct node_op op = NODE_OP_INIT;
     struct recipient_list list;
-    char mac[65];
 
     if (begin(&op, ctx, call, req->volume_id, &req->secrets, &list, err) < 0 ||
-        sign(&op, op.record.recipients, mac, err) < 0)
+        recipients_prove(&op, err) < 0)
         return -1;
     struct csi_recipient *items = arena_alloc(call->arena, sizeof(*items) * RECIPIENTS_MAX);
     if (items == NULL)
@@ -177,7 +162,8 @@ static int write_list(struct node_op *op, const struct recipient_list *list, str
 {
     struct record r = op->record;
 
-    if (recipients_encode(list, r.recipients, err) < 0 || sign(op, r.recipients, r.mac, err) < 0)
+    if (recipients_encode(list, r.recipients, err) < 0 ||
+        recipients_sign(op, r.recipients, r.mac, err) < 0)
         return -1;
     FAULT_POINT("recipient:signed");
     if (op->pool->ops->write_record(&op->volume, &r, err) < 0)
@@ -193,7 +179,7 @@ static int wrap_present_key(struct node_op *op, struct recipient *r, struct erro
 
     if (record_is_client(&op->record)) /* it came wrapped */
         return 0;
-    return unlock_recorded_key(&op->record, &key, err) < 0 ? -1 : recipient_wrap(op, &key, r, err);
+    return keyd_wrapped_of(&op->record, &key, err) < 0 ? -1 : recipient_wrap(op, &key, r, err);
 }
 
 static int add(struct node_op *op, struct node *node, struct csi_call *call,
@@ -263,13 +249,12 @@ static int remove_one(struct node_op *op, struct recipient_list *list, const cha
 {
     const struct recipient *member = recipients_find(list, fingerprint);
     const bool stale = op->record.stale_slots, named = rotate_names(op, key);
-    char mac[65];
 
     *ret_resumed = (stale || named) && member == NULL;
     if (stale && rotate_finish(op, err) < 0)
         return -1;
     if (*ret_resumed)
-        return stale ? 0 : sign(op, op->record.recipients, mac, err);
+        return stale ? 0 : recipients_prove(op, err);
     if (member == NULL)
         return error_set(err, ERR_NOT_FOUND, "key %s is no recipient of volume '%s'", fingerprint,
                          op->id_text);

@@ -24,6 +24,12 @@ int rotate_run(struct node_op *op, struct recipient_list *stay, const struct new
 /* What an interrupted one left to do: the old keyslots go. */
 int rotate_finish(struct node_op *op, struct error *err) MUST_CHECK;
 
+/* The MAC of the record with this list (recipients.h's text), after the list it has was proved with
+ * the storage key. Of an attached volume. */
+int recipients_sign(struct node_op *op, const char *recipients, char ret_mac[65],
+                    struct error *err) MUST_CHECK;
+/* That the list is the one that was written with the storage key. */
+int recipients_prove(struct node_op *op, struct error *err) MUST_CHECK;
 /* Asks keyd to wrap the storage key that `key` is for r->key by r->algorithm, into r->wrapped. */
 int recipient_wrap(struct node_op *op, const struct keyd_wrapped *key, struct recipient *r,
                    struct error *err) MUST_CHECK;

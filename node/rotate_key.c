@@ -43,22 +43,12 @@ int rotate_check(const struct node_op *op, const struct new_key *key, struct err
     return 0;
 }
 
-static uint64_t keyd_deadline(const struct node_op *op)
-{
-    uint64_t own = deadline_in(NODE_LIMIT_KEYD);
-
-    return op->deadline < own ? op->deadline : own;
-}
-
 static int mint(struct node_op *op, struct keyd_wrapped *ret, struct error *err)
 {
-    const struct record *r = &op->record;
-    const struct keyd_binding binding = {
-        .kms = r->kms, .tenant = r->tenant, .volume_id = op->id_text, .uuid = r->uuid
-    };
+    const struct keyd_binding binding = unlock_binding(op);
     struct error local = ERROR_INIT;
 
-    if (keyd_mint(op->node->keyd_socket, &binding, keyd_deadline(op), ret, &local) == 0)
+    if (keyd_mint(op->node->keyd_socket, &binding, unlock_keyd_deadline(op), ret, &local) == 0)
         return 0;
     if (local.code == ERR_PERMISSION)
         (void)error_prefix(&local, "this node may not make a key (to rotate, its coffer-keyd needs "
@@ -69,17 +59,14 @@ static int mint(struct node_op *op, struct keyd_wrapped *ret, struct error *err)
 int recipient_wrap(struct node_op *op, const struct keyd_wrapped *key, struct recipient *r,
                    struct error *err)
 {
-    const struct keyd_binding binding = { .kms = op->record.kms,
-                                          .tenant = op->record.tenant,
-                                          .volume_id = op->id_text,
-                                          .uuid = op->record.uuid };
+    const struct keyd_binding binding = unlock_binding(op);
     const struct keyd_recipient to = { .algorithm = r->algorithm,
                                        .key = r->key,
                                        .key_len = r->key_len };
     struct error local = ERROR_INIT;
 
-    if (keyd_wrap_for(op->node->keyd_socket, &binding, key, &to, keyd_deadline(op), r->wrapped,
-                      &r->wrapped_len, &local) == 0)
+    if (keyd_wrap_for(op->node->keyd_socket, &binding, key, &to, unlock_keyd_deadline(op),
+                      r->wrapped, &r->wrapped_len, &local) == 0)
         return 0;
     if (local.code == ERR_PERMISSION)
         (void)error_prefix(&local, "this node may not wrap a key for recipients (its coffer-keyd "
@@ -110,10 +97,10 @@ static int take_new_key(const struct node_op *op, const struct new_key *key,
                          "removed can't make the new key");
     if (forms_take(key->forms, stay, err) < 0)
         return error_prefix(err, "new secret 'recipients'");
-    *ret = (struct keyd_wrapped){ .kind = KEY_KIND_CLIENT, .version = 1 };
-    (void)snprintf(ret->ciphertext, sizeof(ret->ciphertext), COMMITMENT_PREFIX "%s",
-                   key->session.commitment);
-    return 0;
+    struct record named = op->record;
+    return record_commit(&named, key->session.commitment, err) < 0
+               ? -1
+               : keyd_wrapped_of(&named, ret, err);
 }
 
 static int make_key(struct node_op *op, const struct new_key *key, struct recipient_list *stay,
@@ -218,25 +205,31 @@ int rotate_finish(struct node_op *op, struct error *err)
                              "(run it again)");
 }
 
-/* Before a key is wrapped for anybody: whom the record names may be somebody else's doing. */
-static int prove_list(struct node_op *op, struct error *err)
+int recipients_sign(struct node_op *op, const char *recipients, char ret_mac[65], struct error *err)
 {
     const struct crypt_volume target = unlock_target(op, false);
     AUTO_CLOSE int key = -1;
-    char mac[65];
 
-    if (op->record.recipients[0] == '\0')
-        return 0;
     if (unlock_key_pipe(op, KEYD_USE_RECIPIENT, &key, err) < 0)
         return -1;
-    return crypt_recipients(&op->node->crypt, &target, key, op->record.recipients,
-                            unlock_crypt_deadline(), mac, err);
+    return crypt_recipients(&op->node->crypt, &target, key, recipients, unlock_crypt_deadline(),
+                            ret_mac, err);
+}
+
+int recipients_prove(struct node_op *op, struct error *err)
+{
+    char mac[65];
+
+    return recipients_sign(op, op->record.recipients, mac, err);
 }
 
 int rotate_run(struct node_op *op, struct recipient_list *stay, const struct new_key *key,
                struct error *err)
 {
-    if (prove_list(op, err) < 0 || add_key(op, stay, key, err) < 0)
+    /* before a key is wrapped for anybody: whom the record names may be somebody else's doing */
+    if (op->record.recipients[0] != '\0' && recipients_prove(op, err) < 0)
+        return -1;
+    if (add_key(op, stay, key, err) < 0)
         return -1;
     return rotate_finish(op, err);
 }

@@ -32,25 +32,33 @@ static int check_token(const struct node_op *op, struct error *err)
                      op->id_text);
 }
 
+uint64_t unlock_keyd_deadline(const struct node_op *op)
+{
+    uint64_t own = deadline_in(NODE_LIMIT_KEYD);
+
+    return op->deadline < own ? op->deadline : own;
+}
+
+struct keyd_binding unlock_binding(const struct node_op *op)
+{
+    return (struct keyd_binding){ .kms = op->record.kms,
+                                  .tenant = op->record.tenant,
+                                  .volume_id = op->id_text,
+                                  .uuid = op->record.uuid };
+}
+
 /* One of key and session. */
 static int ask_keyd(const struct node_op *op, const struct keyd_wrapped *key,
                     const struct keyd_session *session, enum keyd_use use, int pipe_write,
                     struct error *err)
 {
-    const struct record *r = &op->record;
-    const struct keyd_binding binding = {
-        .kms = r->kms,
-        .tenant = r->tenant,
-        .volume_id = op->id_text,
-        .uuid = r->uuid,
-    };
-    uint64_t own = deadline_in(NODE_LIMIT_KEYD);
-    uint64_t deadline = op->deadline < own ? op->deadline : own;
+    const struct keyd_binding binding = unlock_binding(op);
+    uint64_t deadline = unlock_keyd_deadline(op);
 
     if (session != NULL)
         return keyd_unwrap_client(op->node->keyd_socket, &binding, session, use, pipe_write,
                                   deadline, err);
-    return keyd_unwrap(op->node->keyd_socket, &binding, key, use, r->pod ? op->token : NULL,
+    return keyd_unwrap(op->node->keyd_socket, &binding, key, use, op->record.pod ? op->token : NULL,
                        pipe_write, deadline, err);
 }
 
@@ -72,15 +80,6 @@ static int key_pipe(struct node_op *op, const struct keyd_wrapped *key,
     if (use != KEYD_USE_VERIFY)
         LEAK_PIPE("node:storage-key", read_end);
     *ret_fd = TAKE_FD(read_end);
-    return 0;
-}
-
-int unlock_recorded_key(const struct record *r, struct keyd_wrapped *ret, struct error *err)
-{
-    ret->version = r->key.version;
-    if (str_copy(ret->kind, sizeof(ret->kind), r->key.kind) < 0 ||
-        str_copy(ret->ciphertext, sizeof(ret->ciphertext), r->key.ciphertext) < 0)
-        return error_set(err, ERR_DATA_LOSS, "the record's wrapped key is too long");
     return 0;
 }
 
@@ -112,7 +111,7 @@ int unlock_key_pipe(struct node_op *op, enum keyd_use use, int *ret_fd, struct e
 
     if (record_is_client(&op->record))
         return lent_key_pipe(op, use, ret_fd, err);
-    if (unlock_recorded_key(&op->record, &key, err) < 0)
+    if (keyd_wrapped_of(&op->record, &key, err) < 0)
         return -1;
     return unlock_wrapped_pipe(op, &key, use, ret_fd, err);
 }

@@ -20,9 +20,9 @@ int unlock_wrapped_pipe(struct node_op *op, const struct keyd_wrapped *key, enum
                         int *ret_fd, struct error *err) MUST_CHECK;
 int unlock_session_pipe(struct node_op *op, const struct keyd_session *session, enum keyd_use use,
                         int *ret_fd, struct error *err) MUST_CHECK;
-/* The wrapped key that the record names, as keyd/client.h wants it. */
-int unlock_recorded_key(const struct record *r, struct keyd_wrapped *ret,
-                        struct error *err) MUST_CHECK;
+/* What keyd is told of this volume (borrowed from op), and how long it is waited for. */
+struct keyd_binding unlock_binding(const struct node_op *op);
+uint64_t unlock_keyd_deadline(const struct node_op *op);
 /* The mapping this volume's record calls for, as crypt/client.h wants it. Borrowed from op. */
 struct crypt_volume unlock_target(const struct node_op *op, bool read_only);
 /* For one verb, from now. Not the call's: its deadline ends the waiting, not the work. */

@@ -13,8 +13,6 @@
 #define PEM_MAX   4096u
 #define PEM_BEGIN "-----BEGIN PUBLIC KEY-----"
 #define PEM_END   "-----END PUBLIC KEY-----"
-#define RSA       "RSA-OAEP-256"
-#define X25519    "HPKE-Base-X25519-SHA256-A256GCM"
 
 /* RFC 8410 §4: all that stands before the 32 bytes of an X25519 key. */
 static const unsigned char x25519[] = { 0x30, 0x2a, 0x30, 0x05, 0x06, 0x03,
@@ -70,7 +68,8 @@ int escrow_decode(const char *text, size_t len, struct recipient *ret, struct er
         return error_set(err, ERR_PRECONDITION,
                          "it must be one public key in PEM (" PEM_BEGIN "), with nothing beside "
                          "it");
-    (void)snprintf(r.algorithm, sizeof(r.algorithm), "%s", is_x25519(&r) ? X25519 : RSA);
+    (void)snprintf(r.algorithm, sizeof(r.algorithm), "%s",
+                   is_x25519(&r) ? RECIPIENT_X25519 : RECIPIENT_RSA);
     *ret = r;
     return 0;
 }

@@ -27,9 +27,8 @@ bool form_is_der(const unsigned char *der, size_t len)
 
 bool form_fits(const struct recipient *r)
 {
-    if (strncmp(r->algorithm, "RSA-", 4) == 0)
-        return r->wrapped_len >= RSA_WRAPPED;
-    return r->wrapped_len == HPKE_WRAPPED;
+    return strcmp(r->algorithm, RECIPIENT_X25519) == 0 ? r->wrapped_len == HPKE_WRAPPED
+                                                       : r->wrapped_len >= RSA_WRAPPED;
 }
 
 /* --- a list of them --- */

@@ -36,8 +36,7 @@ int volume_params_decode(const struct config *config, const struct param *params
 #define CONTEXT_DISCARD    "discard"        /* "true", or not there */
 #define CONTEXT_IDENTITY   "tenantIdentity" /* "pod", or not there */
 /* Other keys in a volume_context (csi.storage.k8s.io/…) are ignored. Members point into `items`;
- * NULL = absent. A context that has one of ours says what the absent ones of the last two mean.
- */
+ * NULL = absent. A context that has one of ours says what the absent ones of the last two mean. */
 void volume_context_decode(const struct param *items, size_t n, struct record_claim *ret);
 
 #endif

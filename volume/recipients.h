@@ -17,6 +17,9 @@
 #define RECIPIENTS_MAX          16
 #define RECIPIENTS_TEXT_MAX     6144 /* of the record's 8 KiB; RSA of 2048 bits takes 850 bytes */
 #define RECIPIENT_ALGORITHM_MAX 47
+#define RECIPIENT_RSA           "RSA-OAEP-256"
+#define RECIPIENT_RSA_512       "RSA-OAEP-512"
+#define RECIPIENT_X25519        "HPKE-Base-X25519-SHA256-A256GCM"
 #define RECIPIENT_LABEL_MAX     63
 #define RECIPIENT_KEY_MAX       640u /* DER; RSA of 4096 bits has 550 */
 #define RECIPIENT_WRAPPED_MAX   512u

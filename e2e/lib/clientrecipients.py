@@ -9,15 +9,11 @@ import subprocess
 
 from fixture import MIB, CallError
 from sweep import FaultKiller, Job, sweep, until_ok
+from tap import demand
 from watched import derived_passphrase
 
 INVALID = 'INVALID'
 FOREIGN = 'the session was not made for this volume by this device'
-
-
-def demand(condition, text):
-    if not condition:
-        raise RuntimeError(text)
 
 
 @contextlib.contextmanager

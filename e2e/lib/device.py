@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A person's devices: key pairs made by OpenSSL and by WebCrypto, and what they get out of what was wrapped for them, without
-any of Coffer's programs. Storage keys' passphrases, by docs/crypt.md's words."""
+any of Coffer's programs."""
 import hashlib
-import hmac
 import os
 import subprocess
+
+from clientdevice import tuple_hash
 
 DEVICE = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'recipients', 'device.mjs')
 RSA_256, RSA_512, HPKE = 'RSA-OAEP-256', 'RSA-OAEP-512', 'HPKE-Base-X25519-SHA256-A256GCM'
@@ -49,17 +50,6 @@ class Device:
         return p.stdout
 
 
-def context(record):
-    """docs/PROTOCOL-keyd.md, "What a wrapped key is bound to"."""
-    parts = [b'coffer/v1', b'volume', *(record[f].encode() for f in ('tenant', 'id', 'uuid'))]
-    return hashlib.sha256(b''.join(len(p).to_bytes(4, 'big') + p for p in parts)).digest()
-
-
 def hpke_info(record):
-    return b'coffer/v1 recipient' + context(record)
-
-
-def passphrase(storage_key, uuid):
-    """HKDF-SHA256 of the storage key (RFC 5869), as docs/crypt.md says."""
-    prk = hmac.new(bytes.fromhex(uuid.replace('-', '')), storage_key, hashlib.sha256).digest()
-    return hmac.new(prk, b'coffer/v1 luks2 keyslot\x01', hashlib.sha256).hexdigest()
+    """docs/PROTOCOL-keyd.md, "What a wrapped key is bound to"."""
+    return b'coffer/v1 recipient' + tuple_hash(b'coffer/v1', b'volume', *(record[f].encode() for f in ('tenant', 'id', 'uuid')))

@@ -18,11 +18,6 @@ NAMESPACE = 'csi.storage.k8s.io/pvc/namespace'
 PARAMETERS = {'tenantIdentity': 'pod'}
 
 
-def demand(condition, text):
-    if not condition:
-        raise RuntimeError(text)
-
-
 def tokens(token, audience='vault'):
     """What kubelet puts into secrets or volume_context; None: nothing."""
     return {TOKENS: json.dumps({audience: {'token': token, 'expirationTimestamp': '2030-01-01T00:00:00Z'}})} if token else {}

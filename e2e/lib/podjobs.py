@@ -6,7 +6,7 @@ import time
 
 from fixture import MIB, CallError
 from jobs import nothing
-from podcoffer import demand
+from tap import demand
 from sweep import FaultKiller, Job, demand_clean, outcome, sampled, sweep, until_ok
 
 

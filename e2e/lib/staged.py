@@ -5,7 +5,7 @@ import os
 
 from fixture import MIB, CallError
 from sweep import demand_clean, until_ok
-from tamper import demand, write
+from tamper import write
 
 SIZE = {'ext4': 64 * MIB, 'xfs': 300 * MIB, 'btrfs': 256 * MIB}  # bytes that a story's volume has
 

@@ -12,15 +12,11 @@ import threading
 from fixture import GID, MIB, UID_CONTROLLER, CallError, wait_for
 from luks2 import Header, stock_format
 from sweep import demand_clean
+from tap import demand
 
 SIZE = 32 * MIB
 MARKER = b'a line that must never lie on the disk in clear\n'
 PLAIN = MARKER * 4000
-
-
-def demand(condition, sentence):
-    if not condition:
-        raise RuntimeError(sentence)
 
 
 def read(path):

@@ -6,6 +6,12 @@ import traceback
 from fixture import CallError
 
 
+def demand(condition, sentence):
+    """In a test that Tap.run runs."""
+    if not condition:
+        raise RuntimeError(sentence)
+
+
 class Tap:
     def __init__(self):
         self.count, self.failures = 0, 0

@@ -10,7 +10,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 from fixture import MIB, Coffer  # noqa: E402
 from sweep import FaultKiller, Job, demand_clean, sweep, until_ok  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 
 SIZE = 16 * MIB
 READER = {'mode': 'SINGLE_NODE_READER_ONLY'}
@@ -19,11 +19,6 @@ SECRET = b'the next volume\'s own data'
 
 def dm(*args):
     return subprocess.run(['dmsetup', *args], check=True, capture_output=True, text=True).stdout
-
-
-def demand(condition, sentence):
-    if not condition:
-        raise RuntimeError(sentence)
 
 
 class Machine:

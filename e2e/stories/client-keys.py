@@ -21,17 +21,13 @@ from fixture import GID, MIB, UID_KEYD, CallError, Coffer  # noqa: E402
 from keydclient import Connection, Keyd  # noqa: E402
 from keydlib import frame as wire_frame  # noqa: E402
 from sweep import sampled  # noqa: E402
+from tap import demand  # noqa: E402
 from vaultsetup import KV_PREFIX, SERVER_KEY, TENANT_KEY, Layout  # noqa: E402
 from watched import derived_passphrase  # noqa: E402
 
 SIZE, KEY_NAME, SERVER_KEY_OP = 16 * MIB, f'{SERVER_KEY}1', 8
 INVALID, PRECONDITION, EXISTS = 'INVALID', 'PRECONDITION', 'EXISTS'
 FOREIGN = 'the session was not made for this volume by this device'
-
-
-def demand(condition, text):
-    if not condition:
-        raise RuntimeError(text)
 
 
 class ClientCoffer(Coffer):
@@ -175,7 +171,7 @@ def full_session(w, kind):
 
 def wrong_forms(w, volume, others):
     """name -> (code, word, secrets)"""
-    c, device, vid = w.c, volume['device'], volume['volume_id']
+    device, vid = volume['device'], volume['volume_id']
     good, key, made = w.session(volume), device.key(volume['made']), volume['made']
     foreign = {name: w.session(v) for name, v in others.items()}
     return {

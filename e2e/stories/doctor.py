@@ -14,15 +14,10 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import leftovers  # noqa: E402
 from fixture import MIB, Coffer  # noqa: E402
 from sweep import demand_clean  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 
 CHECKS = ('user', 'config', 'pool', 'device-mapper', 'dm-crypt', 'loop', 'keyring', 'device-dir', 'tools', 'coffer-crypt', 'coffer-keyd',
           'coffer-node', 'admin socket', 'controller', 'clock', 'swap', 'core dumps')
-
-
-def demand(condition, sentence):
-    if not condition:
-        raise RuntimeError(sentence)
 
 
 def doctor(c, **flags):

@@ -13,14 +13,10 @@ import vaultserver  # noqa: E402
 from fixture import GID, MIB, UID_KEYD, CallError, Coffer  # noqa: E402
 from keydfaults import opened  # noqa: E402
 from sweep import FaultKiller, demand_clean, sampled, until_ok  # noqa: E402
+from tap import demand  # noqa: E402
 from vaultsetup import KV_PREFIX, TENANT_KEY  # noqa: E402
 
 SIZE, HEADER = 16 * MIB, 4 * MIB
-
-
-def demand(condition, text):
-    if not condition:
-        raise RuntimeError(text)
 
 
 def refused(call, *args):

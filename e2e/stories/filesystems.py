@@ -16,8 +16,8 @@ from fixture import MIB, CallError, Coffer, wait_for  # noqa: E402
 from jobs import Machine, expand_job, node_jobs  # noqa: E402
 from staged import SIZE, Stage, pattern, refuse_write, refused  # noqa: E402
 from sweep import SAMPLE, FaultKiller, demand_clean, sweep, until_ok  # noqa: E402
-from tamper import demand, read, write  # noqa: E402
-from tap import Tap  # noqa: E402
+from tamper import read, write  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 
 SMALLEST = {'ext4': 16 * MIB, 'xfs': 300 * MIB, 'btrfs': 256 * MIB}  # volume/fskind.c says the same
 FIXED_OPTION = {'ext4': 'errors=remount-ro', 'xfs': 'nouuid', 'btrfs': 'subvolid=5'}

@@ -19,7 +19,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__
 sys.path.insert(0, os.path.join(ROOT, 'e2e', 'lib'))
 from fixture import MIB, wait_for  # noqa: E402
 from sweep import sampled  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 
 SYSTEMD = '/lib/systemd/systemd'
 UNITS = ('coffer-keyd', 'coffer-controller', 'coffer-node')
@@ -33,11 +33,6 @@ def run(*argv, code=0, **kw):
     if code is not None and p.returncode != code:
         raise RuntimeError(f'{" ".join(argv)}: exit {p.returncode}\n{p.stdout[-2000:]}{p.stderr[-2000:]}')
     return p
-
-
-def demand(condition, sentence):
-    if not condition:
-        raise RuntimeError(sentence)
 
 
 def ctl(*args, code=0, **kw):

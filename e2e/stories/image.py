@@ -12,17 +12,12 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import vaultserver  # noqa: E402
 from fixture import MIB, wait_for  # noqa: E402
 from imageroot import ContainedCoffer, ImageRoot  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 from vaultcoffer import services  # noqa: E402
 from vaultsetup import Layout  # noqa: E402
 
 SCRATCH = os.environ['COFFER_SCRATCH']
 SIZES = {'ext4': (64, 96), 'xfs': (320, 400), 'btrfs': (256, 320)}  # MiB
-
-
-def demand(condition, sentence):
-    if not condition:
-        raise RuntimeError(sentence)
 
 
 def only_from_the_image(c):

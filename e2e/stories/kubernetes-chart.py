@@ -16,7 +16,7 @@ import kubeleaks  # noqa: E402
 import vaultserver  # noqa: E402
 from kubeapi import object_path  # noqa: E402
 from kubecoffer import NAMESPACE  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 
 SPEC = '''accessModes: [{access}]
 {indent}resources: {{requests: {{storage: 64Mi}}}}
@@ -56,11 +56,6 @@ spec:
     {volume}
 '''
 USER = 'my-database'  # it writes a record a second, from the beginning to the end
-
-
-def demand(condition, text):
-    if not condition:
-        raise RuntimeError(text)
 
 
 def claim(name, access='ReadWriteOnce'):

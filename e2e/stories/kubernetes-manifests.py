@@ -17,7 +17,7 @@ from fixture import Coffer  # noqa: E402
 from kubeapi import object_path  # noqa: E402
 from kubecontrol import ControlPlane  # noqa: E402
 from kubemanifests import NAMESPACE, NEVER, RIGHTS, ROOT  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 
 NODE = 'node-1'  # as the fixture's daemons are called
 CLAIM = '''
@@ -35,11 +35,6 @@ parameters: {pool: default, kms: lab, csi.storage.k8s.io/fstype: ext4}
 volumeBindingMode: WaitForFirstConsumer
 allowVolumeExpansion: true
 '''
-
-
-def demand(condition, text):
-    if not condition:
-        raise RuntimeError(text)
 
 
 def why_not():

@@ -13,7 +13,7 @@ import kubeimages  # noqa: E402
 import kubenative  # noqa: E402
 import kubenet  # noqa: E402
 from kubenative import tool  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 
 SETTINGS = ('vm/overcommit_memory', 'kernel/panic', 'kernel/panic_on_oops', 'kernel/keys/root_maxkeys')
 FOLDERS = ('/var/lib/kubelet', '/var/lib/containerd', '/var/lib/coffer', '/var/log/pods', '/run/containerd', '/run/node')
@@ -35,11 +35,6 @@ class Nobody:
             json.dump({'apiVersion': 'v1', 'kind': 'Config', 'current-context': 'test',
                        'clusters': [{'name': 'test', 'cluster': {'server': f'http://{kubenet.HOST}:1'}}], 'users': [],
                        'contexts': [{'name': 'test', 'context': {'cluster': 'test', 'user': ''}}]}, f)
-
-
-def demand(condition, text):
-    if not condition:
-        raise RuntimeError(text)
 
 
 def machine():

@@ -11,7 +11,7 @@ import kubecluster  # noqa: E402
 import kubecoffer  # noqa: E402
 import vaultserver  # noqa: E402
 from kubeapi import object_path  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 
 NODES = ('n1', 'n2')
 CLAIM = '''
@@ -36,11 +36,6 @@ spec:
     volumeMounts: [{{name: v, mountPath: /var/lib/postgresql/data}}]
   volumes: [{{name: v, persistentVolumeClaim: {{claimName: {name}}}}}]
 '''
-
-
-def demand(condition, text):
-    if not condition:
-        raise RuntimeError(text)
 
 
 def pod(name, node=None):

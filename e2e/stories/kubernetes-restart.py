@@ -14,7 +14,7 @@ import kubecoffer  # noqa: E402
 import vaultserver  # noqa: E402
 from kubeapi import object_path  # noqa: E402
 from sweep import SAMPLE  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 
 CLAIM = '''
 apiVersion: v1
@@ -54,11 +54,6 @@ spec:
 STAYS, RAW, FIRST, SECOND = 'stays', 'raw', 'first', 'second'
 MARKER = 'written before anything was restarted'
 KEYD = '$(find /var/lib/containerd -path "*/fs/usr/*bin/coffer-keyd")'  # in the image, which all its containers share
-
-
-def demand(condition, text):
-    if not condition:
-        raise RuntimeError(text)
 
 
 class World:

@@ -10,7 +10,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import kubecluster  # noqa: E402
 from kubeapi import object_path  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 
 POD = '''
 apiVersion: v1
@@ -34,11 +34,6 @@ kind: Pod
 metadata: {name: wrong}
 spec: {containers: [{name: c, image: "localhost/busybox:1", imagePullPolice: Never}]}
 '''
-
-
-def demand(condition, text):
-    if not condition:
-        raise RuntimeError(text)
 
 
 def versions(c):

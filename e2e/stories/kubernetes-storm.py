@@ -16,7 +16,7 @@ import kubecoffer  # noqa: E402
 import kubeleaks  # noqa: E402
 import vaultserver  # noqa: E402
 from kubeapi import object_path  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 
 COUNT = max(50 // int(os.environ.get('COFFER_SAMPLE') or 1), 4)
 STORM, CALM = 'storm', 'calm'  # namespaces: each a tenant with a key of its own
@@ -46,11 +46,6 @@ spec:
     volumeMounts: [{{name: v, mountPath: /data}}]
   volumes: [{{name: v, persistentVolumeClaim: {{claimName: {name}}}}}]
 '''
-
-
-def demand(condition, text):
-    if not condition:
-        raise RuntimeError(text)
 
 
 def names(count=COUNT):

@@ -15,7 +15,7 @@ import kubecoffer  # noqa: E402
 import vaultserver  # noqa: E402
 from kubeapi import object_path  # noqa: E402
 from leakscan import Needles, scan_file  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 
 GIB = 1 << 30
 MARKER = 'the plaintext that no thief of the disk may read'
@@ -74,11 +74,6 @@ spec:
   volumes: [{{name: v, persistentVolumeClaim: {{claimName: {claim}}}}}]
 '''
 FILES, BLOCK = 'volumeMounts: [{name: v, mountPath: /data}]', 'volumeDevices: [{name: v, devicePath: /dev/volume}]'
-
-
-def demand(condition, text):
-    if not condition:
-        raise RuntimeError(text)
 
 
 def claim(name, access='ReadWriteOnce', mode='Filesystem', storage_class='encrypted'):

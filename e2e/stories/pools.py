@@ -17,15 +17,10 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 from fixture import GID, MIB, UID_CONTROLLER, CallError, Coffer, wait_for  # noqa: E402
 from sweep import demand_clean  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 
 DISK, OVERCOMMIT, HEADER, RESERVE = 320 * MIB, 4.0, 4 * MIB, 64 * MIB
 SIZE = 200 * MIB
-
-
-def demand(condition, sentence):
-    if not condition:
-        raise RuntimeError(sentence)
 
 
 def sh(*argv, check=True):

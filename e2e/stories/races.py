@@ -12,8 +12,8 @@ import luks2  # noqa: E402
 from fixture import MIB, Coffer  # noqa: E402
 from luks2 import AREA, OTHER_KEY  # noqa: E402
 from sweep import demand_clean  # noqa: E402
-from tamper import MARKER, PLAIN, SIZE, Paused, Victim, demand, drop_caches, place_file, read, the_end, write  # noqa: E402
-from tap import Tap  # noqa: E402
+from tamper import MARKER, PLAIN, SIZE, Paused, Victim, drop_caches, place_file, read, the_end, write  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 
 
 def swapped_inside_open(v, point, evil):

@@ -14,18 +14,14 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
-from device import HPKE, RSA_256, RSA_512, Device, DoesNotOpen, hpke_info, passphrase  # noqa: E402
+from device import HPKE, RSA_256, RSA_512, Device, DoesNotOpen, hpke_info  # noqa: E402
 from fixture import CallError, Coffer  # noqa: E402
 from jobs import Machine  # noqa: E402
 from sweep import FaultKiller, Job, sweep, until_ok  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import Tap, demand  # noqa: E402
+from watched import derived_passphrase  # noqa: E402
 
 ALLOW = 'MINT,UNWRAP,DESTROY,STATUS,WRAP_FOR'
-
-
-def demand(condition, sentence):
-    if not condition:
-        raise RuntimeError(sentence)
 
 
 def cofferctl(c, verb, volume, *words, check=True):
@@ -47,7 +43,7 @@ def wrapped(c, volume):
 
 
 def stock_opens(c, volume, text):
-    return subprocess.run(['cryptsetup', 'open', '--test-passphrase', c.image(volume)], input=text.encode(),
+    return subprocess.run(['cryptsetup', 'open', '--test-passphrase', c.image(volume)], input=text,
                           capture_output=True, check=False).returncode == 0
 
 
@@ -55,7 +51,7 @@ def opens(c, volume, device, form):
     """The device, and then the stock tool, with nothing of Coffer between."""
     record = c.record(volume)
     try:
-        return stock_opens(c, volume, passphrase(device.open(form, hpke_info(record)), record['uuid']))
+        return stock_opens(c, volume, derived_passphrase(device.open(form, hpke_info(record)), record['uuid']))
     except DoesNotOpen:
         return False
 

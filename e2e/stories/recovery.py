@@ -12,14 +12,9 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 from fixture import MIB, CallError, Coffer  # noqa: E402
 from sweep import demand_clean  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 
 SIZE, HEADER = 32 * MIB, 4 * MIB
-
-
-def demand(condition, sentence):
-    if not condition:
-        raise RuntimeError(sentence)
 
 
 def shell(line, **more):

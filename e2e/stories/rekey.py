@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 from fixture import GID, MIB, UID_CONTROLLER, UID_KEYD, Coffer, wait_for  # noqa: E402
 from jobs import Machine  # noqa: E402
 from sweep import SAMPLE, FaultKiller, Job, SyscallKiller, sweep, until_ok  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 
 
 ROUNDS = 4 if SAMPLE == 1 else 1
@@ -49,11 +49,6 @@ def header(c, volume):
 
 def backup(c, volume):
     return os.path.join(c.place(volume), 'header.backup')
-
-
-def demand(condition, text):
-    if not condition:
-        raise RuntimeError(text)
 
 
 def demand_record_opens(c, volume):

@@ -12,16 +12,11 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 from fixture import MIB, CallError, Coffer  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 
 SIZE, HEADER = 32 * MIB, 4 * MIB
 PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'docs', 'RECOVERY.md')
 ALLOW = 'MINT,UNWRAP,DESTROY,STATUS'
-
-
-def demand(condition, sentence):
-    if not condition:
-        raise RuntimeError(sentence)
 
 
 def shell(line, ok=True):

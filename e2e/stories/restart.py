@@ -11,7 +11,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 from fixture import MIB, CallError, Coffer  # noqa: E402
 from sweep import SyscallKiller, demand_clean  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 
 SIZE = 32 * MIB
 
@@ -25,11 +25,6 @@ def write(path, data):
 def read(path):
     with open(path, 'rb') as f:
         return f.read()
-
-
-def demand(condition, sentence):
-    if not condition:
-        raise RuntimeError(sentence)
 
 
 def life_after(c, volume):

@@ -23,6 +23,7 @@ import vaultserver  # noqa: E402
 from fixture import GID, MIB, UID_CONTROLLER, UID_KEYD, Coffer  # noqa: E402
 from keydfaults import opened  # noqa: E402
 from sweep import SAMPLE, outcome, sampled, until_ok  # noqa: E402
+from tap import demand  # noqa: E402
 from vaultsetup import TENANT_KEY  # noqa: E402
 from watched import Paused, storage_key  # noqa: E402
 
@@ -34,11 +35,6 @@ POINTS_BYTES = 180  # what the fault points that one volume passes add to coffer
 TENANTS = ('team-a', 'team-b')
 RNG = random.Random(7)
 USER = {'user': UID_CONTROLLER, 'group': GID, 'extra_groups': []}  # the pool's owner: no root, no capability
-
-
-def demand(condition, text):
-    if not condition:
-        raise RuntimeError(text)
 
 
 def context_of(r):

@@ -13,14 +13,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import leftovers  # noqa: E402
 from fixture import MIB, Coffer  # noqa: E402
 from sweep import FaultKiller, demand_clean, sampled  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 
 SIZE = 32 * MIB
-
-
-def demand(condition, sentence):
-    if not condition:
-        raise RuntimeError(sentence)
 
 
 def read(path):

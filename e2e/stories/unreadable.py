@@ -18,8 +18,8 @@ from fixture import GID, MIB, UID_CONTROLLER, CallError, Coffer  # noqa: E402
 from luks2 import AREA, COPY  # noqa: E402
 from records import NOBODY  # noqa: E402
 from sweep import demand_clean  # noqa: E402
-from tamper import PLAIN, SIZE, Victim, demand, read, write  # noqa: E402
-from tap import Tap  # noqa: E402
+from tamper import PLAIN, SIZE, Victim, read, write  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 
 # An I/O error is none of these: "there is no such volume", "done", "try another disk".
 IO_ERRORS = ('INTERNAL', 'UNAVAILABLE', 'DATA_LOSS')

@@ -16,18 +16,13 @@ sys.path[:0] = [os.path.join(HERE, '..', 'lib'), os.path.join(HERE, '..', '..', 
 import keydlib  # noqa: E402
 import vaultserver  # noqa: E402
 from fakekube import TokenReviewer  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 from vaultsetup import Layout  # noqa: E402
 
 ROOT = os.path.realpath(os.path.join(HERE, '..', '..'))
 CTL = os.path.join(keydlib.caselib.BIN, 'cofferctl')
 POLICIES = os.path.join(ROOT, 'deploy', 'vault')
 UUIDS = ('6ba7b810-9dad-41d1-80b4-00c04fd430c8', '6ba7b811-9dad-41d1-80b4-00c04fd430c8')
-
-
-def demand(condition, what):
-    if not condition:
-        raise RuntimeError(what)
 
 
 class Ended:

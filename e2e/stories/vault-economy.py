@@ -20,18 +20,13 @@ import vaultserver  # noqa: E402
 from fakekube import TokenReviewer  # noqa: E402
 from keydclient import Gone, Volume  # noqa: E402
 from keydfaults import BOTH, KMS, Case, opened, until_ok  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 from testpki import sign_jwt  # noqa: E402
 from vaultsetup import service_account  # noqa: E402
 
 SAMPLE = int(os.environ.get('COFFER_SAMPLE') or 1)
 ROUNDS = max(1000 // SAMPLE, 100)
 CONNECTIONS, IDLE_KIB = 8, 4096
-
-
-def demand(condition, text):
-    if not condition:
-        raise RuntimeError(text)
 
 
 class Counter:

@@ -13,14 +13,10 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import vaultserver  # noqa: E402
 from fixture import GID, MIB, UID_KEYD, Coffer  # noqa: E402
 from keydfaults import opened  # noqa: E402
+from tap import demand  # noqa: E402
 
 SIZE = 32 * MIB
 SERVICES = ('vault', 'kv')
-
-
-def demand(condition, sentence):
-    if not condition:
-        raise RuntimeError(sentence)
 
 
 def shell(line, ok=True):

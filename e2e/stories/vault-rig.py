@@ -16,17 +16,12 @@ import faultproxy  # noqa: E402
 import vaultserver  # noqa: E402
 from fakekube import TokenReviewer  # noqa: E402
 from faultproxy import FaultProxy  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import Tap, demand  # noqa: E402
 from testpki import Authority  # noqa: E402
 from vaultapi import Api, VaultError  # noqa: E402
 from vaultsetup import TENANT_KEY, Layout  # noqa: E402
 
 KEY = f'{TENANT_KEY}team-a'
-
-
-def demand(condition, sentence):
-    if not condition:
-        raise RuntimeError(sentence)
 
 
 def fails(with_what, function, *args):

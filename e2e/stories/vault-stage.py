@@ -15,17 +15,13 @@ import faultproxy as fp  # noqa: E402
 import vaultserver  # noqa: E402
 from fixture import GID, MIB, UID_KEYD, CallError, Coffer  # noqa: E402
 from keydfaults import BOTH, opened, until_ok  # noqa: E402
+from tap import demand  # noqa: E402
 from vaultsetup import TENANT_KEY  # noqa: E402
 
 SAMPLE = int(os.environ.get('COFFER_SAMPLE') or 1)
 ROUNDS = 1000 if SAMPLE == 1 else 80 // SAMPLE
 SIZE = 16 * MIB
 UNAVAILABLE, DENIED, PRECONDITION, OK = 'UNAVAILABLE', 'PERMISSION', 'PRECONDITION', 'OK'
-
-
-def demand(condition, text):
-    if not condition:
-        raise RuntimeError(text)
 
 
 class World:

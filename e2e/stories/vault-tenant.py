@@ -18,7 +18,7 @@ import podjobs  # noqa: E402
 import vaultserver  # noqa: E402
 from fixture import MIB, CallError  # noqa: E402
 from keydfaults import opened  # noqa: E402
-from podcoffer import NAMESPACE, PodCoffer, Pods, demand, tokens  # noqa: E402
+from podcoffer import NAMESPACE, PodCoffer, Pods, tokens  # noqa: E402
 from sweep import demand_clean, until_ok  # noqa: E402
 from watched import Paused  # noqa: E402
 

@@ -3,7 +3,7 @@
  * The record, which a storage administrator may write: what is accepted must encode, and to the
  * same record.
  *
- * covers: volume/record.c volume/recipients.c:recipients_from_json
+ * covers: volume/record.c volume/record_claim.c volume/recipients.c:recipients_from_json
  */
 #include "tests/fuzz/target.h"
 

@@ -198,12 +198,31 @@ static void test_counters(void **state UNUSED)
               "\"UNWRAP_CLIENT\":{},\"WRAP_FOR\":{}}}");
 }
 
+/* Two folders name the algorithms: one has no libcrypto. */
+static void test_algorithms(void **state UNUSED)
+{
+    static const char *const names[] = { RECIPIENT_RSA, RECIPIENT_RSA_512, RECIPIENT_X25519 };
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        const struct wrap_algorithm *a = wrap_algorithm(names[i]);
+        assert_non_null(a);
+        assert_true(recipient_algorithm_known(a->name));
+        assert_true(strlen(a->name) <= RECIPIENT_ALGORITHM_MAX);
+        assert_int_equal(a->kind == PUBLIC_KEY_X25519, strcmp(names[i], RECIPIENT_X25519) == 0);
+    }
+    assert_null(wrap_algorithm("RSA1_5"));
+    assert_false(recipient_algorithm_known("RSA1_5"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_allow),         cmocka_unit_test(test_allow_malformed),
-        cmocka_unit_test(test_refusals),      cmocka_unit_test(test_not_allowed_and_late),
-        cmocka_unit_test(test_no_server_key), cmocka_unit_test(test_counters),
+        cmocka_unit_test(test_allow),
+        cmocka_unit_test(test_algorithms),
+        cmocka_unit_test(test_allow_malformed),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_not_allowed_and_late),
+        cmocka_unit_test(test_no_server_key),
+        cmocka_unit_test(test_counters),
     };
     log_setup(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
     return cmocka_run_group_tests(tests, NULL, NULL);

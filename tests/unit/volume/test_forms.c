@@ -74,7 +74,7 @@ static void test_form(void **state UNUSED)
     assert_true(form_fits(&r));
     r.wrapped_len = 255;
     assert_false(form_fits(&r));
-    memcpy(r.algorithm, "HPKE", 5);
+    memcpy(r.algorithm, RECIPIENT_X25519, sizeof(RECIPIENT_X25519));
     r.wrapped_len = 80;
     assert_true(form_fits(&r));
     r.wrapped_len = 256;
