@@ -9,6 +9,7 @@ from fixture import MIB, CallError
 from staged import Stage, pattern
 from sweep import demand_clean
 from tamper import read, write
+from tap import demand
 
 DATA_OFFSET = 4 * MIB
 SUPERBLOCK = {'ext4': 0, 'xfs': 0, 'btrfs': 65536}  # the 4 KiB sector it lies in

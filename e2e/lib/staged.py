@@ -6,6 +6,7 @@ import os
 from fixture import MIB, CallError
 from sweep import demand_clean, until_ok
 from tamper import write
+from tap import demand
 
 SIZE = {'ext4': 64 * MIB, 'xfs': 300 * MIB, 'btrfs': 256 * MIB}  # bytes that a story's volume has
 

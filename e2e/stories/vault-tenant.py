@@ -20,6 +20,7 @@ from fixture import MIB, CallError  # noqa: E402
 from keydfaults import opened  # noqa: E402
 from podcoffer import NAMESPACE, PodCoffer, Pods, tokens  # noqa: E402
 from sweep import demand_clean, until_ok  # noqa: E402
+from tap import demand  # noqa: E402
 from watched import Paused  # noqa: E402
 
 SIZE = 16 * MIB
