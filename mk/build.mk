@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # One archive per folder (all but main.c), one program per row.
-FOLDERS := common volume recipient backends csi http vault keyd crypt controller node cofferctl tests/support
+FOLDERS := common volume recipient backends csi http vault keyd crypt controller node device launch scheduler cofferctl tests/support
 objs = $(patsubst %.c,$(B)/obj/%.o,$(filter-out %/main.c %/csi_call.c %/csi_fake.c,$(wildcard $(1)/*.c)))
 define FOLDER_RULE
 $(B)/lib/$(subst /,_,$(1)).a: $(call objs,$(1))
@@ -45,7 +45,7 @@ LIBS_coffer-crypt := $(call lib,crypt recipient volume common)
 SYS_coffer-crypt = $(LIBS_CRYPT) $(LIBS_COMMON)
 LINK_coffer-crypt := -pie
 MAIN_cofferctl := cofferctl/main
-LIBS_cofferctl := $(call lib,cofferctl csi keyd crypt vault http recipient backends volume common)
+LIBS_cofferctl := $(call lib,cofferctl device csi keyd crypt vault http recipient backends volume common)
 SYS_cofferctl = $(LIBS_CTL) $(LIBS_COMMON)
 LINK_cofferctl := -pie
 MAIN_csi-call := tests/support/csi_call

@@ -13,9 +13,15 @@ USES_keyd := keyd vault http recipient volume common
 USES_crypt := crypt recipient volume common
 USES_controller := controller keyd crypt backends volume common
 USES_node := node keyd crypt backends volume common
-USES_cofferctl := cofferctl csi keyd crypt vault http recipient backends volume common
+USES_device := device recipient volume common
+USES_launch := launch common
+USES_scheduler := scheduler csi keyd http recipient volume common
+USES_cofferctl := cofferctl device csi keyd crypt vault http recipient backends volume common
 SYSLIBS_csi = $(LIBS_GRPC)
 SYSLIBS_cofferctl = $(LIBS_CTL)
+SYSLIBS_device = -lcrypto
+SYSLIBS_launch = -lseccomp
+SYSLIBS_scheduler = $(LIBS_SCHEDULER)
 SYSLIBS_recipient = -lcrypto
 SYSLIBS_http = $(LIBS_KEYD)
 SYSLIBS_vault = $(LIBS_KEYD)
@@ -26,7 +32,7 @@ $(B)/tests/unit/$(1)/%: $(B)/obj/tests/unit/$(1)/%.o $(call lib,$(USES_$(1)) tes
 	@mkdir -p $$(@D)
 	$$(Q)$$(CC) $$(ALL_LDFLAGS) -pie -o $$@ $$< $(call lib,tests/support $(USES_$(1))) $$(SYSLIBS_$(1)) $$(LIBS_COMMON) $$(LIBS_TEST)
 endef
-$(foreach f,common volume recipient backends csi http vault keyd crypt controller node cofferctl,$(eval $(call UNIT_RULE,$(f))))
+$(foreach f,common volume recipient backends csi http vault keyd crypt controller node device launch scheduler cofferctl,$(eval $(call UNIT_RULE,$(f))))
 .SECONDARY:
 
 .PHONY: unit
@@ -37,8 +43,8 @@ unit: $(UNIT) ## build and run the unit tests
 # $(B)/tests/fuzz/X replays the seeds, $(B)/tests/fuzz/X.libfuzzer looks for new ones (PROFILE=fuzz).
 FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ := $(FUZZ_NAMES:%=$(B)/tests/fuzz/%)
-FUZZ_LIBS := $(call lib,controller node cofferctl csi keyd vault http crypt backends recipient volume common tests/support)
-FUZZ_SYSLIBS = $(LIBS_GRPC) $(LIBS_CRYPT) $(LIBS_KEYD) $(LIBS_COMMON)
+FUZZ_LIBS := $(call lib,controller node scheduler cofferctl device launch csi keyd vault http crypt backends recipient volume common tests/support)
+FUZZ_SYSLIBS = -lmicrohttpd $(LIBS_GRPC) $(LIBS_CRYPT) $(LIBS_KEYD) $(LIBS_COMMON)
 FUZZ_LINK = $(CC) $(ALL_LDFLAGS) -pie $(1) -o $@ $(filter %.o,$^) -Wl,--start-group $(FUZZ_LIBS) -Wl,--end-group \
   -Wl,--as-needed $(FUZZ_SYSLIBS)
 $(FUZZ): $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/fuzz_%.o $(B)/obj/tests/fuzz/replay.o $(FUZZ_LIBS)

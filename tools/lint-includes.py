@@ -21,15 +21,19 @@ ALLOWED = {
     'keyd': ('vault/', 'recipient/', 'volume/', 'common/'),
     'controller': DAEMON,
     'node': DAEMON,
+    'device': ('recipient/', 'volume/', 'common/'),
+    'launch': ('common/',),
+    'scheduler': ('http/', 'recipient/publickey.h', 'recipient/wrap.h', 'csi/client.h', 'keyd/client.h', 'volume/', 'common/'),
     'e2e': (),  # programs that run in the tests' pods
-    'cofferctl': ('vault/', 'recipient/publickey.h', 'recipient/wrap.h', 'backends/', 'volume/', 'common/', 'csi/client.h', *CLIENTS),
+    'cofferctl': ('device/', 'vault/', 'http/', 'recipient/publickey.h', 'recipient/wrap.h', 'backends/', 'volume/', 'common/', 'csi/client.h', *CLIENTS),
 }
 # system header -> the folders that may know it (their unit tests too)
 OWNED = (
     (re.compile(r'(grpc/|protobuf-c/|.*\.pb-c\.h$)'), ('csi',)),
     (re.compile(r'(libcryptsetup|libdevmapper|blkid/blkid)'), ('crypt',)),
-    (re.compile(r'openssl/'), ('crypt', 'http', 'keyd', 'recipient')),
-    (re.compile(r'seccomp\.h'), ('crypt', 'keyd')),
+    (re.compile(r'openssl/'), ('crypt', 'device', 'http', 'keyd', 'recipient', 'scheduler')),
+    (re.compile(r'seccomp\.h'), ('crypt', 'keyd', 'launch')),
+    (re.compile(r'microhttpd\.h'), ('scheduler',)),
     (re.compile(r'curl/'), ('http',)),
 )
 BANNED = (  # in code, not in tests; common/base.h bans more, by name
