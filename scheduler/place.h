@@ -39,12 +39,15 @@ enum place_verdict {
     PLACE_VERDICTS,
 };
 
-/* ERR_EXHAUSTED: no node fits; the text counts why. *ret: index into nodes. */
+/* *ret: index into nodes. ERR_EXHAUSTED: no node fits; the text counts why. ERR_UNAVAILABLE: the
+ * volume's node isn't there, or closed. The headroom is for VMs that are at home: a cloud that has
+ * a volume may use it. One pass over the nodes. */
 int place(const struct place_node *nodes, size_t n, const struct place_request *r, size_t *ret,
           struct error *err) MUST_CHECK;
 enum place_verdict place_judge(const struct place_node *node, const struct place_request *r);
-/* A line for each node: its name, the verdict, the figures behind it; the chosen one marked. At
- * most PLACE_EXPLAINED lines, the best ones first; the rest is counted. */
+/* A line for each node: its name, the verdict, the figures behind it; the chosen one marked with *.
+ * At most PLACE_EXPLAINED lines, the best ones first; the rest is counted. When none fits, the
+ * first line is place's sentence. */
 #define PLACE_EXPLAINED 50u
 int place_explain(const struct place_node *nodes, size_t n, const struct place_request *r,
                   struct strbuf *to, struct error *err) MUST_CHECK;
