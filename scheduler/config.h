@@ -35,6 +35,8 @@ struct scheduler_config {
     uint64_t stop_seconds;  /* its grace, from SIGTERM to SIGKILL */
     uint32_t headroom_percent;
     bool spread;
+    /* Not of the file: main sets them from the command line before the driver is opened. */
+    const char *keyd_socket, *kms;
 };
 
 int scheduler_config_load(const char *path, struct scheduler_config **ret,

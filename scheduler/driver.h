@@ -34,6 +34,7 @@ struct cloud_session {
 /* What the first device says of the key it made: CreateVolume's secrets; borrowed. */
 struct cloud_seed {
     const char *name; /* the device's: cloud ids come of it */
+    const char *fingerprint;
     const char *uuid, *commitment, *public_key, *algorithm, *wrapped, *label;
 };
 
@@ -74,7 +75,8 @@ struct driver_ops {
     /* The nodes as they are, for place.h; *ret is the caller's, to be freed. */
     int (*nodes)(struct driver *d, uint64_t deadline, struct place_node **ret, size_t *ret_n,
                  struct error *err);
-    /* The volume's id on that node, which follows from the cloud's. */
+    /* The volume's id on that node, which follows from the cloud's. Doesn't block: a request waits
+     * for it. ERR_UNAVAILABLE: what it follows from isn't known yet. */
     int (*volume_id)(struct driver *d, const char *id, const char *node,
                      char ret[CLOUD_HANDLE_MAX + 1], struct error *err);
 
