@@ -9,7 +9,6 @@
 #include <openssl/rsa.h>
 #include <openssl/x509.h>
 
-#define KEY_MAX       64u /* of what comes out, as in wrap.c */
 #define PEM_BEGIN     "-----BEGIN PRIVATE KEY-----"
 #define PEM_PROTECTED "-----BEGIN ENCRYPTED PRIVATE KEY-----"
 
@@ -190,7 +189,7 @@ int unwrap_key(const struct wrap_algorithm *a, const struct private_key *own, st
         return refused(a, err);
     if (OPENERS[a->kind](a, own, info, wrapped, &key, err) < 0)
         return -1;
-    if (secret_len(key) == 0 || secret_len(key) > KEY_MAX)
+    if (secret_len(key) == 0 || secret_len(key) > WRAP_PLAIN_MAX)
         return refused(a, err);
     *ret = TAKE_PTR(key);
     return 0;

@@ -6,8 +6,6 @@
 #include <openssl/evp.h>
 #include <openssl/rsa.h>
 
-#define KEY_MAX 64u /* of what is wrapped; RSA of 2048 bits with SHA-512 has room for 126 bytes */
-
 static int seal_rsa(const struct wrap_algorithm *a, const struct public_key *to, struct bytes info,
                     const struct secret *key, struct wrapped *ret, struct error *err)
 {
@@ -73,7 +71,7 @@ int wrap_key(const struct wrap_algorithm *a, const struct public_key *to, struct
 {
     if (a->kind != public_key_kind(to))
         return error_set(err, ERR_INVALID, "%s doesn't take this kind of key", a->name);
-    if (secret_len(key) == 0 || secret_len(key) > KEY_MAX)
+    if (secret_len(key) == 0 || secret_len(key) > WRAP_PLAIN_MAX)
         return error_set(err, ERR_INVALID, "a key of %zu bytes can't be wrapped", secret_len(key));
     return a->seal(a, to, info, key, ret, err);
 }

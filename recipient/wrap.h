@@ -18,6 +18,8 @@
 #include "recipient/hpke.h"
 #include "recipient/publickey.h"
 
+#define WRAP_PLAIN_MAX \
+    96u /* bytes of what is wrapped; RSA of 2048 bits with SHA-512 has room for 126 */
 #define WRAPPED_MAX 512u /* bytes: RSA of 4096 bits */
 
 struct wrapped {
@@ -40,7 +42,7 @@ const struct wrap_algorithm *wrap_algorithm(const char *name);
 const struct wrap_algorithm *wrap_default(const struct public_key *to);
 
 /* ERR_INVALID: the algorithm doesn't take keys of this kind; the key to wrap is empty or longer
- * than 64 bytes. */
+ * than WRAP_PLAIN_MAX. */
 int wrap_key(const struct wrap_algorithm *a, const struct public_key *to, struct bytes info,
              const struct secret *key, struct wrapped *ret, struct error *err) MUST_CHECK;
 

@@ -108,7 +108,7 @@ static void wraps_for_x25519(void **state)
 static void refuses_what_does_not_fit(void **state)
 {
     struct pair p = pair_of(EVP_PKEY_Q_keygen(NULL, NULL, "X25519"));
-    AUTO_SECRET struct secret *key = storage_key(65);
+    AUTO_SECRET struct secret *key = storage_key(WRAP_PLAIN_MAX + 1);
     struct error err = ERROR_INIT;
     struct wrapped w;
 
