@@ -25,7 +25,8 @@ ALLOWED = {
     'launch': ('common/',),
     'scheduler': ('http/', 'recipient/publickey.h', 'recipient/wrap.h', 'csi/client.h', 'keyd/client.h', 'volume/', 'common/'),
     'e2e': (),  # programs that run in the tests' pods
-    'cofferctl': ('device/', 'vault/', 'http/', 'recipient/publickey.h', 'recipient/wrap.h', 'backends/', 'volume/', 'common/', 'csi/client.h', *CLIENTS),
+    'cofferctl': ('device/', 'vault/', 'http/', 'recipient/publickey.h', 'recipient/wrap.h', 'backends/', 'volume/', 'common/',
+                  'csi/client.h', *CLIENTS),
 }
 # system header -> the folders that may know it (their unit tests too)
 OWNED = (
