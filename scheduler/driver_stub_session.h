@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* driver_stub_session.h: what coffer-keyd and Vault do with a session (docs/client-keys.md), for the
- * stub driver: test builds only. Thread-safe. */
+/* driver_stub_session.h: what coffer-keyd and Vault do with a session (docs/client-keys.md), for
+ * the stub driver: test builds only. Thread-safe. */
 #ifndef COFFER_SCHEDULER_DRIVER_STUB_SESSION_H
 #define COFFER_SCHEDULER_DRIVER_STUB_SESSION_H
 

@@ -66,6 +66,7 @@ class CloudDevice(OpenSslDevice):
         self.digest, self.algorithm = digest, f'RSA-OAEP-{digest[3:]}'
         self.name = arcs_name(self.der)
         self.id = self.name[:32]
+        self.keys = {}  # every storage key that it had in its hands, with the volume's uuid, for whoever looks for leaks
 
     def wrap(self, data):
         return b64(self.seal(self.der, data, self.digest))
@@ -74,6 +75,11 @@ class CloudDevice(OpenSslDevice):
         return openssl('pkeyutl', '-decrypt', '-inkey', self.path, '-pkeyopt', 'rsa_padding_mode:oaep', '-pkeyopt',
                        f'rsa_oaep_md:{self.digest}', '-pkeyopt', f'rsa_mgf1_md:{self.digest}', data=base64.b64decode(wrapped))
 
+    def key(self, created):
+        key = super().key(created)
+        self.keys[key] = created['uuid']
+        return key
+
     def create(self):
         made = super().create()
         return made if self.digest == 'sha256' else {**made, 'algorithm': self.algorithm, 'wrapped': self.again(made)}
@@ -81,6 +87,7 @@ class CloudDevice(OpenSslDevice):
     def new_key(self, volume_id, created, server, stay, seconds=HOUR, key=None):
         """As the base class, but each who stays has its own digest."""
         key = key or secrets.token_bytes(32)
+        self.keys[key] = created['uuid']
         forms = [{'fingerprint': d.fingerprint, 'wrapped': d.wrap(key)} for d in stay]
         return {**super().new_key(volume_id, created, server, [], seconds, key), 'recipients': json.dumps(forms)}
 
@@ -240,8 +247,8 @@ class User:
 
     @property
     def key(self):
-        """The storage key itself, for whoever looks for leaks of it."""
-        return self.device.open(self.form)
+        """The storage key itself."""
+        return self.device.key({'wrapped': self.form, 'uuid': self.uuid})
 
     def session(self, **wrong):
         """{'session', 'serverKey'} for the volume that find told of, by the form that it has for this device (before there is a volume:

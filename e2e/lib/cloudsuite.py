@@ -144,8 +144,8 @@ def wrong_sessions(s):
     s.put(user, 'note', 'before')
     s.locked(user)
     for what, wrong in (('another key', {'key': os.urandom(32)}), ('of another volume', {'volume_id': user.known['volumeId'] + '0'}),
-                        ('of another uuid', {'uuid': user.device.create()['uuid']}), ('over', {'expiry': 1}), ('a flipped bit', {'flip': 99}),
-                        ('of another device', {'fingerprint': 64 * 'a'})):
+                        ('of another uuid', {'uuid': user.device.create()['uuid']}), ('over', {'expiry': 1}),
+                        ('a flipped bit', {'flip': 99}), ('of another device', {'fingerprint': 64 * 'a'})):
         for act in (user.mount, user.unlock) if what == 'another key' else (user.mount,):
             want(act(**wrong), 202)
             user.settle()

@@ -99,7 +99,7 @@ class Coffer:
         self.controller_socket = os.path.join(self.run, 'controller/csi.sock')
         self.node_socket, self.admin_socket = os.path.join(self.run, 'csi.sock'), os.path.join(self.run, 'admin.sock')
         self.keyd_socket = os.path.join(self.run, 'keyd/keyd.sock')
-        self.node_flags, self.node_prefix, self.log_level = [], [], 'debug'
+        self.controller_flags, self.node_flags, self.node_prefix, self.log_level = [], [], [], 'debug'
         self.made_device_dir = '/dev/coffer'
         self.pool_settings, self.keyd_allow = {}, 'MINT,UNWRAP,DESTROY,STATUS'
         self.keyd = self.controller = self.node = None
@@ -167,7 +167,7 @@ class Coffer:
     def start_controller(self):
         self.controller = self.daemon('coffer-controller', [
             '--config', self.config, '--endpoint', 'unix://' + self.controller_socket, '--keyd-socket', self.keyd_socket,
-            '--node-id', 'node-1', '--expand', self.expand], UID_CONTROLLER)
+            '--node-id', 'node-1', '--expand', self.expand, *self.controller_flags], UID_CONTROLLER)
         self.wait_socket(self.controller, self.controller_socket)
 
     def start_node(self):
