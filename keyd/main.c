@@ -10,14 +10,16 @@
 #include "common/secret.h"
 #include "keyd/kms.h"
 #include "keyd/lifeline.h"
-#include "keyd/listen.h"
+#include "common/listen.h"
 #include "keyd/metrics.h"
 #include "keyd/ops.h"
-#include "keyd/peers.h"
+#include "common/peers.h"
 #include "keyd/sandbox.h"
 #include "keyd/server.h"
 #include "vault/client.h"
 #include "volume/config.h"
+
+#include <sys/socket.h>
 
 #define EXIT_USAGE 2
 
@@ -121,7 +123,7 @@ static int serve(const struct options *o, struct keyd *keyd, struct error *err)
     keyd->kms = kms;
     AUTO_LIFELINE struct lifeline lifeline = LIFELINE_INIT;
     AUTO_LISTENER struct listener listener = LISTENER_INIT;
-    if (listener_open(o->socket, &listener, err) < 0)
+    if (listener_open(o->socket, SOCK_SEQPACKET, LISTEN_OWN_GROUP, &listener, err) < 0)
         return -1;
     AUTO_SERVER struct server *server = NULL;
     const struct server_options so = { .loop = loop,

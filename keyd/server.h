@@ -12,9 +12,9 @@
 #include "common/base.h"
 #include "common/error.h"
 #include "common/event.h"
-#include "keyd/listen.h"
+#include "common/listen.h"
 #include "keyd/ops.h"
-#include "keyd/peers.h"
+#include "common/peers.h"
 
 #define SERVER_CONNECTIONS 256u
 

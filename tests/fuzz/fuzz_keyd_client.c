@@ -11,7 +11,7 @@
 #include "common/cleanup.h"
 #include "common/deadline.h"
 #include "keyd/client.h"
-#include "keyd/listen.h"
+#include "common/listen.h"
 #include "keyd/wire.h"
 #include "tests/support/tmpdir.h"
 
@@ -79,7 +79,7 @@ static void start(void)
     played.dir = tmpdir_make();
     must(atexit(clean_up) == 0);
     (void)snprintf(played.path, sizeof(played.path), "%s/keyd.sock", played.dir.path);
-    must(listener_open(played.path, &played.listener, &err) == 0);
+    must(listener_open(played.path, SOCK_SEQPACKET, LISTEN_OWN_GROUP, &played.listener, &err) == 0);
     must(pthread_create(&thread, NULL, play, NULL) == 0 && pthread_detach(thread) == 0);
 }
 

@@ -3,13 +3,13 @@
  * keyd's own two flags: the first line is --allow, each other line a --peer. What can't be read
  * exactly allows nothing.
  *
- * covers: keyd/peers.c keyd/ops.c:ops_allow_parse
+ * covers: common/peers.c keyd/ops.c:ops_allow_parse
  */
 #include "tests/fuzz/target.h"
 
 #include "common/cleanup.h"
 #include "keyd/ops.h"
-#include "keyd/peers.h"
+#include "common/peers.h"
 
 #define NO_NAMES "/proc/self/none" /* no passwd there: only numbers are somebody */
 

@@ -98,7 +98,7 @@ static void start(void)
     must(ops_allow_parse("MINT,UNWRAP", real.keyd.allowed, &err) == 0);
     real.peers = (struct peers){ .items = { { getuid(), getgid() } }, .n = 1 };
     (void)snprintf(real.path, sizeof(real.path), "%s/keyd.sock", real.dir.path);
-    must(listener_open(real.path, &real.listener, &err) == 0);
+    must(listener_open(real.path, SOCK_SEQPACKET, LISTEN_OWN_GROUP, &real.listener, &err) == 0);
     must(pthread_create(&thread, NULL, serve, NULL) == 0 && pthread_detach(thread) == 0);
 }
 

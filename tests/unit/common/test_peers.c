@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/base.h"
-#include "keyd/peers.h"
+#include "common/peers.h"
 
 #include "tests/support/tmpdir.h"
 #include "tests/support/unit.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/base.h"
-#include "keyd/peers.h"
+#include "common/peers.h"
 
 #include "common/parse.h"
 #include "common/strbuf.h"
@@ -67,7 +67,7 @@ static int parse_id(const char *folder, const char *text, id_fn *by_name, uint32
     if (name)
         return by_name(folder, text, ret, err);
     if (parse_u64(text, &v) < 0 || v >= UINT32_MAX)
-        return error_set(err, ERR_INVALID, "not USER:GROUP, by number or name");
+        return error_set(err, ERR_INVALID, "'%.100s' is neither a number nor a name", text);
     *ret = (uint32_t)v;
     return 0;
 }
@@ -102,6 +102,15 @@ int peers_parse(const struct flag_strings *texts, const char *folder, struct pee
         p.n++;
     }
     *ret = p;
+    return 0;
+}
+
+int peers_group_parse(const char *text, const char *folder, gid_t *ret, struct error *err)
+{
+    uint32_t g = 0;
+    if (parse_id(folder, text, group_id, &g, err) < 0)
+        return -1;
+    *ret = g;
     return 0;
 }
 

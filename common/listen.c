@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/base.h"
-#include "keyd/listen.h"
+#include "common/listen.h"
 
 #include "common/cleanup.h"
 #include "common/strbuf.h"
@@ -24,7 +24,8 @@ static int take_lock(const char *path, int *ret_fd, struct error *err)
         return error_errno(err, errno, "open '%s'", strbuf_text(&name));
     int r = flock(fd, LOCK_EX | LOCK_NB);
     if (r < 0 && errno == EWOULDBLOCK)
-        return error_set(err, ERR_ABORTED, "another coffer-keyd serves '%s'", path);
+        return error_set(err, ERR_ABORTED, "another %s serves '%s'", program_invocation_short_name,
+                         path);
     if (r < 0)
         return error_errno(err, errno, "lock '%s'", strbuf_text(&name));
     *ret_fd = TAKE_FD(fd);
@@ -44,21 +45,25 @@ static int remove_stale(const char *path, struct error *err)
     return 0;
 }
 
-static int bind_at(int fd, const struct sockaddr_un *address, struct error *err)
+static int bind_at(int fd, const struct sockaddr_un *address, gid_t group, struct error *err)
 {
-    /* The mode must be right from the first moment; keyd has one thread, so the umask is ours. */
-    mode_t old = umask(0117);
+    /* Nobody may connect before the group is right; there is one thread, so the umask is ours. */
+    mode_t old = umask(0177);
     int r = bind(fd, (const struct sockaddr *)address, sizeof(*address));
     int saved = errno;
     (void)umask(old);
     if (r < 0)
         return error_errno(err, saved, "bind '%s'", address->sun_path);
+    if (group != LISTEN_OWN_GROUP && lchown(address->sun_path, (uid_t)-1, group) < 0)
+        return error_errno(err, errno, "give '%s' to its group", address->sun_path);
+    if (chmod(address->sun_path, 0660) < 0)
+        return error_errno(err, errno, "set the mode of '%s'", address->sun_path);
     if (listen(fd, SOMAXCONN) < 0)
         return error_errno(err, errno, "listen on '%s'", address->sun_path);
     return 0;
 }
 
-int listener_open(const char *path, struct listener *ret, struct error *err)
+int listen_at(const char *path, int type, gid_t group, int *ret_fd, struct error *err)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     if (path[0] != '/')
@@ -66,13 +71,25 @@ int listener_open(const char *path, struct listener *ret, struct error *err)
     if (str_copy(address.sun_path, sizeof(address.sun_path), path) < 0)
         return error_set(err, ERR_INVALID, "--socket '%s' is longer than %zu bytes", path,
                          sizeof(address.sun_path) - 1);
-    AUTO_CLOSE int lock = -1;
-    if (take_lock(path, &lock, err) < 0 || remove_stale(path, err) < 0)
+    if (remove_stale(path, err) < 0)
         return -1;
-    AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    AUTO_CLOSE int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return error_errno(err, errno, "make a socket");
-    if (bind_at(fd, &address, err) < 0)
+    if (bind_at(fd, &address, group, err) < 0)
+        return -1;
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}
+
+int listener_open(const char *path, int type, gid_t group, struct listener *ret, struct error *err)
+{
+    AUTO_CLOSE int lock = -1;
+    AUTO_CLOSE int fd = -1;
+    if (path[0] != '/')
+        return error_set(err, ERR_INVALID, "--socket '%s' must be an absolute path", path);
+    if (take_lock(path, &lock, err) < 0 ||
+        listen_at(path, type | SOCK_NONBLOCK, group, &fd, err) < 0)
         return -1;
     *ret = (struct listener){ .path = path, .lock_fd = TAKE_FD(lock), .fd = TAKE_FD(fd) };
     return 0;
