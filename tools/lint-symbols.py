@@ -16,6 +16,7 @@ BORDER = {
     'coffer-controller': ('libcryptsetup', 'libcurl', 'libcurl-gnutls', 'libssl', 'libcrypto'),
     'coffer-keyd': ('libgrpc', 'libgrpc_unsecure', 'libgrpc++', 'libprotobuf-c', 'libprotobuf'),
     'coffer-crypt': ('libgrpc', 'libgrpc_unsecure', 'libgrpc++', 'libprotobuf-c', 'libprotobuf'),
+    'coffer-launch': ('libcryptsetup', 'libcurl', 'libcurl-gnutls', 'libssl', 'libcrypto', 'libgrpc', 'libgrpc_unsecure', 'libprotobuf-c'),
     'cofferctl': ('libcryptsetup',),
 }
 LINKER_OWN = {'_init', '_fini', '_edata', '_end', '__bss_start'}
