@@ -26,7 +26,7 @@ $(patsubst %.c,$(B)/obj/%.o,$(wildcard csi/*.c tests/support/*.c tests/unit/csi/
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
 
 # program: folder of its main.c, archives, libraries, link mode
-PROGRAMS := coffer-controller coffer-node coffer-keyd coffer-crypt coffer-launch cofferctl csi-call
+PROGRAMS := coffer-controller coffer-node coffer-keyd coffer-crypt coffer-launch coffer-scheduler cofferctl csi-call
 BIN := $(addprefix $(B)/,$(PROGRAMS))
 MAIN_coffer-controller := controller/main
 LIBS_coffer-controller := $(call lib,controller csi keyd crypt backends volume common)
@@ -48,6 +48,11 @@ MAIN_coffer-launch := launch/main
 LIBS_coffer-launch := $(call lib,launch common)
 SYS_coffer-launch = $(LIBS_LAUNCH) $(LIBS_COMMON)
 LINK_coffer-launch := -pie
+MAIN_coffer-scheduler := scheduler/main
+LIBS_coffer-scheduler := $(call lib,scheduler csi keyd http recipient volume common)
+SYS_coffer-scheduler = $(LIBS_SCHEDULER) $(LIBS_COMMON)
+LINK_coffer-scheduler := -pie
+$(B)/obj/scheduler/openapi.o: scheduler/openapi.json
 MAIN_cofferctl := cofferctl/main
 LIBS_cofferctl := $(call lib,cofferctl device csi keyd crypt vault http recipient backends volume common)
 SYS_cofferctl = $(LIBS_CTL) $(LIBS_COMMON)

@@ -44,8 +44,8 @@ static int play(struct driver *d, const char *call, uint64_t deadline, struct er
 {
     AUTO_JSON json_t *control = read_control(d);
     json_t *fail = json_object_get(json_object_get(control, "fail"), call);
-    uint64_t delay = (uint64_t)json_integer_value(
-        json_object_get(json_object_get(control, "delay"), call));
+    uint64_t delay =
+        (uint64_t)json_integer_value(json_object_get(json_object_get(control, "delay"), call));
 
     if (delay > deadline_left(deadline)) {
         sleep_ms(deadline_left(deadline));
@@ -74,6 +74,20 @@ static enum vm_state played_vm(struct driver *d, const char *id, enum vm_state r
 
 /* ---- facts ---- */
 
+static int write_state(const char *path, const char *text, struct error *err)
+{
+    char tmp[sizeof(((struct driver *)NULL)->state) + 4];
+    AUTO_CLOSE int fd = -1;
+
+    (void)snprintf(tmp, sizeof(tmp), "%s.tmp", path);
+    fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return error_errno(err, errno, "open '%s'", tmp);
+    if (fs_write_all(fd, text, strlen(text), tmp, err) < 0)
+        return -1;
+    return rename(tmp, path) == 0 ? 0 : error_errno(err, errno, "rename '%s'", tmp);
+}
+
 static int keep(struct driver *d, struct error *err)
 {
     AUTO_FREE char *text = NULL;
@@ -83,7 +97,7 @@ static int keep(struct driver *d, struct error *err)
     text = json_dumps(d->clouds, JSON_SORT_KEYS);
     if (text == NULL)
         return error_set(err, ERR_EXHAUSTED, "out of memory");
-    return fs_write_atomic_at(AT_FDCWD, d->state, text, strlen(text), 0600, NULL, err);
+    return write_state(d->state, text, err);
 }
 
 static void copy_text(char *dst, size_t size, const json_t *obj, const char *key)
@@ -146,8 +160,8 @@ static int stub_find(struct driver *d, const char *id, uint64_t deadline, struct
         return -1;
     (void)pthread_mutex_lock(&d->lock);
     facts = json_object_get(d->clouds, id);
-    rc = facts != NULL ? read_cloud(d, id, facts, ret, err) :
-                         error_set(err, ERR_NOT_FOUND, "there is no cloud '%s'", id);
+    rc = facts != NULL ? read_cloud(d, id, facts, ret, err)
+                       : error_set(err, ERR_NOT_FOUND, "there is no cloud '%s'", id);
     (void)pthread_mutex_unlock(&d->lock);
     return rc;
 }
@@ -271,9 +285,9 @@ static int create_locked(struct driver *d, const char *id, const char *node,
     const json_t *facts = json_object_get(d->clouds, id);
 
     if (facts != NULL)
-        return same_volume(facts, seed) ? 0 :
-                                          error_set(err, ERR_EXISTS,
-                                                    "there is a volume of another device or key");
+        return same_volume(facts, seed)
+                   ? 0
+                   : error_set(err, ERR_EXISTS, "there is a volume of another device or key");
     if (json_object_set_new(d->clouds, id, new_volume(id, node, seed)) < 0)
         return error_set(err, ERR_EXHAUSTED, "out of memory");
     return keep(d, err);
@@ -332,8 +346,7 @@ static int stub_attach(struct driver *d, const struct cloud *c, const struct clo
     return set_flags(d, c->id, keys, true, err);
 }
 
-static int stub_start(struct driver *d, const struct cloud *c, uint64_t deadline,
-                      struct error *err)
+static int stub_start(struct driver *d, const struct cloud *c, uint64_t deadline, struct error *err)
 {
     static const char *const keys[2] = { "vm", NULL };
 
@@ -394,9 +407,9 @@ static int stub_add_device(struct driver *d, const struct cloud *c, const struct
         return -1;
     (void)pthread_mutex_lock(&d->lock);
     devices = json_object_get(json_object_get(d->clouds, c->id), "devices");
-    rc = json_array_append_new(devices, write_device(add)) < 0 ?
-             error_set(err, ERR_NOT_FOUND, "there is no cloud '%s'", c->id) :
-             keep(d, err);
+    rc = json_array_append_new(devices, write_device(add)) < 0
+             ? error_set(err, ERR_NOT_FOUND, "there is no cloud '%s'", c->id)
+             : keep(d, err);
     (void)pthread_mutex_unlock(&d->lock);
     return rc;
 }
@@ -493,9 +506,8 @@ static int read_state(struct driver *d, struct error *err)
     d->clouds = json_object();
     if (d->clouds == NULL)
         return error_set(err, ERR_EXHAUSTED, "out of memory");
-    if (d->state[0] == '\0' ||
-        (fs_read_at(AT_FDCWD, d->state, STATE_MAX, &text, &missing) < 0 &&
-         missing.code == ERR_NOT_FOUND))
+    if (d->state[0] == '\0' || (fs_read_at(AT_FDCWD, d->state, STATE_MAX, &text, &missing) < 0 &&
+                                missing.code == ERR_NOT_FOUND))
         return 0;
     json_decref(TAKE_PTR(d->clouds));
     return json_parse(strbuf_text(&text), text.len, "the stub's state", &d->clouds, err);
@@ -510,8 +522,7 @@ static int read_options(struct driver *d, json_t *options, struct error *err)
     (void)json_get_string_opt(&r, "private_key", d->private_key, sizeof(d->private_key));
     (void)json_get_string_opt(&r, "state", d->state, sizeof(d->state));
     (void)json_get_string_opt(&r, "control", d->control, sizeof(d->control));
-    if (json_reader_done(&r, err) < 0 || read_nodes(d, nodes, err) < 0 ||
-        read_key(d, key, err) < 0)
+    if (json_reader_done(&r, err) < 0 || read_nodes(d, nodes, err) < 0 || read_key(d, key, err) < 0)
         return -1;
     return read_state(d, err);
 }

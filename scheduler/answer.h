@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* answer.h: what find, the list of devices and the admin's pages say of a cloud, as JSON. The
+ * caller holds the scheduler's lock. Each returns a new value; NULL: out of memory. */
+#ifndef COFFER_SCHEDULER_ANSWER_H
+#define COFFER_SCHEDULER_ANSWER_H
+
+#include "common/base.h"
+#include "common/json.h"
+#include "scheduler/scheduler.h"
+
+/* As they are told, and their numbers in Arcs. */
+enum cloud_status {
+    CLOUD_NONEXISTENT,
+    CLOUD_ATTACHED,
+    CLOUD_DETACHED,
+    CLOUD_PENDING,
+    CLOUD_FAILURE,
+};
+extern const char *const cloud_status_names[5];
+
+/* e NULL: there is none. */
+enum cloud_status answer_status(const struct entry *e);
+
+/* What find says to the device of that name. *ret_http: 200 or 404. ERR_UNAVAILABLE: what a new
+ * cloud needs isn't known now. */
+int answer_find(struct scheduler *s, const struct entry *e, const char *name, bool number,
+                json_t **ret, unsigned int *ret_http, struct error *err) MUST_CHECK;
+json_t *answer_devices(const struct entry *e);
+json_t *answer_cloud(const struct entry *e); /* a row of the admin's list */
+
+#endif

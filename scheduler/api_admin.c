@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* api_admin.c: what root asks for on the admin socket, and the API's own description. */
+#include "common/base.h"
+#include "scheduler/api.h"
+
+#include "scheduler/answer.h"
+#include "scheduler/openapi.h"
+
+#define EXPLANATION_MAX KIB(64)
+
+int api_openapi(struct api_call *c, struct error *err UNUSED)
+{
+    reply_constant(c->reply, "application/json", openapi_text, openapi_len());
+    return 0;
+}
+
+static bool list_one(void *ctx, struct entry *e)
+{
+    return json_array_append_new(ctx, answer_cloud(e)) == 0;
+}
+
+int api_admin_clouds(struct api_call *c, struct error *err UNUSED)
+{
+    json_t *list = json_array();
+
+    scheduler_lock(c->s);
+    cloud_table_each(c->s->table, list_one, list);
+    scheduler_unlock(c->s);
+    reply_json(c->reply, 200, json_pack("{s:o}", "clouds", list));
+    return 0;
+}
+
+static int explain_locked(struct api_call *c, struct strbuf *to, struct error *err)
+{
+    const struct entry *e = cloud_table_by_id(c->s->table, c->name);
+    const struct place_request r =
+        scheduler_place_request(c->s, e != NULL ? e->cloud.node : "", false);
+    AUTO_FREE struct place_node *nodes = NULL;
+
+    if (scheduler_is_fresh(c->s, err) < 0 ||
+        scheduler_nodes_copy(c->s, c->s->nodes, c->s->n_nodes, NULL, &nodes, err) < 0)
+        return -1;
+    strbuf_addf(to, "cloud %s: %s\n", c->name, cloud_status_names[answer_status(e)]);
+    if (!c->s->config->driver->names_volumes) {
+        strbuf_addf(to, "driver '%s' has its nodes chosen elsewhere\n", c->s->config->driver->name);
+        return strbuf_check(to, "the explanation", err);
+    }
+    return place_explain(nodes, c->s->n_nodes, &r, to, err);
+}
+
+int api_admin_explain(struct api_call *c, struct error *err)
+{
+    AUTO_STRBUF struct strbuf text = STRBUF_INIT(EXPLANATION_MAX);
+    int rc;
+
+    scheduler_lock(c->s);
+    rc = explain_locked(c, &text, err);
+    scheduler_unlock(c->s);
+    if (rc == 0)
+        reply_text(c->reply, 200, "text/plain; charset=utf-8", strbuf_text(&text), text.len);
+    return rc;
+}
+
+static json_t *node_row(const struct place_node *n)
+{
+    return json_pack("{s:s, s:b, s:I, s:I, s:I, s:I, s:I}", "name", n->name, "schedulable",
+                     (int)n->schedulable, "memory", (json_int_t)n->memory, "memoryUsed",
+                     (json_int_t)n->memory_used, "storageFree", (json_int_t)n->storage_free, "vms",
+                     (json_int_t)n->vms, "vmsMax", (json_int_t)n->vms_max);
+}
+
+int api_admin_nodes(struct api_call *c, struct error *err)
+{
+    AUTO_FREE struct place_node *nodes = NULL;
+    json_t *list;
+    size_t n;
+    int rc;
+
+    scheduler_lock(c->s);
+    n = c->s->n_nodes;
+    rc = scheduler_nodes_copy(c->s, c->s->nodes, n, NULL, &nodes, err);
+    scheduler_unlock(c->s);
+    if (rc < 0)
+        return -1;
+    list = json_array();
+    for (size_t i = 0; i < n; i++)
+        (void)json_array_append_new(list, node_row(&nodes[i]));
+    reply_json(c->reply, 200, json_pack("{s:o}", "nodes", list));
+    return 0;
+}
