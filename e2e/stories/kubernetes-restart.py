@@ -174,11 +174,12 @@ class Fine:
 
 
 class KeydDown(Fine):
-    """It ends, and can't be started: what no container of the image can run, whatever restarts it."""
+    """It ends, and can't be started: what no container of the image can run, whatever restarts it, a power cut included: a mode
+    that isn't on the disk yet would come back as it was."""
     why = 'connect to coffer-keyd'
 
     def begin(self):
-        self.w.node.run(f'test -n "{KEYD}" && chmod 0 {KEYD}')
+        self.w.node.run(f'test -n "{KEYD}" && chmod 0 {KEYD} && sync')
         kill(self.w, 'coffer-keyd')
 
     def end(self):
