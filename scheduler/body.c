@@ -243,8 +243,9 @@ static void read_forms(struct json_reader *r, char **ret)
 
     if (list == NULL)
         return;
-    if (json_array_size(list) == 0 || json_array_size(list) > DEVICES_MAX)
-        json_problem(r, "field 'newRecipients' must hold 1 to %u devices", DEVICES_MAX);
+    /* none: who removes the last device has nobody to wrap for, and is to be told that */
+    if (json_array_size(list) > DEVICES_MAX)
+        json_problem(r, "field 'newRecipients' must hold at most %u devices", DEVICES_MAX);
     json_array_foreach (list, i, item)
         check_form(r, item);
     *ret = json_dumps(list, JSON_COMPACT);

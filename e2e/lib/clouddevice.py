@@ -200,6 +200,7 @@ class User:
     def __init__(self, api, device):
         self.api, self.device, self.made = api, device, None
         self.known = {}  # what find said last of volume and server: an attached cloud's find has only the URL
+        self.forms = {}  # the storage key as this device wrapped it for others, by their names
         self.lent = []  # every session's bytes, for whoever looks for leaks
 
     @property
@@ -255,7 +256,7 @@ class User:
         by the one it made). wrong: see OpenSslDevice.session."""
         self.find()
         server = server_key(self.known)
-        lent = self.device.session(self.known['volumeId'], {'wrapped': self.form, 'uuid': self.uuid}, server,
+        lent = self.device.session(wrong.pop('volume_id', self.known['volumeId']), {'wrapped': self.form, 'uuid': self.uuid}, server,
                                    **{'hash': digest_of(server), **wrong})
         self.lent.append(base64.b64decode(lent['session']))
         return {'session': lent['session'], 'serverKey': lent['serverKey']}
@@ -289,9 +290,10 @@ class User:
         return self.ask('POST', '/recipients/list', {})
 
     def add(self, device, **change):
-        form = b64(device.seal(device.der, self.key, device.digest))
-        return self.ask('POST', '/recipients', {'publicKey': b64(device.der), 'algorithm': device.algorithm, 'wrappedKey': form,
-                                                'label': device.label, **self.session(), **change})
+        """The form is made once, so that the same device is added again."""
+        self.forms[device.name] = self.forms.get(device.name) or device.wrap(self.key)
+        return self.ask('POST', '/recipients', {'publicKey': b64(device.der), 'algorithm': device.algorithm,
+                                                'wrappedKey': self.forms[device.name], 'label': device.label, **self.session(), **change})
 
     def remove(self, name, stay, **change):
         """A new key for the devices who stay."""
