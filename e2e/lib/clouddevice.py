@@ -310,7 +310,7 @@ class User:
         """Polls find, as clients do."""
         end = time.monotonic() + seconds
         while (found := self.find()).state not in states:
-            if time.monotonic() > end or found.state not in NUMBERS:
+            if time.monotonic() > end or found.state not in NUMBERS and found.status != 503:
                 raise RuntimeError(f'find of {self.device.label} never said {" or ".join(states)}: {found}')
             time.sleep(0.1)
         return found
