@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cofferctl: the administrator's command line tool. It holds no volume key. */
+/* cofferctl: the administrator's command line tool, and a user's device (vm). */
 #include "common/base.h"
 #include "cofferctl/cli.h"
 

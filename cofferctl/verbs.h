@@ -32,6 +32,18 @@ extern const struct verb key_rewrap;        /* key_rewrap.c */
 extern const struct verb key_retire;        /* key_retire.c */
 extern const struct verb key_trim;          /* key_trim.c */
 extern const struct verb key_server;        /* key_server.c */
+extern const struct verb vm_new_device;     /* vm_new_device.c */
+extern const struct verb vm_create;         /* vm_create.c */
+extern const struct verb vm_find_verb;      /* vm_state.c */
+extern const struct verb vm_mount;          /* vm_unlock.c */
+extern const struct verb vm_lock;           /* vm_state.c */
+extern const struct verb vm_unlock;         /* vm_unlock.c */
+extern const struct verb vm_delete;         /* vm_state.c */
+extern const struct verb vm_list_devices;   /* vm_devices.c */
+extern const struct verb vm_add_device;     /* vm_devices.c */
+extern const struct verb vm_remove_device;  /* vm_devices.c */
+extern const struct verb vm_list;           /* vm_admin.c */
+extern const struct verb vm_explain;        /* vm_admin.c */
 extern const struct verb doctor;            /* doctor.c */
 
 #endif

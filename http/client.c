@@ -156,7 +156,8 @@ static int copy_options(struct http_client *c, const struct http_options *o, str
     if (str_dup_opt(&c->ca_path, o->ca_path, err) < 0 ||
         str_dup_opt(&c->cert_path, o->cert_path, err) < 0 ||
         str_dup_opt(&c->key_path, o->key_path, err) < 0 ||
-        str_dup_opt(&c->proxy, o->proxy, err) < 0)
+        str_dup_opt(&c->proxy, o->proxy, err) < 0 ||
+        str_dup_opt(&c->unix_path, o->unix_path, err) < 0)
         return -1;
     return 0;
 }
@@ -185,7 +186,7 @@ int http_client_new(struct event_loop *loop, const struct http_options *o, struc
         return error_set(err, ERR_EXHAUSTED, "out of memory");
     c->loop = loop;
     c->timer = (struct event_timer){ .fire = on_timer, .ctx = c };
-    if (o->ca_path == NULL)
+    if (o->ca_path == NULL && o->unix_path == NULL)
         return error_set(err, ERR_INVALID, "a CA bundle is needed");
     if (copy_options(c, o, err) < 0 || make_multi(c, err) < 0)
         return -1;
@@ -206,5 +207,6 @@ void http_client_free(struct http_client *c)
     free(c->cert_path);
     free(c->key_path);
     free(c->proxy);
+    free(c->unix_path);
     free(c);
 }

@@ -3,7 +3,8 @@
  * http/client.h: HTTPS requests on an event loop. This folder alone knows libcurl. One thread (the
  * loop's); libcurl may start a thread of its own to resolve a name.
  *
- * What can't be turned off: https only, TLS 1.2 or newer, the server's chain checked against the
+ * What can't be turned off: https only (or, for a client with a unix_path, http over that socket of
+ * this machine and nothing else), TLS 1.2 or newer, the server's chain checked against the
  * one CA bundle that is given (never the system's), its name against the URL's host. No redirect
  * is followed; no proxy, no exception from one and no file for TLS keys is taken from the
  * environment; no cookie, no .netrc; HTTP/1.1 with kept connections, at most HTTP_CONNECTIONS to
@@ -29,7 +30,9 @@ struct http_options {                 /* copied */
     const char *ca_path;              /* PEM file; read for each new connection, so it may change */
     const char *cert_path, *key_path; /* PEM files of a client certificate; NULL: none */
     const char *proxy;                /* URL; NULL: none, whatever the environment says */
-    uint64_t connect_timeout_ms;      /* for TCP and TLS together; half of what is left, at most */
+    const char
+        *unix_path; /* a socket; then no TLS and no ca_path: URLs are http://localhost/path */
+    uint64_t connect_timeout_ms; /* for TCP and TLS together; half of what is left, at most */
 };
 
 struct http_header {

@@ -204,6 +204,9 @@ static bool set_trust(struct http_transfer *t)
 {
     const struct http_client *c = t->client;
 
+    if (c->unix_path != NULL)
+        return SET(t, CURLOPT_PROTOCOLS_STR, "http") && SET(t, CURLOPT_FOLLOWLOCATION, 0L) &&
+               SET(t, CURLOPT_UNIX_SOCKET_PATH, c->unix_path);
     return SET(t, CURLOPT_PROTOCOLS_STR, "https") && SET(t, CURLOPT_FOLLOWLOCATION, 0L) &&
            SET(t, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) &&
            SET(t, CURLOPT_SSL_VERIFYPEER, 1L) && SET(t, CURLOPT_SSL_VERIFYHOST, 2L) &&

@@ -14,7 +14,7 @@ struct http_client {
     CURLM *multi;
     struct event_timer timer; /* libcurl's */
     struct http_transfer *transfers;
-    char *ca_path, *cert_path, *key_path, *proxy;
+    char *ca_path, *cert_path, *key_path, *proxy, *unix_path;
     uint64_t connect_timeout_ms;
 };
 

@@ -23,6 +23,7 @@ INSTALL_FILES := \
   $(foreach m,$(MAN),644:dist/man/$(m):$(DATADIR)/man/man$(patsubst .%,%,$(suffix $(m)))/$(m)) \
   644:dist/completion/cofferctl:$(DATADIR)/bash-completion/completions/cofferctl \
   $(foreach p,$(wildcard deploy/vault/*.hcl),644:$(p):$(DATADIR)/coffer/vault/$(notdir $(p))) \
+  $(foreach p,$(wildcard web/*.html web/*.mjs web/*.css),644:$(p):$(DATADIR)/coffer/web/$(notdir $(p))) \
   644:dist/systemd/coffer-keyd-vault.conf:$(DATADIR)/doc/coffer/coffer-keyd-vault.conf \
   644:docs/vault.md:$(DATADIR)/doc/coffer/vault.md \
   644:dist/config.json:$(DATADIR)/doc/coffer/config.json \
@@ -30,7 +31,7 @@ INSTALL_FILES := \
   644:SECURITY.md:$(DATADIR)/doc/coffer/SECURITY.md \
   644:LICENSE:$(DATADIR)/doc/coffer/LICENSE
 # folders that nobody else uses
-INSTALL_FOLDERS := $(LIBEXECDIR) $(DATADIR)/coffer/vault $(DATADIR)/coffer $(DATADIR)/doc/coffer
+INSTALL_FOLDERS := $(LIBEXECDIR) $(DATADIR)/coffer/vault $(DATADIR)/coffer/web $(DATADIR)/coffer $(DATADIR)/doc/coffer
 
 .PHONY: install uninstall
 install: all ## install into DESTDIR with PREFIX (/usr)

@@ -179,6 +179,19 @@ json_t *answer_devices(const struct entry *e)
     return json_pack("{s:o}", "devices", list);
 }
 
+int answer_own(struct scheduler *s, const struct entry *e, const char *name, json_t **ret,
+               struct error *err)
+{
+    AUTO_JSON json_t *to = answer_devices(e);
+
+    if (to == NULL)
+        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    if (add_detached(s, to, &e->cloud, name, err) < 0)
+        return -1;
+    *ret = TAKE_PTR(to);
+    return 0;
+}
+
 json_t *answer_cloud(const struct entry *e)
 {
     static const char *const vms[] = {

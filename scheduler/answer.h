@@ -26,6 +26,11 @@ enum cloud_status answer_status(const struct entry *e);
 int answer_find(struct scheduler *s, const struct entry *e, const char *name, bool number,
                 json_t **ret, unsigned int *ret_http, struct error *err) MUST_CHECK;
 json_t *answer_devices(const struct entry *e);
+/* The list as the device of that name gets it when it asks, and what find tells it when the volume
+ * is closed: serverKey, volumeId, uuid, its own wrappedKey and algorithm. So a device can lend its
+ * key while the volume is open, to change the list. Errors as answer_find. */
+int answer_own(struct scheduler *s, const struct entry *e, const char *name, json_t **ret,
+               struct error *err) MUST_CHECK;
 json_t *answer_cloud(const struct entry *e); /* a row of the admin's list */
 
 #endif

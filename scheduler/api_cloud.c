@@ -329,10 +329,11 @@ int api_deploy(struct api_call *c, struct error *err)
 static int devices_locked(struct api_call *c, struct error *err)
 {
     struct entry *e = NULL;
+    json_t *own = NULL;
 
-    if (own_entry(c, &e, err) < 0)
+    if (own_entry(c, &e, err) < 0 || answer_own(c->s, e, c->name, &own, err) < 0)
         return -1;
-    reply_json(c->reply, 200, answer_devices(e));
+    reply_json(c->reply, 200, own);
     return 0;
 }
 

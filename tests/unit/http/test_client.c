@@ -5,6 +5,7 @@
 #include "http/client.h"
 
 #include "common/deadline.h"
+#include "common/strbuf.h"
 #include "tests/support/tmpdir.h"
 
 #include <arpa/inet.h>
@@ -13,6 +14,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -154,12 +156,65 @@ static int tear_down(void **state UNUSED)
     return 0;
 }
 
+/* ---- a socket of this machine ---- */
+
+static int listen_on(const char *path)
+{
+    struct sockaddr_un at = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_int_equal(str_copy(at.sun_path, sizeof(at.sun_path), path), 0);
+    assert_true(fd >= 0 && bind(fd, (struct sockaddr *)&at, sizeof(at)) == 0 && listen(fd, 8) == 0);
+    return fd;
+}
+
+static void test_plain_http_is_for_the_given_socket_alone(void **state UNUSED)
+{
+    static const struct {
+        const char *url;
+        bool connects;
+    } rows[] = { { "https://localhost/x", false }, { "http://localhost/x", true } };
+    AUTO_TMPDIR struct tmpdir t = tmpdir_make();
+    const char *path = tmpdir_path(&t, "s");
+    AUTO_CLOSE int fd = listen_on(path);
+    AUTO_EVENT_LOOP struct event_loop *loop = loop_of();
+    const struct http_options o = { .unix_path = path, .connect_timeout_ms = 5000 };
+    struct answer answers[ARRAY_SIZE(rows)] = { { .times = 0 } };
+    struct http_client *made = NULL;
+
+    assert_int_equal(http_client_new(loop, &o, &made, NULL), 0);
+    AUTO_HTTP_CLIENT struct http_client *c = made;
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        bool connected = false;
+        struct event_watch w = { .fd = -1, .ready = on_connection, .ctx = &connected };
+
+        assert_int_equal(event_watch(loop, &w, fd, EPOLLIN, NULL), 0);
+        start(c, rows[i].url, 5000, &answers[i]);
+        for (int n = 0; n < 1000 && answers[i].times == 0 && !connected; n++)
+            assert_int_equal(event_loop_turn(loop, deadline_in(100), NULL), 0);
+        event_unwatch(loop, &w);
+        assert_int_equal(connected, rows[i].connects);
+    }
+}
+
+static void test_without_a_bundle_there_is_no_client(void **state UNUSED)
+{
+    AUTO_EVENT_LOOP struct event_loop *loop = loop_of();
+    const struct http_options o = { .connect_timeout_ms = 5000 };
+    struct http_client *c = NULL;
+
+    assert_int_equal(http_client_new(loop, &o, &c, NULL), -1);
+    assert_null(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_key_log),
         cmocka_unit_test(test_a_resolver_that_hangs_holds_up_nobody),
         cmocka_unit_test(test_no_proxy_is_the_configuration_s_alone),
+        cmocka_unit_test(test_plain_http_is_for_the_given_socket_alone),
+        cmocka_unit_test(test_without_a_bundle_there_is_no_client),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
