@@ -184,6 +184,10 @@ struct pool *pool_set_find(struct pool_set *set, const char *name); /* NULL: non
  * pool tag -> ERR_PRECONDITION. */
 int pool_set_for_id(struct pool_set *set, const struct volume_id *id, struct pool **ret,
                     struct error *err) MUST_CHECK;
+/* list_records of all pools, in ascending order of the id text over all of them; false from cb
+ * stops the whole. A pool that isn't there: ERR_UNAVAILABLE. */
+int pool_set_list_records(const struct pool_set *set, const char *after, list_record_cb *cb,
+                          void *ctx, struct error *err) MUST_CHECK;
 /* pressure.c: the daemons' own lines (a library doesn't log else). pool_watch: after pool_ready;
  * says when a pool passes 80 or 95 % of real use, once. How many of them it is over now. */
 #define POOL_PRESSURE_MAX 2

@@ -201,3 +201,50 @@ void block_device_close(struct block_device *d)
     cleanup_close(&d->fd);
     *d = (struct block_device)BLOCK_DEVICE_INIT;
 }
+
+/* ---- all pools in the order of their volumes' ids ---- */
+
+/* '-' sorts before '.', so "a-b.…" is before "a.…": pools go by their name with the dot. */
+static int compare_pools(const void *a, const void *b)
+{
+    const struct pool *const *x = a, *const *y = b;
+    char left[POOL_NAME_MAX + 2], right[POOL_NAME_MAX + 2];
+
+    (void)snprintf(left, sizeof(left), "%s.", (*x)->config->name);
+    (void)snprintf(right, sizeof(right), "%s.", (*y)->config->name);
+    return strcmp(left, right);
+}
+
+struct listing {
+    list_record_cb *cb;
+    void *ctx;
+    bool stopped;
+};
+
+static bool on_record(void *ctx, const char *id, const struct record_summary *summary,
+                      const struct error *problem)
+{
+    struct listing *l = ctx;
+
+    l->stopped = !l->cb(l->ctx, id, summary, problem);
+    return !l->stopped;
+}
+
+int pool_set_list_records(const struct pool_set *set, const char *after, list_record_cb *cb,
+                          void *ctx, struct error *err)
+{
+    struct listing l = { .cb = cb, .ctx = ctx };
+    AUTO_FREE struct pool **sorted = calloc(set->n + 1, sizeof(struct pool *));
+
+    if (sorted == NULL)
+        return error_set(err, ERR_EXHAUSTED, "out of memory for the list");
+    for (size_t i = 0; i < set->n; i++)
+        sorted[i] = set->pools[i];
+    qsort(sorted, set->n, sizeof(struct pool *), compare_pools);
+    for (size_t i = 0; i < set->n && !l.stopped; i++) {
+        if (pool_ready(sorted[i], err) < 0 ||
+            sorted[i]->ops->list_records(sorted[i], after, on_record, &l, err) < 0)
+            return -1;
+    }
+    return 0;
+}

@@ -125,3 +125,47 @@ int dm_device_find(const char *dm_name, struct dm_device *ret, struct error *err
         return error_set(err, ERR_NOT_FOUND, "there is no mapping '%s'", dm_name);
     return r;
 }
+
+/* 1: it is one, here it is. 0: it is none, or went away meanwhile. */
+static int read_name(const char *block, char *ret_name, size_t size, dev_t *ret, struct error *err)
+{
+    struct error local = ERROR_INIT;
+    char dev[32];
+
+    if (strncmp(block, "dm-", 3) != 0)
+        return 0;
+    if (sysfs_line(block, "dm/name", ret_name, size, &local) < 0 ||
+        sysfs_line(block, "dev", dev, sizeof(dev), &local) < 0)
+        return local.sys_errno == ENOENT || local.sys_errno == ENODEV ? 0 : error_pass(err, &local);
+    if (parse_dev(dev, ret) < 0)
+        return error_set(err, ERR_INTERNAL, "sysfs of '%s' isn't readable as numbers", block);
+    return 1;
+}
+
+static int each_device(DIR *dir, dm_device_cb *cb, void *ctx, struct error *err)
+{
+    const struct dirent *e;
+    char name[256];
+    dev_t dev;
+
+    for (errno = 0; (e = readdir(dir)) != NULL; errno = 0) {
+        int r = read_name(e->d_name, name, sizeof(name), &dev, err);
+
+        if (r < 0)
+            return -1;
+        if (r == 1 && !cb(ctx, name, dev))
+            return 0;
+    }
+    return errno != 0 ? error_errno(err, errno, "read directory '/sys/block'") : 0;
+}
+
+int dm_device_each(dm_device_cb *cb, void *ctx, struct error *err)
+{
+    DIR *dir = opendir("/sys/block");
+
+    if (dir == NULL)
+        return error_errno(err, errno, "open '/sys/block'");
+    int r = each_device(dir, cb, ctx, err);
+    (void)closedir(dir);
+    return r;
+}

@@ -29,5 +29,8 @@ struct dm_device {
 };
 /* ERR_NOT_FOUND: no device-mapper device of that name has a live table. */
 int dm_device_find(const char *dm_name, struct dm_device *ret, struct error *err) MUST_CHECK;
+/* Each of them; false: stop. One that goes meanwhile is left out. */
+typedef bool dm_device_cb(void *ctx, const char *dm_name, dev_t dev);
+int dm_device_each(dm_device_cb *cb, void *ctx, struct error *err) MUST_CHECK;
 
 #endif

@@ -72,36 +72,6 @@ static bool on_volume(void *ctx, const char *id, const struct record_summary *r,
     return l->result == 0 && !l->more;
 }
 
-/* '-' sorts before '.', so "a-b.…" is before "a.…": pools go by their name with the dot. */
-static int compare_pools(const void *a, const void *b)
-{
-    const struct pool *const *x = a, *const *y = b;
-    char left[POOL_NAME_MAX + 2], right[POOL_NAME_MAX + 2];
-
-    (void)snprintf(left, sizeof(left), "%s.", (*x)->config->name);
-    (void)snprintf(right, sizeof(right), "%s.", (*y)->config->name);
-    return strcmp(left, right);
-}
-
-static int list_pools(struct listing *l, const struct pool_set *set, const char *after)
-{
-    struct pool **sorted = arena_alloc(l->arena, (set->n + 1) * sizeof(struct pool *));
-
-    if (sorted == NULL)
-        return error_set(l->err, ERR_EXHAUSTED, "out of memory for the list");
-    for (size_t i = 0; i < set->n; i++)
-        sorted[i] = set->pools[i];
-    qsort(sorted, set->n, sizeof(struct pool *), compare_pools);
-    for (size_t i = 0; i < set->n && !l->more; i++) {
-        struct pool *pool = sorted[i];
-
-        if (pool_ready(pool, l->err) < 0 ||
-            pool->ops->list_records(pool, after, on_volume, l, l->err) < 0 || l->result < 0)
-            return -1;
-    }
-    return 0;
-}
-
 static int check_token(const char *token, struct error *err)
 {
     struct error ignored = ERROR_INIT;
@@ -127,7 +97,8 @@ int controller_list(void *ctx, struct csi_call *call, const struct csi_list_requ
     if (l.items == NULL)
         return error_set(err, ERR_EXHAUSTED, "out of memory for the list");
     if (reply_topology(c, l.arena, &l.topology, err) < 0 ||
-        list_pools(&l, c->pools, req->starting_token) < 0)
+        pool_set_list_records(c->pools, req->starting_token, on_volume, &l, err) < 0 ||
+        l.result < 0)
         return -1;
     *ret = (struct csi_list_reply){ .items = l.items,
                                     .n = l.n,

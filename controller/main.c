@@ -8,6 +8,7 @@
 #include "common/flags.h"
 #include "common/log.h"
 #include "common/monitor.h"
+#include "common/peers.h"
 #include "common/thread.h"
 #include "csi/server.h"
 #include "csi/stats.h"
@@ -21,7 +22,7 @@
 
 struct options {
     const char *endpoint, *config, *keyd_socket, *driver_name, *node_id, *expand;
-    const char *http, *log_level, *log_format;
+    const char *http, *log_level, *log_format, *socket_group;
 };
 
 static int usage_error(const struct error *err)
@@ -35,6 +36,8 @@ static int parse_options(struct options *o, int argc, char **argv, bool *ret_don
 {
     const struct flag flags[] = {
         { "endpoint", "CSI_ENDPOINT", FLAG_STRING, &o->endpoint, "", "CSI socket; required", NULL },
+        { "socket-group", NULL, FLAG_STRING, &o->socket_group, "",
+          "group, by name or number, that may connect; empty: this user alone", NULL },
         { "config", "COFFER_CONFIG", FLAG_STRING, &o->config, "/etc/coffer/config.json",
           "pools and key services", NULL },
         { "keyd-socket", "COFFER_KEYD_SOCKET", FLAG_STRING, &o->keyd_socket,
@@ -94,6 +97,15 @@ static int setup(struct controller *c, const struct options *o, struct config **
     return 0;
 }
 
+static int setup_socket(struct csi_server_options *to, const struct options *o, struct error *err)
+{
+    to->endpoint = o->endpoint;
+    to->has_group = o->socket_group[0] != '\0';
+    if (to->has_group && peers_group_parse(o->socket_group, "/etc", &to->group, err) < 0)
+        return error_prefix(err, "--socket-group");
+    return 0;
+}
+
 /* They are tried again by every call; say it once here. */
 static void warn_of_missing_pools(const struct controller *c)
 {
@@ -110,6 +122,7 @@ static void warn_of_missing_pools(const struct controller *c)
 struct daemon {
     struct controller *controller;
     struct csi_server *server;
+    struct csi_server_options options;
     struct pool_sampler *sampler;
     struct monitor monitor;
 };
@@ -160,12 +173,10 @@ static int serve(struct daemon *d, const struct options *o, struct error *err)
                                          .controller = &controller_ops,
                                          .node = &controller_node_ops,
                                          .ctx = c };
-    const struct csi_server_options server_options = { .endpoint = o->endpoint };
     const struct csi_server_hooks hooks = { .on_usr1 = on_usr1, .ctx = d };
 
     csi_server_init();
-    if (csi_server_start(&server_options, &service, &d->server, err) < 0 ||
-        start_monitor(d, err) < 0)
+    if (csi_server_start(&d->options, &service, &d->server, err) < 0 || start_monitor(d, err) < 0)
         return -1;
     log_info("coffer-controller serves", KV("version", COFFER_VERSION),
              KV("driver", c->driver_name), KV("node", c->node_id), KV("endpoint", o->endpoint),
@@ -190,7 +201,7 @@ int main(int argc, char **argv)
         return usage_error(&err);
     if (done)
         return 0;
-    if (setup(&c, &o, &config, &err) < 0)
+    if (setup(&c, &o, &config, &err) < 0 || setup_socket(&daemon.options, &o, &err) < 0)
         return usage_error(&err);
     if (monitor_listen(&daemon.monitor, o.http, &err) < 0 || serve(&daemon, &o, &err) < 0) {
         log_error("coffer-controller ends", KV("error", err.msg));

@@ -260,6 +260,24 @@ struct csi_list_recipients_reply {
     const struct csi_recipient *items;
     size_t n;
 };
+struct csi_describe_request { /* see coffer_admin.proto */
+    const char *name, *name_prefix, *starting_token, *pool;
+    uint64_t max_entries;
+};
+struct csi_description {
+    const char *volume_id, *name, *uuid, *tenant, *kms, *key_source, *state, *fs, *problem;
+    uint64_t size;
+    bool open;
+    struct csi_strings mounted_at;
+    const struct csi_recipient *recipients;
+    size_t n_recipients;
+};
+struct csi_describe_reply {
+    const struct csi_description *items;
+    size_t n;
+    const char *next_token;
+    struct csi_map pool_tags;
+};
 struct csi_reconcile_request {
     bool dry_run;
 };
@@ -283,6 +301,8 @@ struct csi_admin_ops {
                             struct csi_rotate_key_reply *ret, struct error *);
     int (*list_recipients)(void *ctx, struct csi_call *, const struct csi_list_recipients_request *,
                            struct csi_list_recipients_reply *ret, struct error *);
+    int (*describe_volumes)(void *ctx, struct csi_call *, const struct csi_describe_request *,
+                            struct csi_describe_reply *ret, struct error *);
     int (*reconcile)(void *ctx, struct csi_call *, const struct csi_reconcile_request *,
                      struct csi_reconcile_reply *ret, struct error *);
 };

@@ -14,6 +14,7 @@
 #include "common/error.h"
 #include "csi/api.h"
 
+#include "coffer_admin.pb-c.h"
 #include "csi.pb-c.h"
 
 typedef int codec_decode(struct arena *a, const ProtobufCMessage *msg, const void **ret,
@@ -37,6 +38,8 @@ codec_decode decode_unlock_key, decode_rotate_key, decode_reconcile;
 codec_decode decode_add_recipient, decode_remove_recipient, decode_list_recipients;
 codec_run run_unlock_key, run_rotate_key, run_reconcile;
 codec_run run_add_recipient, run_remove_recipient, run_list_recipients;
+codec_decode decode_describe;
+codec_run run_describe;
 
 codec_decode decode_registration_status;
 codec_run run_registration_info, run_registration_status;
@@ -69,6 +72,8 @@ int decode_topologies(struct arena *a, Csi__V1__Topology *const *m, size_t n,
 /* *ret: an array of messages of type `entry`, to be assigned to a protobuf-c map field. */
 int encode_map(struct arena *a, const ProtobufCMessageDescriptor *entry, const struct csi_map *map,
                size_t *ret_n, void **ret, struct error *err) MUST_CHECK;
+Coffer__V1__Recipient *encode_recipient(struct arena *a, const struct csi_recipient *r,
+                                        struct error *err); /* NULL: error */
 int encode_topology(struct arena *a, const struct csi_topology *t, Csi__V1__Topology **ret,
                     struct error *err) MUST_CHECK;
 int encode_volume(struct arena *a, const struct csi_volume *v, Csi__V1__Volume **ret,

@@ -24,8 +24,8 @@ int decode_add_recipient(struct arena *a, const ProtobufCMessage *msg, const voi
     return 0;
 }
 
-static Coffer__V1__Recipient *encode_recipient(struct arena *a, const struct csi_recipient *r,
-                                               struct error *err)
+Coffer__V1__Recipient *encode_recipient(struct arena *a, const struct csi_recipient *r,
+                                        struct error *err)
 {
     Coffer__V1__Recipient *m = codec_new(a, &coffer__v1__recipient__descriptor, err);
     if (m == NULL)

@@ -186,6 +186,8 @@ const struct method csi_methods[] = {
       OPS(admin, remove_recipient), WORKER, decode_remove_recipient, run_remove_recipient },
     { "/coffer.v1.NodeAdmin/ListRecipients", &coffer__v1__list_recipients_request__descriptor,
       OPS(admin, list_recipients), WORKER, decode_list_recipients, run_list_recipients },
+    { "/coffer.v1.NodeAdmin/DescribeVolumes", &coffer__v1__describe_volumes_request__descriptor,
+      OPS(admin, describe_volumes), WORKER, decode_describe, run_describe },
     { "/coffer.v1.NodeAdmin/Reconcile", &coffer__v1__reconcile_request__descriptor,
       OPS(admin, reconcile), WORKER, decode_reconcile, run_reconcile },
 

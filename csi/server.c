@@ -214,7 +214,16 @@ static void make_grpc(struct csi_server *s)
     grpc_server_register_completion_queue(s->grpc, s->cq, NULL);
 }
 
-static int bind_socket(struct csi_server *s, struct error *err)
+/* Nobody else can have changed what is at the path: the directory is the owner's of this process.
+ */
+static int give_to_group(const char *path, gid_t group, struct error *err)
+{
+    if (lchown(path, (uid_t)-1, group) < 0 || chmod(path, 0660) < 0)
+        return error_errno(err, errno, "give the socket '%s' to group %u", path, (unsigned)group);
+    return 0;
+}
+
+static int bind_socket(struct csi_server *s, const struct csi_server_options *o, struct error *err)
 {
     grpc_server_credentials *plain = grpc_insecure_server_credentials_create();
     mode_t old = umask(0177);
@@ -223,7 +232,7 @@ static int bind_socket(struct csi_server *s, struct error *err)
     grpc_server_credentials_release(plain);
     if (bound == 0)
         return error_set(err, ERR_UNAVAILABLE, "gRPC could not listen on '%s'", s->endpoint.path);
-    return 0;
+    return o->has_group ? give_to_group(s->bound.path, o->group, err) : 0;
 }
 
 /* What start made before there was a poller. */
@@ -242,7 +251,7 @@ static void undo_start(struct csi_server *s)
     free(s);
 }
 
-static int listen_on(struct csi_server *s, struct error *err)
+static int listen_on(struct csi_server *s, const struct csi_server_options *o, struct error *err)
 {
     s->bound = s->endpoint;
     if (endpoint_claim(&s->endpoint, &s->lock_fd, err) < 0 ||
@@ -252,7 +261,7 @@ static int listen_on(struct csi_server *s, struct error *err)
     calls_init(&s->calls, s->grpc, s->cq, &s->service, s->workers);
     if (calls_register(&s->calls, err) < 0)
         return -1;
-    return bind_socket(s, err);
+    return bind_socket(s, o, err);
 }
 
 static void remove_published(struct csi_server *s)
@@ -307,7 +316,7 @@ int csi_server_start(const struct csi_server_options *o, const struct csi_servic
     s->workers =
         workers_new(o->workers > 0 && o->workers < WORKERS_MAX ? o->workers : WORKERS_MAX, err);
     if (s->workers == NULL || endpoint_parse(o->endpoint, &s->endpoint, err) < 0 ||
-        listen_on(s, err) < 0) {
+        listen_on(s, o, err) < 0) {
         undo_start(s);
         return -1;
     }

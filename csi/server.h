@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * csi/server.h: one gRPC server on one unix socket. A lock file beside the socket (<path>.lock)
- * keeps a second instance from stealing it; the socket is 0600. One poller thread answers what
- * doesn't block, at most `workers` threads run the rest. csi_server_init blocks SIGTERM,
- * SIGINT and SIGUSR1 in all threads and ignores SIGPIPE: call it before anything makes a thread.
+ * keeps a second instance from stealing it; the socket is 0600, or 0660 for a group. One poller
+ * thread answers what doesn't block, at most `workers` threads run the rest. csi_server_init blocks
+ * SIGTERM, SIGINT and SIGUSR1 in all threads and ignores SIGPIPE: call it before anything makes a
+ * thread.
  */
 #ifndef COFFER_CSI_SERVER_H
 #define COFFER_CSI_SERVER_H
@@ -13,12 +14,16 @@
 #include "common/strbuf.h"
 #include "csi/api.h"
 
+#include <sys/types.h>
+
 struct csi_server;
 
 struct csi_server_options {
     const char *endpoint; /* "unix:///path", "unix:/path" or an absolute path */
     unsigned workers;     /* 0 = 32 */
-    uint64_t drain_ms;    /* how long SIGTERM waits for running calls; 0 = 20000 */
+    bool has_group;       /* the socket is 0660 with this group, else 0600 */
+    gid_t group;
+    uint64_t drain_ms; /* how long SIGTERM waits for running calls; 0 = 20000 */
     /* The socket appears at its path when it already serves, and goes before anything else does;
      * whatever else is at the path by then stays. For a directory that somebody watches. */
     bool publish_last;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * coffer-node: CSI Identity and Node on one socket, coffer.v1.NodeAdmin on another that only root
- * can open. Root with CAP_SYS_ADMIN and no network; it never sees a key.
+ * can open, and on request what coffer-scheduler may ask on a third. Root with CAP_SYS_ADMIN and no
+ * network; it never sees a key.
  */
 #include "common/base.h"
 #include "node/node.h"
@@ -9,6 +10,7 @@
 #include "common/flags.h"
 #include "common/log.h"
 #include "common/monitor.h"
+#include "common/peers.h"
 #include "common/secret.h"
 #include "common/thread.h"
 #include "csi/endpoint.h"
@@ -18,6 +20,7 @@
 #include "keyd/client.h"
 #include "node/metrics.h"
 #include "node/registration.h"
+#include "node/scheduler.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -29,6 +32,7 @@ struct options {
     const char *endpoint, *admin_endpoint, *config, *keyd_socket, *crypt_helper, *device_dir;
     const char *driver_name, *node_id, *expand, *log_level, *log_format;
     const char *registration, *registration_endpoint, *http;
+    const char *scheduler_endpoint, *scheduler_group, *scheduler_directory;
     bool host_network;
 };
 
@@ -64,6 +68,12 @@ static int parse_options(struct options *o, int argc, char **argv, bool *ret_don
           "socket to make in kubelet's directory of plugins; empty: doesn't register", NULL },
         { "registration-endpoint", NULL, FLAG_STRING, &o->registration_endpoint, "",
           "the CSI socket as kubelet sees it (default: as --endpoint says)", NULL },
+        { "scheduler-endpoint", NULL, FLAG_STRING, &o->scheduler_endpoint, "",
+          "socket for coffer-scheduler; empty: none", NULL },
+        { "scheduler-group", NULL, FLAG_STRING, &o->scheduler_group, "",
+          "group, by name or number, that may connect to it; empty: root alone", NULL },
+        { "scheduler-directory", NULL, FLAG_STRING, &o->scheduler_directory, "/run/coffer/clouds",
+          "where the scheduler's volumes are shown; root's", NULL },
         { "host-network", NULL, FLAG_BOOL, &o->host_network, "false",
           "stay in the network namespace it was started in", NULL },
         MONITOR_FLAG(&o->http),
@@ -134,7 +144,10 @@ struct daemon {
     struct node *node;
     struct registration registration;
     struct csi_keeper keeper; /* of the registration socket */
-    struct csi_server *servers[2];
+    struct csi_server *servers[3];
+    size_t n_servers;
+    struct scheduler_service scheduler;
+    struct csi_server_options scheduler_options; /* endpoint "": there is none */
     struct node_metrics metrics;
     struct monitor monitor;
 };
@@ -156,6 +169,24 @@ static int setup_registration(struct daemon *d, const struct options *o, struct 
     d->keeper.options = (struct csi_server_options){ .endpoint = o->registration, .workers = 1 };
     d->keeper.service = (struct csi_service){ .registration = &registration_ops, .ctx = r };
     return registration_check(o->registration, r->endpoint, err);
+}
+
+static int setup_scheduler(struct daemon *d, const struct options *o, struct error *err)
+{
+    struct csi_server_options *to = &d->scheduler_options;
+
+    to->endpoint = o->scheduler_endpoint;
+    if (to->endpoint[0] == '\0')
+        return o->scheduler_group[0] == '\0' ? 0
+                                             : error_set(err, ERR_INVALID,
+                                                         "--scheduler-group without "
+                                                         "--scheduler-endpoint");
+    d->scheduler =
+        (struct scheduler_service){ .node = d->node, .directory = o->scheduler_directory };
+    to->has_group = o->scheduler_group[0] != '\0';
+    if (to->has_group && peers_group_parse(o->scheduler_group, "/etc", &to->group, err) < 0)
+        return error_prefix(err, "--scheduler-group");
+    return scheduler_directory_check(o->scheduler_directory, err);
 }
 
 static bool healthy(void *ctx UNUSED, struct strbuf *why)
@@ -226,10 +257,36 @@ static int run(struct daemon *d, const struct options *o, struct error *err)
     log_info("coffer-node serves", KV("version", COFFER_VERSION), KV("endpoint", o->endpoint),
              KV("node_id", d->node->node_id), KV("expand", o->expand),
              KV("registration", o->registration), KV("http", o->http));
-    if (csi_server_run(d->servers, ARRAY_SIZE(d->servers), &hooks) < 0)
+    if (csi_server_run(d->servers, d->n_servers, &hooks) < 0)
         return error_set(err, ERR_INTERNAL, "the servers did not end as they should");
     if (atomic_load(&d->registration.refused))
         return error_set(err, ERR_UNAVAILABLE, "kubelet refused to register the driver");
+    return 0;
+}
+
+static int start_server(struct daemon *d, const struct csi_server_options *o,
+                        const struct csi_service *service, struct error *err)
+{
+    if (csi_server_start(o, service, &d->servers[d->n_servers], err) < 0)
+        return -1;
+    d->n_servers++;
+    return 0;
+}
+
+static int start_scheduler(struct daemon *d, struct error *err)
+{
+    const struct csi_service service = { .identity = &scheduler_identity_ops,
+                                         .node = &scheduler_node_ops,
+                                         .admin = &scheduler_admin_ops,
+                                         .ctx = &d->scheduler };
+
+    if (d->scheduler_options.endpoint[0] == '\0')
+        return 0;
+    if (scheduler_directory_make(d->scheduler.directory, err) < 0 ||
+        start_server(d, &d->scheduler_options, &service, err) < 0)
+        return -1;
+    log_info("serves coffer-scheduler", KV("endpoint", d->scheduler_options.endpoint),
+             KV("directory", d->scheduler.directory));
     return 0;
 }
 
@@ -245,11 +302,10 @@ static int serve(struct daemon *d, const struct options *o, struct error *err)
                                        .ctx = node };
     const struct csi_server_options csi_options = { .endpoint = o->endpoint };
     const struct csi_server_options admin_options = { .endpoint = o->admin_endpoint, .workers = 2 };
-    struct csi_server **servers = d->servers;
 
     csi_server_init();
-    if (csi_server_start(&csi_options, &csi, &servers[0], err) < 0 ||
-        csi_server_start(&admin_options, &admin, &servers[1], err) < 0)
+    if (start_server(d, &csi_options, &csi, err) < 0 ||
+        start_server(d, &admin_options, &admin, err) < 0 || start_scheduler(d, err) < 0)
         return -1;
     return run(d, o, err);
 }
@@ -269,7 +325,8 @@ int main(int argc, char **argv)
     if (done)
         return 0;
     if (log_setup_by_name(o.log_level, o.log_format, &err) < 0 || setup_node(&node, &o, &err) < 0 ||
-        setup_registration(&daemon, &o, &err) < 0 || monitor_check(o.http, &err) < 0)
+        setup_registration(&daemon, &o, &err) < 0 || setup_scheduler(&daemon, &o, &err) < 0 ||
+        monitor_check(o.http, &err) < 0)
         return usage_error(&err);
     if (secret_harden_process(&err) < 0 || monitor_listen(&daemon.monitor, o.http, &err) < 0 ||
         drop_network(&o, &err) < 0 || serve(&daemon, &o, &err) < 0) {

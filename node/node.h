@@ -84,6 +84,8 @@ int node_remove_recipient(void *ctx, struct csi_call *, const struct csi_remove_
                           struct csi_rotate_key_reply *, struct error *);
 int node_list_recipients(void *ctx, struct csi_call *, const struct csi_list_recipients_request *,
                          struct csi_list_recipients_reply *, struct error *);
+int node_describe_volumes(void *ctx, struct csi_call *, const struct csi_describe_request *,
+                          struct csi_describe_reply *, struct error *);
 int node_unlock_key(void *ctx, struct csi_call *, const struct csi_unlock_key_request *,
                     struct error *);
 

@@ -16,6 +16,7 @@
 #include "common/log.h"
 #include "common/parse.h"
 #include "node/op.h"
+#include "node/recipients.h"
 #include "node/rotate.h"
 #include "node/unlock.h"
 #include "volume/forms.h"
@@ -48,8 +49,8 @@ static char *base64(struct arena *a, const unsigned char *data, size_t len)
     return text;
 }
 
-static int describe(struct arena *a, const struct recipient *r, struct csi_recipient *ret,
-                    struct error *err)
+int recipient_describe(struct arena *a, const struct recipient *r, struct csi_recipient *ret,
+                       struct error *err)
 {
     *ret = (struct csi_recipient){ .fingerprint = arena_strdup(a, r->fingerprint),
                                    .algorithm = arena_strdup(a, r->algorithm),
@@ -78,7 +79,7 @@ int node_list_recipients(void *ctx, struct csi_call *call,
     if (items == NULL)
         return error_set(err, ERR_EXHAUSTED, "out of memory");
     for (size_t i = 0; i < list.n; i++) {
-        if (describe(call->arena, &list.items[i], &items[i], err) < 0)
+        if (recipient_describe(call->arena, &list.items[i], &items[i], err) < 0)
             return -1;
     }
     *ret = (struct csi_list_recipients_reply){ .items = items, .n = list.n };
@@ -198,12 +199,12 @@ static int add(struct node_op *op, struct node *node, struct csi_call *call,
         ret->already = true;
         return take_present(op, there, &asked, err) < 0
                    ? -1
-                   : describe(call->arena, there, &ret->recipient, err);
+                   : recipient_describe(call->arena, there, &ret->recipient, err);
     }
     if (wrap_present_key(op, &asked, err) < 0 || recipients_add(&list, &asked, err) < 0 ||
         write_list(op, &list, err) < 0)
         return -1;
-    return describe(call->arena, &asked, &ret->recipient, err);
+    return recipient_describe(call->arena, &asked, &ret->recipient, err);
 }
 
 int node_add_recipient(void *ctx, struct csi_call *call,

@@ -75,5 +75,6 @@ const struct csi_admin_ops node_admin_ops = {
     .add_recipient = node_add_recipient,
     .remove_recipient = node_remove_recipient,
     .list_recipients = node_list_recipients,
+    .describe_volumes = node_describe_volumes,
     .reconcile = node_reconcile,
 };

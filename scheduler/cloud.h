@@ -15,12 +15,10 @@
 #include "common/base.h"
 #include "volume/id.h"
 
-#define CLOUD_ID_LEN        32
-#define DEVICE_NAME_LEN     64
-#define CLOUD_HANDLE_MAX    127 /* of a volume: Coffer's id, or a PersistentVolume's handle */
-#define NODE_NAME_MAX       253 /* RFC 1123 */
-#define CLOUD_REASON_MAX    255
-#define CLOUD_VOLUME_PREFIX "cloud-" /* the CSI name of a cloud's volume: this and its id */
+#define DEVICE_NAME_LEN  64
+#define CLOUD_HANDLE_MAX 127 /* of a volume: Coffer's id, or a PersistentVolume's handle */
+#define NODE_NAME_MAX    253 /* RFC 1123 */
+#define CLOUD_REASON_MAX 255
 
 struct device {
     char name[DEVICE_NAME_LEN + 1];

@@ -20,6 +20,11 @@ static bool label_valid(const char *text, size_t max)
     return text[len] == '\0' && len >= 1 && len <= max;
 }
 
+bool cloud_name_is(const char *csi_name)
+{
+    return strncmp(csi_name, CLOUD_VOLUME_PREFIX, sizeof(CLOUD_VOLUME_PREFIX) - 1) == 0;
+}
+
 bool pool_name_valid(const char *name)
 {
     return label_valid(name, POOL_NAME_MAX);

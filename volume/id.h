@@ -13,6 +13,10 @@
 #define POOL_NAME_MAX 24
 #define TENANT_MAX    63 /* a Kubernetes namespace */
 #define KMS_NAME_MAX  63
+#define CLOUD_VOLUME_PREFIX                                                           \
+    "cloud-"             /* the CSI name of a cloud's volume: this and the cloud's id \
+                          */
+#define CLOUD_ID_LEN  32 /* lower-case hex: scheduler/cloud.h */
 #define VOLUME_ID_MAX (POOL_NAME_MAX + 1 + 8 + 1 + 32)
 #define DM_NAME_LEN   (7 + 32 + 1 + 8)            /* coffer-<32 hex>-<8 hex> */
 #define DM_UUID_MAX   (12 + 32 + 1 + DM_NAME_LEN) /* CRYPT-LUKS2-<32 hex>-<name> */
@@ -23,9 +27,10 @@ struct volume_id {
     char hash[33];
 };
 
-bool pool_name_valid(const char *name); /* 1 to POOL_NAME_MAX of [a-z0-9-] */
-bool tenant_valid(const char *name);    /* the same, to TENANT_MAX */
-bool kms_name_valid(const char *name);  /* the same, to KMS_NAME_MAX */
+bool cloud_name_is(const char *csi_name); /* it begins with CLOUD_VOLUME_PREFIX */
+bool pool_name_valid(const char *name);   /* 1 to POOL_NAME_MAX of [a-z0-9-] */
+bool tenant_valid(const char *name);      /* the same, to TENANT_MAX */
+bool kms_name_valid(const char *name);    /* the same, to KMS_NAME_MAX */
 /* ERR_NOT_FOUND on anything that is not an id of ours. */
 int volume_id_parse(const char *text, struct volume_id *ret, struct error *err) MUST_CHECK;
 void volume_id_format(const struct volume_id *id, char ret[VOLUME_ID_MAX + 1]);

@@ -5,6 +5,7 @@
 #include "tests/support/unit.h"
 
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 static void test_text(void **state UNUSED)
 {
@@ -29,11 +30,30 @@ static void test_what_is_not_there(void **state UNUSED)
     assert_int_equal(d.size, 77);
 }
 
+static bool count(void *ctx, const char *name, dev_t dev)
+{
+    size_t *n = ctx;
+
+    assert_true(name[0] != '\0' && dev != 0);
+    return ++*n < 1;
+}
+
+/* How many there are is this machine's; that it can be looked through isn't. */
+static void test_each(void **state UNUSED)
+{
+    size_t n = 0;
+
+    if (access("/sys/block", R_OK) == 0)
+        assert_works(dm_device_each(count, &n, &err));
+    assert_true(n <= 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text),
         cmocka_unit_test(test_what_is_not_there),
+        cmocka_unit_test(test_each),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

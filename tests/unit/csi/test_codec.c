@@ -124,6 +124,10 @@ static void required_fields_are_named(void **state)
         { "RemoveRecipient", "{\"fingerprint\":\"f\"}", "volume_id is missing" },
         { "RemoveRecipient", "{\"volume_id\":\"v\"}", "fingerprint is missing" },
         { "ListRecipients", "{}", "volume_id is missing" },
+        { "DescribeVolumes", "{\"name\":\"n\",\"name_prefix\":\"p\"}",
+          "name goes with neither name_prefix nor starting_token: it is of one volume" },
+        { "DescribeVolumes", "{\"name\":\"n\",\"starting_token\":\"t\"}",
+          "name goes with neither name_prefix nor starting_token: it is of one volume" },
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
         assert_missing(cases[i].method, cases[i].json, cases[i].text);
@@ -366,6 +370,45 @@ static int node_expand(void *ctx, struct csi_call *call, const struct csi_expand
     return 0;
 }
 
+static int describe(void *ctx, struct csi_call *call, const struct csi_describe_request *r,
+                    struct csi_describe_reply *ret, struct error *err)
+{
+    static const struct csi_recipient recipient = { "f", "a", "l", "k", "w" };
+    static const char *const points[] = { "/a", "/b" };
+    static const struct csi_description d[] = {
+        { .volume_id = "v",
+          .name = "n",
+          .uuid = "u",
+          .tenant = "t",
+          .kms = "k",
+          .key_source = "client",
+          .state = "ready",
+          .fs = "ext4",
+          .problem = "",
+          .size = 9,
+          .open = true,
+          .mounted_at = { points, 2 },
+          .recipients = &recipient,
+          .n_recipients = 1 },
+        { .volume_id = "w",
+          .name = "",
+          .uuid = "",
+          .tenant = "",
+          .kms = "",
+          .key_source = "",
+          .state = "",
+          .fs = "",
+          .problem = "why" },
+    };
+    static const struct csi_pair tag = { "fast", "0a1b2c3d" };
+    assert_string_equal(r->name_prefix, "p");
+    assert_string_equal(r->pool, "fast");
+    assert_int_equal(r->max_entries, 2);
+    *ret = (struct csi_describe_reply){ d, 2, r->starting_token, { &tag, 1 } };
+    return 0;
+}
+
+static const struct csi_admin_ops admin = { .describe_volumes = describe };
 static const struct csi_identity_ops identity = { info, caps, probe };
 static const struct csi_controller_ops controller = { create,   delete,          validate, list,
                                                       capacity, controller_caps, expand };
@@ -373,9 +416,9 @@ static const struct csi_node_ops node = { .get_volume_stats = stats,
                                           .get_capabilities = node_caps,
                                           .get_info = node_info,
                                           .expand_volume = node_expand };
-static const struct csi_service service = { .identity = &identity,
-                                            .controller = &controller,
-                                            .node = &node };
+static const struct csi_service service = {
+    .identity = &identity, .controller = &controller, .node = &node, .admin = &admin
+};
 
 static int call(const char *name, const char *json, json_t **ret, struct error *err)
 {
@@ -407,6 +450,20 @@ static void assert_reply(const char *name, const char *json, const char *want)
     "{\"capacity_bytes\":7,\"volume_id\":\"id1\",\"volume_context\":{\"kms\":\"vault\"," \
     "\"tenant\":\"a\"},"                                                                 \
     "\"accessible_topology\":[{\"segments\":{\"topology.x/node\":\"n1\"}}]}"
+
+static void descriptions_arrive_whole(void **state)
+{
+    assert_reply("DescribeVolumes",
+                 "{\"name_prefix\":\"p\",\"pool\":\"fast\",\"max_entries\":2,"
+                 "\"starting_token\":\"s\"}",
+                 "{\"volumes\":[{\"volume_id\":\"v\",\"name\":\"n\",\"uuid\":\"u\",\"tenant\":"
+                 "\"t\",\"kms\":\"k\",\"key_source\":\"client\",\"state\":\"ready\",\"fs\":"
+                 "\"ext4\",\"size\":9,\"open\":true,\"mounted_at\":[\"/a\",\"/b\"],"
+                 "\"recipients\":[{\"fingerprint\":\"f\",\"algorithm\":\"a\",\"label\":\"l\","
+                 "\"public_key\":\"k\",\"wrapped\":\"w\"}]},"
+                 "{\"volume_id\":\"w\",\"problem\":\"why\"}],"
+                 "\"next_token\":\"s\",\"pool_tags\":{\"fast\":\"0a1b2c3d\"}}");
+}
 
 static void replies_say_what_the_op_said(void **state)
 {
@@ -517,6 +574,7 @@ int main(void)
         TEST(a_refused_request_keeps_its_ids_for_the_log),
         TEST(one_call_has_a_memory_limit),
         TEST(replies_say_what_the_op_said),
+        TEST(descriptions_arrive_whole),
         TEST(what_is_off_or_unset_is_absent),
         TEST(confirmed_repeats_what_was_asked),
         TEST(an_op_s_error_passes_through),
