@@ -204,13 +204,14 @@ static const char *header(struct MHD_Connection *connection, const char *name)
     return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
 }
 
-/* A body that says itself that it is too long isn't waited for. */
+/* A body that says itself that it is much too long isn't waited for. A client that sends one that
+ * is a little too long gets to read the answer: it has sent all first. */
 static bool announces_too_much(struct MHD_Connection *connection)
 {
     const char *length = header(connection, MHD_HTTP_HEADER_CONTENT_LENGTH);
     uint64_t n = 0;
 
-    return length != NULL && (parse_u64(length, &n) < 0 || n > BODY_MAX);
+    return length != NULL && (parse_u64(length, &n) < 0 || n > RECEIVED_MAX);
 }
 
 static enum MHD_Result finish_waiting(struct exchange *x)

@@ -129,7 +129,9 @@ static int start_tcp(struct scheduler *s, const struct server_options *o, struct
     return 0;
 }
 
-/* The listener stays open, its lock too, as long as the process lives. */
+static struct listener listeners[2]; /* their locks are held as long as the process lives */
+static size_t n_listeners;
+
 static int start_unix(struct scheduler *s, enum api_door door, const char *path, gid_t group,
                       struct error *err)
 {
@@ -139,6 +141,7 @@ static int start_unix(struct scheduler *s, enum api_door door, const char *path,
         return 0;
     if (listener_open(path, SOCK_STREAM, group, &listener, err) < 0)
         return -1;
+    listeners[n_listeners++] = listener;
     if (group == LISTEN_OWN_GROUP && chmod(path, 0600) < 0)
         return error_errno(err, errno, "set the mode of '%s'", path);
     return start_daemon(s, door, listener.fd, NULL, NULL, err);
@@ -211,5 +214,7 @@ int server_start(struct scheduler *s, const struct server_options *o, struct err
 void server_quiesce(void)
 {
     for (size_t i = 0; i < n_servers; i++)
-        (void)MHD_quiesce_daemon(servers[i].daemon);
+        (void)MHD_quiesce_daemon(servers[i].daemon); /* the descriptors are ours again */
+    while (n_listeners > 0)
+        listener_close(&listeners[--n_listeners]);
 }

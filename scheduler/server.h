@@ -28,7 +28,7 @@ struct server_options {            /* borrowed while the process lives */
 int server_check(const struct server_options *o, struct error *err) MUST_CHECK;
 /* Opens all listeners. They serve until the process ends. */
 int server_start(struct scheduler *s, const struct server_options *o, struct error *err) MUST_CHECK;
-/* Takes no new connections any more. */
+/* Takes no new connections any more; the sockets are gone. */
 void server_quiesce(void);
 
 #endif

@@ -133,10 +133,16 @@ class Scheduler:
                 '--admin-socket', self.admin, '--keyd-socket', self.file('no-keyd.sock'), *self.flags]
 
     def start(self, fresh=True, **kw):
-        self.process = caselib.spawn(self.argv(), self.log, self.socket, **kw)
+        self.process = caselib.spawn(self.argv(), self.log, self.listens, **kw)
         if fresh:
             caselib.wait_for(lambda: self.ask('GET', f'/v1/clouds/{"0" * 64}').status != 503, 'the first round', self.process, self.log)
         return self
+
+    def listens(self):
+        with contextlib.closing(self.connection()) as c, contextlib.suppress(OSError):
+            c.connect()
+            return True
+        return False
 
     def stop(self):
         code = caselib.stop(self.process)
@@ -194,13 +200,14 @@ class Scheduler:
     def find(self, device, **kw):
         return self.ask('GET', device.url, **kw)
 
-    def wait(self, device, *statuses):
+    def wait(self, device, *statuses, patient=False):
+        """Until find says one of these; patient: `failure` may come first."""
         found = []
 
         def there():
             found[:] = [self.find(device)]
             status = found[0].json.get('status')
-            assert status != 'failure' or 'failure' in statuses, found[0]
+            assert patient or status != 'failure' or 'failure' in statuses, found[0]
             return status in statuses
         caselib.wait_for(there, f'{statuses} of {device.name[:8]}', self.process, self.log)
         return found[0]
