@@ -8,7 +8,7 @@ import sys
 
 import lintlib
 
-DAEMONS = ('coffer-controller', 'coffer-node', 'coffer-keyd')
+DAEMONS = ('coffer-controller', 'coffer-node', 'coffer-keyd', 'coffer-launch')
 GENERAL = {'help', 'version'}
 COMMON = {'config', 'output'}
 IN_HELP = re.compile(r'^  --([a-z][a-z-]*)', re.M)

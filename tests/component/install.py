@@ -10,7 +10,8 @@ import caselib
 from caselib import BIN, ROOT, program, read, run
 
 POLICIES = ('controller', 'node', 'node-rekey', 'node-tenant', 'scheduler', 'rotation', 'trim')  # where cofferctl vault setup looks
-PROGRAMS = {'sbin': ('coffer-controller', 'coffer-node', 'coffer-keyd'), 'bin': ('cofferctl',), 'libexec/coffer': ('coffer-crypt',)}
+DAEMONS = ('coffer-controller', 'coffer-node', 'coffer-keyd', 'coffer-launch', 'coffer-scheduler')
+PROGRAMS = {'sbin': DAEMONS, 'bin': ('cofferctl',), 'libexec/coffer': ('coffer-crypt',)}
 
 
 def make(target, destdir, prefix='/usr'):
@@ -34,7 +35,10 @@ def installed(folder):
     for path in ('usr/lib/systemd/system/coffer-node.service', 'usr/lib/sysusers.d/coffer.conf', 'usr/lib/tmpfiles.d/coffer.conf',
                  'usr/share/man/man1/cofferctl.1', 'usr/share/man/man5/coffer-config.5', 'usr/share/man/man8/coffer-keyd.8',
                  'usr/share/bash-completion/completions/cofferctl', 'usr/share/doc/coffer/config.json',
-                 'usr/share/doc/coffer/coffer-keyd-vault.conf', *(f'usr/share/coffer/vault/{n}.hcl' for n in POLICIES)):
+                 'usr/share/doc/coffer/coffer-keyd-vault.conf', 'usr/share/doc/coffer/launch.json',
+                 'usr/share/coffer/vm/server.mjs',
+                 'usr/share/coffer/nginx/coffer-clouds.conf', 'usr/lib/systemd/system/coffer-vms.service',
+                 *(f'usr/share/coffer/vault/{n}.hcl' for n in POLICIES)):
         assert os.stat(os.path.join(folder, path)).st_mode & 0o7777 == 0o644, path
     assert not any(f.startswith(('etc/', 'var/')) or '.coffer-new' in f for f in there), there
     make('install', folder)
@@ -49,15 +53,15 @@ def units_name_what_is_there(folder):
         text = read(units, name)
         assert '@' not in re.sub(r'modprobe@\w+|~@\w+|=@\w+', '', text), f'{name}: something is not filled in'
         named |= set(re.findall(r'/opt/\S+', text))
-    assert len(named) == 4 and all(os.access(folder + path, os.X_OK) for path in named), named
+    assert len(named) == 6 and all(os.access(folder + path, os.X_OK) for path in named), named
 
 
 def every_flag_of_a_unit_is_known(folder):
     make('install', folder)
-    for name in ('controller', 'node', 'keyd'):
+    for name in ('controller', 'node', 'keyd', 'launch', 'scheduler', 'scheduler-keyd'):
         text = read(folder, f'usr/lib/systemd/system/coffer-{name}.service')
         command = re.search(r'^ExecStart=((?:.*\\\n)*.*)$', text, re.M).group(1).replace('\\\n', ' ').split()
-        known = run([program(f'coffer-{name}'), '--help']).stdout
+        known = run([program(os.path.basename(command[0])), '--help']).stdout
         flags = [word for word in command if word.startswith('--')]
         assert flags and all(f'  {flag} ' in known for flag in flags), (name, flags)
 
@@ -65,11 +69,12 @@ def every_flag_of_a_unit_is_known(folder):
 def a_node_without_a_namespace(folder):
     """What it mounts must be seen by everybody; these settings would hide it."""
     make('install', folder)
-    text = read(folder, 'usr/lib/systemd/system/coffer-node.service')
     hiding = r'^(Protect(System|Home|Kernel\w+|ControlGroups|Proc)|Private\w+|ReadWritePaths|ReadOnlyPaths|InaccessiblePaths|' \
              r'TemporaryFileSystem|Bind\w*Paths|Root\w+|MountFlags|MountAPIVFS|ProcSubset|DynamicUser|\w+Directory)='
-    assert not re.search(hiding, text, re.M), re.search(hiding, text, re.M)
-    assert re.search(r'^KillMode=process$', text, re.M)
+    for name in ('node', 'launch'):
+        text = read(folder, f'usr/lib/systemd/system/coffer-{name}.service')
+        assert not re.search(hiding, text, re.M), re.search(hiding, text, re.M)
+        assert re.search(r'^KillMode=(process|mixed)$', text, re.M)
 
 
 def calls_that_are_needed(folder):
