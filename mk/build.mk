@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # One archive per folder (all but main.c), one program per row.
 FOLDERS := common volume recipient backends csi http vault keyd crypt controller node device launch scheduler cofferctl tests/support
-objs = $(patsubst %.c,$(B)/obj/%.o,$(filter-out %/main.c %/csi_call.c %/csi_fake.c,$(wildcard $(1)/*.c)))
+objs = $(patsubst %.c,$(B)/obj/%.o,$(filter-out %/main.c %/csi_call.c %/csi_fake.c %/driver_call.c,$(wildcard $(1)/*.c)))
 define FOLDER_RULE
 $(B)/lib/$(subst /,_,$(1)).a: $(call objs,$(1))
 endef
@@ -62,11 +62,15 @@ LIBS_csi-call := $(call lib,csi common)
 SYS_csi-call = $(LIBS_GRPC) $(LIBS_COMMON)
 LINK_csi-call := $(LINK_coffer-controller)
 # only tests use it, so `all` doesn't build it
-TEST_PROGRAMS := csi-fake
+TEST_PROGRAMS := csi-fake driver-call
 MAIN_csi-fake := tests/support/csi_fake
 LIBS_csi-fake := $(call lib,csi common)
 SYS_csi-fake = $(LIBS_GRPC) $(LIBS_COMMON)
 LINK_csi-fake := $(LINK_coffer-controller)
+MAIN_driver-call := tests/support/driver_call
+LIBS_driver-call := $(call lib,scheduler csi keyd http recipient volume common)
+SYS_driver-call = $(LIBS_SCHEDULER) $(LIBS_COMMON)
+LINK_driver-call := -pie
 
 define PROGRAM_RULE
 $(B)/$(1): $(B)/obj/$(MAIN_$(1)).o $(LIBS_$(1))

@@ -2,10 +2,12 @@
 #include "common/base.h"
 #include "scheduler/driver.h"
 
+#include "scheduler/driver_kubernetes.h"
 #include "scheduler/driver_stub.h"
 
 /* A driver is a row here and its files. */
 static const struct driver_ops *const drivers[] = {
+    &driver_kubernetes_ops,
 #ifdef COFFER_FAULT
     &driver_stub_ops,
 #endif

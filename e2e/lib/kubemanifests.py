@@ -43,10 +43,10 @@ def dry_run(control, text):
     return control.kubectl('apply', '--dry-run=server', '--validate=strict', '-f', '-', data=text)
 
 
-def rights(control, name):
-    """{resource: sorted verbs} of `kubectl auth can-i --list`, less what any account has."""
+def rights(control, name, namespace=NAMESPACE):
+    """{resource: sorted verbs} of `kubectl auth can-i --list` there, less what any account has."""
     def listed(who):
-        lines = control.kubectl('auth', 'can-i', '--list', '-n', NAMESPACE, f'--as={account(who)}').splitlines()[1:]
+        lines = control.kubectl('auth', 'can-i', '--list', '-n', namespace, f'--as={account(who)}').splitlines()[1:]
         found = set()
         for line in lines:
             verbs = line[line.rindex('['):].strip('[] ')

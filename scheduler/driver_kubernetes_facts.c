@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the API server has of clouds: their claims, Deployments and pods, by label. */
+#include "common/base.h"
+#include "scheduler/driver_kubernetes.h"
+
+#include "common/parse.h"
+#include "common/strbuf.h"
+#include "scheduler/driver_kubernetes_objects.h"
+
+#define PAGE 40u /* a pod has some 12 KiB */
+
+/* ---- gathering: id -> {"claim": {}, "deployment": {}, "pods": []} ---- */
+
+struct gather {
+    json_t *clouds;
+    const char *part; /* "claim", "deployment", "pods" */
+};
+
+static const json_t *metadata(const json_t *item)
+{
+    return json_object_get(item, "metadata");
+}
+
+static const char *annotation(const json_t *item, const char *key)
+{
+    return kube_text(json_object_get(metadata(item), "annotations"), key);
+}
+
+static json_t *entry_of(json_t *clouds, const char *id)
+{
+    json_t *entry = json_object_get(clouds, id);
+
+    if (entry != NULL)
+        return entry;
+    entry = json_pack("{s:[]}", "pods");
+    return json_object_set_new(clouds, id, entry) < 0 ? NULL : entry;
+}
+
+static bool named_after(const char *name, const char *id)
+{
+    size_t len = strlen(CLOUD_VOLUME_PREFIX);
+
+    return strncmp(name, CLOUD_VOLUME_PREFIX, len) == 0 && strcmp(name + len, id) == 0;
+}
+
+static int add_item(void *ctx, json_t *item, struct error *err)
+{
+    struct gather *g = ctx;
+    const char *id = kube_text(json_object_get(metadata(item), "labels"), KUBE_LABEL);
+    const char *name = kube_text(metadata(item), "name");
+    bool is_pod = strcmp(g->part, "pods") == 0;
+    json_t *entry;
+
+    if (!cloud_id_valid(id) || (!is_pod && !named_after(name, id)))
+        return error_set(err, ERR_DATA_LOSS, "%s '%s' has a label %s that isn't its cloud's",
+                         g->part, name, KUBE_LABEL);
+    entry = entry_of(g->clouds, id);
+    if (entry == NULL || (is_pod ? json_array_append(json_object_get(entry, "pods"), item)
+                                 : json_object_set(entry, g->part, item)) < 0)
+        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    return 0;
+}
+
+/* id NULL: all clouds'. */
+static int list_part(struct driver *d, json_t *clouds, const char *part, const char *collection,
+                     const char *id, uint64_t deadline, struct error *err)
+{
+    struct gather g = { .clouds = clouds, .part = part };
+    char path[KUBE_PATH_MAX + 1];
+    int n = snprintf(path, sizeof(path), "%s?labelSelector=coffer.dev%%2Fcloud%s%s", collection,
+                     id == NULL ? "" : "%3D", id == NULL ? "" : id);
+
+    if (n >= (int)sizeof(path))
+        return error_set(err, ERR_INTERNAL, "a path of the API server is too long");
+    return kube_list(d->api, path, PAGE, deadline, add_item, &g, err);
+}
+
+static int list_pods(struct driver *d, json_t *clouds, const char *id, uint64_t deadline,
+                     struct error *err)
+{
+    char path[128];
+
+    (void)snprintf(path, sizeof(path), "/api/v1/namespaces/%s/pods", d->o.name_space);
+    return list_part(d, clouds, "pods", path, id, deadline, err);
+}
+
+/* Pods first: what is read later is newer, so a cloud never looks closed while its Deployment was
+ * already asked for a pod. */
+static int gather(struct driver *d, const char *id, uint64_t deadline, json_t **ret,
+                  struct error *err)
+{
+    AUTO_JSON json_t *clouds = json_object();
+    char claims[KUBE_PATH_MAX + 1], deployments[KUBE_PATH_MAX + 1];
+
+    if (clouds == NULL)
+        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    if (kube_path(d, KUBE_CLAIM, NULL, claims, err) < 0 ||
+        kube_path(d, KUBE_DEPLOYMENT, NULL, deployments, err) < 0 ||
+        list_pods(d, clouds, id, deadline, err) < 0 ||
+        list_part(d, clouds, "deployment", deployments, id, deadline, err) < 0 ||
+        list_part(d, clouds, "claim", claims, id, deadline, err) < 0)
+        return -1;
+    *ret = TAKE_PTR(clouds);
+    return 0;
+}
+
+int kube_pods(struct driver *d, const char *id, uint64_t deadline, json_t **ret, struct error *err)
+{
+    AUTO_JSON json_t *clouds = json_object();
+
+    if (clouds == NULL || list_pods(d, clouds, id, deadline, err) < 0)
+        return clouds != NULL ? -1 : error_set(err, ERR_EXHAUSTED, "out of memory");
+    json_t *pods = json_object_get(json_object_get(clouds, id), "pods");
+    *ret = pods != NULL ? json_incref(pods) : json_array();
+    return *ret != NULL ? 0 : error_set(err, ERR_EXHAUSTED, "out of memory");
+}
+
+/* ---- pods ---- */
+
+json_t *kube_pod_now(const json_t *pods)
+{
+    json_t *newest = NULL, *pod;
+    size_t i;
+
+    json_array_foreach (pods, i, pod) {
+        const char *phase = kube_text(json_object_get(pod, "status"), "phase");
+
+        if (json_object_get(metadata(pod), "deletionTimestamp") != NULL ||
+            strcmp(phase, "Failed") == 0 || strcmp(phase, "Succeeded") == 0)
+            continue;
+        /* RFC 3339 in UTC: its order is the texts' */
+        if (newest == NULL || strcmp(kube_text(metadata(pod), "creationTimestamp"),
+                                     kube_text(metadata(newest), "creationTimestamp")) > 0)
+            newest = pod;
+    }
+    return newest;
+}
+
+static bool condition_holds(const json_t *pod, const char *type)
+{
+    const json_t *conditions = json_object_get(json_object_get(pod, "status"), "conditions");
+    const json_t *c;
+    size_t i;
+
+    json_array_foreach (conditions, i, c) {
+        if (strcmp(kube_text(c, "type"), type) == 0)
+            return strcmp(kube_text(c, "status"), "True") == 0;
+    }
+    return false;
+}
+
+static const json_t *container_of(const json_t *pod)
+{
+    return json_array_get(json_object_get(json_object_get(pod, "status"), "containerStatuses"), 0);
+}
+
+/* kubelet makes a pod's sandbox after its mounts, and says so since Kubernetes 1.29; a container
+ * that was started, or whose image is asked for, is later still. */
+bool kube_pod_mounted(const json_t *pod)
+{
+    const json_t *state = json_object_get(container_of(pod), "state");
+    const char *waits = kube_text(json_object_get(state, "waiting"), "reason");
+
+    if (json_object_get(state, "running") != NULL || json_object_get(state, "terminated") != NULL)
+        return condition_holds(pod, "PodReadyToStartContainers") ||
+               json_object_get(state, "running") != NULL;
+    return condition_holds(pod, "PodReadyToStartContainers") ||
+           (waits[0] != '\0' && strcmp(waits, "ContainerCreating") != 0 &&
+            strcmp(waits, "PodInitializing") != 0);
+}
+
+/* Reasons that time alone doesn't take away. */
+static const char *const broken_reasons[] = {
+    "CrashLoopBackOff",     "ImagePullBackOff",           "InvalidImageName",  "ErrImageNeverPull",
+    "CreateContainerError", "CreateContainerConfigError", "RunContainerError",
+};
+
+static void say_ended(const json_t *ended, char reason[CLOUD_REASON_MAX + 1])
+{
+    const char *why = kube_text(ended, "reason");
+    long long code = json_integer_value(json_object_get(ended, "exitCode"));
+
+    if (strcmp(why, "OOMKilled") == 0)
+        (void)snprintf(reason, CLOUD_REASON_MAX + 1, "out of memory");
+    else if (code > 128 && code < 128 + 65)
+        (void)snprintf(reason, CLOUD_REASON_MAX + 1, "signal %lld", code - 128);
+    else
+        (void)snprintf(reason, CLOUD_REASON_MAX + 1, "exit %lld", code);
+}
+
+static bool is_broken(const char *reason)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(broken_reasons); i++) {
+        if (strcmp(broken_reasons[i], reason) == 0)
+            return true;
+    }
+    return false;
+}
+
+enum vm_state kube_pod_state(const json_t *pod, char reason[CLOUD_REASON_MAX + 1])
+{
+    const json_t *c = container_of(pod), *state = json_object_get(c, "state");
+    const json_t *ended = json_object_get(state, "terminated");
+    const json_t *waiting = json_object_get(state, "waiting");
+    const json_t *before = json_object_get(json_object_get(c, "lastState"), "terminated");
+
+    if (condition_holds(pod, "Ready"))
+        return VM_READY;
+    if (ended != NULL || (waiting != NULL && before != NULL)) {
+        say_ended(ended != NULL ? ended : before, reason);
+        return VM_FAILED;
+    }
+    if (!is_broken(kube_text(waiting, "reason")))
+        return VM_STARTING;
+    (void)snprintf(reason, CLOUD_REASON_MAX + 1, "%s: %.200s", kube_text(waiting, "reason"),
+                   kube_text(waiting, "message"));
+    return VM_FAILED;
+}
+
+/* ---- one cloud ---- */
+
+static int read_device(json_t *from, struct device *to, struct error *err)
+{
+    struct json_reader r = json_reader_of(from, "a device");
+
+    json_get_string(&r, "name", to->name, sizeof(to->name));
+    json_get_string(&r, "fingerprint", to->fingerprint, sizeof(to->fingerprint));
+    json_get_string(&r, "algorithm", to->algorithm, sizeof(to->algorithm));
+    json_get_string(&r, "label", to->label, sizeof(to->label));
+    json_get_string(&r, "publicKey", to->public_key, sizeof(to->public_key));
+    json_get_string(&r, "wrapped", to->wrapped, sizeof(to->wrapped));
+    if (r.problem[0] == '\0' &&
+        (!device_name_valid(to->name) || !device_name_valid(to->fingerprint)))
+        json_problem(&r, "fields 'name' and 'fingerprint' must have 64 hex digits");
+    return json_reader_done(&r, err);
+}
+
+static int read_devices(const char *text, struct cloud *c, struct error *err)
+{
+    AUTO_JSON json_t *list = NULL;
+    json_t *item;
+    size_t i;
+
+    if (json_parse(text, strlen(text), "the list of devices", &list, err) < 0)
+        return -1;
+    if (json_array_size(list) == 0)
+        return error_set(err, ERR_INVALID, "the list of devices is empty");
+    c->devices = calloc(json_array_size(list), sizeof(*c->devices));
+    if (c->devices == NULL)
+        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    json_array_foreach (list, i, item) {
+        if (read_device(item, &c->devices[i], err) < 0)
+            return -1;
+        c->n_devices++;
+    }
+    return 0;
+}
+
+static int ask_volume(struct driver *d, const char *name, uint64_t deadline,
+                      char ret[CLOUD_HANDLE_MAX + 1], struct error *err)
+{
+    char path[KUBE_PATH_MAX + 1];
+    struct kube_request r = { .method = "GET", .path = path, .deadline = deadline };
+    AUTO_JSON json_t *volume = NULL;
+    const char *handle;
+
+    (void)snprintf(path, sizeof(path), "/api/v1/persistentvolumes/%.253s", name);
+    if (strpbrk(name, "/?#%") != NULL || kube_call(d->api, &r, &volume, err) < 0)
+        return strpbrk(name, "/?#%") == NULL
+                   ? -1
+                   : error_set(err, ERR_DATA_LOSS, "a claim names no PersistentVolume");
+    handle = kube_text(json_object_get(json_object_get(volume, "spec"), "csi"), "volumeHandle");
+    if (handle[0] == '\0' || str_copy(ret, CLOUD_HANDLE_MAX + 1, handle) < 0)
+        return error_set(err, ERR_DATA_LOSS,
+                         "the PersistentVolume '%.253s' has no volumeHandle of up to %d bytes",
+                         name, CLOUD_HANDLE_MAX);
+    return 0;
+}
+
+int kube_volume_handle(struct driver *d, const json_t *claim, uint64_t deadline,
+                       char ret[CLOUD_HANDLE_MAX + 1], struct error *err)
+{
+    const char *noted = annotation(claim, KUBE_VOLUME);
+
+    if (strcmp(kube_text(json_object_get(claim, "status"), "phase"), "Bound") != 0) {
+        ret[0] = '\0';
+        return 0;
+    }
+    if (noted[0] != '\0' && str_copy(ret, CLOUD_HANDLE_MAX + 1, noted) == 0)
+        return 0;
+    return ask_volume(d, kube_text(json_object_get(claim, "spec"), "volumeName"), deadline, ret,
+                      err);
+}
+
+static int read_claim(struct driver *d, const json_t *claim, uint64_t deadline, struct cloud *c,
+                      struct error *err)
+{
+    const char *uuid = annotation(claim, KUBE_UUID);
+
+    if (!uuid_valid(uuid) || str_copy(c->uuid, sizeof(c->uuid), uuid) < 0)
+        return error_set(err, ERR_DATA_LOSS, "its annotation %s is no uuid", KUBE_UUID);
+    if (read_devices(annotation(claim, KUBE_DEVICES), c, err) < 0)
+        return error_prefix(err, "its annotation %s", KUBE_DEVICES);
+    if (str_copy(c->node, sizeof(c->node), annotation(claim, KUBE_NODE)) < 0)
+        return error_set(err, ERR_DATA_LOSS, "its annotation %s is too long", KUBE_NODE);
+    c->ever_opened = strcmp(annotation(claim, KUBE_OPENED), "true") == 0;
+    return kube_volume_handle(d, claim, deadline, c->volume, err);
+}
+
+/* A pod that isn't mounted may be one that never will be: its session was refused, or is over after
+ * the node was started again. */
+static int read_pod(struct driver *d, const json_t *pod, uint64_t deadline, struct cloud *c,
+                    struct error *err)
+{
+    struct kube_trouble trouble = { .code = ERR_OK };
+
+    c->vm = kube_pod_state(pod, c->reason);
+    c->open = true;
+    if (c->vm != VM_STARTING || kube_pod_mounted(pod))
+        return 0;
+    if (kube_trouble(d, kube_text(metadata(pod), "uid"), deadline, &trouble, err) < 0)
+        return -1;
+    if (trouble.code == ERR_OK || trouble.code == ERR_UNAVAILABLE)
+        return 0;
+    c->open = false;
+    c->vm = VM_FAILED;
+    return str_copy(c->reason, sizeof(c->reason), trouble.text);
+}
+
+static int read_cloud(struct driver *d, const char *id, const json_t *entry, uint64_t deadline,
+                      struct cloud *ret, struct error *err)
+{
+    AUTO_CLOUD struct cloud c = { .devices = NULL };
+    const json_t *claim = json_object_get(entry, "claim");
+    const json_t *spec = json_object_get(json_object_get(entry, "deployment"), "spec");
+    const json_t *pods = json_object_get(entry, "pods"), *pod = kube_pod_now(pods);
+
+    if (str_copy(c.id, sizeof(c.id), id) < 0)
+        return error_set(err, ERR_INTERNAL, "a cloud's id is too long");
+    if (claim != NULL && read_claim(d, claim, deadline, &c, err) < 0) {
+        if (err->code == ERR_INVALID)
+            (void)error_recode(err, ERR_DATA_LOSS);
+        return error_prefix(err, "the claim '" CLOUD_VOLUME_PREFIX "%s'", id);
+    }
+    c.open = json_array_size(pods) > 0 || json_integer_value(json_object_get(spec, "replicas")) > 0;
+    if (pod != NULL && read_pod(d, pod, deadline, &c, err) < 0)
+        return -1;
+    *ret = c;
+    c = (struct cloud){ .devices = NULL };
+    return 0;
+}
+
+/* ---- the driver's calls ---- */
+
+int kube_each(struct driver *d, uint64_t deadline, cloud_cb *cb, void *ctx, struct error *err)
+{
+    AUTO_JSON json_t *clouds = NULL;
+    const char *id;
+    json_t *entry;
+
+    if (gather(d, NULL, deadline, &clouds, err) < 0)
+        return -1;
+    json_object_foreach (clouds, id, entry) {
+        AUTO_CLOUD struct cloud c = { .devices = NULL };
+
+        if (read_cloud(d, id, entry, deadline, &c, err) < 0)
+            return -1;
+        if (!cb(ctx, &c))
+            break;
+    }
+    return 0;
+}
+
+int kube_find(struct driver *d, const char *id, uint64_t deadline, struct cloud *ret,
+              struct error *err)
+{
+    AUTO_JSON json_t *clouds = NULL;
+    const json_t *entry;
+
+    if (gather(d, id, deadline, &clouds, err) < 0)
+        return -1;
+    entry = json_object_get(clouds, id);
+    if (entry == NULL)
+        return error_set(err, ERR_NOT_FOUND, "there is no cloud '%s'", id);
+    return read_cloud(d, id, entry, deadline, ret, err);
+}
