@@ -9,7 +9,7 @@
  *                  "ca": "/var/run/secrets/api/ca.crt", "token_path": "/var/run/secrets/api/token",
  *                  "namespace": "clouds", "driver_namespace": "coffer",
  *                  "storage_class": "encrypted-client",
- *                  "image": "registry.example.com/vm:1", "command": ["node", "server.mjs"],
+ *                  "image": "example.com/vm:1", "command": ["node", "server.mjs"],
  *                  "ingress_host": "clouds.example.com", "ingress_class": "nginx",
  *                  "ingress_annotations": {...}}
  *
