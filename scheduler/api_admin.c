@@ -41,10 +41,6 @@ static int explain_locked(struct api_call *c, struct strbuf *to, struct error *e
         scheduler_nodes_copy(c->s, c->s->nodes, c->s->n_nodes, NULL, &nodes, err) < 0)
         return -1;
     strbuf_addf(to, "cloud %s: %s\n", c->name, cloud_status_names[answer_status(e)]);
-    if (!c->s->config->driver->names_volumes) {
-        strbuf_addf(to, "driver '%s' has its nodes chosen elsewhere\n", c->s->config->driver->name);
-        return strbuf_check(to, "the explanation", err);
-    }
     return place_explain(nodes, c->s->n_nodes, &r, to, err);
 }
 

@@ -7,6 +7,7 @@
 #include "common/flags.h"
 #include "common/log.h"
 #include "common/monitor.h"
+#include "http/client.h"
 #include "keyd/client.h"
 #include "scheduler/metrics.h"
 
@@ -153,7 +154,7 @@ int main(int argc, char **argv)
     if (done)
         return 0;
     /* sessions: nobody dumps or traces this process */
-    if (secret_harden_process(&err) < 0 || setup(&s, &o, &err) < 0)
+    if (secret_harden_process(&err) < 0 || http_global_init(&err) < 0 || setup(&s, &o, &err) < 0)
         return usage_error(&err);
     raise_descriptor_limit();
     if (serve(&s, &o, &err) < 0) {

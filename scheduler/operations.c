@@ -22,9 +22,7 @@ static uint64_t call_deadline(const struct operation *op)
 /* On which node: where the volume is, else as the request said if it still fits, else the best. */
 static enum step_result run_place(struct scheduler *s, struct operation *op, struct error *err)
 {
-    const struct driver_ops *driver = s->config->driver;
-
-    if (!driver->names_volumes || op->cloud.vm == VM_READY || op->cloud.vm == VM_STARTING)
+    if (op->cloud.vm == VM_READY || op->cloud.vm == VM_STARTING)
         return STEP_DONE;
     return scheduler_place_now(s, op, call_deadline(op), err) < 0 ? STEP_FAILED : STEP_DONE;
 }

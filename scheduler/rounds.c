@@ -114,8 +114,6 @@ static int round_nodes(struct scheduler *s, uint64_t deadline, struct error *err
     struct place_node *nodes = NULL;
     size_t n = 0;
 
-    if (!s->config->driver->names_volumes)
-        return 0;
     if (s->config->driver->nodes(s->driver, deadline, &nodes, &n, err) < 0)
         return -1;
     scheduler_lock(s);
