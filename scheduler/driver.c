@@ -3,11 +3,13 @@
 #include "scheduler/driver.h"
 
 #include "scheduler/driver_kubernetes.h"
+#include "scheduler/driver_local.h"
 #include "scheduler/driver_stub.h"
 
 /* A driver is a row here and its files. */
 static const struct driver_ops *const drivers[] = {
     &driver_kubernetes_ops,
+    &driver_local_ops,
 #ifdef COFFER_FAULT
     &driver_stub_ops,
 #endif
