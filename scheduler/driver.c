@@ -2,8 +2,6 @@
 #include "common/base.h"
 #include "scheduler/driver.h"
 
-#include "scheduler/driver_kubernetes.h"
-#include "scheduler/driver_local.h"
 #include "scheduler/driver_stub.h"
 
 /* A driver is a row here and its files. */

@@ -109,6 +109,9 @@ struct driver_ops {
                          uint64_t deadline, struct error *err);
 };
 
+/* The rows of driver.c, each in its driver_NAME.c. */
+extern const struct driver_ops driver_kubernetes_ops, driver_local_ops;
+
 /* NULL: unknown. */
 const struct driver_ops *driver_find(const char *name);
 

@@ -31,8 +31,6 @@
 #include "scheduler/driver.h"
 #include "scheduler/driver_kubernetes_api.h"
 
-extern const struct driver_ops driver_kubernetes_ops;
-
 #define KUBE_LABEL       "coffer.dev/cloud"
 #define KUBE_UUID        "coffer.dev/uuid"
 #define KUBE_COMMITMENT  "coffer.dev/commitment"

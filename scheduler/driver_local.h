@@ -89,6 +89,4 @@ int local_remove_device(struct driver *d, const struct cloud *c, const char *fin
                         const struct cloud_session *s, const struct cloud_new_key *key,
                         uint64_t deadline, struct error *err);
 
-extern const struct driver_ops driver_local_ops;
-
 #endif
