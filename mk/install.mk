@@ -25,7 +25,7 @@ INSTALL_FILES := \
   $(foreach m,$(MAN),644:dist/man/$(m):$(DATADIR)/man/man$(patsubst .%,%,$(suffix $(m)))/$(m)) \
   644:dist/completion/cofferctl:$(DATADIR)/bash-completion/completions/cofferctl \
   $(foreach p,$(wildcard deploy/vault/*.hcl),644:$(p):$(DATADIR)/coffer/vault/$(notdir $(p))) \
-  $(foreach p,$(wildcard web/*.html web/*.mjs web/*.css),644:$(p):$(DATADIR)/coffer/web/$(notdir $(p))) \
+  $(foreach p,$(wildcard web/*.html web/*.mjs web/*.css web/*.svg),644:$(p):$(DATADIR)/coffer/web/$(notdir $(p))) \
   $(foreach m,$(wildcard vm/*.mjs),644:$(m):$(DATADIR)/coffer/vm/$(notdir $(m))) \
   $(foreach n,$(wildcard dist/nginx/*.conf),644:$(n):$(DATADIR)/coffer/nginx/$(notdir $(n))) \
   644:dist/launch.json:$(DATADIR)/doc/coffer/launch.json \

@@ -2,6 +2,7 @@
 // The store over HTTP, as CouchDB has it: README.md says which part of it.
 import { randomUUID } from 'node:crypto';
 
+import { PAGE } from './page.mjs';
 import { LIMITS, Refusal } from './store.mjs';
 
 export const ROOT = '/personalcloud';
@@ -155,9 +156,15 @@ function send(request, response, status, value, headers = {}) {
   response.end(request.method === 'HEAD' ? undefined : text);
 }
 
+function sendPage(request, response) {
+  response.writeHead(200, { ...HEADERS, 'content-type': 'text/html; charset=utf-8', 'content-length': Buffer.byteLength(PAGE) });
+  response.end(request.method === 'HEAD' ? undefined : PAGE);
+}
+
 // pathname: the request's, without the prefix that a proxy has left.
 export async function handle(store, request, response, pathname) {
   try {
+    if (pathname === '/' && ['GET', 'HEAD'].includes(request.method)) return sendPage(request, response);
     const [status, value, headers] = await answer(store, request, pathname);
     send(request, response, status, value, headers);
   } catch (error) {

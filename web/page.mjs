@@ -120,8 +120,9 @@ async function addDevice() {
   renderDevices(await api.devices());
 }
 
+const LABEL = `browser on ${navigator.platform || 'a device'}`.slice(0, 60);
 const DOES = {
-  create: async () => render(await api.create(found, '', render)),
+  create: async () => render(await api.create(found, LABEL, render)),
   unlock: async () => render(await api.unlock(found, render)),
   lock: async () => render(await api.lock(render)),
   delete: deleteCloud,

@@ -21,7 +21,8 @@ function ask(method, path, { body, headers = {}, port = vm.port } = {}) {
     const request = http.request({ port, host: '127.0.0.1', method, path, headers, agent: false }, async (response) => {
       let text = '';
       for await (const chunk of response) text += chunk;
-      resolve({ status: response.statusCode, headers: response.headers, body: text === '' ? undefined : JSON.parse(text) });
+      const json = text !== '' && response.headers['content-type'] === 'application/json';
+      resolve({ status: response.statusCode, headers: response.headers, text, body: json ? JSON.parse(text) : undefined });
     });
     request.on('error', reject);
     request.end(body === undefined ? undefined : typeof body === 'string' ? body : JSON.stringify(body));
@@ -80,8 +81,17 @@ test('it welcomes, with the prefix and without', async () => {
 });
 
 test('what is elsewhere is not there', async () => {
-  for (const path of ['/', '/personalcloudy/', '/clouds/ffffffffffffffffffffffffffffffff/personalcloud/', '/personalcloud/a/b/c'])
+  for (const path of ['/index.html', '/personalcloudy/', '/clouds/ffffffffffffffffffffffffffffffff/personalcloud/', '/personalcloud/a/b/c'])
     assert.equal((await ask('GET', path)).status, 404, path);
+});
+
+test('people get a page', async () => {
+  for (const path of ['/', '/clouds/0123456789abcdef0123456789abcdef/']) {
+    const { status, text } = await ask('GET', path);
+    assert.equal(status, 200, path);
+    assert.match(text, /^<!DOCTYPE html>[\s\S]*<h1>Notes<\/h1>[\s\S]*<\/html>\n$/);
+    assert.doesNotMatch(text, /(src|href)=|https?:/); // nothing from elsewhere, and no absolute address
+  }
 });
 
 test('a database comes and goes', async () => {
