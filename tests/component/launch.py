@@ -1,0 +1,48 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""coffer-launch for real, as far as this machine allows: root, namespaces, cgroup2 (perhaps without its limits), mounts with mapped
+users. The story `launch` has the rest: limits, dm-crypt, every point to be killed at."""
+import contextlib
+import os
+import random
+import sys
+
+import caselib
+
+sys.path.insert(0, os.path.join(caselib.ROOT, 'e2e', 'lib'))
+import launchchecks  # noqa: E402  pylint: disable=wrong-import-position
+from launcher import Launcher, in_own_namespace, own_cgroup  # noqa: E402  pylint: disable=wrong-import-position
+
+
+@contextlib.contextmanager
+def fresh():
+    with caselib.folder() as folder:
+        launch = Launcher(folder, caselib.program('coffer-launch'))
+        try:
+            launch.start_daemon()
+            yield launch
+        except BaseException:
+            print('\n'.join('# ' + line for line in launch.said().splitlines()[-20:]), flush=True)
+            raise
+        finally:
+            launch.close()
+
+
+def killed_and_repaired(launch):
+    """A few of the points, others each day they are changed: the story has all."""
+    points = launchchecks.points_of(launch)
+    for verb, point in random.Random(len(points)).sample(points, 4):
+        launchchecks.killed_at(launch, verb, point)
+
+
+def main():
+    reason = in_own_namespace()
+    if reason is None and own_cgroup()[0] is None:
+        reason = 'there is no cgroup2 file system here'
+    if reason is not None:
+        print(f'1..0 # SKIP {reason}')
+        return 0
+    return caselib.main([*launchchecks.ALL, killed_and_repaired], fresh)
+
+
+sys.exit(main())
