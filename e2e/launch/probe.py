@@ -46,10 +46,12 @@ def call(name, *args):
 
 def system_calls():
     buffer = ctypes.byref(ZEROES)
-    arguments = {'clone': (CLONE_NEWUSER | signal.SIGCHLD, 0, 0, 0, 0), 'unshare': (CLONE_NEWUSER,), 'add_key': (b'user', b'x', b'y', 1, -3),
+    arguments = {'clone': (CLONE_NEWUSER | signal.SIGCHLD, 0, 0, 0, 0), 'unshare': (CLONE_NEWUSER,),
+                 'add_key': (b'user', b'x', b'y', 1, -3),
                  'keyctl': (0, -3, 0), 'mount': (b'none', b'/tmp', b'tmpfs', 0, 0), 'umount2': (b'/tmp', 2), 'chroot': (b'/tmp',),
                  'pivot_root': (b'/tmp', b'/tmp'), 'ptrace': (16, 1, 0, 0), 'open_tree': (-100, b'/', 1), 'fsopen': (b'tmpfs', 0),
-                 'clone3': (buffer, 88), 'bpf': (0, buffer, 64), 'mknod': (b'/personalcloud/disk', 0o60666, 0x800), 'io_uring_setup': (8, buffer),
+                 'clone3': (buffer, 88), 'bpf': (0, buffer, 64), 'mknod': (b'/personalcloud/disk', 0o60666, 0x800),
+                 'io_uring_setup': (8, buffer),
                  'sethostname': (b'x', 1), 'setns': (3, 0), 'syslog': (3, buffer, 100), 'perf_event_open': (buffer, 0, -1, -1, 0)}
     return {name: call(name, *arguments.get(name, (0, 0, 0, 0, 0))) for name in NR}
 
@@ -99,15 +101,18 @@ def attempts():
         'write /': write('/x'), 'write /usr': write('/usr/x'), 'write /etc/passwd': write('/etc/passwd'), 'write /dev': write('/dev/x'),
         'write /proc/sys': write('/proc/sys/kernel/core_pattern'), 'write /proc/sysrq': write('/proc/sysrq-trigger'),
         'write /tmp': write('/tmp/x'), 'write volume': write('/personalcloud/x'), 'write /dev/null': write('/dev/null'),
-        'read shadow': read('/etc/shadow'), 'read kcore': read('/proc/kcore'), 'read keys': read('/proc/keys'), 'read cmdline': read('/proc/cmdline'),
+        'read shadow': read('/etc/shadow'), 'read kcore': read('/proc/kcore'), 'read keys': read('/proc/keys'),
+        'read cmdline': read('/proc/cmdline'),
         'read init environ': read('/proc/1/environ'), 'read init maps': read('/proc/1/maps'), 'read init mem': read('/proc/1/mem'),
         'list init fd': lambda: os.listdir('/proc/1/fd'), 'enter init root': lambda: os.chdir('/proc/1/root/.'),
         'kill init': lambda: os.kill(1, signal.SIGKILL), 'kill everybody else': lambda: os.kill(host.get('pid', 1 << 21), signal.SIGKILL),
-        'become root': lambda: os.setuid(0), 'become another': lambda: os.setresuid(1001, 1001, 1001), 'take a group': lambda: os.setgroups([0]),
+        'become root': lambda: os.setuid(0), 'become another': lambda: os.setresuid(1001, 1001, 1001),
+        'take a group': lambda: os.setgroups([0]),
         'give to root': lambda: os.chown('/personalcloud', 0, 0), 'more priority': lambda: os.nice(-5),
         'raw socket': make_socket(socket.AF_INET, socket.SOCK_RAW, 1), 'packet socket': make_socket(socket.AF_PACKET, socket.SOCK_RAW, 3),
         'vsock': make_socket(40, socket.SOCK_STREAM), 'kernel crypto': make_socket(38, socket.SOCK_SEQPACKET),
-        'audit netlink': make_socket(socket.AF_NETLINK, socket.SOCK_RAW, 9), 'route netlink': make_socket(socket.AF_NETLINK, socket.SOCK_RAW, 0),
+        'audit netlink': make_socket(socket.AF_NETLINK, socket.SOCK_RAW, 9),
+        'route netlink': make_socket(socket.AF_NETLINK, socket.SOCK_RAW, 0),
         'host by network': connect(socket.AF_INET, ('192.0.2.1', 80)), 'loopback': loopback,
         'host by abstract socket': connect(socket.AF_UNIX, b'\0coffer-probe'), 'own socket again': lambda: os.stat('/run'),
         'more core': lambda: resource.setrlimit(resource.RLIMIT_CORE, (1 << 20, 1 << 20)),
@@ -118,11 +123,16 @@ def attempts():
 def visible():
     with open('/proc/self/mountinfo', encoding='ascii') as f:
         mounts = [line.split()[4] for line in f]
-    return {'pids': sorted(int(name) for name in os.listdir('/proc') if name.isdigit()), 'root': sorted(os.listdir('/')), 'mounts': sorted(mounts),
-            'dev': sorted(os.listdir('/dev')), 'etc': sorted(os.listdir('/etc')), 'proc': sorted(n for n in os.listdir('/proc') if not n.isdigit()),
-            'environment': dict(os.environ), 'interfaces': [name for _, name in socket.if_nameindex()], 'ids': [os.getuid(), os.getgid(), os.getgroups()],
-            'host': socket.gethostname(), 'core': resource.getrlimit(resource.RLIMIT_CORE), 'stat volume': list(os.stat('/personalcloud')[4:6]),
-            'listening': socket.socket(fileno=os.dup(3)).getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN), 'cgroup': open('/proc/self/cgroup').read()}
+    return {'pids': sorted(int(name) for name in os.listdir('/proc') if name.isdigit()), 'root': sorted(os.listdir('/')),
+            'mounts': sorted(mounts),
+            'dev': sorted(os.listdir('/dev')), 'etc': sorted(os.listdir('/etc')),
+            'proc': sorted(n for n in os.listdir('/proc') if not n.isdigit()),
+            'environment': dict(os.environ), 'interfaces': [name for _, name in socket.if_nameindex()],
+            'ids': [os.getuid(), os.getgid(), os.getgroups()],
+            'host': socket.gethostname(), 'core': resource.getrlimit(resource.RLIMIT_CORE),
+            'stat volume': list(os.stat('/personalcloud')[4:6]),
+            'listening': socket.socket(fileno=os.dup(3)).getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN),
+            'cgroup': open('/proc/self/cgroup').read()}
 
 
 def main():

@@ -92,7 +92,8 @@ def two_vms_are_two_users(launch):
 
 def stop_waits_and_then_kills(launch):
     launch.mount(ONE)
-    launch.configure(command=shell('trap "echo asked >/personalcloud/asked; exit 0" TERM; echo >/personalcloud/up; while :; do sleep 0.1; done'))
+    launch.configure(command=shell(
+        'trap "echo asked >/personalcloud/asked; exit 0" TERM; echo >/personalcloud/up; while :; do sleep 0.1; done'))
     launch.start(ONE)
     wait_for(lambda: os.path.exists(f'{launch.volume(ONE)}/up'), 'it traps')
     launch.stop(ONE)
@@ -146,7 +147,8 @@ def it_lives_on_without_its_launcher(launch):
 # ---- refusals ----
 
 def bad_requests_are_named(launch):
-    for data, word in ((b'', 'request'), (b'{', 'request'), (b'[]', 'object'), (b'{"verb":"list"}x', 'request'), (b'{"verb":"run"}', 'verb'),
+    for data, word in ((b'', 'request'), (b'{', 'request'), (b'[]', 'object'), (b'{"verb":"list"}x', 'request'),
+                       (b'{"verb":"run"}', 'verb'),
                        (b'{"verb":"list","id":"x"}', "'id'"), (b'{"verb":"start"}', "'id'"), (b'{"verb":"start","id":"../../etc"}', "'id'"),
                        (b'{"verb":"start","id":"0123456789ABCDEF0123456789abcdef"}', "'id'"),
                        (b'{"verb":"stop","id":"%s"}' % ONE.encode(), "'grace_ms'"),
@@ -263,7 +265,8 @@ def nothing_of_the_host_is_in_it(launch):
     init, program = program_of(launch, ONE)
     with open(f'/proc/{program}/environ', encoding='ascii') as f:
         names = sorted(f.read().rstrip('\0').split('\0'))
-    demand(names == sorted(['PATH=/usr/bin:/bin', 'HOME=/personalcloud', 'NODE_ENV=production', 'TARGET_DISK=true', 'LISTEN_FDS=1', 'LISTEN_PID=2',
+    demand(names == sorted(['PATH=/usr/bin:/bin', 'HOME=/personalcloud', 'NODE_ENV=production', 'TARGET_DISK=true', 'LISTEN_FDS=1',
+                            'LISTEN_PID=2',
                             f'VM_URL_PREFIX=/clouds/{ONE}/']), f'environment: {names}')
     with open(f'/proc/{program}/cmdline', encoding='ascii') as f:
         demand(f.read().rstrip('\0').split('\0') == NODE, 'other arguments')
@@ -314,18 +317,21 @@ def a_malicious_one_gets_nowhere(launch):
     with open(path, encoding='ascii') as f:
         found = json.load(f)
     tries, calls, sees = found['tries'], found['calls'], found['sees']
-    wrong = {name: said for name, said in tries.items() if (said == 'OK') != (name in ALLOWED_TRIES) or (said != 'OK' and said not in REFUSED)}
+    wrong = {name: said for name, said in tries.items()
+             if (said == 'OK') != (name in ALLOWED_TRIES) or (said != 'OK' and said not in REFUSED)}
     demand(not wrong, f'attempts: {wrong}')
     wrong = {name: said for name, said in calls.items() if said not in ('EPERM', 'ENOSYS')}
     demand(not wrong, f'system calls: {wrong}')
     demand(sees['pids'] == [1, 2], f'pids: {sees["pids"]}')
-    demand(set(sees['root']) <= {'bin', 'dev', 'etc', 'lib', 'lib32', 'lib64', 'libx32', 'opt', 'personalcloud', 'proc', 'sbin', 'tmp', 'usr'}, str(sees['root']))
+    demand(set(sees['root']) <= {'bin', 'dev', 'etc', 'lib', 'lib32', 'lib64', 'libx32', 'opt', 'personalcloud', 'proc', 'sbin', 'tmp',
+                                 'usr'}, str(sees['root']))
     demand(sees['dev'] == ['fd', 'full', 'null', 'random', 'stderr', 'stdin', 'stdout', 'urandom', 'zero'], str(sees['dev']))
     demand(set(sees['etc']) <= {'alternatives', 'group', 'hosts', 'ld.so.cache', 'nsswitch.conf', 'passwd'}, str(sees['etc']))
     demand(set(sees['proc']) <= {'self', 'thread-self', 'mounts', 'net'}, str(sees['proc']))
     demand(sees['interfaces'] == ['lo'] and sees['ids'] == [1000, 1000, []] and sees['stat volume'] == [1000, 1000], str(sees))
     demand(sees['core'] == [1, 1] or sees['core'] == [0, 0], f'core: {sees["core"]}')
-    demand(sees['listening'] == 1 and sees['host'] == f'cloud-{ONE}' and sees['cgroup'].endswith('::/\n'), f'{sees["host"]} {sees["cgroup"]}')
+    demand(sees['listening'] == 1 and sees['host'] == f'cloud-{ONE}' and sees['cgroup'].endswith('::/\n'),
+           f'{sees["host"]} {sees["cgroup"]}')
     demand(launch.list()[ONE]['state'] == 'running', 'it ended')
     launch.stop(ONE, 1000)
     launch.demand_clean()

@@ -32,7 +32,8 @@ def in_own_namespace():
         return None
     if os.geteuid() != 0:
         return 'only root starts VMs'
-    probe = subprocess.run(['unshare', '--mount', '--propagation', 'private', 'mount', '-t', 'tmpfs', 'tmpfs', '/opt'], check=False, capture_output=True)
+    probe = subprocess.run(['unshare', '--mount', '--propagation', 'private', 'mount', '-t', 'tmpfs', 'tmpfs', '/opt'], check=False,
+                           capture_output=True)
     if probe.returncode != 0:
         return f'no mount namespace can be made here: {probe.stderr.decode().strip()}'
     os.environ['COFFER_OWN_NAMESPACE'] = '1'

@@ -21,7 +21,8 @@ MAKE = {'ext4': ['mkfs.ext4', '-q'], 'xfs': ['mkfs.xfs', '-q'], 'btrfs': ['mkfs.
 
 
 def run(*command, **more):
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **more)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+                          **more)
     if done.returncode != 0:
         raise RuntimeError(f'{" ".join(command)}: exit {done.returncode}: {done.stdout}')
     return done.stdout.strip()
@@ -34,13 +35,15 @@ def mapping(name, kind):
     with open(key, 'w', encoding='ascii') as f:
         f.write('not a secret')
     run('truncate', '-s', '400M', image)
-    run('cryptsetup', '-q', 'luksFormat', '--type', 'luks2', '--pbkdf', 'pbkdf2', '--pbkdf-force-iterations', '1000', '--key-file', key, image)
+    run('cryptsetup', '-q', 'luksFormat', '--type', 'luks2', '--pbkdf', 'pbkdf2', '--pbkdf-force-iterations', '1000', '--key-file', key,
+        image)
     run('cryptsetup', 'open', '--key-file', key, image, name)
     try:
         run(*MAKE[kind], f'/dev/mapper/{name}')
         yield f'/dev/mapper/{name}'
     finally:
-        wait_for(lambda: subprocess.run(['cryptsetup', 'close', name], check=False, capture_output=True).returncode == 0, 'the mapping closes')
+        wait_for(lambda: subprocess.run(['cryptsetup', 'close', name], check=False, capture_output=True).returncode == 0,
+                 'the mapping closes')
         os.unlink(image)
 
 
@@ -54,7 +57,8 @@ def a_real_volume(launch, kind):
         demand(os.stat(launch.volume(ONE)).st_uid == 0, 'the file system is not fresh')
         launch.start(ONE)
         wait_for(lambda: (ask(launch, ONE) or [0])[0] == 200, 'the sample VM answers')
-        demand(ask(launch, ONE, '/personalcloud/db', 'PUT')[0] == 201 and ask(launch, ONE, '/personalcloud/db/x', 'PUT', '{}')[0] == 201, 'no document')
+        demand(ask(launch, ONE, '/personalcloud/db', 'PUT')[0] == 201 and ask(launch, ONE, '/personalcloud/db/x', 'PUT', '{}')[0] == 201,
+               'no document')
         launch.stop(ONE)
         there = os.stat(f'{launch.volume(ONE)}/store/db')
         demand((there.st_uid, there.st_gid) == (1000, 1000), f'on disk: {there}')
@@ -122,11 +126,13 @@ def out_of_memory(launch):
 
 def fork_bomb(launch):
     """It has the processes that it may have, others start theirs, and it goes when it is told to."""
-    launch.configure(command=['/usr/bin/python3', '-c', 'import os\nwhile True:\n try: os.fork()\n except OSError: pass'], memory=256 << 20, pids=32,
+    launch.configure(command=['/usr/bin/python3', '-c', 'import os\nwhile True:\n try: os.fork()\n except OSError: pass'],
+                     memory=256 << 20, pids=32,
                      cpu_percent=50)
     launch.mount(ONE)
     launch.start(ONE)
-    wait_for(lambda: int(value(launch, 'pids.current')) == 32 and 'max 0' not in value(launch, 'pids.events').split('\n'), 'it is at its limit')
+    wait_for(lambda: int(value(launch, 'pids.current')) == 32 and 'max 0' not in value(launch, 'pids.events').split('\n'),
+             'it is at its limit')
     run('/bin/true')
     demand(launch.list()[ONE]['state'] == 'running', str(launch.list()))
     launch.stop(ONE, 500)

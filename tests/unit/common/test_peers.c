@@ -45,6 +45,23 @@ static void test_malformed(void **state UNUSED)
     }
 }
 
+static void test_a_group(void **state UNUSED)
+{
+    AUTO_TMPDIR struct tmpdir t = tmpdir_make();
+    gid_t gid = 7;
+
+    tmpdir_write(&t, "group", "coffer:x:990:\n", 14);
+    assert_works(peers_group_parse("coffer", t.path, &gid, &err));
+    assert_int_equal(gid, 990);
+    assert_works(peers_group_parse("12", t.path, &gid, &err));
+    assert_int_equal(gid, 12);
+    assert_fails(peers_group_parse("other", t.path, &gid, &err), ERR_INVALID,
+                 "there is no group 'other'");
+    assert_fails(peers_group_parse("1:2", t.path, &gid, &err), ERR_INVALID,
+                 "'1:2' is neither a number nor a name");
+    assert_int_equal(gid, 12);
+}
+
 static const char passwd[] = "root:x:0:0:root:/root:/bin/sh\n"
                              "coffer-controller:x:991:990::/:/usr/sbin/nologin\n";
 static const char group[] = "root:x:0:\ncoffer:x:990:coffer-controller\n";
@@ -84,10 +101,10 @@ static void test_unknown_names(void **state UNUSED)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_both_ids_count),
-                                        cmocka_unit_test(test_none),
-                                        cmocka_unit_test(test_malformed),
-                                        cmocka_unit_test(test_names),
-                                        cmocka_unit_test(test_unknown_names) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_both_ids_count), cmocka_unit_test(test_none),
+        cmocka_unit_test(test_a_group),        cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_names),          cmocka_unit_test(test_unknown_names)
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
