@@ -59,8 +59,9 @@ class Browser:
         self.of, to_write = pipe()
         flags = [*FLAGS, f'--user-data-dir={profile}', *(['--no-sandbox'] if os.geteuid() == 0 else []),
                  f'--ignore-certificate-errors-spki-list={",".join(map(key_hash, trust))}']
-        # the shell gives the pipes the numbers that Chromium wants
-        command = ['bash', '-c', f'exec "$@" 3<&{to_read} 4>&{to_write} {to_read}<&- {to_write}>&-', 'bash', 'chromium', *flags, 'about:blank']
+        # bash gives the pipes the numbers that Chromium wants (dash knows one digit only)
+        numbers = f'exec "$@" 3<&{to_read} 4>&{to_write} {to_read}<&- {to_write}>&-'
+        command = ['bash', '-c', numbers, 'bash', 'chromium', *flags, 'about:blank']
         self.log = open(f'{profile}.log', 'ab')  # pylint: disable=consider-using-with
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, pass_fds=(to_read, to_write),
                                         env={'PATH': os.environ['PATH'], 'HOME': profile, 'LANG': 'C.UTF-8'}, start_new_session=True)
@@ -192,7 +193,7 @@ class Tab:
 
     def click(self, selector):
         """By a real mouse event in its middle; it must be there, seen and not disabled."""
-        self.wait(f'document.querySelector({json.dumps(selector)})?.checkVisibility() && !document.querySelector({json.dumps(selector)}).disabled')
+        self.wait(f'(() => {{ const e = document.querySelector({json.dumps(selector)}); return e?.checkVisibility() && !e.disabled; }})()')
         self.call('Page.bringToFront')
         x, y = self.value(f'(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: "center"}});'
                           ' const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()')
