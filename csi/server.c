@@ -14,6 +14,7 @@
 #include <grpc/grpc_security.h>
 #include <grpc/support/log.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -214,11 +215,11 @@ static void make_grpc(struct csi_server *s)
     grpc_server_register_completion_queue(s->grpc, s->cq, NULL);
 }
 
-/* Nobody else can have changed what is at the path: the directory is the owner's of this process.
- */
+/* Neither follows a link, should somebody else be able to put one there. */
 static int give_to_group(const char *path, gid_t group, struct error *err)
 {
-    if (lchown(path, (uid_t)-1, group) < 0 || chmod(path, 0660) < 0)
+    if (lchown(path, (uid_t)-1, group) < 0 ||
+        fchmodat(AT_FDCWD, path, 0660, AT_SYMLINK_NOFOLLOW) < 0)
         return error_errno(err, errno, "give the socket '%s' to group %u", path, (unsigned)group);
     return 0;
 }

@@ -29,6 +29,7 @@ INSTALL_FILES := \
   $(foreach m,$(wildcard vm/*.mjs),644:$(m):$(DATADIR)/coffer/vm/$(notdir $(m))) \
   $(foreach n,$(wildcard dist/nginx/*.conf),644:$(n):$(DATADIR)/coffer/nginx/$(notdir $(n))) \
   644:dist/launch.json:$(DATADIR)/doc/coffer/launch.json \
+  644:dist/scheduler.json:$(DATADIR)/doc/coffer/scheduler.json \
   644:dist/systemd/coffer-keyd-vault.conf:$(DATADIR)/doc/coffer/coffer-keyd-vault.conf \
   644:docs/vault.md:$(DATADIR)/doc/coffer/vault.md \
   644:dist/config.json:$(DATADIR)/doc/coffer/config.json \

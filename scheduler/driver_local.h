@@ -6,7 +6,7 @@
  * and which VMs have answered.
  *
  *   {"nodes": {"n1": {"controller": "unix:///run/coffer/controller/csi.sock",
- *                     "node": "unix:///run/coffer/scheduler/node.sock",
+ *                     "node": "unix:///run/coffer/scheduler-node.sock",
  *                     "launch": "/run/coffer/launch/launch.sock",
  *                     "pool": "default", "kms": "vault", "memory": 8589934592, "vms_max": 100}},
  *    "volumes": "/run/coffer/clouds", "sockets": "/run/coffer/vms"}

@@ -24,7 +24,7 @@ static int read_reply(int fd, uint64_t deadline, struct strbuf *to, struct error
             return -1;
         strbuf_add(to, part, n);
     } while (n > 0);
-    return strbuf_check(to, "coffer-launch's answer", err);
+    return strbuf_check(to, "its answer", err);
 }
 
 static int exchange(const char *path, json_t *request, uint64_t deadline, struct strbuf *reply,
@@ -60,7 +60,7 @@ static int parse_reply(const struct strbuf *text, json_t **ret, struct error *er
     AUTO_JSON json_t *reply = NULL;
     json_t *error;
 
-    if (json_parse(strbuf_text(text), text->len, "coffer-launch's answer", &reply, err) < 0)
+    if (json_parse(strbuf_text(text), text->len, "its answer", &reply, err) < 0)
         return error_recode(err, ERR_INTERNAL);
     error = json_object_get(reply, "error");
     if (error != NULL)
