@@ -6,7 +6,9 @@ import concurrent.futures
 import contextlib
 import json
 import os
+import socket
 import sys
+import time
 
 import caselib
 from schedulerlib import Device, Scheduler, TlsScheduler, running, server_seal
@@ -108,7 +110,10 @@ def test_more_devices_and_fewer(s):
     expect(s.proved(d, 'POST', d.url + '/recipients', other | lent), 409, 'conflict', 'the device is on the list with another wrapped key')
     mine = s.find(tablet)
     assert mine['id'] == d.name[:32] and tablet.unseal(mine['wrappedKey']) == d.key
-    assert expect(s.proved(tablet, 'POST', tablet.url + '/recipients/list', {}), 200).json == listed.json
+    own = expect(s.proved(tablet, 'POST', tablet.url + '/recipients/list', {}), 200)
+    assert own['devices'] == listed['devices'] and own['wrappedKey'] == mine['wrappedKey'] and own['uuid'] == d.uuid, own
+    assert own['volumeId'] == found['volumeId'] and own['serverKey'] == found['serverKey'] and own['algorithm'] == tablet.algorithm
+    assert own.raw.decode().count(mine['wrappedKey']) == 1 and found['wrappedKey'] not in own.raw.decode()
     new = os.urandom(32)
     tablet.key = d.key
     old = tablet.session(found['serverKey'], found['volumeId'])
@@ -294,7 +299,7 @@ def test_fields_of_the_others(s):
         expect(s.proved(d, 'POST', f'{d.url}/{verb}', {'session': 'AAAA', 'serverKey': 'k'}), 404, 'not_found', 'this device has no cloud')
     expect(s.proved(d, 'POST', d.url + '/recipients', {}), 400, 'invalid', "the request: field 'publicKey' is missing")
     remove = {'name': d.name, 'session': 'AAAA', 'serverKey': 'k', 'newSession': 'AAAA', 'newServerKey': 'k', 'newCommitment': 'f' * 64}
-    for forms, message in ((None, "field 'newRecipients' is missing"), ([], "field 'newRecipients' must hold 1 to 64 devices"),
+    for forms, message in ((None, "field 'newRecipients' is missing"), ([{'fingerprint': 'f' * 64, 'wrapped': 'AAAA'}] * 65, "field 'newRecipients' must hold at most 64 devices"),
                            ([{'fingerprint': 'f' * 64}], "newRecipients: field 'wrapped' is missing"),
                            ([{'fingerprint': 'x', 'wrapped': 'AAAA'}], "newRecipients: field 'fingerprint' must be 64 lower-case hex digits")):
         body = remove if forms is None else remove | {'newRecipients': forms}
@@ -518,6 +523,84 @@ def test_sigterm_waits_for_operations(s):
     assert s.state()[d.name[:32]]['vm'], s.state()
 
 
+# ---- slow ones, and many ----
+
+def half_a_request(s):
+    c = socket.socket(socket.AF_UNIX)
+    c.settimeout(caselib.PATIENCE)
+    c.connect(s.socket)
+    c.sendall(b'POST /v1/challenges HTTP/1.1\r\nHost: x\r\n')
+    return c
+
+
+def is_over(c):
+    """The other end closed it."""
+    try:
+        c.sendall(b'x')
+        return c.recv(65536) == b''
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+def test_slow_clients_hold_nobody_up():
+    with running(flags=['--request-seconds', '3']) as s, contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(contextlib.closing(half_a_request(s))) for _ in range(200)]
+        for _ in range(100):
+            expect(s.find(any_device(s)), 404)
+        begun = time.monotonic()
+        while time.monotonic() < begun + 2.5:  # each byte would be a sign of life
+            for c in slow:
+                c.sendall(b'x')
+            time.sleep(0.2)
+        caselib.wait_for(lambda: len(os.listdir(f'/proc/{s.process.pid}/fd')) < 100, 'they are cut off', s.process)
+        assert all(is_over(c) for c in slow)
+        expect(s.find(any_device(s)), 404)
+
+
+def test_more_clients_than_there_may_be():
+    with running(flags=['--request-seconds', '600']) as s, contextlib.ExitStack() as stack:
+        for i in range(1300):
+            stack.enter_context(contextlib.closing(half_a_request(s)))
+            if i % 100 == 0:
+                expect(s.find(any_device(s)), 404)
+        expect(s.find(any_device(s)), 404)
+        assert len(os.listdir(f'/proc/{s.process.pid}/fd')) < 1100
+
+
+def test_a_request_that_waits_too_long():
+    with running(flags=['--request-seconds', '2']) as s:
+        d, tablet = device(s), device(s)
+        s.created(d)
+        found = s.locked(d)
+        s.control(delay={'add_device': 5000})
+        add = {'publicKey': tablet.public_key, 'algorithm': tablet.algorithm, 'wrappedKey': tablet.seal(d.key),
+               **d.session(found['serverKey'], found['volumeId'])}
+        answer = s.proved(d, 'POST', d.url + '/recipients', add)
+        expect(answer, 504, 'deadline', 'it takes longer than 2 s; it goes on, so ask again')
+        assert answer.headers['Retry-After'] == '2'
+        expect(s.lock(d), 409, 'conflict', 'busy: another operation is running (add)')
+        assert s.find(d)['status'] == 'detached'  # nothing of the VM is on its way
+        caselib.wait_for(lambda: s.find(tablet).status == 200, 'it went on')
+        assert expect(s.proved(d, 'POST', d.url + '/recipients', add), 200)['devices'][1]['name'] == tablet.name
+
+
+def test_somebody_who_hangs_up_while_waiting(s):
+    d, tablet = device(s), device(s)
+    s.created(d)
+    found = s.locked(d)
+    s.control(delay={'add_device': 500})
+    body = json.dumps({'publicKey': tablet.public_key, 'algorithm': tablet.algorithm, 'wrappedKey': tablet.seal(d.key),
+                       **d.session(found['serverKey'], found['volumeId'])}).encode()
+    path = d.url + '/recipients'
+    with contextlib.closing(s.connection()) as c:
+        c.request('POST', path, body, {'Content-Type': 'application/json', 'Coffer-Proof': s.prove(d, 'POST', path, body)})
+        caselib.wait_for(lambda: any(x['operation'] == 'add' for x in s.admin_get('/admin/clouds')['clouds']), 'it runs')
+    caselib.wait_for(lambda: s.find(tablet).status == 200, 'it went on')
+    s.stop()
+
+
 # ---- listeners ----
 
 def test_tls():
@@ -588,7 +671,7 @@ TESTS = [f for name, f in sorted(globals().items(), key=lambda x: getattr(x[1], 
 
 
 def main():
-    alone = {test_no_room, test_tls, test_command_line, test_nothing_secret_is_logged}
+    alone = {f for f in TESTS if f.__code__.co_argcount == 0}
 
     def with_own(test):
         def case():
