@@ -148,7 +148,7 @@ int main(int argc, char **argv)
     bool done = false;
 
     (void)umask(077);
-    (void)mallopt(M_ARENA_MAX, 2);
+    (void)mallopt(M_ARENA_MAX, 1);
     if (parse_options(&o, argc, argv, &done, &err) < 0)
         return usage_error(&err);
     if (done)

@@ -18,12 +18,23 @@ struct round {
 static int copy_cloud(const struct cloud *from, struct cloud *to)
 {
     *to = *from;
-    to->devices = calloc(from->n_devices + 1, sizeof(*to->devices));
+    to->devices = calloc(from->n_devices > 0 ? from->n_devices : 1, sizeof(*to->devices));
     if (to->devices == NULL)
         return -1;
     if (from->n_devices > 0)
         memcpy(to->devices, from->devices, from->n_devices * sizeof(*to->devices));
     return 0;
+}
+
+/* Nothing is new: the usual case, for which nothing is copied. */
+static bool is_same(const struct cloud *a, const struct cloud *b)
+{
+    return strcmp(a->volume, b->volume) == 0 && strcmp(a->uuid, b->uuid) == 0 &&
+           strcmp(a->node, b->node) == 0 && a->ever_opened == b->ever_opened &&
+           a->open == b->open && a->vm == b->vm && strcmp(a->reason, b->reason) == 0 &&
+           a->n_devices == b->n_devices &&
+           (a->n_devices == 0 ||
+            memcmp(a->devices, b->devices, a->n_devices * sizeof(*a->devices)) == 0);
 }
 
 /* Newer facts, and those of an operation that runs, are better than this round's. */
@@ -32,35 +43,34 @@ static bool is_older(const struct entry *e, const struct round *r)
     return e->op == NULL && e->seq < r->seq;
 }
 
-static void put(struct round *r, struct entry *e, struct cloud *c)
+static int put(struct round *r, struct entry *e, const struct cloud *c)
 {
     bool was_ghost = e != NULL && e->cloud.volume[0] == '\0';
+    struct cloud copy = { .devices = NULL };
 
-    if (cloud_table_put(r->s->table, c, r->seq, &e, NULL) < 0) {
-        r->failed = true;
-        return;
+    if (e != NULL && is_same(&e->cloud, c)) {
+        e->seq = r->seq;
+    } else if (copy_cloud(c, &copy) < 0 ||
+               cloud_table_put(r->s->table, &copy, r->seq, &e, NULL) < 0) {
+        cloud_clear(&copy);
+        return -1;
     }
     /* an operation's failure is over once somebody sees it well */
-    if (was_ghost || (e->cloud.open && e->cloud.vm == VM_READY))
+    if (was_ghost || (c->open && c->vm == VM_READY))
         e->failure[0] = '\0';
+    return 0;
 }
 
 static bool seen(void *ctx, const struct cloud *c)
 {
     struct round *r = ctx;
-    struct cloud copy = { .devices = NULL };
     struct entry *e;
 
-    if (copy_cloud(c, &copy) < 0) {
-        r->failed = true;
-        return false;
-    }
     scheduler_lock(r->s);
     e = cloud_table_by_id(r->s->table, c->id);
     if (e == NULL || is_older(e, r))
-        put(r, e, &copy);
+        r->failed = put(r, e, c) < 0;
     scheduler_unlock(r->s);
-    cloud_clear(&copy);
     return !r->failed;
 }
 

@@ -8,7 +8,7 @@ import sys
 
 import lintlib
 
-DAEMONS = ('coffer-controller', 'coffer-node', 'coffer-keyd', 'coffer-launch')
+DAEMONS = ('coffer-controller', 'coffer-node', 'coffer-keyd', 'coffer-launch', 'coffer-scheduler')
 GENERAL = {'help', 'version'}
 COMMON = {'config', 'output'}
 IN_HELP = re.compile(r'^  --([a-z][a-z-]*)', re.M)

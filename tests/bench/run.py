@@ -15,7 +15,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, HERE)
 from benchlib import HEADER, Row  # noqa: E402
 
-NAMES = ('rpc', 'volumes', 'keyslot', 'vault', 'place', 'stage')
+NAMES = ('rpc', 'volumes', 'keyslot', 'vault', 'place', 'scheduler', 'stage')
 
 
 def in_vm(build):

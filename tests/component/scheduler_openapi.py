@@ -56,7 +56,7 @@ def probe(s, *flags, env=None):
     shown = p.stdout.partition('= FAILURES =')[2] or p.stdout.partition('= ERRORS =')[2] or p.stderr or p.stdout
     assert p.returncode == 0, shown[:3000]
     assert ' 10 selected' in p.stdout, p.stdout
-    print(f'# {[line.strip() for line in p.stdout.splitlines() if "generated" in line][0]}', flush=True)
+    print('# requests: ' + p.stdout.rpartition('Test cases:')[2].split('\n')[1].strip(), flush=True)
     assert s.process.poll() is None
     s.stop()
 
