@@ -17,6 +17,7 @@ BORDER = {
     'coffer-keyd': ('libgrpc', 'libgrpc_unsecure', 'libgrpc++', 'libprotobuf-c', 'libprotobuf'),
     'coffer-crypt': ('libgrpc', 'libgrpc_unsecure', 'libgrpc++', 'libprotobuf-c', 'libprotobuf'),
     'coffer-launch': ('libcryptsetup', 'libcurl', 'libcurl-gnutls', 'libssl', 'libcrypto', 'libgrpc', 'libgrpc_unsecure', 'libprotobuf-c'),
+    'coffer-scheduler': ('libcryptsetup', 'libdevmapper'),
     'cofferctl': ('libcryptsetup',),
 }
 LINKER_OWN = {'_init', '_fini', '_edata', '_end', '__bss_start'}
