@@ -70,7 +70,7 @@ void state_close(struct state *s)
 
 int state_remove(const struct state *s, struct error *err)
 {
-    static const char *const names[] = { "status", "uid", "uid.tmp" };
+    static const char *const names[] = { "stopping", "status", "uid", "uid.tmp" };
 
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
         if (unlinkat(s->dir_fd, names[i], 0) < 0 && errno != ENOENT)
@@ -88,6 +88,30 @@ int state_status_fd(const struct state *s, int *ret_fd, struct error *err)
     if (fd < 0)
         return error_errno(err, errno, "open the status of VM '%s'", s->id);
     *ret_fd = fd;
+    return 0;
+}
+
+int state_set_stopping(const struct state *s, bool stopping, struct error *err)
+{
+    if (!stopping) {
+        if (unlinkat(s->dir_fd, "stopping", 0) < 0 && errno != ENOENT)
+            return error_errno(err, errno, "remove 'stopping' of VM '%s'", s->id);
+        return 0;
+    }
+    AUTO_CLOSE int fd =
+        openat(s->dir_fd, "stopping", O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return error_errno(err, errno, "note that VM '%s' is stopped", s->id);
+    return 0;
+}
+
+int state_stopping(const struct state *s, bool *ret, struct error *err)
+{
+    int r = faccessat(s->dir_fd, "stopping", F_OK, AT_SYMLINK_NOFOLLOW);
+
+    if (r < 0 && errno != ENOENT)
+        return error_errno(err, errno, "look whether VM '%s' is being stopped", s->id);
+    *ret = r == 0;
     return 0;
 }
 

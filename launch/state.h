@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * state.h: <state>/<id>, a folder that is there as long as there may be anything else of a VM: it
- * is made first and removed last. In it: `uid`, the host's user that the VM runs as, and `status`,
- * what its init wrote when its program ended. Whoever works on a VM holds the folder's flock; a VM
- * that is being born holds it too, until its program runs.
+ * is made first and removed last. In it: `uid`, the host's user that the VM runs as; `status`, what
+ * its init wrote when its program ended; `stopping`, when a stop has begun. Whoever works on a VM
+ * holds the folder's flock; a VM that is being born holds it too, until its program runs.
  */
 #ifndef COFFER_LAUNCH_STATE_H
 #define COFFER_LAUNCH_STATE_H
@@ -36,6 +36,9 @@ int state_take_uid(const struct state *s, const struct launch_config *c, uid_t *
                    struct error *err) MUST_CHECK;
 /* For init to write to; an old status is gone. */
 int state_status_fd(const struct state *s, int *ret_fd, struct error *err) MUST_CHECK;
+/* A stop that was killed may have asked the VM to end already: what still runs is no VM then. */
+int state_set_stopping(const struct state *s, bool stopping, struct error *err) MUST_CHECK;
+int state_stopping(const struct state *s, bool *ret, struct error *err) MUST_CHECK;
 /* The folder and all in it. Needs the lock. */
 int state_remove(const struct state *s, struct error *err) MUST_CHECK;
 

@@ -45,14 +45,15 @@ static int find_volume(struct start *s, struct error *err)
     return volume_open(o->volumes, s->id, o->any_volume, &s->volume_fd, err);
 }
 
-/* Of one that ended by itself, or of a start that was killed. */
+/* Of one that ended by itself, of a start or a stop that was killed. */
 static int clean(struct start *s, struct error *err)
 {
     const struct options *o = s->launch->options;
 
-    if (remains_remove_group(o, s->id, err) < 0)
+    if (remains_kill(o, s->id, err) < 0 || remains_remove_group(o, s->id, err) < 0 ||
+        remains_remove_socket(o, s->id, err) < 0)
         return -1;
-    return remains_remove_socket(o, s->id, err);
+    return state_set_stopping(&s->state, false, err);
 }
 
 static int take_user(struct start *s, struct error *err)
@@ -121,6 +122,17 @@ static int run_steps(struct start *s, struct error *err)
     return 0;
 }
 
+static int look_for_it(struct start *s, bool *ret_running, struct error *err)
+{
+    bool running = false, stopping = false;
+
+    if (remains_running(s->launch->options, s->id, &running, err) < 0 ||
+        state_stopping(&s->state, &stopping, err) < 0)
+        return -1;
+    *ret_running = running && !stopping;
+    return 0;
+}
+
 /* What can't be taken away now, the next start or stop takes: the first error is the answer. */
 static void undo(const struct start *s)
 {
@@ -149,7 +161,7 @@ int verb_start(const struct launch *l, const struct request *q, json_t *reply, s
     if (state_open(l->options->state, q->id, &s.state, err) < 0)
         return -1;
     FAULT_POINT("launch.start.locked");
-    if (remains_running(l->options, q->id, &running, err) < 0)
+    if (look_for_it(&s, &running, err) < 0)
         return -1;
     if (!running && run_steps(&s, err) < 0) {
         undo(&s);

@@ -17,6 +17,9 @@ int verb_stop(const struct launch *l, const struct request *q, json_t *reply, st
     if (state_open(o->state, q->id, &state, err) < 0)
         return -1;
     FAULT_POINT("launch.stop.locked");
+    if (state_set_stopping(&state, true, err) < 0)
+        return -1;
+    FAULT_POINT("launch.stop.noted");
     if (remains_ask(o, q->id, deadline_in(q->grace_ms), err) < 0)
         return -1;
     FAULT_POINT("launch.stop.asked");

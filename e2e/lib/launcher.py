@@ -171,6 +171,7 @@ class Launcher:
     def unmount(self, vm):
         subprocess.run(['umount', self.volume(vm)], check=True)
         self.mounted.remove(self.volume(vm))
+        os.rmdir(self.volume(vm))
 
     # ---- what is left ----
 

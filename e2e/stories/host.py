@@ -17,6 +17,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, 'e2e', 'lib'))
+import hostvms  # noqa: E402
 from fixture import MIB, wait_for  # noqa: E402
 from sweep import sampled  # noqa: E402
 from tap import Tap, demand  # noqa: E402
@@ -401,7 +402,7 @@ def uninstall():
 
 PARTS = {
     'first': [a_plain_system, install, verify_units, configure, users_and_limits, create, mount, mount_twice, restart_services,
-              refusals, holder, expand],
+              hostvms.users_vms, refusals, holder, expand],
     'again': [came_back, mount_again, unmount, expand_closed, raw_block, other_context, kills, delete, uninstall],
 }
 

@@ -105,6 +105,25 @@ static void test_status(void **state UNUSED)
     assert_string_equal(text, "");
 }
 
+static void test_stopping(void **state UNUSED)
+{
+    AUTO_TMPDIR struct tmpdir t = tmpdir_make();
+    AUTO_STATE struct state s = STATE_INIT;
+    bool stopping = true;
+
+    assert_works(state_open(t.path, A, &s, &err));
+    for (int i = 0; i < 2; i++) {
+        assert_works(state_set_stopping(&s, false, &err));
+        assert_works(state_stopping(&s, &stopping, &err));
+        assert_false(stopping);
+        assert_works(state_set_stopping(&s, true, &err));
+        assert_works(state_set_stopping(&s, true, &err));
+        assert_works(state_stopping(&s, &stopping, &err));
+        assert_true(stopping);
+    }
+    assert_works(state_remove(&s, &err));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -113,6 +132,7 @@ int main(void)
         cmocka_unit_test(test_a_user_outside_the_range_is_changed),
         cmocka_unit_test(test_unreadable_is_not_free),
         cmocka_unit_test(test_status),
+        cmocka_unit_test(test_stopping),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
