@@ -58,6 +58,7 @@ static const ProtobufCMethodDescriptor *find_method(const char *name, struct str
 struct unary {
     grpc_completion_queue *cq;
     grpc_call *call;
+    grpc_slice sent; /* the request's bytes: request's too */
     grpc_byte_buffer *request, *reply;
     grpc_metadata_array initial, trailing;
     grpc_status_code status;
@@ -80,14 +81,22 @@ static void unary_init(struct unary *u, struct csi_client *c, const char *path,
     u->call = grpc_channel_create_call(c->channel, NULL, GRPC_PROPAGATE_DEFAULTS, u->cq, method,
                                        NULL, deadline, NULL);
     grpc_slice_unref(method);
-    grpc_slice slice = grpc_slice_from_copied_buffer(strbuf_text(body), body->len);
-    u->request = grpc_raw_byte_buffer_create(&slice, 1);
-    grpc_slice_unref(slice);
+    u->sent = grpc_slice_from_copied_buffer(strbuf_text(body), body->len);
+    u->request = grpc_raw_byte_buffer_create(&u->sent, 1);
+}
+
+/* A request may carry secrets. The transport sends these very bytes: of a call that was given up
+ * it may send what is no message any more, to nobody. */
+static void wipe_request(struct unary *u)
+{
+    explicit_bzero(GRPC_SLICE_START_PTR(u->sent), GRPC_SLICE_LENGTH(u->sent));
+    grpc_slice_unref(u->sent);
 }
 
 static void unary_release(struct unary *u)
 {
     grpc_call_unref(u->call);
+    wipe_request(u);
     grpc_byte_buffer_destroy(u->request);
     if (u->reply != NULL)
         grpc_byte_buffer_destroy(u->reply);
@@ -142,19 +151,26 @@ static int read_reply(const struct unary *u, const ProtobufCMessageDescriptor *d
 
 static void init_grpc(void)
 {
+    (void)unsetenv("GRPC_TRACE"); /* its traces print message bytes */
+    (void)unsetenv("GRPC_VERBOSITY");
     grpc_init(); /* never shut down here: that can take ten seconds; the process's end does it */
+}
+
+void csi_client_init(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    (void)pthread_once(&once, init_grpc);
 }
 
 int csi_client_open(const char *endpoint, struct csi_client **ret, struct error *err)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct endpoint e;
     if (endpoint_parse(endpoint, &e, err) < 0)
         return -1;
     struct csi_client *c = calloc(1, sizeof(*c));
     if (c == NULL)
         return error_set(err, ERR_EXHAUSTED, "out of memory");
-    (void)pthread_once(&once, init_grpc);
+    csi_client_init();
     grpc_channel_credentials *plain = grpc_insecure_credentials_create();
     c->channel = grpc_channel_create(e.target, plain, NULL);
     grpc_channel_credentials_release(plain);
@@ -193,6 +209,8 @@ int csi_client_request(struct csi_client *c, const char *method, json_t *request
         return -1;
     struct unary u;
     unary_init(&u, c, strbuf_text(&path), &body, timeout_ms);
+    if (body.len > 0)
+        explicit_bzero(body.buf, body.len);
     int rc = unary_run(&u, err);
     if (rc == 0)
         rc = read_reply(&u, m->output, ret, err);

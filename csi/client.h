@@ -3,8 +3,8 @@
  * csi/client.h: unary calls with JSON in and out, by protobuf-c's descriptors (proto3 JSON mapping:
  * lowerCamelCase or proto names in, proto names out; 64-bit numbers accepted as number or string,
  * written as numbers (over 2^63 - 1 as a string); enums by name or number; maps as objects; unset
- * fields are left out). Used by cofferctl and csi-call; blocking; JSON memory is not wiped, so not
- * for keys.
+ * fields are left out). Used by cofferctl, coffer-scheduler and csi-call; blocking. A request's
+ * bytes are wiped when the call has ended; still, no request carries a key.
  */
 #ifndef COFFER_CSI_CLIENT_H
 #define COFFER_CSI_CLIENT_H
@@ -14,6 +14,9 @@
 #include "common/error.h"
 
 #include <jansson.h>
+
+/* What the first call does anyway; for a program with threads, before there are any. */
+void csi_client_init(void);
 
 /* method: "csi.v1.Controller/CreateVolume" or just "CreateVolume" where unique;
  * "coffer.v1.NodeAdmin/UnlockKey". request: an object, or NULL for an empty message. timeout_ms 0:

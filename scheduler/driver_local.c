@@ -3,6 +3,7 @@
 #include "scheduler/driver_local.h"
 
 #include "common/strbuf.h"
+#include "csi/client.h"
 #include "scheduler/server_key.h"
 
 #define NODES_MAX   10000u
@@ -141,6 +142,7 @@ static int local_open(json_t *options, const struct scheduler_config *config, st
 
     if (d == NULL)
         return error_set(err, ERR_EXHAUSTED, "out of memory");
+    csi_client_init();
     (void)pthread_mutex_init(&d->lock, NULL);
     d->config = config;
     d->ready = json_object();

@@ -4,9 +4,11 @@
 #include "scheduler/driver_local.h"
 
 #include "common/cleanup.h"
+#include "common/deadline.h"
 #include "scheduler/launch_client.h"
 
-#define REASON "coffer-scheduler" /* in coffer-node's audit lines */
+#define REASON   "coffer-scheduler" /* in coffer-node's audit lines */
+#define PROBE_MS 5000u              /* its socket takes the question before the VM does */
 
 /* ---- parts of requests ---- */
 
@@ -168,6 +170,7 @@ int local_ready(struct driver *d, const struct cloud *c, uint64_t deadline, bool
 {
     AUTO_FREE struct launch_vm *vms = NULL;
     const struct launch_vm *vm;
+    const uint64_t soon = deadline_in(PROBE_MS);
     struct local_node *n;
     size_t n_vms;
 
@@ -180,7 +183,7 @@ int local_ready(struct driver *d, const struct cloud *c, uint64_t deadline, bool
         return error_set(err, ERR_PRECONDITION, "the VM isn't there any more");
     if (!vm->running)
         return error_set(err, ERR_PRECONDITION, "the VM ended: %s", vm->status);
-    *ret = local_vm_answers(d, c->id, vm->pid, deadline);
+    *ret = local_vm_answers(d, c->id, vm->pid, soon < deadline ? soon : deadline);
     return 0;
 }
 
