@@ -163,7 +163,7 @@ static void sweep(struct proofs *p, uint64_t now)
 
 static int use_locked(struct proofs *p, const struct token *t, struct error *err)
 {
-    struct used **head = &p->buckets[(t->nonce[0] << 8 | t->nonce[1]) % BUCKETS], *u;
+    struct used **head = &p->buckets[((unsigned)t->nonce[0] << 8 | t->nonce[1]) % BUCKETS], *u;
 
     sweep(p, clock_ms());
     for (u = *head; u != NULL; u = u->next) {
