@@ -105,6 +105,9 @@ int kube_options_read(json_t *options, const struct scheduler_config *config,
     if (ret->ingress_class[0] != '\0')
         check_name(&r, "ingress_class", ret->ingress_class, true);
     read_prefix(&r, config, ret);
+    if (r.problem[0] == '\0' && strcmp(config->tenant, ret->name_space) != 0)
+        json_problem(&r, "field 'namespace' must be the field 'tenant' beside it: a claim's "
+                         "namespace is its volume's tenant");
     return json_reader_done(&r, err);
 }
 

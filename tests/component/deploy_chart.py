@@ -151,6 +151,30 @@ def client_keys_are_opt_in():
         assert word in template('--set', setting, code=1).stderr, setting
 
 
+def the_scheduler_is_opt_in():
+    """The component, and the clouds' namespace, of deploy/kustomize and the chart agree; it can't be had without what it stands on."""
+    deploylib.need_yaml()
+    assert not [key for key in chart_objects() if 'scheduler' in key[1]]
+    on = ('--set', 'scheduler.enabled=true')
+    stands_on = ('--set', 'clientKeys.enabled=true,clientKeys.namespaces={clouds}')
+    made = chart_objects(*on, *stands_on)
+    plain = deploylib.scheduler_objects()
+    for key in (('Namespace', 'clouds'),):  # Helm's user's
+        del plain[key]
+    assert plain.keys() <= made.keys(), plain.keys() - made.keys()
+    for key, obj in plain.items():
+        assert made[key] == obj, (key, made[key], obj)
+    assert {key for key in made if 'scheduler' in key[1]} - plain.keys() == {('ConfigMap', 'coffer-scheduler')}
+    config = json.loads(made['ConfigMap', 'coffer-scheduler']['data']['scheduler.json'])
+    assert (config['kubernetes']['driver_namespace'], config['kubernetes']['storage_class']) == ('coffer', 'encrypted-client'), config
+    assert 'clientKeys.enabled' in template(*on, code=1).stderr
+    assert 'clouds among clientKeys.namespaces' in template(*on, '--set', 'clientKeys.enabled=true', code=1).stderr
+    for setting, word in (('scheduler.config.driver=local', '/scheduler/config/driver'), ('scheduler.config.colour=red', 'colour'),
+                          ('scheduler.config.kubernetes.api=http://a', '/scheduler/config/kubernetes/api'),
+                          ('scheduler.config.kubernetes.storage_class=x', 'storage_class'), ('scheduler.tls=x', "'tls' not allowed")):
+        assert word in template('--set', setting, code=1).stderr, setting
+
+
 def every_setting_reaches_its_object():
     made = chart_objects('--set', 'driverName=csi.example.org', '--set', 'poolsDir=/srv/pools', '--set', 'kubeletDir=/data/kubelet',
                          '--set', 'config.pools.default.path=/srv/pools/a', '--set', 'log.level=debug', '--set', 'image.tag=9.9.9',
@@ -230,6 +254,6 @@ def monitoring_is_opt_in():
 if __name__ == '__main__':
     sys.exit(caselib.main([lints, old_clusters_are_refused, makes_the_objects_of_kustomize, tokens_are_secrets_where_they_can_be,
                            wrong_values_are_named, values_are_all_in_the_schema, a_changed_configuration_replaces_the_pods,
-                           rotation_is_a_job_on_each_node, client_keys_are_opt_in, every_setting_reaches_its_object, an_escrow_key,
+                           rotation_is_a_job_on_each_node, client_keys_are_opt_in, the_scheduler_is_opt_in, every_setting_reaches_its_object, an_escrow_key,
                            without_vault,
                            configurations_pass_the_check, monitoring_is_opt_in]))

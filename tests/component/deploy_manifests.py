@@ -140,6 +140,44 @@ def the_driver_is_called_one_name():
             assert '--driver-name=csi.coffer.dev' in c['args'], workload
 
 
+def the_scheduler_reads_no_secret():
+    """It makes and deletes them, in the clouds' namespace alone; beside that, only what no namespace has."""
+    objects = deploylib.scheduler_objects()
+    rules = {(kind, name): obj['rules'] for (kind, name), obj in objects.items() if kind in ('Role', 'ClusterRole')}
+    for key, wanted in rules.items():
+        for rule in wanted:
+            assert '*' not in str(rule) and not set(rule['verbs']) & {'watch', 'update', 'impersonate', 'bind', 'deletecollection'}, rule
+            assert 'secrets' not in rule['resources'] or (rule['verbs'] == ['create', 'delete'] and key[1] == 'coffer-scheduler-clouds'), rule
+    assert {r: rule['verbs'] for rule in rules['ClusterRole', 'coffer-scheduler'] for r in rule['resources']} == {
+        'nodes': ['list'], 'persistentvolumes': ['get']}
+    bound = {(o['kind'], o['metadata'].get('namespace')): o['roleRef']['name'] for o in objects.values() if o['kind'].endswith('Binding')
+             and o['roleRef']['name'].startswith('coffer-scheduler')}
+    assert bound == {('ClusterRoleBinding', None): 'coffer-scheduler', ('RoleBinding', 'coffer'): 'coffer-scheduler',
+                     ('RoleBinding', 'clouds'): 'coffer-scheduler-clouds'}, bound
+    assert objects['Namespace', 'clouds']['metadata']['labels']['pod-security.kubernetes.io/enforce'] == 'restricted'
+    assert 'egress' not in objects['NetworkPolicy', 'coffer-clouds']['spec'], 'a VM asks somebody'
+
+
+def the_scheduler_s_pod_is_confined():
+    objects = deploylib.scheduler_objects()
+    [(_, pod)] = pods(objects)
+    assert pod['automountServiceAccountToken'] is False
+    named = {c['name']: c for c in pod['containers']}
+    flags = {name: dict(a.split('=', 1) for a in c['args']) for name, c in named.items()}
+    for name, c in named.items():
+        security = c['securityContext']
+        assert security['capabilities'] == {'drop': ['ALL']} and security['readOnlyRootFilesystem'] and security['runAsUser'] > 0, c
+        known = set(re.findall(r'--[a-z][a-z0-9-]*', caselib.run([program(name), '--help']).stdout))
+        assert set(flags[name]) <= known, set(flags[name]) - known
+        tokens = {m['name'] for m in c['volumeMounts']} & {'api-token', 'vault-login', 'tls'}
+        assert tokens == ({'vault-login'} if name == 'coffer-keyd' else {'api-token', 'tls'}), (name, tokens)
+    who = named['coffer-scheduler']['securityContext']
+    assert flags['coffer-keyd']['--allow'] == 'SERVER_KEY' and flags['coffer-keyd']['--peer'] == f'{who["runAsUser"]}:{who["runAsGroup"]}'
+    assert flags['coffer-scheduler']['--keyd-socket'] == flags['coffer-keyd']['--socket']
+    assert who['runAsUser'] != named['coffer-keyd']['securityContext']['runAsUser']
+    assert {m['name'] for c in named.values() for m in c['volumeMounts']} == {v['name'] for v in pod['volumes']}
+
+
 def kustomize_agrees():
     """What this suite reads is what kubectl makes of the folder; the example and its component build too."""
     if KUBECTL is None:
@@ -161,4 +199,5 @@ if __name__ == '__main__':
     sys.exit(caselib.main([no_object_grants_secrets, every_binding_is_ours, the_api_token_is_in_the_sidecars_alone,
                            only_coffer_node_is_privileged, keyd_knows_its_peers, mounts_have_volumes, probes_name_a_port,
                            every_flag_exists, images_are_pinned, the_configuration_is_right, the_driver_is_called_one_name,
+                           the_scheduler_reads_no_secret, the_scheduler_s_pod_is_confined,
                            kustomize_agrees]))

@@ -73,6 +73,14 @@ def base_objects():
     return by_key(objects)
 
 
+def scheduler_objects():
+    """The component `scheduler` and the clouds' namespace."""
+    need_yaml()
+    folders = [os.path.join(DEPLOY, 'kustomize', name) for name in ('components/scheduler', 'clouds')]
+    return by_key(obj for folder in folders for name in documents(caselib.read(folder, 'kustomization.yaml'))[0]['resources']
+                  for obj in documents(caselib.read(folder, name)))
+
+
 def template(*more, version=OLD, code=0):
     """`helm template` as a finished process."""
     return caselib.run([helm(), 'template', 'coffer', CHART, '--namespace', 'coffer', '--kube-version', version, *more], code,

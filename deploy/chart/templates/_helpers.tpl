@@ -201,3 +201,9 @@ volumeMounts:
     mountPath: /var/run/secrets/kubernetes.io/serviceaccount
     readOnly: true
 {{- end }}
+
+{{- define "coffer.schedulerAccount" -}}
+- kind: ServiceAccount
+  name: coffer-scheduler
+  namespace: {{ .Release.Namespace }}
+{{- end }}

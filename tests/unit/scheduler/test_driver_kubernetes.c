@@ -143,6 +143,7 @@ static void test_the_newest_pod_counts(void **state UNUSED)
     "\"ingress_host\":\"clouds.example\"%s}"
 
 static const struct scheduler_config config = { .url = "https://clouds.example:8444/clouds/",
+                                                .tenant = "clouds",
                                                 .ready_path = "/personalcloud/",
                                                 .size = GIB(1),
                                                 .memory = MIB(256),
@@ -160,13 +161,10 @@ static int read_options(const char *more, struct kube_options *ret, struct error
 static void test_options(void **state UNUSED)
 {
     static const char *const wrong[] = {
-        ",\"colour\":\"red\"",
-        ",\"command\":\"node\"",
-        ",\"command\":[]",
-        ",\"command\":[1]",
-        ",\"driver_namespace\":\"a/b\"",
-        ",\"ingress_class\":\"a b\"",
-        ",\"ingress_annotations\":{\"a\":1}",
+        ",\"colour\":\"red\"",        ",\"driver_namespace\":\"\"",
+        ",\"command\":\"node\"",      ",\"command\":[]",
+        ",\"command\":[1]",           ",\"driver_namespace\":\"a/b\"",
+        ",\"ingress_class\":\"a b\"", ",\"ingress_annotations\":{\"a\":1}",
     };
     struct kube_options o = { .command = NULL };
 
