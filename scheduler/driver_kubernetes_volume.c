@@ -117,10 +117,14 @@ static int wait_bound(struct driver *d, const char *id, const char *node, uint64
     }
 }
 
-static int provision(struct driver *d, const char *id, const char *node,
+/* Where the node is said already, the Secret was made before it, and csi-provisioner may be reading
+ * it just now. */
+static int provision(struct driver *d, const json_t *claim, const char *id, const char *node,
                      const struct cloud_seed *seed, uint64_t deadline, json_t **ret,
                      struct error *err)
 {
+    if (strcmp(kube_text(annotations_of(claim), KUBE_NODE), node) == 0)
+        return wait_bound(d, id, node, deadline, ret, err);
     if (kube_replace_secret(d, KUBE_SECRET_KEY, id, kube_secret_key_new(d, id, seed), deadline,
                             err) < 0)
         return -1;
@@ -141,7 +145,7 @@ int kube_create_volume(struct driver *d, const char *id, const char *node,
         return -1;
     if (is_bound(claim))
         bound = json_incref(claim);
-    else if (provision(d, id, node, seed, deadline, &bound, err) < 0)
+    else if (provision(d, claim, id, node, seed, deadline, &bound, err) < 0)
         return -1;
     if (kube_volume_handle(d, bound, deadline, handle, err) < 0)
         return -1;

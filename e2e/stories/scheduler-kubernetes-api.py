@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import secrets
+import subprocess
 import sys
 import tempfile
 import threading
@@ -24,6 +25,7 @@ from kubemanifests import NAMESPACE, ROOT  # noqa: E402
 from tap import Tap, demand  # noqa: E402
 
 CLOUDS, CLASS, GIB = 'clouds', 'encrypted-client', 1 << 30
+CHART = 'scheduler.enabled=true,clientKeys.enabled=true,clientKeys.namespaces={clouds}'
 SESSION = 'c2Vzc2lvbiBvZiBhIGRldmljZQ=='
 RIGHTS = {
     'persistentvolumeclaims': 'create delete get list patch', 'deployments.apps': 'create delete get list patch',
@@ -104,9 +106,9 @@ class World:
                 'csi': {'driver': 'csi.coffer.dev', 'volumeHandle': f'default.01234567.{cloud}'}}})
         return name
 
-    def kubelet(self, cloud, mounted=True, ready=True, container=None):
+    def kubelet(self, cloud, mounted=True, ready=True, container=None, pod=None):
         """The pod's status, when kube-controller-manager has made one."""
-        pod = self.pod(cloud)
+        pod = pod or self.pod(cloud)
         state = container or ({'state': {'running': {'startedAt': '2026-01-01T00:00:00Z'}}} if ready else {
             'state': {'waiting': {'reason': 'ContainerCreating'}}})
         self.status('Pod', pod['metadata']['name'], {'phase': 'Running' if mounted else 'Pending', 'conditions': [
@@ -115,9 +117,10 @@ class World:
         return pod
 
     def pod(self, cloud):
-        self.api.wait(object_path('Pod', '', CLOUDS), lambda o: any(
-            p['metadata']['labels'].get('coffer.dev/cloud') == cloud and 'deletionTimestamp' not in p['metadata'] for p in o['items']))
-        return next(p for p in self.pods(cloud) if 'deletionTimestamp' not in p['metadata'])
+        def of_it(o):
+            return [p for p in o['items'] if p['metadata']['labels'].get('coffer.dev/cloud') == cloud and
+                    'deletionTimestamp' not in p['metadata']]
+        return of_it(self.api.wait(object_path('Pod', '', CLOUDS), of_it))[0]
 
     def event(self, obj, reason, message):
         meta = obj['metadata']
@@ -159,7 +162,7 @@ class World:
                 for pod in self.pods(cloud):
                     if 'deletionTimestamp' not in pod['metadata'] and pod['status']['phase'] == 'Pending':
                         with contextlib.suppress(ApiError):
-                            self.kubelet(cloud)
+                            self.kubelet(cloud, pod=pod)
         thread = threading.Thread(target=rounds)
         thread.start()
         try:
@@ -172,8 +175,13 @@ class World:
 
     def call(self, name, meanwhile=None, **arguments):
         self.driver.begin(name, **arguments)
-        if meanwhile:
-            meanwhile()
+        try:
+            if meanwhile:
+                meanwhile()
+        except BaseException:
+            self.driver.process.kill()  # the next test has another one
+            self.driver = Driver(f'{self.folder}/scheduler.json').__enter__()
+            raise
         return self.driver.end()
 
     def refused(self, name, code, meanwhile=None, **arguments):
@@ -221,6 +229,26 @@ def has_its_rights(w):
     demand(found == RIGHTS, f'{found} and not {RIGHTS}')
     elsewhere = kubemanifests.rights(w.control, 'coffer-scheduler')
     demand(elsewhere == {'nodes': 'list', 'persistentvolumes': 'get', 'csistoragecapacities.storage.k8s.io': 'list'}, elsewhere)
+
+
+def takes_the_manifests(w):
+    """deploy/'s component in an installation, and the chart with a scheduler; fields that the server doesn't know are refused."""
+    overlay = kubemanifests.overlay(f'{w.folder}/overlay')
+    with open(f'{overlay}/kustomization.yaml', 'r+', encoding='utf-8') as f:
+        text = f.read().replace('  - ../components/token-in-secrets',
+                                '\n'.join(f'  - ../components/{c}' for c in ('token-in-secrets', 'client-keys', 'scheduler')))
+        f.seek(0)
+        f.write(text)
+    said = kubemanifests.dry_run(w.control, w.control.kubectl('kustomize', overlay))
+    demand('deployment.apps/coffer-scheduler created' in said, said)
+    done = subprocess.run([f'{ROOT}/e2e/helm/build.sh', '--cached'], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode == 77:
+        print(f'# the chart was not tried: {done.stdout.strip()}', flush=True)
+        return
+    version = kubemanifests.json_of(w.control, 'version')['serverVersion']['gitVersion'].lstrip('v')
+    text = subprocess.run([done.stdout.strip(), 'template', 'coffer', f'{ROOT}/deploy/chart', '-n', NAMESPACE, '--kube-version', version,
+                           '--set', CHART], stdout=subprocess.PIPE, text=True, check=True).stdout
+    demand('deployment.apps/coffer-scheduler created' in kubemanifests.dry_run(w.control, text), 'the chart')
 
 
 def starts(w):
@@ -486,6 +514,7 @@ def deletes(w):
 
 TESTS = (
     ('its service account has what it uses in one namespace, and reads no Secret', has_its_rights),
+    ('the API server takes the component and the chart', takes_the_manifests),
     ('starts with its own token; no cloud', starts),
     ('nodes: memory, room for volumes by topology, taints', nodes),
     ('create_volume: bound without a pod; again; another key is refused', volume_without_a_pod),
