@@ -107,7 +107,7 @@ int birth(const struct birth *b, uint64_t deadline, struct error *err)
         (void)close(mine);
         live(b, its);
     }
-    AUTO_CLOSE int process = pidfd;
+    (void)close(pidfd); /* whether it is still there is told by the control group */
     cleanup_close(&its);
     its = -1;
     return read_report(mine, deadline, err);

@@ -99,24 +99,33 @@ static int refuse_calls(scmp_filter_ctx f)
     return r;
 }
 
+/* Refuses socket(2) with a first argument that compares so. */
+static int refuse_family(scmp_filter_ctx f, enum scmp_compare op, scmp_datum_t family)
+{
+    const struct scmp_arg_cmp only = { .arg = 0, .op = op, .datum_a = family };
+
+    return seccomp_rule_add_array(f, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), 1, &only);
+}
+
 /* Only what a network namespace with lo alone has: not AF_ALG, and not AF_VSOCK, which no network
  * namespace keeps from reaching the machine's hypervisor. Of netlink only what getifaddrs asks. */
 static int refuse_sockets(scmp_filter_ctx f)
 {
+    const struct scmp_arg_cmp netlink[] = {
+        { .arg = 0, .op = SCMP_CMP_EQ, .datum_a = AF_NETLINK },
+        { .arg = 2, .op = SCMP_CMP_NE, .datum_a = NETLINK_ROUTE },
+    };
     int r = 0;
 
     for (scmp_datum_t family = 0; family < AF_MAX && r == 0; family++) {
-        if (family == AF_UNIX || family == AF_INET || family == AF_INET6 || family == AF_NETLINK)
-            continue;
-        r = seccomp_rule_add(f, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), 1,
-                             SCMP_A0(SCMP_CMP_EQ, family));
+        if (family != AF_UNIX && family != AF_INET && family != AF_INET6 && family != AF_NETLINK)
+            r = refuse_family(f, SCMP_CMP_EQ, family);
     }
     if (r == 0)
-        r = seccomp_rule_add(f, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), 1,
-                             SCMP_A0(SCMP_CMP_GE, AF_MAX));
+        r = refuse_family(f, SCMP_CMP_GE, AF_MAX);
     if (r == 0)
-        r = seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 2,
-                             SCMP_A0(SCMP_CMP_EQ, AF_NETLINK), SCMP_A2(SCMP_CMP_NE, NETLINK_ROUTE));
+        r = seccomp_rule_add_array(f, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), ARRAY_SIZE(netlink),
+                                   netlink);
     return r;
 }
 
