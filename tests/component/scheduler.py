@@ -4,8 +4,10 @@
 what is left after each failure. TAP on stdout, no root."""
 import concurrent.futures
 import contextlib
+import http.client
 import json
 import os
+import re
 import socket
 import sys
 import time
@@ -626,6 +628,36 @@ def test_admin(s):
     expect(s.admin_get('/admin/clouds/x/explain'), 400, 'invalid', "the cloud's id in the path must be 32 lower-case hex digits")
     for path, mode in ((s.admin, 0o600), (s.socket, 0o600)):
         assert os.stat(path).st_mode & 0o777 == mode, oct(os.stat(path).st_mode)
+
+
+def fetch(port, path):
+    with contextlib.closing(http.client.HTTPConnection('127.0.0.1', port, timeout=caselib.PATIENCE)) as c:
+        c.request('GET', path)
+        response = c.getresponse()
+        return response.status, response.read().decode()
+
+
+def test_monitor():
+    with socket.create_server(('127.0.0.1', 0)) as probe:
+        port = probe.getsockname()[1]
+    with running(flags=['--http', f'127.0.0.1:{port}']) as s:
+        d = device(s)
+        s.created(d)
+        assert fetch(port, '/healthz') == (200, 'ok\n')
+        status, text = fetch(port, '/metrics')
+        assert status == 200 and d.name[:32] not in text and 'n1' not in text
+        for line in ('coffer_scheduler_clouds{status="attached"} 1', 'coffer_scheduler_operations_total{operation="create",result="ok"} 1',
+                     'coffer_scheduler_nodes 2', 'coffer_scheduler_operations_running 0', 'coffer_scheduler_challenges_total 1'):
+            assert line in text.splitlines(), (line, text)
+        printed = {(name, kind): what for name, what, kind in
+                   re.findall(r'^# HELP (coffer_scheduler_\S+) (.*)\n# TYPE \1 (\w+)$', text, re.M)}
+        page = caselib.read(caselib.ROOT, 'docs', 'metrics.md')
+        documented = {(name, kind): what for name, kind, what in
+                      re.findall(r'^\| `(coffer_scheduler_[a-z_]+)` \| (\w+) \| scheduler \| (.+?) \|$', page, re.M)}
+        assert printed == documented and len(printed) > 10, set(printed.items()) ^ set(documented.items())
+        s.control(fail={'each': {'code': 'UNAVAILABLE', 'message': 'the node is away'}})
+        caselib.wait_for(lambda: 'coffer_scheduler_rounds_total{result="error"} 0' not in fetch(port, '/metrics')[1], 'a round fails')
+        assert fetch(port, '/healthz') == (200, 'ok\n')  # a restart would mend nothing
 
 
 def test_command_line():
