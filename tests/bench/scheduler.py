@@ -27,8 +27,9 @@ def facts(n, devices):
     clouds = {}
     for i in range(n):
         name = secrets.token_hex(32)
-        clouds[name[:32]] = {'volume': f'n1.{name[:32]}', 'uuid': '6ba7b810-9dad-41d1-80b4-00c04fd430c8', 'commitment': '0' * 64, 'node': 'n1',
-                             'open': i % 2 == 0, 'vm': i % 2 == 0, 'ever_opened': True, 'devices': [device(name if k == 0 else secrets.token_hex(32)) for k in range(devices)]}
+        clouds[name[:32]] = {'volume': f'n1.{name[:32]}', 'uuid': '6ba7b810-9dad-41d1-80b4-00c04fd430c8', 'commitment': '0' * 64,
+                             'node': 'n1', 'open': i % 2 == 0, 'vm': i % 2 == 0, 'ever_opened': True,
+                             'devices': [device(name if k == 0 else secrets.token_hex(32)) for k in range(devices)]}
     return clouds
 
 
@@ -80,7 +81,8 @@ def idle_rss(n, devices, sees):
 def one(n, devices, folder):
     import caselib  # pylint: disable=import-outside-toplevel
     import schedulerlib  # pylint: disable=import-outside-toplevel
-    s = schedulerlib.Scheduler(folder, nodes=[{'name': 'n1', 'memory': 1 << 50, 'storage': 1 << 60}], stub={'control': os.path.join(folder, 'none')})
+    s = schedulerlib.Scheduler(folder, nodes=[{'name': 'n1', 'memory': 1 << 50, 'storage': 1 << 60}],
+                               stub={'control': os.path.join(folder, 'none')})
     clouds = facts(n, devices)
     caselib.write(s.file('state.json'), clouds)
     s.start()
@@ -117,7 +119,8 @@ def bench(build):
         mib = (whole - (stub - empty)) / 1024
         yield Row(f'idle RSS, {CLOUDS:,} VMs, {devices} device{"s" * (devices > 1)} each, less what the stub keeps', f'{mib:.1f} MiB',
                   f'{RSS_GOAL_MIB} MiB', [mib / RSS_GOAL_MIB], 1)
-        yield f'# {whole / 1024:.1f} MiB in all, of which the stub\'s own facts {(stub - empty) / 1024:.1f}; {empty / 1024:.1f} without any cloud'
+        yield (f'# {whole / 1024:.1f} MiB in all, of which the stub\'s own facts {(stub - empty) / 1024:.1f}; '
+               f'{empty / 1024:.1f} without any cloud')
     yield (f'# a find as its client sees it: median {statistics.median(took):.0f} µs, p99 {took[int(len(took) * 0.99)]:.0f} µs; '
            f'{after / 1024:.1f} MiB after {2 * FINDS:,} finds; the rounds take {idle / 10000:.2f} % of a processor')
 

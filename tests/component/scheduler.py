@@ -221,8 +221,8 @@ def test_both_algorithms(s):
 
 def test_paths_and_methods(s):
     d = any_device(s)
-    for path in ('/', '/v1', '/v1/clouds', '/v1/clouds/', d.url + '/', d.url + '/x', '/v1/challenges/', '/admin/clouds', d.url + '/lock/x', '/v1//clouds/' + d.name,
-                 '/v1/clouds/' + 'a' * 600):
+    for path in ('/', '/v1', '/v1/clouds', '/v1/clouds/', d.url + '/', d.url + '/x', '/v1/challenges/', '/admin/clouds', d.url + '/lock/x',
+                 '/v1//clouds/' + d.name,                 '/v1/clouds/' + 'a' * 600):
         if len(path) < 512:
             expect(s.ask('GET', path), 404, 'not_found', 'there is no such path')
         else:
@@ -301,9 +301,11 @@ def test_fields_of_the_others(s):
         expect(s.proved(d, 'POST', f'{d.url}/{verb}', {'session': 'AAAA', 'serverKey': 'k'}), 404, 'not_found', 'this device has no cloud')
     expect(s.proved(d, 'POST', d.url + '/recipients', {}), 400, 'invalid', "the request: field 'publicKey' is missing")
     remove = {'name': d.name, 'session': 'AAAA', 'serverKey': 'k', 'newSession': 'AAAA', 'newServerKey': 'k', 'newCommitment': 'f' * 64}
-    for forms, message in ((None, "field 'newRecipients' is missing"), ([{'fingerprint': 'f' * 64, 'wrapped': 'AAAA'}] * 65, "field 'newRecipients' must hold at most 64 devices"),
+    for forms, message in ((None, "field 'newRecipients' is missing"),
+                           ([{'fingerprint': 'f' * 64, 'wrapped': 'AAAA'}] * 65, "field 'newRecipients' must hold at most 64 devices"),
                            ([{'fingerprint': 'f' * 64}], "newRecipients: field 'wrapped' is missing"),
-                           ([{'fingerprint': 'x', 'wrapped': 'AAAA'}], "newRecipients: field 'fingerprint' must be 64 lower-case hex digits")):
+                           ([{'fingerprint': 'x', 'wrapped': 'AAAA'}],
+                            "newRecipients: field 'fingerprint' must be 64 lower-case hex digits")):
         body = remove if forms is None else remove | {'newRecipients': forms}
         expect(s.proved(d, 'POST', d.url + '/recipients/remove', body), 400, 'invalid', 'the request: ' + message)
     expect(s.proved(d, 'DELETE', d.url), 404, 'not_found', 'this device has no cloud')
@@ -337,11 +339,13 @@ def test_a_wrong_session_changes_nothing(s):
     d = device(s)
     s.created(d)
     found = s.locked(d)
-    for bad, reason in ((d.session(found['serverKey'], found['volumeId'], key=os.urandom(32)), "mount: the session isn't of this volume, device and key"),
-                        (d.session(found['serverKey'], 'n2.other'), "mount: the session isn't of this volume, device and key"),
-                        ({'session': server_seal(found['serverKey'], b'nothing'), 'serverKey': 'stub:1'}, "mount: the session isn't of this volume, device and key"),
+    other = "mount: the session isn't of this volume, device and key"
+    for bad, reason in ((d.session(found['serverKey'], found['volumeId'], key=os.urandom(32)), other),
+                        (d.session(found['serverKey'], 'n2.other'), other),
+                        ({'session': server_seal(found['serverKey'], b'nothing'), 'serverKey': 'stub:1'}, other),
                         (d.session(found['serverKey'], found['volumeId'], seconds=-5), 'mount: the session is over'),
-                        (d.session(found['serverKey'], found['volumeId']) | {'serverKey': 'other:1'}, "mount: there is no server key 'other:1'")):
+                        (d.session(found['serverKey'], found['volumeId']) | {'serverKey': 'other:1'},
+                         "mount: there is no server key 'other:1'")):
         expect(s.proved(d, 'POST', d.url + '/mount', bad), 202)
         failed = s.wait(d, 'failure')
         assert failed['reason'] == reason, failed
@@ -435,7 +439,8 @@ def test_no_room():
         expect(s.find(other), 507, 'no_room', 'no node has room: 1 as many VMs as it may have')
         expect(s.proved(other, 'POST', other.url + '/deploy', body), 202)
         # nothing is reserved: the room went between find and deploy
-        caselib.wait_for(lambda: any(c['id'] == other.name[:32] and c['status'] == 'failure' for c in s.admin_get('/admin/clouds')['clouds']), 'it fails')
+        caselib.wait_for(lambda: any(c['id'] == other.name[:32] and c['status'] == 'failure'
+                                     for c in s.admin_get('/admin/clouds')['clouds']), 'it fails')
         assert list(s.state()) == [d.name[:32]]
 
 
@@ -672,9 +677,12 @@ def test_command_line():
                 (['--listen-unix', '/x', 'more'], "unexpected argument 'more'")):
             p = caselib.run([caselib.program('coffer-scheduler'), '--config', good.file('scheduler.json'), *flags], 2)
             assert p.stderr == f'coffer-scheduler: {message}\n', p.stderr
-        for change, message in (({'driver': 'no'}, "there is no driver 'no'"), ({'url': 'x'}, "field 'url' must be an http or https URL that ends in '/'"),
-                                ({'tenant': 'A'}, "field 'tenant' must be 1 to 63 of a-z, 0-9 and '-'"), ({'fs': 'ntfs'}, "there is no file system 'ntfs'"),
-                                ({'size': 0}, "field 'size' must not be 0"), ({'x': 1}, "unknown field 'x'"), ({'vm': {'y': 1}}, "vm: unknown field 'y'"),
+        for change, message in (({'driver': 'no'}, "there is no driver 'no'"),
+                                ({'url': 'x'}, "field 'url' must be an http or https URL that ends in '/'"),
+                                ({'tenant': 'A'}, "field 'tenant' must be 1 to 63 of a-z, 0-9 and '-'"),
+                                ({'fs': 'ntfs'}, "there is no file system 'ntfs'"),
+                                ({'size': 0}, "field 'size' must not be 0"),
+                                ({'x': 1}, "unknown field 'x'"), ({'vm': {'y': 1}}, "vm: unknown field 'y'"),
                                 ({'place': {'headroom_percent': 91}}, "place: field 'headroom_percent' must be at most 90")):
             path = caselib.write(good.file('wrong.json'), good.config | change) or good.file('wrong.json')
             p = caselib.run([caselib.program('coffer-scheduler'), '--config', path, '--listen-unix', '/x'], 2)

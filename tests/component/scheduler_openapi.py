@@ -42,7 +42,8 @@ def test_every_route_is_in_the_document():
     described = {f'{m.upper()} {p}' for p, item in paths.items() for m in item if m != 'parameters'}
     text = caselib.read(caselib.ROOT, 'scheduler', 'routes.c')
     rows = [line.split(',') for line in text.splitlines() if line.strip().startswith('{ DOOR_PUBLIC')]
-    routes = {row[1].strip().strip('"') + ' ' + row[2].replace('CLOUD', '/v1/clouds/{name}').replace('"', '').replace(' ', '') for row in rows}
+    routes = {row[1].strip().strip('"') + ' ' + row[2].replace('CLOUD', '/v1/clouds/{name}').replace('"', '').replace(' ', '')
+              for row in rows}
     assert described == routes and len(routes) > 9, described ^ routes
 
 

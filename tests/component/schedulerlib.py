@@ -120,9 +120,11 @@ class Scheduler:
         nodes = nodes if nodes is not None else [{'name': f'n{i}', 'memory': 8 * GIB, 'storage': 100 * GIB} for i in (1, 2)]
         self.config = {'driver': 'stub', 'url': 'https://clouds.example/clouds/', 'tenant': 'clouds',
                        'vm': {'ready_seconds': 5, 'stop_seconds': 1}, **config,
-                       'stub': {'nodes': nodes, 'state': os.path.join(folder, 'state.json'), 'control': os.path.join(folder, 'control.json'),
+                       'stub': {'nodes': nodes, 'state': os.path.join(folder, 'state.json'),
+                                'control': os.path.join(folder, 'control.json'),
                                 'private_key': self.server_key.path,
-                                'server_key': {'key_id': 'stub:1', 'hash': 'SHA-256', 'public_key': self.server_key.public_key}, **(stub or {})}}
+                                'server_key': {'key_id': 'stub:1', 'hash': 'SHA-256', 'public_key': self.server_key.public_key},
+                                **(stub or {})}}
         caselib.write(self.file('scheduler.json'), self.config)
 
     def file(self, name):

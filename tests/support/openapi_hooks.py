@@ -22,7 +22,8 @@ class Proof(requests.auth.AuthBase):
     """The header of whatever is sent, by a challenge of its own."""
 
     def __call__(self, request):
-        answer = SESSION.post(DEVICE['url'] + '/v1/challenges', json={'publicKey': DEVICE['public_key'], 'algorithm': DEVICE['algorithm']}).json()
+        asked = {'publicKey': DEVICE['public_key'], 'algorithm': DEVICE['algorithm']}
+        answer = SESSION.post(DEVICE['url'] + '/v1/challenges', json=asked).json()
         secret = subprocess.run(['openssl', 'pkeyutl', '-decrypt', '-inkey', DEVICE['path'], *DEVICE['oaep']], check=True,
                                 stdout=subprocess.PIPE, input=base64.b64decode(answer['secret'])).stdout
         body = request.body or b''
