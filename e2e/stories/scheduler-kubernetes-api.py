@@ -3,8 +3,9 @@
 """scheduler-kubernetes-api: the scheduler's driver `kubernetes` before a real API server, by its service account's own rights. Node,
 kubelet and csi-provisioner are played: what they write is written here, so that each of their answers can be had. (On a real node:
 scheduler-kubernetes.)"""
-# story: where=here needs=kubernetes
+# story: where=here needs=kubernetes,vault
 import contextlib
+import http.client
 import json
 import os
 import secrets
@@ -18,14 +19,19 @@ import uuid
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import kubemanifests  # noqa: E402
 import kubenet  # noqa: E402
+import vaultserver  # noqa: E402
+from clouddevice import Api as CloudApi, CloudDevice, User, want  # noqa: E402
 from drivercall import Driver, Refused  # noqa: E402
 from kubeapi import Api, ApiError, object_path  # noqa: E402
 from kubecontrol import PORT, ControlPlane  # noqa: E402
 from kubemanifests import NAMESPACE, ROOT  # noqa: E402
+from keydclient import Keyd  # noqa: E402
 from tap import Tap, demand  # noqa: E402
+from vaultsetup import SERVER_KEY, TENANT_KEY, Layout  # noqa: E402
 
 CLOUDS, CLASS, GIB = 'clouds', 'encrypted-client', 1 << 30
 CHART = 'scheduler.enabled=true,clientKeys.enabled=true,clientKeys.namespaces={clouds}'
+LATER = (ApiError, OSError, http.client.HTTPException)  # a busy API server
 SESSION = 'c2Vzc2lvbiBvZiBhIGRldmljZQ=='
 RIGHTS = {
     'persistentvolumeclaims': 'create delete get list patch', 'deployments.apps': 'create delete get list patch',
@@ -37,6 +43,8 @@ NODE = {'apiVersion': 'v1', 'kind': 'Node', 'metadata': {'labels': {'topology.cs
 def why_not():
     if not os.environ.get('COFFER_KUBERNETES'):
         return os.environ.get('COFFER_KUBERNETES_WHY') or 'COFFER_KUBERNETES does not say where Kubernetes is (e2e/run sets it)'
+    if reason := vaultserver.why_not():
+        return reason
     return '' if os.geteuid() == 0 else 'a control plane has network and mount namespaces of its own, which wants root'
 
 
@@ -140,10 +148,11 @@ class World:
 
         def rounds():
             while not over.wait(0.1):
-                for pod in self.api.items('Pod', CLOUDS):
-                    if 'deletionTimestamp' in pod['metadata']:
-                        self.api.request('DELETE', object_path('Pod', pod['metadata']['name'], CLOUDS), {
-                            'kind': 'DeleteOptions', 'apiVersion': 'v1', 'gracePeriodSeconds': 0})
+                with contextlib.suppress(*LATER):
+                    for pod in self.api.items('Pod', CLOUDS):
+                        if 'deletionTimestamp' in pod['metadata']:
+                            self.api.request('DELETE', object_path('Pod', pod['metadata']['name'], CLOUDS), {
+                                'kind': 'DeleteOptions', 'apiVersion': 'v1', 'gracePeriodSeconds': 0})
         thread = threading.Thread(target=rounds)
         thread.start()
         try:
@@ -159,9 +168,9 @@ class World:
 
         def rounds():
             while not over.wait(0.1):
-                for pod in self.pods(cloud):
-                    if 'deletionTimestamp' not in pod['metadata'] and pod['status']['phase'] == 'Pending':
-                        with contextlib.suppress(ApiError):
+                with contextlib.suppress(*LATER):
+                    for pod in self.pods(cloud):
+                        if 'deletionTimestamp' not in pod['metadata'] and pod['status']['phase'] == 'Pending':
                             self.kubelet(cloud, pod=pod)
         thread = threading.Thread(target=rounds)
         thread.start()
@@ -505,6 +514,64 @@ def run_killed(w, name, point, **arguments):
     return False
 
 
+@contextlib.contextmanager
+def scheduler_of(w):
+    """coffer-scheduler with this driver, its coffer-keyd and a real Vault; gives clouddevice.Api."""
+    with contextlib.ExitStack() as stack:
+        vault = vaultserver.Server(f'{w.folder}/vault')
+        stack.callback(vault.stop)
+        vault.start()
+        layout = Layout(vault)
+        layout.mount_engines()
+        layout.write_policies()
+        layout.root.call('POST', f'{layout.transit}/keys/{SERVER_KEY}1', {'type': 'rsa-3072'})
+        role = layout.approle('scheduler')
+        with open(f'{w.folder}/secret-id', 'w', encoding='ascii', opener=lambda p, flags: os.open(p, flags, 0o600)) as f:
+            f.write(role.body['secret_id'] + '\n')
+        uri = f'hcvault://{vault.address.removeprefix("https://")}/{layout.transit}/keys/{TENANT_KEY}{{tenant}}'
+        keyd = stack.enter_context(Keyd(w.folder, {'pools': {'p': {'backend': 'file', 'path': '/p', 'kms': ['vault']}}, 'kms': {'vault': {
+            'uri': uri, 'server_key': f'{SERVER_KEY}1', 'ca': vault.ca, 'auth': {
+                'method': 'approle', 'mount': role.mount, 'role': 'scheduler', 'role_id': role.body['role_id'],
+                'secret_id_path': f'{w.folder}/secret-id'}}}}, allow='SERVER_KEY', name='public-keys'))
+        path = f'{w.folder}/api.sock'
+        log = stack.enter_context(open(f'{w.folder}/scheduler.log', 'wb'))
+        process = subprocess.Popen([os.path.join(os.environ['COFFER_BIN'], 'coffer-scheduler'), '--config', f'{w.folder}/scheduler.json',
+                                    '--listen-unix', path, '--keyd-socket', keyd.path], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        end = time.monotonic() + 600
+        while not os.path.exists(path):
+            demand(process.poll() is None and time.monotonic() < end, open(f'{w.folder}/scheduler.log', encoding='utf-8').read())
+            time.sleep(0.05)
+        yield CloudApi(f'unix://{path}')
+
+
+def the_scheduler_itself(w):
+    """A user's whole way by HTTP: coffer-scheduler on this driver."""
+    with scheduler_of(w) as api:
+        user = User(api, CloudDevice(w.folder, 'phone'))
+        cloud = user.device.id
+        demand(user.until('nonexistent').body['volumeId'] is None, 'a volume id before there is a volume')
+        want(user.create(), 202)
+        w.provision(cloud)
+        found = user.until('detached', 'failure')
+        demand(found.state == 'detached' and found.body['volumeId'] == f'default.01234567.{cloud}', found)
+        want(user.mount(), 202)
+        w.refuse(cloud, 'InvalidArgument', "the session isn't for this volume")
+        found = user.until('failure', 'attached')
+        demand(found.state == 'failure' and "isn't for this volume" in found.body['reason'], found)
+        demand(found.body['wrappedKey'] and not w.pods(cloud) and w.secret(f'cloud-{cloud}-session') is None, found)
+        with w.kubelet_mounts(cloud):
+            want(user.unlock(), 202)
+            demand(user.opened().body['url'] == f'https://clouds.example/clouds/{cloud}/', 'the URL')
+            want(user.lock(), 202)
+            user.until('detached')
+        demand(not w.pods(cloud), 'a pod is left')
+        want(user.delete(), 202)
+        w.delete_volume(cloud)
+        user.until('nonexistent')
+
+
 def deletes(w):
     w.remove(w.cloud)
     w.refused('find', 'NOT_FOUND', id=w.cloud)
@@ -532,6 +599,7 @@ TESTS = (
     ('the token is read again', token_is_read_again),
     ('killed anywhere, the same call ends it', killed_anywhere),
     ('delete: nothing is left', deletes),
+    ('coffer-scheduler with this driver: a user\'s whole way', the_scheduler_itself),
 )
 
 
