@@ -35,8 +35,8 @@ class World:
         self.scheduler = schedulerlib.Scheduler(f'{folder}/scheduler', url=f'https://localhost:{clouds}/clouds/')
         nginx.installed_configuration(folder, page, clouds)
         self.point_nginx(clouds)
+        stack.callback(lambda: self.scheduler.process and self.scheduler.kill())
         self.scheduler.start()
-        stack.callback(self.scheduler.kill)
         stack.enter_context(nginx.process(nginx.NGINX, '-e', f'{folder}/error.log', '-p', folder, '-c', f'{folder}/nginx.conf', '-g',
                                           'daemon off;'))
         nginx.wait_for(clouds)
