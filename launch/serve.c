@@ -215,10 +215,11 @@ int serve(const struct options *o, char **argv, struct error *err)
 {
     struct server s = { .options = o, .argv = argv, .listen_fd = -1, .signal_fd = -1 };
     AUTO_LISTENER struct listener listener = LISTENER_INIT;
+    AUTO_CLOSE int signals = -1;
 
-    if (prepare_folders(o, err) < 0 || watch_signals(&s.signal_fd, err) < 0)
+    if (prepare_folders(o, err) < 0 || watch_signals(&signals, err) < 0)
         return -1;
-    AUTO_CLOSE int signals = s.signal_fd;
+    s.signal_fd = signals;
     if (listener_open(o->socket, SOCK_STREAM, o->group, &listener, err) < 0)
         return -1;
     s.listen_fd = listener.fd;

@@ -79,7 +79,8 @@ class Coffer(kubecoffer.Coffer):
     def install(self):
         super().install()
         self.c.kubectl('apply', '-k', f'{ROOT}/deploy/kustomize/clouds')
-        self.c.api.wait(object_path('Deployment', 'coffer-scheduler', kubecoffer.NAMESPACE), lambda o: o['status'].get('readyReplicas') == 1)
+        self.c.api.wait(object_path('Deployment', 'coffer-scheduler', kubecoffer.NAMESPACE),
+                        lambda o: o['status'].get('readyReplicas') == 1)
 
     # ---- what users see
 

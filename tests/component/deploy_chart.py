@@ -254,6 +254,6 @@ def monitoring_is_opt_in():
 if __name__ == '__main__':
     sys.exit(caselib.main([lints, old_clusters_are_refused, makes_the_objects_of_kustomize, tokens_are_secrets_where_they_can_be,
                            wrong_values_are_named, values_are_all_in_the_schema, a_changed_configuration_replaces_the_pods,
-                           rotation_is_a_job_on_each_node, client_keys_are_opt_in, the_scheduler_is_opt_in, every_setting_reaches_its_object, an_escrow_key,
-                           without_vault,
+                           rotation_is_a_job_on_each_node, client_keys_are_opt_in, the_scheduler_is_opt_in,
+                           every_setting_reaches_its_object, an_escrow_key, without_vault,
                            configurations_pass_the_check, monitoring_is_opt_in]))

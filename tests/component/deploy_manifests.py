@@ -147,7 +147,8 @@ def the_scheduler_reads_no_secret():
     for key, wanted in rules.items():
         for rule in wanted:
             assert '*' not in str(rule) and not set(rule['verbs']) & {'watch', 'update', 'impersonate', 'bind', 'deletecollection'}, rule
-            assert 'secrets' not in rule['resources'] or (rule['verbs'] == ['create', 'delete'] and key[1] == 'coffer-scheduler-clouds'), rule
+            assert 'secrets' not in rule['resources'] or (
+                rule['verbs'] == ['create', 'delete'] and key[1] == 'coffer-scheduler-clouds'), rule
     assert {r: rule['verbs'] for rule in rules['ClusterRole', 'coffer-scheduler'] for r in rule['resources']} == {
         'nodes': ['list'], 'persistentvolumes': ['get']}
     bound = {(o['kind'], o['metadata'].get('namespace')): o['roleRef']['name'] for o in objects.values() if o['kind'].endswith('Binding')
