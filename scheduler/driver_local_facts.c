@@ -82,7 +82,7 @@ static void read_vm(struct driver *d, const struct launch_vm *vm, uint64_t deadl
     if (!vm->running) {
         local_vm_forget(d, vm->id);
         to->vm = VM_FAILED;
-        (void)snprintf(to->reason, sizeof(to->reason), "the VM ended: %s", vm->status);
+        (void)snprintf(to->reason, sizeof(to->reason), "%s", vm->status);
         return;
     }
     to->vm =
