@@ -64,10 +64,10 @@ int userns_make(uid_t uid, int *ret_fd, struct error *err)
         (void)close(writing);
         wait_for_end(reading);
     }
-    AUTO_CLOSE int child = pidfd;
     int r = map_and_open(pid, uid, ret_fd, err);
     cleanup_close(&writing);
     writing = -1;
     (void)waitpid(pid, NULL, 0);
+    (void)close(pidfd);
     return r;
 }

@@ -38,7 +38,7 @@ static void tick(void *ctx)
     }
 }
 
-static void log_line(void *cls UNUSED, const char *format, va_list args)
+static void PRINTF_LIKE(2, 0) log_line(void *cls UNUSED, const char *format, va_list args)
 {
     char text[256];
 
