@@ -8,8 +8,6 @@
 #include "common/fs.h"
 #include "common/strbuf.h"
 
-#include <fcntl.h>
-
 #define DEVICES_MAX 16u /* of a record: docs/recipients.md */
 
 static struct {
@@ -64,7 +62,7 @@ static int read_public(const char *path, struct device_public *ret, struct error
 {
     AUTO_STRBUF struct strbuf text = STRBUF_INIT(PUBLIC_KEY_MAX);
 
-    if (fs_read_at(AT_FDCWD, path, PUBLIC_KEY_MAX, &text, err) < 0)
+    if (fs_read_path(path, PUBLIC_KEY_MAX, &text, err) < 0)
         return -1;
     if (device_public_parse(strbuf_text(&text), text.len, ret, err) < 0)
         return error_prefix(err, "'%.200s'", path);

@@ -123,6 +123,15 @@ static int open_regular(int dirfd, const char *name, int *ret_fd, struct error *
     return 0;
 }
 
+int fs_read_path(const char *path, size_t max, struct strbuf *sb, struct error *err)
+{
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_NOCTTY | O_CLOEXEC);
+
+    if (fd < 0)
+        return error_errno(err, errno, "open '%s'", path);
+    return fs_read_fd(fd, path, max, sb, err);
+}
+
 int fs_read_at(int dirfd, const char *name, size_t max, struct strbuf *sb, struct error *err)
 {
     AUTO_CLOSE int fd = -1;

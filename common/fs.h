@@ -23,6 +23,8 @@ int fs_open_dir(const char *path, int *ret_fd, struct error *err) MUST_CHECK;
 /* ENOENT -> ERR_NOT_FOUND; more than `max` bytes -> ERR_DATA_LOSS. sb is appended to. */
 int fs_read_at(int dirfd, const char *name, size_t max, struct strbuf *sb,
                struct error *err) MUST_CHECK;
+/* What a person names, links followed: in a Kubernetes ConfigMap every file is one. */
+int fs_read_path(const char *path, size_t max, struct strbuf *sb, struct error *err) MUST_CHECK;
 int fs_read_fd(int fd, const char *what, size_t max, struct strbuf *sb,
                struct error *err) MUST_CHECK;
 /* name.tmp, write, fchmod, fchown (when owner != NULL and we are root), fsync, rename, fsync of the

@@ -6,8 +6,6 @@
 #include "common/json.h"
 #include "common/strbuf.h"
 
-#include <fcntl.h>
-
 #define CONFIG_MAX  KIB(16)
 #define WORD_MAX    4000u
 #define MEMORY_MIN  MIB(16)
@@ -155,7 +153,7 @@ int launch_config_load(const char *path, struct launch_config **ret, struct erro
 {
     AUTO_STRBUF struct strbuf text = STRBUF_INIT(CONFIG_MAX);
 
-    if (fs_read_at(AT_FDCWD, path, CONFIG_MAX, &text, err) < 0)
+    if (fs_read_path(path, CONFIG_MAX, &text, err) < 0)
         return -1;
     if (launch_config_parse(strbuf_text(&text), text.len, ret, err) < 0)
         return error_prefix(err, "'%s'", path);

@@ -7,8 +7,6 @@
 #include "scheduler/driver.h"
 #include "volume/fskind.h"
 
-#include <fcntl.h>
-
 #define CONFIG_MAX    MIB(1) /* thousands of nodes */
 #define SECONDS_MAX   3600u
 #define HEADROOM_MAX  90u
@@ -128,7 +126,7 @@ int scheduler_config_load(const char *path, struct scheduler_config **ret, struc
 {
     AUTO_STRBUF struct strbuf text = STRBUF_INIT(CONFIG_MAX);
 
-    if (fs_read_at(AT_FDCWD, path, CONFIG_MAX, &text, err) < 0)
+    if (fs_read_path(path, CONFIG_MAX, &text, err) < 0) /* in a ConfigMap it is a link */
         return -1;
     if (scheduler_config_parse(strbuf_text(&text), text.len, ret, err) < 0)
         return error_prefix(err, "'%s'", path);

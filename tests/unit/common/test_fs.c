@@ -56,6 +56,10 @@ static void test_read(void **state UNUSED)
     assert_fails_in(&t, fs_read_at(t.fd, "gone", 9, &sb, &err), ERR_NOT_FOUND,
                     "open '%s/gone': No such file or directory");
     assert_works(fs_read_at(AT_FDCWD, tmpdir_path(&t, "ten"), 10, &sb, &err));
+    assert_int_equal(symlinkat("ten", t.fd, "link"), 0);
+    assert_fails_in(&t, fs_read_at(t.fd, "link", 10, &sb, &err), ERR_INTERNAL,
+                    "open '%s/link': Too many levels of symbolic links");
+    assert_works(fs_read_path(tmpdir_path(&t, "link"), 10, &sb, &err));
 
     AUTO_STRBUF struct strbuf tiny = STRBUF_INIT(4);
 
