@@ -28,7 +28,7 @@ def ask(launch, vm, path='/personalcloud/', method='GET', body=''):
     """One HTTP request over the VM's socket: the status and the body; None: nobody there."""
     try:
         with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(60)
+            s.settimeout(600)
             s.connect(f'{launch.folder}/vms/{vm}.sock')
             s.sendall(f'{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}'.encode())
             data = b''
