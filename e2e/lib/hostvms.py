@@ -20,7 +20,8 @@ def run(*argv):
 
 
 def show(*names):
-    return run('systemctl', 'show', 'coffer-launch', *(f'--property={n}' for n in names)).splitlines()
+    """Sorted: systemctl has an order of its own."""
+    return sorted(run('systemctl', 'show', 'coffer-launch', *(f'--property={n}' for n in names)).splitlines())
 
 
 def ask_launch(verb, **fields):
