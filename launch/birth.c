@@ -52,6 +52,7 @@ static int become(const struct birth *b, pid_t *ret_program, struct error *err)
     FAULT_POINT("launch.start.prepared");
     if (root_enter(b->over, b->volume_fd, b->config, err) < 0 || jail_enter(b->userns_fd, err) < 0)
         return -1;
+    init_forget(b->argv);
     return init_start(b->config->command, b->id, b->socket_fd, ret_program, err);
 }
 

@@ -15,6 +15,7 @@ struct birth { /* all borrowed */
     const struct launch_config *config;
     const char *id;
     const char *over; /* a directory of the host's to build the root at (root.h) */
+    char **argv;      /* this process's own, which the new one forgets (init.h) */
     int cgroup_fd, volume_fd, userns_fd, socket_fd, status_fd;
 };
 

@@ -59,6 +59,18 @@ static int spawn(char *const *command, char *const *environment, int socket_fd, 
     return r;
 }
 
+static void wipe(char **texts)
+{
+    for (; texts != NULL && *texts != NULL; texts++)
+        explicit_bzero(*texts, strlen(*texts));
+}
+
+void init_forget(char **argv)
+{
+    wipe(argv);
+    wipe(environ);
+}
+
 int init_start(char *const *command, const char *id, int socket_fd, pid_t *ret, struct error *err)
 {
     char prefix[64];

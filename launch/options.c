@@ -77,6 +77,7 @@ int options_read(int argc, char **argv, struct options *ret, bool *ret_done, str
         return error_prefix(err, "--socket-group");
     if (log_setup_by_name(o.log_level, o.log_format, err) < 0)
         return -1;
+    o.argv = argv;
     *ret = o;
     return 0;
 }

@@ -19,6 +19,7 @@ struct options {
     /* test builds only: a volume on any device; a cgroup without its limits */
     bool any_volume, any_cgroup;
     struct peers peers;
+    char **argv; /* all of it, as the kernel gave it */
     gid_t group;
 };
 

@@ -93,6 +93,7 @@ static int bear(struct start *s, struct error *err)
     const struct birth b = { .config = s->launch->config,
                              .id = s->id,
                              .over = s->launch->options->state,
+                             .argv = s->launch->options->argv,
                              .cgroup_fd = s->group_fd,
                              .volume_fd = s->mount_fd,
                              .userns_fd = s->userns_fd,

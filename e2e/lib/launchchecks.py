@@ -269,6 +269,9 @@ def nothing_of_the_host_is_in_it(launch):
                             f'VM_URL_PREFIX=/clouds/{ONE}/']), f'environment: {names}')
     with open(f'/proc/{program}/cmdline', encoding='ascii') as f:
         demand(f.read().rstrip('\0').split('\0') == NODE, 'other arguments')
+    for kind in ('environ', 'cmdline'):
+        with open(f'/proc/{init}/{kind}', 'rb') as f:
+            demand(not (shown := f.read().strip(b'\0')), f'coffer-launch\'s own {kind} is init\'s: {shown}')
     with open(f'/proc/{program}/mountinfo', encoding='ascii') as f:
         mounts = {line.split()[4]: line.split()[5] for line in f}
     allowed = {'/', '/usr', '/etc/ld.so.cache', '/etc/alternatives', PROGRAMS, '/proc', '/dev', '/tmp', '/personalcloud'}

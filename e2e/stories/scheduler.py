@@ -331,7 +331,9 @@ def a8_vm(r):
         demand(len(pids) >= 1, 'no process')
         for pid in pids:
             status = dict(line.split(':\t', 1) for line in read(f'/proc/{pid}/status', 'r').splitlines() if ':\t' in line)
-            if not is_init(pid):  # its init is coffer-launch's own code, and shows coffer-launch's environment
+            if is_init(pid):  # a copy of coffer-launch, which forgets what that was started with
+                demand(not variables(pid) and not read(f'/proc/{pid}/cmdline').strip(b'\0'), f'init tells of coffer-launch: {pid}')
+            else:
                 demand(variables(pid) == ENVIRONMENT, f'the environment of {pid}: {variables(pid)}')
             demand({status[k] for k in ('CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb')} == {'0' * 16}, f'capabilities: {status}')
             demand(status['NoNewPrivs'] == '1' and status['Seccomp'] == '2', status)
