@@ -265,7 +265,8 @@ struct csi_describe_request { /* see coffer_admin.proto */
     uint64_t max_entries;
 };
 struct csi_description {
-    const char *volume_id, *name, *uuid, *tenant, *kms, *key_source, *state, *fs, *problem;
+    const char *volume_id, *name, *uuid, *tenant, *kms, *key_source, *commitment, *state, *fs,
+        *problem;
     uint64_t size;
     bool open;
     struct csi_strings mounted_at;

@@ -65,6 +65,7 @@ encode_description(struct arena *a, const struct csi_description *d, struct erro
     m->tenant = codec_string(d->tenant);
     m->kms = codec_string(d->kms);
     m->key_source = codec_string(d->key_source);
+    m->commitment = codec_string(d->commitment);
     m->state = codec_string(d->state);
     m->fs = codec_string(d->fs);
     m->problem = codec_string(d->problem);

@@ -7,6 +7,7 @@
 #include "common/mountinfo.h"
 #include "node/op.h"
 #include "node/recipients.h"
+#include "volume/commitment.h"
 
 /* gRPC clients take 4 MiB; a volume has at most the 8 KiB of a full record, and its paths. */
 #define PAGE_MAX     256u
@@ -150,6 +151,7 @@ static int add(struct describe *d, const char *text, const struct volume_id *id,
         .tenant = copy(d, r->tenant),
         .kms = copy(d, r->kms),
         .key_source = copy(d, r->key_source),
+        .commitment = copy(d, record_commitment(r)),
         .state = record_state_name(r->state),
         .fs = copy(d, r->fs),
         .problem = "",
@@ -172,6 +174,7 @@ static int add_unreadable(struct describe *d, const char *text, const struct err
                                  .tenant = "",
                                  .kms = "",
                                  .key_source = "",
+                                 .commitment = "",
                                  .state = "",
                                  .fs = "",
                                  .problem = copy(d, why->msg) };

@@ -204,8 +204,8 @@ int api_delete(struct api_call *c, struct error *err)
 
 /* ---- deploy ---- */
 
-/* What is there must be what is asked for: the uuid and this device's form; the commitment is the
- * driver's to compare, when it makes the volume again. */
+/* What is there must be what is asked for: the uuid, this device's form and the key, of which a
+ * volume that is being made may not tell yet. */
 static int check_same(const struct entry *e, const struct operation *op, struct error *err)
 {
     const struct device *had = cloud_device(&e->cloud, op->device);
@@ -219,6 +219,8 @@ static int check_same(const struct entry *e, const struct operation *op, struct 
         return error_set(err, ERR_EXISTS, "this device has a cloud with another uuid");
     if (strcmp(had->wrapped, op->input.device.wrapped) != 0)
         return error_set(err, ERR_EXISTS, "this device has a cloud with another wrapped key");
+    if (e->cloud.commitment[0] != '\0' && strcmp(e->cloud.commitment, op->input.commitment) != 0)
+        return error_set(err, ERR_EXISTS, "this device has a cloud with another commitment");
     return 0;
 }
 

@@ -40,6 +40,7 @@ struct cloud {
     char id[CLOUD_ID_LEN + 1];
     char volume[CLOUD_HANDLE_MAX + 1]; /* "": the volume isn't there yet */
     char uuid[37];
+    char commitment[65]; /* to the storage key (docs/client-keys.md); "": none is known yet */
     char node[NODE_NAME_MAX + 1]; /* where the volume is; "": it can be opened anywhere */
     bool ever_opened;             /* it was formatted: there may be data */
     bool open;                    /* its mapping is there, or is being made or taken away */

@@ -299,6 +299,8 @@ static int read_claim(struct driver *d, const json_t *claim, uint64_t deadline, 
 
     if (!uuid_valid(uuid) || str_copy(c->uuid, sizeof(c->uuid), uuid) < 0)
         return error_set(err, ERR_DATA_LOSS, "its annotation %s is no uuid", KUBE_UUID);
+    if (str_copy(c->commitment, sizeof(c->commitment), annotation(claim, KUBE_COMMITMENT)) < 0)
+        return error_set(err, ERR_DATA_LOSS, "its annotation %s is too long", KUBE_COMMITMENT);
     if (read_devices(annotation(claim, KUBE_DEVICES), c, err) < 0)
         return error_prefix(err, "its annotation %s", KUBE_DEVICES);
     if (str_copy(c->node, sizeof(c->node), annotation(claim, KUBE_NODE)) < 0)

@@ -159,6 +159,7 @@ static int read_volume(const struct local_node *n, const char *id, const json_t 
                    str_copy(to->node, sizeof(to->node), n->name) < 0 ||
                    copy(to->volume, sizeof(to->volume), v, "volume_id", err) < 0 ||
                    copy(to->uuid, sizeof(to->uuid), v, "uuid", err) < 0 ||
+                   copy(to->commitment, sizeof(to->commitment), v, "commitment", err) < 0 ||
                    read_devices(json_object_get(v, "recipients"), to, err) < 0
                ? -1
                : 0;

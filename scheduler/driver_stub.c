@@ -140,6 +140,7 @@ static int read_cloud(struct driver *d, const char *id, const json_t *facts, str
         c.id[0] = '\0';
     copy_text(c.volume, sizeof(c.volume), facts, "volume");
     copy_text(c.uuid, sizeof(c.uuid), facts, "uuid");
+    copy_text(c.commitment, sizeof(c.commitment), facts, "commitment");
     copy_text(c.node, sizeof(c.node), facts, "node");
     json_array_foreach (devices, i, item)
         read_device(&c.devices[c.n_devices++], item);

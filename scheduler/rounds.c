@@ -30,9 +30,9 @@ static int copy_cloud(const struct cloud *from, struct cloud *to)
 static bool is_same(const struct cloud *a, const struct cloud *b)
 {
     return strcmp(a->volume, b->volume) == 0 && strcmp(a->uuid, b->uuid) == 0 &&
-           strcmp(a->node, b->node) == 0 && a->ever_opened == b->ever_opened &&
-           a->open == b->open && a->vm == b->vm && strcmp(a->reason, b->reason) == 0 &&
-           a->n_devices == b->n_devices &&
+           strcmp(a->commitment, b->commitment) == 0 && strcmp(a->node, b->node) == 0 &&
+           a->ever_opened == b->ever_opened && a->open == b->open && a->vm == b->vm &&
+           strcmp(a->reason, b->reason) == 0 && a->n_devices == b->n_devices &&
            (a->n_devices == 0 ||
             memcmp(a->devices, b->devices, a->n_devices * sizeof(*a->devices)) == 0);
 }

@@ -126,7 +126,7 @@ def repeated(s):
     want(user.mount(), 200)
     want(user.unlock(), 200)
     other = user.device.create()
-    for name, value in (('wrappedKey', other['wrapped']), ('uuid', other['uuid'])):
+    for name, value in (('wrappedKey', other['wrapped']), ('uuid', other['uuid']), ('commitment', other['commitment'])):
         refused = want(user.create(**{name: value}), 409)
         demand(refused.code == 'conflict' and value not in refused.message, refused)
     demand_find(user, 'attached')

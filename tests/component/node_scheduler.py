@@ -103,7 +103,7 @@ def described(w):
     der = base64.b64decode(secrets['publicKey'])
     assert mine == {
         'volume_id': one['volume_id'], 'name': f'cloud-{ONE}', 'uuid': secrets['uuid'], 'tenant': 'clouds', 'kms': 'vault',
-        'key_source': 'client', 'state': 'new', 'size': 16 * MIB, 'fs': 'ext4',
+        'key_source': 'client', 'commitment': secrets['commitment'], 'state': 'new', 'size': 16 * MIB, 'fs': 'ext4',
         'recipients': [{'fingerprint': hashlib.sha256(der).hexdigest(), 'algorithm': 'RSA-OAEP-256', 'label': 'phone',
                         'public_key': secrets['publicKey'], 'wrapped': secrets['wrapped']}]}, mine
     assert w.ask('DescribeVolumes', name=f'cloud-{ONE}')['volumes'] == [mine]

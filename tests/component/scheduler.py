@@ -320,6 +320,7 @@ def test_deploy_of_something_else(s):
     s.created(d)
     for change, message in (({'uuid': '00000000-0000-4000-8000-000000000000'}, 'this device has a cloud with another uuid'),
                             ({'wrappedKey': d.seal(os.urandom(32))}, 'this device has a cloud with another wrapped key'),
+                            ({'commitment': 'f' * 64}, 'this device has a cloud with another commitment'),
                             ({'volumeId': 'n2.' + d.name[:32]}, f"the volume's id is 'n1.{d.name[:32]}'")):
         expect(s.proved(d, 'POST', d.url + '/deploy', body | change), 409, 'conflict', message)
     assert s.find(d)['status'] == 'attached'

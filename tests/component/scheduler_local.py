@@ -145,14 +145,16 @@ def nodes(h):
 
 
 def another_key_is_a_conflict(h):
-    """CreateVolume's ALREADY_EXISTS, by the API."""
+    """What the record tells of it is compared."""
     d = h.device()
     h.make(d)
     found = h.s.wait(d, 'detached')
-    d.key = os.urandom(32)
-    del d.form
-    answer = h.s.proved(d, 'POST', d.url + '/deploy', h.s.deploy_body(d, found))
-    assert answer.status == 409, answer
+    body = h.s.deploy_body(d, found)
+    for name, value, what in (('commitment', 'f' * 64, 'commitment'), ('wrappedKey', d.seal(os.urandom(32)), 'wrapped key'),
+                              ('uuid', '00000000-0000-4000-8000-000000000000', 'uuid')):
+        answer = h.s.proved(d, 'POST', d.url + '/deploy', body | {name: value})
+        assert answer.status == 409 and answer['error']['code'] == 'conflict', answer
+        assert answer['error']['message'] == f'this device has a cloud with another {what}', answer
 
 
 @contextlib.contextmanager

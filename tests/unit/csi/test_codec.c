@@ -382,6 +382,7 @@ static int describe(void *ctx, struct csi_call *call, const struct csi_describe_
           .tenant = "t",
           .kms = "k",
           .key_source = "client",
+          .commitment = "c",
           .state = "ready",
           .fs = "ext4",
           .problem = "",
@@ -396,6 +397,7 @@ static int describe(void *ctx, struct csi_call *call, const struct csi_describe_
           .tenant = "",
           .kms = "",
           .key_source = "",
+          .commitment = "",
           .state = "",
           .fs = "",
           .problem = "why" },
@@ -457,8 +459,9 @@ static void descriptions_arrive_whole(void **state)
                  "{\"name_prefix\":\"p\",\"pool\":\"fast\",\"max_entries\":2,"
                  "\"starting_token\":\"s\"}",
                  "{\"volumes\":[{\"volume_id\":\"v\",\"name\":\"n\",\"uuid\":\"u\",\"tenant\":"
-                 "\"t\",\"kms\":\"k\",\"key_source\":\"client\",\"state\":\"ready\",\"fs\":"
-                 "\"ext4\",\"size\":9,\"open\":true,\"mounted_at\":[\"/a\",\"/b\"],"
+                 "\"t\",\"kms\":\"k\",\"key_source\":\"client\",\"commitment\":\"c\","
+                 "\"state\":\"ready\",\"fs\":\"ext4\",\"size\":9,\"open\":true,\"mounted_at\":[\"/"
+                 "a\",\"/b\"],"
                  "\"recipients\":[{\"fingerprint\":\"f\",\"algorithm\":\"a\",\"label\":\"l\","
                  "\"public_key\":\"k\",\"wrapped\":\"w\"}]},"
                  "{\"volume_id\":\"w\",\"problem\":\"why\"}],"
