@@ -27,7 +27,7 @@ static int run_verb(const struct options *o, json_t *reply, struct error *err)
     (void)alarm(REQUEST_SECONDS);
     int r = fs_read_fd(STDIN_FILENO, "request", REQUEST_MAX, &text, err);
     (void)alarm(0);
-    if (r < 0 || request_decode(strbuf_text(&text), text.len, &verb, &q, err) < 0 ||
+    if (r < 0 || launch_request_decode(strbuf_text(&text), text.len, &verb, &q, err) < 0 ||
         launch_config_load(o->config, &config, err) < 0)
         return -1;
     const struct launch l = { .options = o, .config = config };

@@ -13,7 +13,7 @@
 #include "common/error.h"
 #include "launch/config.h"
 
-/* `over`: a directory of the host's that may be covered meanwhile. volume: from volume_mount.
+/* `over`: a directory of the host's that may be covered meanwhile. volume: from vm_volume_mount.
  * Afterwards nothing of the host's mounts is left in this namespace, nor can be reached. */
 int root_enter(const char *over, int volume, const struct launch_config *c,
                struct error *err) MUST_CHECK;

@@ -7,7 +7,7 @@
 static const struct verb verbs[] = {
     { "start", TAKES_ID, verb_start },
     { "stop", TAKES_ID | TAKES_GRACE, verb_stop },
-    { "list", 0, verb_list },
+    { "list", 0, launch_list },
 };
 
 static const struct verb *verb_find(const char *name)
@@ -33,8 +33,8 @@ static void read_fields(struct json_reader *r, const struct verb *verb, struct r
     }
 }
 
-int request_decode(const char *text, size_t len, const struct verb **ret_verb, struct request *ret,
-                   struct error *err)
+int launch_request_decode(const char *text, size_t len, const struct verb **ret_verb,
+                          struct request *ret, struct error *err)
 {
     AUTO_JSON json_t *obj = NULL;
     struct request q = { .id = "" };

@@ -40,15 +40,15 @@ struct verb {
 };
 
 /* ERR_INVALID: malformed, another verb, a field too many or too few. */
-int request_decode(const char *text, size_t len, const struct verb **ret_verb, struct request *ret,
-                   struct error *err) MUST_CHECK;
+int launch_request_decode(const char *text, size_t len, const struct verb **ret_verb,
+                          struct request *ret, struct error *err) MUST_CHECK;
 
 int verb_start(const struct launch *l, const struct request *q, json_t *reply,
                struct error *err) MUST_CHECK;
 int verb_stop(const struct launch *l, const struct request *q, json_t *reply,
               struct error *err) MUST_CHECK;
-int verb_list(const struct launch *l, const struct request *q, json_t *reply,
-              struct error *err) MUST_CHECK;
+int launch_list(const struct launch *l, const struct request *q, json_t *reply,
+                struct error *err) MUST_CHECK;
 
 /* Sets a field; takes the value. */
 int reply_set(json_t *reply, const char *key, json_t *value, struct error *err) MUST_CHECK;

@@ -74,7 +74,7 @@ static int add_vm(void *ctx, int base_fd, const char *id, struct error *err)
     return 0;
 }
 
-int verb_list(const struct launch *l, const struct request *q, json_t *reply, struct error *err)
+int launch_list(const struct launch *l, const struct request *q, json_t *reply, struct error *err)
 {
     AUTO_JSON json_t *vms = json_array();
     AUTO_CLOSE int base_fd = -1;

@@ -42,7 +42,7 @@ static int find_volume(struct start *s, struct error *err)
 {
     const struct options *o = s->launch->options;
 
-    return volume_open(o->volumes, s->id, o->any_volume, &s->volume_fd, err);
+    return vm_volume_open(o->volumes, s->id, o->any_volume, &s->volume_fd, err);
 }
 
 /* Of one that ended by itself, of a start or a stop that was killed. */
@@ -65,7 +65,7 @@ static int map_user(struct start *s, struct error *err)
 {
     if (userns_make(s->uid, &s->userns_fd, err) < 0 || volume_give(s->volume_fd, err) < 0)
         return -1;
-    return volume_mount(s->volume_fd, s->userns_fd, &s->mount_fd, err);
+    return vm_volume_mount(s->volume_fd, s->userns_fd, &s->mount_fd, err);
 }
 
 static int make_group(struct start *s, struct error *err)

@@ -81,7 +81,7 @@ static int check_mount(int fd, const char *path, bool any, struct error *err)
     return any ? 0 : check_device(entry, err);
 }
 
-int volume_open(const char *volumes, const char *id, bool any, int *ret_fd, struct error *err)
+int vm_volume_open(const char *volumes, const char *id, bool any, int *ret_fd, struct error *err)
 {
     AUTO_STRBUF struct strbuf path = STRBUF_INIT(4096);
     AUTO_CLOSE int fd = -1;
@@ -113,7 +113,7 @@ int volume_give(int fd, struct error *err)
     return 0;
 }
 
-int volume_mount(int fd, int userns_fd, int *ret_fd, struct error *err)
+int vm_volume_mount(int fd, int userns_fd, int *ret_fd, struct error *err)
 {
     struct mount_attr attr = { .attr_set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
                                .propagation = MS_PRIVATE,

@@ -16,12 +16,12 @@
 
 /* Opens the volume's mount, after all of it was checked; the descriptor is what was checked.
  * ERR_PRECONDITION names what is not so. any: it may be on any device. */
-int volume_open(const char *volumes, const char *id, bool any, int *ret_fd,
-                struct error *err) MUST_CHECK;
+int vm_volume_open(const char *volumes, const char *id, bool any, int *ret_fd,
+                   struct error *err) MUST_CHECK;
 /* The root folder of a new file system becomes the VM's. */
 int volume_give(int fd, struct error *err) MUST_CHECK;
 /* A mount of it that is attached to nothing yet, with the users of that user namespace. */
-int volume_mount(int fd, int userns_fd, int *ret_fd, struct error *err) MUST_CHECK;
+int vm_volume_mount(int fd, int userns_fd, int *ret_fd, struct error *err) MUST_CHECK;
 /* For tests: whether a device-mapper uuid is one of Coffer's mappings. */
 bool volume_dm_uuid_ours(const char *uuid);
 

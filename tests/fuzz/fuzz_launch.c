@@ -39,7 +39,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct error err = ERROR_INIT;
 
     mark(&q, sizeof(q));
-    if (request_decode((const char *)data, size, &verb, &q, &err) == 0)
+    if (launch_request_decode((const char *)data, size, &verb, &q, &err) == 0)
         check_request(verb, &q);
     else
         must(err.code == ERR_INVALID && err.msg[0] != '\0' && verb == NULL);

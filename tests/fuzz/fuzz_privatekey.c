@@ -44,7 +44,7 @@ static void open_with(const struct private_key *k, struct bytes wrapped)
 
         if (unwrap_key(a, k, info, wrapped, &key, &err) == 0) {
             must(a->kind == public_key_kind(private_key_public(k)));
-            must(secret_len(key) > 0 && secret_len(key) <= 64);
+            must(secret_len(key) > 0 && secret_len(key) <= WRAP_PLAIN_MAX);
             continue;
         }
         must(key == NULL);

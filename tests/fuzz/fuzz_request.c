@@ -5,7 +5,8 @@
  * into a message that is accepted again.
  *
  * covers: csi/validate.c csi/codec.c csi/codec_controller.c
- * csi/codec_node.c csi/codec_admin.c csi/codec_recipient.c csi/codec_registration.c csi/dispatch.c
+ * csi/codec_node.c csi/codec_admin.c csi/codec_recipient.c csi/codec_describe.c
+ * csi/codec_registration.c csi/dispatch.c
  */
 #include "tests/fuzz/target.h"
 
@@ -245,6 +246,16 @@ static void check_list_recipients(const void *decoded)
     check_map(&r->secrets);
 }
 
+static void check_describe(const void *decoded)
+{
+    const struct csi_describe_request *r = decoded;
+
+    must_be_text(r->name, VALIDATE_STRING_MAX);
+    must_be_text(r->name_prefix, VALIDATE_STRING_MAX);
+    must_be_text(r->starting_token, VALIDATE_STRING_MAX);
+    must_be_text(r->pool, VALIDATE_STRING_MAX);
+}
+
 static void check_registration(const void *decoded)
 {
     const struct csi_registration_status *r = decoded;
@@ -279,6 +290,7 @@ static const struct {
     { decode_add_recipient, check_add_recipient },
     { decode_remove_recipient, check_remove_recipient },
     { decode_list_recipients, check_list_recipients },
+    { decode_describe, check_describe },
     { decode_reconcile, check_nothing },
     { decode_registration_status, check_registration },
 };

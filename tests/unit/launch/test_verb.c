@@ -8,7 +8,7 @@
 
 static int decode(const char *text, const struct verb **verb, struct request *q, struct error *err)
 {
-    return request_decode(text, strlen(text), verb, q, err);
+    return launch_request_decode(text, strlen(text), verb, q, err);
 }
 
 static void test_each_verb(void **state UNUSED)

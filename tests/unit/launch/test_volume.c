@@ -42,7 +42,7 @@ static void test_what_is_no_mount(void **state UNUSED)
     assert_int_equal(mkdir(tmpdir_path(&t, ID "/volume"), 0700), 0);
     (void)snprintf(sentence, sizeof(sentence), "no volume is mounted at '%s'",
                    tmpdir_path(&t, ID "/volume"));
-    assert_fails(volume_open(t.path, ID, true, &fd, &err), ERR_PRECONDITION, sentence);
+    assert_fails(vm_volume_open(t.path, ID, true, &fd, &err), ERR_PRECONDITION, sentence);
     assert_int_equal(fd, -1);
 }
 
@@ -52,7 +52,7 @@ static void test_what_is_not_there(void **state UNUSED)
     struct error err = ERROR_INIT;
     int fd = -1;
 
-    assert_int_equal(volume_open(t.path, ID, true, &fd, &err), -1);
+    assert_int_equal(vm_volume_open(t.path, ID, true, &fd, &err), -1);
     assert_int_equal(err.code, ERR_PRECONDITION);
 }
 
