@@ -93,7 +93,7 @@ def a1_lookup(r):
     """One of the five, at every moment."""
     user = r.user('a1')
     with Watch(r.direct, user) as watch:  # not through nginx, which counts requests
-        with Paused(r.c, 'coffer-node', 'stage:unlock:key', lambda: want(user.create(), 202)) as paused:
+        with Paused(r.c, 'coffer-node', 'stage:unlock:formatting', lambda: want(user.create(), 202)) as paused:
             wait_for('coffer-node at its point', lambda: os.path.exists(paused.paused))
             pending = demand_find(user, 'pending', operation='create')
             demand(pending.body['step'], pending)
