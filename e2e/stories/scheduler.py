@@ -294,7 +294,7 @@ def a7_wrapped_forms(r):
     user.made = user.device.create()
     needles = leakscan.Needles({'key': user.key})
     wrapped = user.made['wrapped'].encode()
-    with Paused(r.c, 'coffer-crypt', 'crypt:session:verified', lambda: want(user.create(), 202)) as paused:
+    with Paused(r.c, 'coffer-crypt', 'crypt:format:begin', lambda: want(user.create(), 202)) as paused:
         wait_for('coffer-crypt at its point', lambda: os.path.exists(paused.paused))
         pid = paused.pid()
         locked = next(line for line in read(f'/proc/{pid}/status', 'r').splitlines() if line.startswith('VmLck'))
