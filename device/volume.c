@@ -4,30 +4,17 @@
 
 #include "common/parse.h"
 #include "recipient/wrap.h"
-#include "volume/context.h"
+#include "volume/session.h"
 
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
-#define MAGIC         "coffer/v1c"
-#define COMMIT_PREFIX "coffer/v1 commit"
-#define KEY_BYTES     32u
-
-struct frame { /* docs/PROTOCOL-keyd.md */
-    char magic[10];
-    unsigned char key[KEY_BYTES];
-    unsigned char binding[CONTEXT_SIZE];
-    unsigned char expiry[8];
-} __attribute__((packed));
-
-_Static_assert(sizeof(struct frame) == 82, "the frame is 82 bytes");
-
 static int random_key(struct secret **ret, struct error *err)
 {
-    AUTO_SECRET struct secret *key = secret_new(KEY_BYTES, err);
+    AUTO_SECRET struct secret *key = secret_new(SESSION_KEY_SIZE, err);
 
-    if (key == NULL || secret_random(key, KEY_BYTES, err) < 0)
+    if (key == NULL || secret_random(key, SESSION_KEY_SIZE, err) < 0)
         return -1;
     *ret = TAKE_PTR(key);
     return 0;
@@ -36,13 +23,12 @@ static int random_key(struct secret **ret, struct error *err)
 int device_commitment(const struct secret *key, const char *uuid,
                       char ret[DEVICE_COMMITMENT_LEN + 1], struct error *err)
 {
-    unsigned char text[sizeof(COMMIT_PREFIX) - 1 + 36], mac[EVP_MAX_MD_SIZE];
+    unsigned char text[COMMIT_TEXT_SIZE], mac[EVP_MAX_MD_SIZE];
     unsigned int len = 0;
 
     if (!uuid_valid(uuid))
         return error_set(err, ERR_INVALID, "'%.64s' is not a volume's uuid", uuid);
-    memcpy(text, COMMIT_PREFIX, sizeof(COMMIT_PREFIX) - 1);
-    memcpy(text + sizeof(COMMIT_PREFIX) - 1, uuid, 36);
+    session_commit_text(uuid, text);
     if (HMAC(EVP_sha256(), secret_data(key), (int)secret_len(key), text, sizeof(text), mac, &len) ==
         NULL) {
         ERR_clear_error();
@@ -89,37 +75,25 @@ static const char *algorithm_by_hash(const char *hash)
     return NULL;
 }
 
-static void bind_to(const struct device_key *k, const struct device_lending *to, struct frame *f)
-{
-    const char *print = device_key_fingerprint(k);
-
-    put_be64(f->expiry, to->expiry);
-    const struct context_element elements[] = {
-        { MAGIC, strlen(MAGIC) },         { to->volume_id, strlen(to->volume_id) },
-        { to->uuid, strlen(to->uuid) },   { print, strlen(print) },
-        { f->expiry, sizeof(f->expiry) },
-    };
-    context_hash(elements, ARRAY_SIZE(elements), f->binding);
-}
-
 int device_lend(const struct device_key *k, const struct secret *key,
                 const struct device_lending *to, char ret[DEVICE_WRAPPED_SIZE], struct error *err)
 {
     const char *algorithm = algorithm_by_hash(to->server.hash);
-    AUTO_SECRET struct secret *plain = secret_new(sizeof(struct frame), err);
+    AUTO_SECRET struct secret *plain = secret_new(sizeof(struct session_frame), err);
 
     if (plain == NULL)
         return -1;
     if (algorithm == NULL)
         return error_set(err, ERR_INVALID, "the server's key is for an unknown hash, '%.32s'",
                          to->server.hash);
-    if (secret_len(key) != KEY_BYTES)
-        return error_set(err, ERR_INVALID, "a storage key has %u bytes, not %zu", KEY_BYTES,
+    if (secret_len(key) != SESSION_KEY_SIZE)
+        return error_set(err, ERR_INVALID, "a storage key has %u bytes, not %zu", SESSION_KEY_SIZE,
                          secret_len(key));
-    struct frame *f = (struct frame *)(void *)secret_bytes(plain);
-    memcpy(f->magic, MAGIC, sizeof(f->magic));
-    memcpy(f->key, secret_data(key), KEY_BYTES);
-    bind_to(k, to, f);
+    struct session_frame *f = (struct session_frame *)(void *)secret_bytes(plain);
+    memcpy(f->magic, SESSION_MAGIC, sizeof(f->magic));
+    memcpy(f->key, secret_data(key), SESSION_KEY_SIZE);
+    put_be64(f->expiry, to->expiry);
+    session_bind(to->volume_id, to->uuid, device_key_fingerprint(k), f->expiry, f->binding);
     secret_set_len(plain, sizeof(*f));
     return device_wrap(algorithm, to->server.public_key, plain, ret, err) < 0
                ? error_prefix(err, "encrypt a session for the server's key")

@@ -5,25 +5,15 @@
 #include "common/b64.h"
 #include "common/parse.h"
 #include "keyd/frame.h"
-#include "volume/context.h"
+#include "volume/session.h"
 
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
-#define MAGIC         "coffer/v1c"
-#define COMMIT_PREFIX "coffer/v1 commit"
-#define UUID_LEN      36u
-
-struct frame {
-    char magic[10];
-    unsigned char key[KEY_BYTES];
-    unsigned char binding[SESSION_BINDING];
-    unsigned char expiry[8];
-} __attribute__((packed));
-
-_Static_assert(sizeof(struct frame) == SESSION_BYTES, "the frame is 82 bytes");
+#define UUID_LEN 36u
+_Static_assert(SESSION_KEY_SIZE == KEY_BYTES, "a session lends a storage key");
 
 int session_refuse(struct error *err)
 {
@@ -34,35 +24,21 @@ int session_refuse(struct error *err)
 
 int session_claim_check(const struct session_claim *claim, struct error *err)
 {
-    if (!hex_lower_valid(claim->fingerprint, 2 * SESSION_BINDING))
+    if (!hex_lower_valid(claim->fingerprint, 2 * CONTEXT_SIZE))
         return error_set(err, ERR_INVALID, "a fingerprint must be 64 lower-case hex digits");
     if (!hex_lower_valid(claim->commitment, 2 * COMMITMENT_SIZE))
         return error_set(err, ERR_INVALID, "a commitment must be 64 lower-case hex digits");
     return 0;
 }
 
-void session_binding(const struct session_claim *claim, const unsigned char expiry[8],
-                     unsigned char ret[SESSION_BINDING])
-{
-    const struct context_element elements[] = {
-        { MAGIC, strlen(MAGIC) },
-        { claim->volume_id, strlen(claim->volume_id) },
-        { claim->uuid, strlen(claim->uuid) },
-        { claim->fingerprint, strlen(claim->fingerprint) },
-        { expiry, 8 },
-    };
-    context_hash(elements, ARRAY_SIZE(elements), ret);
-}
-
 int session_commitment(const unsigned char *key, const char *uuid,
                        unsigned char ret[COMMITMENT_SIZE], struct error *err)
 {
-    unsigned char text[sizeof(COMMIT_PREFIX) - 1 + UUID_LEN];
+    unsigned char text[COMMIT_TEXT_SIZE];
     unsigned int len = 0;
     if (strlen(uuid) != UUID_LEN)
         return error_set(err, ERR_INVALID, "'%.64s' is not a volume's uuid", uuid);
-    memcpy(text, COMMIT_PREFIX, sizeof(COMMIT_PREFIX) - 1);
-    memcpy(text + sizeof(COMMIT_PREFIX) - 1, uuid, UUID_LEN);
+    session_commit_text(uuid, text);
     if (HMAC(EVP_sha256(), key, (int)KEY_BYTES, text, sizeof(text), ret, &len) == NULL ||
         len != COMMITMENT_SIZE) {
         ERR_clear_error();
@@ -72,22 +48,22 @@ int session_commitment(const unsigned char *key, const char *uuid,
 }
 
 /* All of it, whatever the first of them says. */
-static int judge(const struct frame *f, const struct session_claim *claim, bool *ret,
+static int judge(const struct session_frame *f, const struct session_claim *claim, bool *ret,
                  struct error *err)
 {
-    unsigned char binding[SESSION_BINDING], commitment[COMMITMENT_SIZE], wanted[COMMITMENT_SIZE];
+    unsigned char binding[CONTEXT_SIZE], commitment[COMMITMENT_SIZE], wanted[COMMITMENT_SIZE];
     int differs = hex_decode(wanted, claim->commitment, sizeof(wanted)) < 0;
-    session_binding(claim, f->expiry, binding);
+    session_bind(claim->volume_id, claim->uuid, claim->fingerprint, f->expiry, binding);
     if (session_commitment(f->key, claim->uuid, commitment, err) < 0)
         return -1;
-    differs |= CRYPTO_memcmp(f->magic, MAGIC, sizeof(f->magic));
+    differs |= CRYPTO_memcmp(f->magic, SESSION_MAGIC, sizeof(f->magic));
     differs |= CRYPTO_memcmp(f->binding, binding, sizeof(binding));
     differs |= CRYPTO_memcmp(commitment, wanted, sizeof(wanted));
     *ret = differs == 0;
     return 0;
 }
 
-static uint64_t expiry_of(const struct frame *f)
+static uint64_t expiry_of(const struct session_frame *f)
 {
     uint64_t v = 0;
     for (size_t i = 0; i < sizeof(f->expiry); i++)
@@ -98,7 +74,7 @@ static uint64_t expiry_of(const struct frame *f)
 int session_open(const struct secret *plain, const struct session_claim *claim, uint64_t now,
                  struct secret **ret, struct error *err)
 {
-    const struct frame *f = (const struct frame *)secret_data(plain);
+    const struct session_frame *f = (const struct session_frame *)secret_data(plain);
     bool right = false;
     if (session_claim_check(claim, err) < 0)
         return -1;

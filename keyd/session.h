@@ -1,15 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * session.h: a storage key that its owner's device made and lends for a session. What the device
- * encrypted for the server's RSA key is a frame of 82 bytes:
- *
- *   0..9     "coffer/v1c"
- *   10..41   the storage key
- *   42..73   binding: SHA-256 over the tuple ("coffer/v1c", volume id, uuid, fingerprint, expiry),
- *            each element as in volume/context.h
- *   74..81   expiry: Unix seconds, big-endian
- *
- * In the binding, fingerprint is the device's (64 hex digits), and expiry the 8 bytes of the frame.
+ * encrypted for the server's RSA key is the frame of volume/session.h.
  *
  * RSA-OAEP as Vault does it has no label and transit's RSA keys no context, so this is all that
  * ties a session to a volume. That the key is the volume's own says the commitment in its record:
@@ -24,10 +16,9 @@
 #include "common/base.h"
 #include "common/error.h"
 #include "common/secret.h"
+#include "volume/session.h"
 
-#define SESSION_BYTES      82u
 #define COMMITMENT_SIZE    32u
-#define SESSION_BINDING    32u
 #define SESSION_SEALED_MAX 512u /* RSA of 4096 bits */
 
 struct session_claim { /* what the session must be for; borrowed */
@@ -47,8 +38,6 @@ int session_refuse(struct error *err);
 /* fingerprint and commitment are 64 lower-case hex digits: else ERR_INVALID names it. */
 int session_claim_check(const struct session_claim *claim, struct error *err) MUST_CHECK;
 
-void session_binding(const struct session_claim *claim, const unsigned char expiry[8],
-                     unsigned char ret[SESSION_BINDING]);
 /* key: KEY_BYTES bytes */
 int session_commitment(const unsigned char *key, const char *uuid,
                        unsigned char ret[COMMITMENT_SIZE], struct error *err) MUST_CHECK;

@@ -125,7 +125,7 @@ static void start_verb(struct server *s, int fd)
     char verb[] = "--verb";
     size_t n = 0;
 
-    for (; s->argv[n] != NULL && n < ARGS_MAX; n++)
+    for (; s->argv[n] != NULL; n++) /* serve has counted them */
         argv[n] = s->argv[n];
     argv[n] = verb;
     argv[n + 1] = NULL;
@@ -204,6 +204,16 @@ static int give_sockets_folder(const struct options *o, struct error *err)
     return 0;
 }
 
+/* Each verb gets all of them: one less could be a wider right. */
+static int check_arguments(char *const *argv, struct error *err)
+{
+    size_t n = 0;
+
+    while (argv[n] != NULL)
+        n++;
+    return n <= ARGS_MAX ? 0 : error_set(err, ERR_INVALID, "more than %u arguments", ARGS_MAX);
+}
+
 static int prepare_folders(const struct options *o, struct error *err)
 {
     if (fs_mkdir_p(o->state, 0700, err) < 0 || give_sockets_folder(o, err) < 0)
@@ -217,7 +227,8 @@ int serve(const struct options *o, char **argv, struct error *err)
     AUTO_LISTENER struct listener listener = LISTENER_INIT;
     AUTO_CLOSE int signals = -1;
 
-    if (prepare_folders(o, err) < 0 || watch_signals(&signals, err) < 0)
+    if (check_arguments(argv, err) < 0 || prepare_folders(o, err) < 0 ||
+        watch_signals(&signals, err) < 0)
         return -1;
     s.signal_fd = signals;
     if (listener_open(o->socket, SOCK_STREAM, o->group, &listener, err) < 0)

@@ -10,7 +10,7 @@
 #define UNDO_MS 60000u
 /* A pod is deleted at the API server when its volumes are unpublished; kubelet's next round, which
  * comes ten times a second, then unstages them: that closes the mapping. Nothing at the API server
- * says when. (Seen: 0.1 to 0.5 s.) */
+ * says when, so this is a bound that was chosen, not measured, and no proof. */
 #define UNSTAGE_MS 2000u
 
 /* ---- no pod ---- */

@@ -402,7 +402,7 @@ def uninstall():
 
 PARTS = {
     'first': [a_plain_system, install, verify_units, configure, users_and_limits, create, mount, mount_twice, restart_services,
-              *(() if int(os.environ.get('COFFER_SAMPLE', '1')) > 1 else (hostvms.users_vms,)), refusals, holder, expand],
+              hostvms.users_vms, refusals, holder, expand],
     'again': [came_back, mount_again, unmount, expand_closed, raw_block, other_context, kills, delete, uninstall],
 }
 

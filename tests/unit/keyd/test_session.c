@@ -41,11 +41,11 @@ static struct secret *frame(void)
 
 static void test_vectors(void **state UNUSED)
 {
-    unsigned char binding[SESSION_BINDING], commitment[COMMITMENT_SIZE];
+    unsigned char binding[CONTEXT_SIZE], commitment[COMMITMENT_SIZE];
     char hex[65];
     struct error err = ERROR_INIT;
     AUTO_SECRET struct secret *s = frame();
-    session_binding(&claim, expiry, binding);
+    session_bind(claim.volume_id, claim.uuid, claim.fingerprint, expiry, binding);
     hex_encode(hex, binding, sizeof(binding));
     assert_string_equal(hex, BINDING);
     assert_int_equal(session_commitment(secret_data(s) + 10, UUID, commitment, &err), 0);
