@@ -6,6 +6,7 @@ scheduler, the clouds' namespace, and the sample VM as an image made from files 
         coffer.install()
         api = coffer.scheduler()                 # clouddevice.Api
         coffer.ask('GET', url)                   # what a user's URL answers, by its Ingress
+        print(coffer.explain())                  # after a failure: what is where, and what the programs said last
 
 There is no Ingress controller and no kube-proxy here: ask() reads the Ingress objects as ingress-nginx does, and goes to the pod."""
 import glob
@@ -26,6 +27,7 @@ from testpki import Authority
 
 ROOT, CLOUDS, HOST, VM = kubecoffer.ROOT, 'clouds', 'clouds.example', 'localhost/vm:1'
 PORT = 8443
+LAST_LINES, LAST_WIDTH = 25, 600  # of each container's log, when a test failed
 # Debian's node has parts of its library outside the program
 OUTSIDE = '/usr/share/nodejs/*/*.js /usr/share/nodejs/*/dist/*.js /usr/share/nodejs/*/package.json'
 
@@ -120,3 +122,43 @@ class Coffer(kubecoffer.Coffer):
         text = answer.read()
         connection.close()
         return answer.status, json.loads(text)
+
+    # ---- after a failure
+
+    def states(self):
+        """Pods and claims of the clouds: where they are, and what keeps them there."""
+        for pod in self.c.api.items('Pod', CLOUDS):
+            status = pod['status']
+            yield f'pod {pod["metadata"]["name"]} {status.get("phase")}{" is being deleted" * ("deletionTimestamp" in pod["metadata"])}'
+            yield '  ' + ', '.join(f'{c["type"]}={c["status"]} {c.get("message", "")}'.strip() for c in status.get('conditions') or [])
+            yield from (f'  {s["name"]}: {json.dumps(s["state"])}' for s in status.get('containerStatuses') or [])
+        for claim in self.c.api.items('PersistentVolumeClaim', CLOUDS):
+            notes = {k: v for k, v in claim['metadata'].get('annotations', {}).items() if not k.endswith('/devices')}
+            yield f'claim {claim["metadata"]["name"]} {claim["status"].get("phase")} {json.dumps(notes)}'
+
+    def events(self):
+        for event in sorted(self.c.api.items('Event', CLOUDS), key=lambda e: e.get('lastTimestamp') or e['metadata']['creationTimestamp']):
+            of = event['involvedObject']
+            yield f'{of["kind"]} {of["name"]} {event.get("reason")} x{event.get("count") or 1}: {event.get("message", "")}'
+
+    def last_words(self):
+        """Of each container that has a part in a cloud; from its node's disk, where they are also when its pod is gone."""
+        for name, pods, container in (('coffer-scheduler', 'coffer-scheduler', 'coffer-scheduler'),
+                                      ('its coffer-keyd', 'coffer-scheduler', 'coffer-keyd'),
+                                      ('coffer-node', 'coffer-node', 'coffer-node'), ('its coffer-keyd', 'coffer-node', 'coffer-keyd'),
+                                      ('csi-provisioner', 'coffer-controller', 'csi-provisioner')):
+            for node in self.c.nodes:
+                said = node.run(f'cat $(ls -tr /var/log/pods/{kubecoffer.NAMESPACE}_{pods}-*/{container}/*.log) | tail -n {LAST_LINES}',
+                                check=False)[1]
+                yield f'{name} on {node.name}:'
+                yield from (f'  {line}' for line in said.splitlines())
+
+    def explain(self):
+        """As comment lines; what can't be had is named, not raised."""
+        lines = []
+        for what in (self.states, self.events, self.last_words):
+            try:
+                lines += [f'--- {what.__name__.replace("_", " ")}', *what()]
+            except Exception as e:  # pylint: disable=broad-except
+                lines.append(f'{what.__name__} can\'t be told: {e}')
+        return '\n'.join(f'# {line[:LAST_WIDTH]}' for line in lines)
