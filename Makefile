@@ -15,6 +15,7 @@ include mk/test.mk
 include mk/demo.mk
 include mk/bench.mk
 include mk/install.mk
+include mk/deb.mk
 include mk/image.mk
 include mk/lint.mk
 

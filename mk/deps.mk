@@ -9,7 +9,7 @@ DEPS_RUN := qemu-system-x86 busybox-static kmod cryptsetup-bin dmsetup e2fsprogs
 DEPS_LINT := clang clang-format llvm libclang-rt-14-dev universal-ctags shellcheck pyflakes3 mandoc
 
 # what compiles without calling `make deps` first says so before a compiler does
-COMPILES := $(filter-out help deps clean demo test e2e bench vault-server kubernetes-components,$(or $(MAKECMDGOALS),all))
+COMPILES := $(filter-out help deps deb clean demo test e2e bench vault-server kubernetes-components,$(or $(MAKECMDGOALS),all))
 MISSING := $(if $(COMPILES),$(strip $(foreach p,$(firstword $(CC)) protoc-c,$(if $(shell command -v $(p)),,$(p)))))
 $(if $(MISSING),$(error missing: $(MISSING); `make deps` installs what a build needs))
 

@@ -44,14 +44,15 @@ ALL_LDFLAGS := $(LDFLAGS_$(PROFILE)) $(LDFLAGS)
 # libgrpc_unsecure is absl's, c-ares' and upb's user; Debian's pkg-config lists only a part of them
 ABSL := $(patsubst /usr/lib/x86_64-linux-gnu/lib%.a,-l%,$(wildcard /usr/lib/x86_64-linux-gnu/libabsl_*.a))
 # --no-warnings: glibc warns of getaddrinfo in a static program; a unix socket never resolves a name
-LIBS_GRPC_STATIC := -Wl,--no-warnings -lprotobuf-c -Wl,--start-group -lgrpc_unsecure -lgpr -lupb -laddress_sorting -lcares -lz \
-  $(ABSL) -Wl,--end-group -lstdc++ -lm
+GRPC_ARCHIVES := -Wl,--no-warnings -lprotobuf-c -Wl,--start-group -lgrpc_unsecure -lgpr -lupb -laddress_sorting -lcares \
+  $(ABSL) -Wl,--end-group
+LIBS_GRPC_STATIC := $(GRPC_ARCHIVES) -lz -lstdc++ -lm
 LIBS_GRPC_SHARED := -lprotobuf-c -lgrpc_unsecure -lgpr
 STATIC := $(if $(filter asan tsan fuzz coverage,$(PROFILE)),,1)
 LIBS_GRPC := $(if $(STATIC),$(LIBS_GRPC_STATIC),$(LIBS_GRPC_SHARED))
 LIBS_COMMON := -ljansson -lmd -lpthread
 # cofferctl asks Vault: Debian's libcurl can't be linked statically with all it wants, gRPC stays in the program
-LIBS_CTL := $(if $(STATIC),-Wl$(comma)-Bstatic $(LIBS_GRPC_STATIC) -Wl$(comma)-Bdynamic,$(LIBS_GRPC_SHARED)) -lcurl -lcrypto
+LIBS_CTL := $(if $(STATIC),-Wl$(comma)-Bstatic $(GRPC_ARCHIVES) -lstdc++ -Wl$(comma)-Bdynamic -lz -lm,$(LIBS_GRPC_SHARED)) -lcurl -lcrypto
 LIBS_SCHEDULER := $(LIBS_CTL) -lmicrohttpd
 LIBS_LAUNCH := -lseccomp
 LIBS_CRYPT := -lcryptsetup -ldevmapper -lblkid -lcrypto -lseccomp
