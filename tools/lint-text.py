@@ -15,6 +15,8 @@ TRACES = (
     (re.compile(r'\b(?!127\.|10\.0\.2\.|0\.0\.0\.0|192\.0\.2\.|198\.51\.100\.|203\.0\.113\.)'
                 r'(?:\d{1,3}\.){3}\d{1,3}:\d+'), 'a network address'),
 )
+# SECURITY.md's numbered evidence: `story`: "a test's name"; "another of it"
+EVIDENCE = re.compile(r'`([a-z_-]+)`: |"([^"]+)"')
 OPEN_ENDS = re.compile(r'\b(TODO|FIXME|XXX|HACK)\b')
 
 
@@ -35,6 +37,21 @@ def check_lines(path, text):
                 yield f'{at} names {what}: {match.group()}.'
 
 
+def check_evidence(path, text):
+    """Each test that SECURITY.md's table leans on is there, under that name."""
+    for number, line in enumerate(text.split('\n'), 1):
+        if not re.match(r'\d+\. `', line):
+            continue
+        source, subject = '', ''
+        for match in EVIDENCE.finditer(line):
+            if match.group(1):
+                subject = match.group(1)
+                files = [f for f in (f'e2e/stories/{subject}.py', f'tests/component/{subject}.py') if os.path.exists(f)]
+                source = ''.join(map(lintlib.read, files)).replace("\\'", "'")
+            elif match.group(2) not in source:
+                yield f'{path}:{number} names a test that {subject or "nothing"} has not: {match.group(2)}.'
+
+
 def main():
     findings, sources = [], set(lintlib.tracked(*SOURCES))
     for path in lintlib.tracked():
@@ -42,6 +59,8 @@ def main():
             continue
         text = lintlib.read(path)
         findings += check_lines(path, text)
+        if path == 'SECURITY.md':
+            findings += check_evidence(path, text)
         if text and not text.endswith('\n'):
             findings.append(f'{path} does not end in a newline.')
         start = text.split('\n', 3)[:3]
