@@ -4,6 +4,7 @@ range. CPU time is the kernel's own account of a process's threads, so waiting f
 import dataclasses
 import glob
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -28,7 +29,55 @@ class Row:
                 f' | {goal}{verdict} |')
 
 
+@dataclasses.dataclass
+class Figure:
+    """A figure that stands alone, with what it must not exceed; no clock is in it."""
+    what: str
+    unit: str
+    value: float
+    goal: float
+    parts: str
+
+    def text(self):
+        verdict = 'met' if self.value <= self.goal else '**missed**'
+        return f'| {self.what} | {self.value:.3g} {self.unit} | {self.parts} | – | ≤ {self.goal:g} {self.unit} {verdict} |'
+
+
 HEADER = '| what | Coffer | compared with | ratio (range) | goal |\n|---|---|---|---|---|'
+
+
+PLOT_FROM, PLOT_TO, PLOT_COLUMNS = 0.01, 100.0, 48
+
+
+def column(ratio):
+    """Where a ratio stands in the plot: the scale is logarithmic, and what is beyond it stands at its end."""
+    share = math.log(max(ratio, PLOT_FROM) / PLOT_FROM) / math.log(PLOT_TO / PLOT_FROM)
+    return min(PLOT_COLUMNS - 1, int(share * PLOT_COLUMNS))
+
+
+def plot_line(r):
+    """The range of a row's ratios as a bar, its median, its goal."""
+    line = [' '] * PLOT_COLUMNS
+    for i in range(column(min(r.ratios)), column(max(r.ratios)) + 1):
+        line[i] = '─'
+    line[column(1)] = '┊'
+    if r.goal is not None:
+        line[column(r.goal)] = '│'
+    line[column(statistics.median(r.ratios))] = '●'
+    return ''.join(line)
+
+
+def plot(rows):
+    """All rows that have ratios, as text: one line each."""
+    rows = [r for r in rows if isinstance(r, Row)]
+    if not rows:
+        return ''
+    width = max(len(r.what) for r in rows)
+    axis = [' '] * PLOT_COLUMNS
+    for mark in ('0.01', '0.1', '1', '10'):
+        axis[column(float(mark)):column(float(mark)) + len(mark)] = mark
+    head = f'{"ratio: ● median, ─ range, │ goal":{width}}  {"".join(axis)}'.rstrip()
+    return '\n'.join([head, *(f'{r.what:{width}}  {plot_line(r)}'.rstrip() for r in rows)])
 
 
 def paired(ours, theirs, rounds=ROUNDS):

@@ -22,7 +22,7 @@ def bench(build):
     def theirs(method, repeat, parallel):
         return lambda: cpu_per_call(go.process.pid, c.csi_call, go.socket, method, {}, repeat, parallel)
     rows = []
-    for parallel in (1, 64):
+    for parallel in (1, 8, 64, 200):
         args = ('csi.v1.Identity/GetPluginInfo', TRIVIAL, parallel)
         rows.append(row(f'CPU per GetPluginInfo, {parallel} callers', 'µs', paired(ours(*args), theirs(*args)), 0.5, 1e-3,
                         ' (grpc-go)'))
