@@ -192,9 +192,9 @@ static int write_locked(struct restore *r, bool *ret_changed, struct error *err)
 /* One line on stderr, and the same for the host's own log. */
 static void audit(const struct restore *r, const struct error *err)
 {
-    log_info("audit", KV("action", "restore-record"), KV("volume_id", r->cli->operand),
-             KV("tenant", r->backup.tenant), KV("gen", r->plan.gen), KV("from", options.from),
-             KV("uid", getuid()), KV("result", error_code_name(err->code)));
+    log_audit(KV("action", "restore-record"), KV("volume_id", r->cli->operand),
+              KV("tenant", r->backup.tenant), KV("gen", r->plan.gen), KV("from", options.from),
+              KV("uid", getuid()), KV("result", error_code_name(err->code)));
     openlog("cofferctl", LOG_PID, LOG_AUTHPRIV);
     syslog(LOG_NOTICE, "audit: action=restore-record volume_id=%s gen=%llu uid=%u result=%s",
            r->cli->operand, (unsigned long long)r->plan.gen, (unsigned)getuid(),

@@ -192,9 +192,9 @@ static void audit(const struct rescue *r, const struct error *err)
 {
     const char *way = options.vault ? "vault" : "private-key";
 
-    log_info("audit", KV("action", "rescue"), KV("volume_id", r->record.id),
-             KV("tenant", r->record.tenant), KV("by", way), KV("reason", options.reason),
-             KV("uid", getuid()), KV("result", error_code_name(err->code)));
+    log_audit(KV("action", "rescue"), KV("volume_id", r->record.id), KV("tenant", r->record.tenant),
+              KV("by", way), KV("reason", options.reason), KV("uid", getuid()),
+              KV("result", error_code_name(err->code)));
     openlog("cofferctl", LOG_PID, LOG_AUTHPRIV);
     syslog(LOG_NOTICE, "audit: action=rescue volume_id=%s by=%s uid=%u result=%s", r->record.id,
            way, (unsigned)getuid(), error_code_name(err->code));

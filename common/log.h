@@ -5,6 +5,8 @@
  * or JSON. The message is a constant, data are typed fields:
  *   log_info("volume staged", KV("volume_id", id), KV("ms", ms));
  * (a bool as a variable: the literal `true` and comparisons are int in C11).
+ * They are evaluated only when the line is written, so that nothing may depend on it. log_audit's
+ * line is written at every level: who asked for a key is not for a flag to hide.
  * A `struct secret *` in KV() is a compile error. Text values are escaped and cut at 1024 bytes.
  * Thread-safe. Libraries don't log above debug; main, csi/dispatch.c, backends/pressure.c and
  * background loops do, once.
@@ -80,17 +82,21 @@ static inline struct log_kv log_kv_bool(const char *k, bool v)
         unsigned long: log_kv_uint,       \
         unsigned long long: log_kv_uint)((k), (val))
 
-#define LOG_AT(level, msg, ...)                                                          \
-    do {                                                                                 \
-        if (log_enabled(level)) {                                                        \
-            const struct log_kv kv_[] = { { .key = NULL }, ##__VA_ARGS__ };              \
-            log_write((level), __FILE__, __LINE__, (msg), kv_ + 1, ARRAY_SIZE(kv_) - 1); \
-        }                                                                                \
+#define LOG_ALWAYS(level, msg, ...)                                                  \
+    do {                                                                             \
+        const struct log_kv kv_[] = { { .key = NULL }, ##__VA_ARGS__ };              \
+        log_write((level), __FILE__, __LINE__, (msg), kv_ + 1, ARRAY_SIZE(kv_) - 1); \
+    } while (0)
+#define LOG_AT(level, msg, ...)                      \
+    do {                                             \
+        if (log_enabled(level))                      \
+            LOG_ALWAYS((level), msg, ##__VA_ARGS__); \
     } while (0)
 
 #define log_error(msg, ...) LOG_AT(LOG_LEVEL_ERROR, msg, ##__VA_ARGS__)
 #define log_warn(msg, ...)  LOG_AT(LOG_LEVEL_WARN, msg, ##__VA_ARGS__)
 #define log_info(msg, ...)  LOG_AT(LOG_LEVEL_INFO, msg, ##__VA_ARGS__)
 #define log_debug(msg, ...) LOG_AT(LOG_LEVEL_DEBUG, msg, ##__VA_ARGS__)
+#define log_audit(...)      LOG_ALWAYS(LOG_LEVEL_INFO, "audit", ##__VA_ARGS__)
 
 #endif

@@ -427,7 +427,10 @@ static int wait_for_end(const struct csi_server_hooks *hooks)
 
 int csi_server_run(struct csi_server **servers, size_t n, const struct csi_server_hooks *hooks)
 {
-    log_info("stopping", KV("signal", wait_for_end(hooks)));
+    int sig =
+        wait_for_end(hooks); /* not in the line below: a level that hides it would hide the wait */
+
+    log_info("stopping", KV("signal", sig));
     call_hook(hooks->on_stop, hooks->ctx);
     int rc = 0;
     if (atomic_load(&listener_lost)) {

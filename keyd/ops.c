@@ -326,11 +326,11 @@ static const struct op ops[WIRE_OP_LIMIT] = {
 static void audit(const struct keyd_request *q, const struct error *err)
 {
     const struct wire_request *r = &q->wire;
-    log_info("audit", KV("op", wire_message_name(wire_message_find(r->op))), KV("use", r->use),
-             KV("identity", record_identity(r->token.len > 0)), KV("tenant", r->tenant),
-             KV("volume_id", r->volume_id), KV("fingerprint", r->fingerprint), KV("kms", r->kms),
-             KV("peer_uid", q->peer), KV("result", error_code_name(err->code)),
-             KV("reason", err->msg));
+    log_audit(KV("op", wire_message_name(wire_message_find(r->op))), KV("use", r->use),
+              KV("identity", record_identity(r->token.len > 0)), KV("tenant", r->tenant),
+              KV("volume_id", r->volume_id), KV("fingerprint", r->fingerprint), KV("kms", r->kms),
+              KV("peer_uid", q->peer), KV("result", error_code_name(err->code)),
+              KV("reason", err->msg));
 }
 
 void ops_error_reply(uint16_t op, const struct error *err, struct wire_reply *ret)

@@ -216,10 +216,10 @@ int node_add_recipient(void *ctx, struct csi_call *call,
     struct error own = ERROR_INIT;
 
     int r = add(&op, ctx, call, req, &reply, &own);
-    log_info("audit", KV("action", "add-recipient"), KV("volume_id", req->volume_id),
-             KV("tenant", op.record.tenant), KV("reason", req->reason),
-             KV("recipient", r == 0 ? reply.recipient.fingerprint : ""),
-             KV("already", reply.already), KV("result", error_code_name(own.code)));
+    log_audit(KV("action", "add-recipient"), KV("volume_id", req->volume_id),
+              KV("tenant", op.record.tenant), KV("reason", req->reason),
+              KV("recipient", r == 0 ? reply.recipient.fingerprint : ""),
+              KV("already", reply.already), KV("result", error_code_name(own.code)));
     if (r < 0)
         return error_pass(err, &own);
     if (!reply.already)
@@ -291,10 +291,10 @@ int node_remove_recipient(void *ctx, struct csi_call *call,
     struct error own = ERROR_INIT;
 
     int r = remove_recipient(&op, ctx, call, req, &reply, &own);
-    log_info("audit", KV("action", "remove-recipient"), KV("volume_id", req->volume_id),
-             KV("tenant", op.record.tenant), KV("reason", req->reason),
-             KV("recipient", req->fingerprint), KV("resumed", reply.resumed),
-             KV("result", error_code_name(own.code)));
+    log_audit(KV("action", "remove-recipient"), KV("volume_id", req->volume_id),
+              KV("tenant", op.record.tenant), KV("reason", req->reason),
+              KV("recipient", req->fingerprint), KV("resumed", reply.resumed),
+              KV("result", error_code_name(own.code)));
     if (r < 0)
         return error_pass(err, &own);
     node_count(ctx, NODE_ROTATED);

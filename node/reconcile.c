@@ -143,9 +143,9 @@ static int act(struct reconcile *r, struct node_op *op, struct candidate *c,
     FAULT_POINT("reconcile:act:before");
     int result = c->kind->act(r, op, c, &own);
     FAULT_POINT("reconcile:act:after");
-    log_info("audit", KV("action", "reconcile"), KV("kind", c->kind->name), KV("what", c->what),
-             KV("volume_id", op->id_text), KV("does", f->action), KV("why", f->why),
-             KV("result", error_code_name(own.code)));
+    log_audit(KV("action", "reconcile"), KV("kind", c->kind->name), KV("what", c->what),
+              KV("volume_id", op->id_text), KV("does", f->action), KV("why", f->why),
+              KV("result", error_code_name(own.code)));
     if (result == 0)
         node_count(r->node, NODE_RECONCILED);
     return report(r, c, f, result == 0 ? "done" : "failed", own.msg, err);

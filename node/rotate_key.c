@@ -271,9 +271,9 @@ int node_rotate_key(void *ctx, struct csi_call *call, const struct csi_rotate_ke
     struct error own = ERROR_INIT;
 
     int r = run(&op, ctx, call, req, &reply, &own);
-    log_info("audit", KV("action", "rotate-key"), KV("volume_id", req->volume_id),
-             KV("tenant", op.record.tenant), KV("reason", req->reason),
-             KV("resumed", reply.resumed), KV("result", error_code_name(own.code)));
+    log_audit(KV("action", "rotate-key"), KV("volume_id", req->volume_id),
+              KV("tenant", op.record.tenant), KV("reason", req->reason),
+              KV("resumed", reply.resumed), KV("result", error_code_name(own.code)));
     if (r < 0)
         return error_pass(err, &own);
     node_count(ctx, NODE_ROTATED);

@@ -74,9 +74,9 @@ int node_unlock_key(void *ctx, struct csi_call *call, const struct csi_unlock_ke
     if (req->reason[0] == '\0')
         return error_set(err, ERR_INVALID, "reason is required: it goes into the audit line");
     int r = unlock_key(&op, ctx, call, req, &own);
-    log_info("audit", KV("action", "unlock-key"), KV("volume_id", req->volume_id),
-             KV("tenant", op.record.tenant), KV("reason", req->reason), KV("pid", req->output_pid),
-             KV("result", error_code_name(own.code)));
+    log_audit(KV("action", "unlock-key"), KV("volume_id", req->volume_id),
+              KV("tenant", op.record.tenant), KV("reason", req->reason), KV("pid", req->output_pid),
+              KV("result", error_code_name(own.code)));
     if (r == 0)
         node_count(ctx, NODE_BREAK_GLASS);
     else

@@ -91,6 +91,16 @@ def test_no_key_in_the_log(rig):
     rig.restart()
 
 
-TESTS = [test_command_line, test_closed_descriptors, test_second_instance, test_signals, test_no_key_in_the_log]
+def test_every_log_level(rig):
+    """What isn't logged is done all the same: it waits for its signal, and ends by it."""
+    for level in ('error', 'warn', 'info', 'debug'):
+        rig.restart('--log-level', level)
+        rig.call('Probe')
+        assert stop(rig.controller) == 0
+    rig.start()
+
+
+TESTS = [test_command_line, test_closed_descriptors, test_second_instance, test_signals, test_no_key_in_the_log,
+         test_every_log_level]
 
 sys.exit(controllerlib.main(TESTS))

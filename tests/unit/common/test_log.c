@@ -110,6 +110,8 @@ static void test_levels(void **state UNUSED)
     assert_null(caught());
     log_error("yes");
     assert_non_null(caught());
+    log_audit(KV("action", "look"));
+    assert_string_equal(caught_text(), "\"audit\" action=\"look\"");
     assert_fails(log_setup_by_name("Debug", "text", &err), ERR_INVALID,
                  "log level 'Debug' is none of error, warn, info, debug");
     assert_fails(log_setup_by_name("debug", "xml", &err), ERR_INVALID,
