@@ -127,11 +127,14 @@ struct backend_ops {
      * all else reads the record. The texts live as long as the call of cb. */
     int (*list_records)(struct pool *pool, const char *after, list_record_cb *cb, void *ctx,
                         struct error *err);
-    /* The record without taking the lock (ValidateVolumeCapabilities, cofferctl). */
+    /* The record without taking the lock (ValidateVolumeCapabilities, cofferctl). Its writer may
+     * have been killed before it was durable: what can't be taken back is done after `settle`. */
     int (*peek_record)(struct pool *pool, const struct volume_id *id, struct record *ret,
                        struct error *err);
 
     /* ---- for administrators: cofferctl, node reconcile ---- */
+    /* All that the calls above found is durable: no power cut brings back what was before. */
+    int (*settle)(struct pool *pool, struct error *err);
     /* The record's stored bytes, whatever they are. ERR_NOT_FOUND: no record (or no volume). */
     int (*peek_text)(struct pool *pool, const struct volume_id *id, struct strbuf *ret,
                      struct error *err);

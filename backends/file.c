@@ -274,6 +274,7 @@ const struct backend_ops file_backend = {
     .list = file_list,
     .list_records = file_list_records,
     .peek_record = file_peek_record,
+    .settle = file_settle,
     .peek_text = file_peek_text,
     .replace_record = file_replace_record,
     .locate = file_locate,

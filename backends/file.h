@@ -112,6 +112,7 @@ int file_peek_record(struct pool *pool, const struct volume_id *id, struct recor
 /* For a volume that has a record: no image is ERR_DATA_LOSS. */
 int file_image_open(const struct volume *v, int flags, int *ret_fd, struct stat *ret_st,
                     struct error *err) MUST_CHECK;
+int file_settle(struct pool *pool, struct error *err);
 int file_peek_text(struct pool *pool, const struct volume_id *id, struct strbuf *ret,
                    struct error *err);
 int file_replace_record(struct volume *v, const struct record *r, struct error *err);

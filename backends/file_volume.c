@@ -77,6 +77,18 @@ int file_peek_record(struct pool *pool, const struct volume_id *id, struct recor
     return 0;
 }
 
+/* For the whole pool at once: an fsync per volume costs a flush of the disk each. */
+int file_settle(struct pool *pool, struct error *err)
+{
+    AUTO_CLOSE int root = -1;
+
+    if (file_root_open(pool, &root, err) < 0)
+        return -1;
+    if (syncfs(root) < 0)
+        return error_errno(err, errno, "flush the file system of pool '%s'", pool->config->name);
+    return 0;
+}
+
 /* A damaged record may be longer than any good one. */
 #define TEXT_MAX 65536u
 

@@ -47,7 +47,8 @@ static int scan_pool(struct scan *s, struct error *err)
     char what[POOL_NAME_MAX + 16];
 
     if (pool_ready(s->pool, &problem) == 0 &&
-        s->pool->ops->list(s->pool, "", look, s, &problem) == 0)
+        s->pool->ops->list(s->pool, "", look, s, &problem) == 0 &&
+        (s->failed || s->pool->ops->settle(s->pool, &problem) == 0))
         return s->failed ? -1 : 0;
     (void)snprintf(what, sizeof(what), "pool '%s'", s->pool->config->name);
     return key_scan_gap(s->gaps, what, problem.msg, err);

@@ -280,9 +280,26 @@ static void test_probe(void **state UNUSED)
     assert_fails(f.set->pools[0]->ops->probe(f.set->pools[0], &p, &err), err, ERR_UNAVAILABLE);
 }
 
+static void test_settle(void **state UNUSED)
+{
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
+    struct error err = ERROR_INIT;
+    AUTO_FREE char *away = NULL;
+    struct pool *pool;
+
+    fixture_make(&f, 1);
+    pool = f.set->pools[0];
+    assert_ok(pool->ops->settle(pool, &err), err);
+    assert_true(asprintf(&away, "%s.away", pool->config->path) > 0);
+    assert_int_equal(rename(pool->config->path, away), 0);
+    assert_fails(pool->ops->settle(pool, &err), err, ERR_UNAVAILABLE);
+    assert_int_equal(rename(away, pool->config->path), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_settle),
         cmocka_unit_test(test_locate),
         cmocka_unit_test(test_peek_text),
         cmocka_unit_test(test_replace_record),
