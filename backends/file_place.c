@@ -102,16 +102,31 @@ static int make_directory(int root, const char *path, struct error *err)
                                                                                                : 0;
 }
 
+/* "volumes/0a/0a1b…" -> "volumes/0a" */
+static void shard_name(const char *place, char ret[FILE_PLACE_MAX])
+{
+    (void)snprintf(ret, FILE_PLACE_MAX, "%.*s", (int)sizeof(FILE_VOLUMES) + 2, place);
+}
+
 static int make_place(int root, const char *place, struct error *err)
 {
     char path[FILE_PLACE_MAX];
-    AUTO_CLOSE int shard = -1, volumes = -1;
 
-    (void)snprintf(path, sizeof(path), "%.*s", (int)sizeof(FILE_VOLUMES) + 2, place);
+    shard_name(place, path);
     if (make_directory(root, FILE_VOLUMES, err) < 0 || make_directory(root, path, err) < 0 ||
         make_directory(root, place, err) < 0)
         return -1;
     FAULT_POINT("file:place:made");
+    return 0;
+}
+
+/* Before the first thing is made in the place: whoever made it may have been killed. */
+static int settle_place(int root, const char *place, struct error *err)
+{
+    AUTO_CLOSE int shard = -1, volumes = -1;
+    char path[FILE_PLACE_MAX];
+
+    shard_name(place, path);
     if (file_open_below(root, FILE_VOLUMES, &volumes, err) < 0 ||
         file_open_below(root, path, &shard, err) < 0)
         return -1;
@@ -142,6 +157,8 @@ static enum step open_without_lock(int root, const char *place, int dir, bool cr
         (void)error_errno(err, errno, "remove the empty directory");
         return STEP_FAILED;
     }
+    if (settle_place(root, place, err) < 0)
+        return STEP_FAILED;
     if (file_make(dir, FILE_LOCK, ret_lock, &local) == 0)
         return STEP_DONE;
     if (local.code == ERR_EXISTS || local.code == ERR_NOT_FOUND)
@@ -255,13 +272,23 @@ static bool is_taken(const struct volume *v, int root, const char *place)
            (ours.st_dev != there.st_dev || ours.st_ino != there.st_ino);
 }
 
+/* Else a power cut would bring the place back, with a record that nobody asks to remove again. */
+static int settle_removal(int root, const char *place, struct error *err)
+{
+    AUTO_CLOSE int shard = -1;
+    char path[FILE_PLACE_MAX];
+
+    shard_name(place, path);
+    return file_open_below(root, path, &shard, err) < 0 ? -1 : fs_fsync_dir(shard, path, err);
+}
+
 static int remove_place(const struct volume *v, int root, struct error *err)
 {
     char place[FILE_PLACE_MAX];
 
     file_place_name(&v->id, place);
     if (unlinkat(root, place, AT_REMOVEDIR) == 0 || errno == ENOENT)
-        return 0;
+        return settle_removal(root, place, err);
     if (errno != ENOTEMPTY && errno != EEXIST)
         return error_errno(err, errno, "remove the directory");
     if (is_taken(v, root, place))
