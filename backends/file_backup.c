@@ -14,14 +14,19 @@
 static int open_or_make(const struct volume *v, int *ret_fd, struct error *err)
 {
     struct error local = ERROR_INIT;
+    AUTO_CLOSE int fd = -1;
 
-    if (file_open_regular(v->dir_fd, FILE_HEADER_BACKUP, O_RDWR, ret_fd, &local) == 0)
-        return 0; /* of a rotation that was killed */
-    if (local.code != ERR_NOT_FOUND)
-        return error_pass(err, &local);
-    if (file_make(v->dir_fd, FILE_HEADER_BACKUP, ret_fd, err) < 0)
+    if (file_open_regular(v->dir_fd, FILE_HEADER_BACKUP, O_RDWR, &fd, &local) < 0) {
+        if (local.code != ERR_NOT_FOUND)
+            return error_pass(err, &local);
+        if (file_make(v->dir_fd, FILE_HEADER_BACKUP, &fd, err) < 0)
+            return -1;
+    }
+    /* also of one that a killed rotation made */
+    if (fs_fsync_dir(v->dir_fd, "the directory", err) < 0)
         return -1;
-    return fs_fsync_dir(v->dir_fd, "the directory", err);
+    *ret_fd = TAKE_FD(fd);
+    return 0;
 }
 
 int file_header_backup(struct volume *v, int *ret_fd, struct error *err)
