@@ -8,6 +8,8 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
+import subprocess
 import sys
 import time
 
@@ -368,6 +370,23 @@ def retire(b):
     b.refused('trim', '1 volumes are under a version older than 2', more=('--nodes', '1', '--grace', '0'))
 
 
+def settled(b):
+    """A record that was read may be one whose writer was killed before it was durable: what it says is made durable before Vault
+    destroys what the one before needs."""
+    if not shutil.which('strace'):
+        raise caselib.Skip('strace is not installed')
+    b.volume('a', 2)
+    b.rotated()
+    trace = os.path.join(b.root, 'trace')
+    p = subprocess.run(['strace', '-f', '-qq', '-o', trace, '-e', 'trace=openat,syncfs,sendto,write', caselib.program('cofferctl'), 'key',
+                        'retire', '--tenant', 'team-a', '--nodes', '1', '--config', b.config], capture_output=True, text=True, check=False,
+                       env={'VAULT_TOKEN': TOKEN, 'PATH': '/usr/bin:/bin', 'ASAN_OPTIONS': 'detect_leaks=0'}, stdin=subprocess.DEVNULL)
+    assert p.returncode == 0 and b.keys['team-a'].minimum == 2, p
+    lines = read(trace).splitlines()
+    last_read = max(i for i, line in enumerate(lines) if '"record.json"' in line)
+    assert any('syncfs(' in line and line.endswith('= 0') for line in lines[last_read:]), 'the records that it read were not flushed'
+
+
 def trim(b):
     b.volume('a')
     b.rotated()
@@ -432,7 +451,7 @@ def other_machines(b):
 
 
 TESTS = [usage, status, status_without_vault, unreadable, rewrap, one_volume, busy, creates, refusals, a_wrong_answer_is_not_written,
-         changed_meanwhile, a_missing_key_costs_its_volumes, min_age, progress, retire, trim, other_machines]
+         changed_meanwhile, a_missing_key_costs_its_volumes, min_age, progress, retire, settled, trim, other_machines]
 
 
 @contextlib.contextmanager
