@@ -188,10 +188,15 @@ def at_once(s):
     user = s.user('at-once')
     body = user.seed()
 
+    def ask(end, content, challenge):
+        """On a busy machine the first challenges are over before the last is there: then with another, as a device would."""
+        answer = user.ask('POST', end, content, challenge)
+        return user.ask('POST', end, content) if answer.status == 401 and 'is over' in str(answer) else answer
+
     def all_at_once(end, content):
-        challenges = [user.challenge() for _ in range(s.at_once)]
         with concurrent.futures.ThreadPoolExecutor(s.at_once) as pool:
-            return list(pool.map(lambda c: user.ask('POST', end, content, c), challenges))
+            challenges = list(pool.map(lambda _: user.challenge(), range(s.at_once)))
+            return list(pool.map(lambda c: ask(end, content, c), challenges))
     answers = all_at_once('/deploy', body)
     demand({a.status for a in answers} <= {200, 202}, [str(a) for a in answers if a.status not in (200, 202)][:3])
     s.open_rest(user)
