@@ -29,6 +29,13 @@ uint64_t deadline_in(uint64_t ms)
     return ms >= DEADLINE_NEVER - now ? DEADLINE_NEVER : now + ms;
 }
 
+uint64_t deadline_sooner(uint64_t deadline, uint64_t ms)
+{
+    uint64_t soon = deadline_in(ms);
+
+    return soon < deadline ? soon : deadline;
+}
+
 uint64_t deadline_left(uint64_t deadline)
 {
     uint64_t now;

@@ -13,7 +13,9 @@
 uint64_t clock_ms(void);
 uint64_t clock_us(void);
 uint64_t deadline_in(uint64_t ms);
-uint64_t deadline_left(uint64_t deadline);    /* 0 when passed */
+uint64_t deadline_left(uint64_t deadline); /* 0 when passed */
+/* The sooner of the two: `deadline`, and in so many milliseconds. */
+uint64_t deadline_sooner(uint64_t deadline, uint64_t ms);
 int deadline_poll_timeout(uint64_t deadline); /* for poll(2): -1 never, else 0..INT_MAX */
 void sleep_ms(uint64_t ms);
 

@@ -192,20 +192,30 @@ int answer_own(struct scheduler *s, const struct entry *e, const char *name, jso
     return 0;
 }
 
-json_t *answer_cloud(const struct entry *e)
+#define UNREADABLE "unreadable"
+
+json_t *answer_cloud(const struct entry *e, const struct unread *u)
 {
     static const char *const vms[] = {
         [VM_NONE] = "none", [VM_STARTING] = "starting", [VM_READY] = "ready", [VM_FAILED] = "failed"
     };
     const struct cloud *c = &e->cloud;
     const struct operation *op = e->op;
+    const char *reason = u != NULL ? u->reason : e->failure[0] != '\0' ? e->failure : c->reason;
 
     return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:b, s:b, s:s, s:I, s:o}", "id", c->id,
-                     "status", cloud_status_names[answer_status(e)], "operation",
-                     op != NULL ? json_string(op->row->name) : json_null(), "step",
+                     "status", u != NULL ? UNREADABLE : cloud_status_names[answer_status(e)],
+                     "operation", op != NULL ? json_string(op->row->name) : json_null(), "step",
                      op != NULL ? json_string(op->row->steps[op->step].name) : json_null(),
                      "volumeId", text_or_null(c->volume), "node", text_or_null(c->node), "open",
                      (int)c->open, "everOpened", (int)c->ever_opened, "vm", vms[c->vm], "devices",
-                     (json_int_t)c->n_devices, "reason",
-                     text_or_null(e->failure[0] != '\0' ? e->failure : c->reason));
+                     (json_int_t)c->n_devices, "reason", text_or_null(reason));
+}
+
+json_t *answer_unread(const struct unread *u)
+{
+    return json_pack("{s:o, s:s, s:n, s:n, s:o, s:o, s:n, s:n, s:n, s:n, s:s}", "id",
+                     text_or_null(u->id), "status", UNREADABLE, "operation", "step", "volumeId",
+                     text_or_null(u->volume), "node", text_or_null(u->node), "open", "everOpened",
+                     "vm", "devices", "reason", u->reason);
 }

@@ -31,6 +31,9 @@ json_t *answer_devices(const struct entry *e);
  * key while the volume is open, to change the list. Errors as answer_find. */
 int answer_own(struct scheduler *s, const struct entry *e, const char *name, json_t **ret,
                struct error *err) MUST_CHECK;
-json_t *answer_cloud(const struct entry *e); /* a row of the admin's list */
+/* Rows of the admin's list: a cloud, with what hides it (NULL: nothing), and what can't be read and
+ * is of no cloud that is known. Their status is then "unreadable". */
+json_t *answer_cloud(const struct entry *e, const struct unread *u);
+json_t *answer_unread(const struct unread *u);
 
 #endif

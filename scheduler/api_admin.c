@@ -3,6 +3,7 @@
 #include "common/base.h"
 #include "scheduler/api.h"
 
+#include "common/cleanup.h"
 #include "scheduler/answer.h"
 #include "scheduler/openapi.h"
 
@@ -14,19 +15,46 @@ int api_openapi(struct api_call *c, struct error *err UNUSED)
     return 0;
 }
 
+struct listing {
+    struct scheduler *s;
+    json_t *list;
+    bool told[UNREAD_MAX]; /* of each row of what can't be read: with its cloud */
+};
+
 static bool list_one(void *ctx, struct entry *e)
 {
-    return json_array_append_new(ctx, answer_cloud(e)) == 0;
+    struct listing *l = ctx;
+    const struct unread *u = scheduler_unread(l->s, e, e->cloud.id, 0);
+
+    if (u != NULL)
+        l->told[u - l->s->unread.items] = true;
+    return json_array_append_new(l->list, answer_cloud(e, u)) == 0;
 }
 
-int api_admin_clouds(struct api_call *c, struct error *err UNUSED)
+/* Clouds that aren't known by anything else. */
+static void list_unread(struct listing *l)
 {
-    json_t *list = json_array();
+    const struct unread_list *unread = &l->s->unread;
 
+    for (size_t i = 0; i < unread->n; i++) {
+        if (!l->told[i] && !unread_is_node(&unread->items[i]))
+            (void)json_array_append_new(l->list, answer_unread(&unread->items[i]));
+    }
+}
+
+int api_admin_clouds(struct api_call *c, struct error *err)
+{
+    AUTO_FREE struct listing *l = calloc(1, sizeof(*l));
+
+    if (l == NULL)
+        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    l->s = c->s;
+    l->list = json_array();
     scheduler_lock(c->s);
-    cloud_table_each(c->s->table, list_one, list);
+    cloud_table_each(c->s->table, list_one, l);
+    list_unread(l);
     scheduler_unlock(c->s);
-    reply_json(c->reply, 200, json_pack("{s:o}", "clouds", list));
+    reply_json(c->reply, 200, json_pack("{s:o}", "clouds", l->list));
     return 0;
 }
 

@@ -24,11 +24,27 @@ static int tell(struct api_call *c, const struct entry *e, struct error *err)
     return 0;
 }
 
+/* Nothing is said of a cloud that is, or may be, one whose facts can't be read; but what runs on it
+ * knows better. e NULL: the device has none that is known; its own one may be there. */
+static int check_read(struct api_call *c, const struct entry *e, const char *name,
+                      uint64_t patience, struct error *err)
+{
+    char id[CLOUD_ID_LEN + 1];
+
+    if (e != NULL && e->op != NULL)
+        return 0;
+    (void)snprintf(id, sizeof(id), "%.32s", e != NULL ? e->cloud.id : name);
+    return scheduler_is_read(c->s, e, id, patience, err);
+}
+
 static int find_locked(struct api_call *c, struct error *err)
 {
+    const struct entry *e;
+
     if (scheduler_is_fresh(c->s, err) < 0)
         return -1;
-    return tell(c, cloud_table_by_device(c->s->table, c->name), err);
+    e = cloud_table_by_device(c->s->table, c->name);
+    return check_read(c, e, c->name, STALE_MS, err) < 0 ? -1 : tell(c, e, err);
 }
 
 int api_find(struct api_call *c, struct error *err)
@@ -106,6 +122,8 @@ static int own_entry(struct api_call *c, struct entry **ret, struct error *err)
     if (scheduler_is_fresh(c->s, err) < 0)
         return -1;
     e = cloud_table_by_device(c->s->table, c->name);
+    if (check_read(c, e, c->name, STALE_MS, err) < 0)
+        return -1;
     if (e == NULL || (e->cloud.volume[0] == '\0' && e->op == NULL))
         return error_set(err, ERR_NOT_FOUND, "this device has no cloud");
     *ret = e;
@@ -295,7 +313,7 @@ static int deploy_locked(struct api_call *c, struct operation **op, const char *
         e = cloud_table_by_id(c->s->table, (*op)->id);
     else
         memcpy((*op)->id, e->cloud.id, sizeof((*op)->id));
-    if (e != NULL && check_same(e, *op, err) < 0)
+    if (check_read(c, e, c->name, 0, err) < 0 || (e != NULL && check_same(e, *op, err) < 0))
         return -1;
     if (e != NULL && e->op != NULL)
         return start(c, e, op, err); /* joins, or is told busy */
@@ -399,6 +417,8 @@ static int add_locked(struct api_call *c, struct operation **op, struct error *e
         return error_set(err, ERR_EXISTS, "the device is on the list with another wrapped key");
     if (other != NULL)
         return error_set(err, ERR_EXISTS, "the device has a cloud already");
+    if (check_read(c, NULL, add->name, 0, err) < 0)
+        return -1;
     return start_and_wait(c, e, op, err);
 }
 

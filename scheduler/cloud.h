@@ -42,6 +42,7 @@ struct cloud {
     char uuid[37];
     char commitment[65]; /* to the storage key (docs/client-keys.md); "": none is known yet */
     char node[NODE_NAME_MAX + 1]; /* where the volume is; "": it can be opened anywhere */
+    bool unread;                  /* its facts can't be read (driver.h's each) */
     bool ever_opened;             /* it was formatted: there may be data */
     bool open;                    /* its mapping is there, or is being made or taken away */
     enum vm_state vm;

@@ -66,12 +66,17 @@ struct driver_ops {
     /* ---- facts ---- */
     int (*server_key)(struct driver *d, uint64_t deadline, struct cloud_server_key *ret,
                       struct error *err);
-    /* Every cloud there is. One whose facts can't be read fails the call: unreadable is not
-     * absent. */
+    /* Every cloud there is. Unreadable is not absent: one whose facts can't be read is told with
+     * `unread` and why in `reason` (for the log: no secret, but it may name paths of a host); of
+     * the rest id, volume and node say what it is, as far as that is known. `volume` can stand for
+     * `id` where names_volumes. With neither it is the whole node that can't be read. The call
+     * fails when it isn't known of what to say so. */
     int (*each)(struct driver *d, uint64_t deadline, cloud_cb *cb, void *ctx, struct error *err);
-    /* One, fresh. ERR_NOT_FOUND: neither volume nor VM. ret is to be zeroes; cloud_clear it. */
-    int (*find)(struct driver *d, const char *id, uint64_t deadline, struct cloud *ret,
-                struct error *err);
+    /* One, fresh. node: where it is or is to be, and asked first: another one that doesn't answer
+     * doesn't count; "": every node must. ERR_NOT_FOUND: neither volume nor VM; ERR_DATA_LOSS: its
+     * facts can't be read. ret is to be zeroes; cloud_clear it. */
+    int (*find)(struct driver *d, const char *id, const char *node, uint64_t deadline,
+                struct cloud *ret, struct error *err);
     /* The nodes as they are, for place.h; *ret is the caller's, to be freed. */
     int (*nodes)(struct driver *d, uint64_t deadline, struct place_node **ret, size_t *ret_n,
                  struct error *err);

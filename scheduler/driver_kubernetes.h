@@ -67,8 +67,8 @@ void kube_options_release(struct kube_options *o);
 
 /* ---- driver_kubernetes_facts.c ---- */
 int kube_each(struct driver *d, uint64_t deadline, cloud_cb *cb, void *ctx, struct error *err);
-int kube_find(struct driver *d, const char *id, uint64_t deadline, struct cloud *ret,
-              struct error *err);
+int kube_find(struct driver *d, const char *id, const char *node, uint64_t deadline,
+              struct cloud *ret, struct error *err);
 /* The volumeHandle of a bound claim, from its annotation or its PersistentVolume; "": not bound. */
 int kube_volume_handle(struct driver *d, const json_t *claim, uint64_t deadline,
                        char ret[CLOUD_HANDLE_MAX + 1], struct error *err) MUST_CHECK;

@@ -9,7 +9,7 @@
 
 #define PAGE 40u /* a pod has some 12 KiB */
 
-/* ---- gathering: id -> {"claim": {}, "deployment": {}, "pods": []} ---- */
+/* ---- gathering: id -> {"claim": {}, "deployment": {}, "pods": [], "problem": ""} ---- */
 
 struct gather {
     json_t *clouds;
@@ -43,6 +43,40 @@ static bool named_after(const char *name, const char *id)
     return strncmp(name, CLOUD_VOLUME_PREFIX, len) == 0 && strcmp(name + len, id) == 0;
 }
 
+/* "cloud-ID", and what controllers make of it: "cloud-ID-…". */
+static bool id_in_name(const char *name, char ret[CLOUD_ID_LEN + 1])
+{
+    size_t len = strlen(CLOUD_VOLUME_PREFIX);
+
+    if (strncmp(name, CLOUD_VOLUME_PREFIX, len) != 0 ||
+        strnlen(name + len, CLOUD_ID_LEN + 1) < CLOUD_ID_LEN ||
+        strchr("-", name[len + CLOUD_ID_LEN]) == NULL)
+        return false;
+    memcpy(ret, name + len, CLOUD_ID_LEN);
+    ret[CLOUD_ID_LEN] = '\0';
+    return cloud_id_valid(ret);
+}
+
+/* It may be of the cloud that it names, and of the one that its label says: neither can be told. Of
+ * no others. */
+static int add_stray(struct gather *g, const char *id, const char *name, struct error *err)
+{
+    char named[CLOUD_ID_LEN + 1];
+    const char *ids[] = { id, named };
+
+    if (!id_in_name(name, named))
+        named[0] = '\0';
+    for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
+        if (!cloud_id_valid(ids[i]))
+            continue;
+        json_t *problem = json_sprintf("%s '%s' has a label %s that isn't its cloud's", g->part,
+                                       name, KUBE_LABEL);
+        if (json_object_set_new(entry_of(g->clouds, ids[i]), "problem", problem) < 0)
+            return error_set(err, ERR_EXHAUSTED, "out of memory");
+    }
+    return 0;
+}
+
 static int add_item(void *ctx, json_t *item, struct error *err)
 {
     struct gather *g = ctx;
@@ -52,8 +86,7 @@ static int add_item(void *ctx, json_t *item, struct error *err)
     json_t *entry;
 
     if (!cloud_id_valid(id) || (!is_pod && !named_after(name, id)))
-        return error_set(err, ERR_DATA_LOSS, "%s '%s' has a label %s that isn't its cloud's",
-                         g->part, name, KUBE_LABEL);
+        return add_stray(g, id, name, err);
     entry = entry_of(g->clouds, id);
     if (entry == NULL || (is_pod ? json_array_append(json_object_get(entry, "pods"), item)
                                  : json_object_set(entry, g->part, item)) < 0)
@@ -329,6 +362,14 @@ static int read_pod(struct driver *d, const json_t *pod, uint64_t deadline, stru
     return str_copy(c->reason, sizeof(c->reason), trouble.text);
 }
 
+/* These speak of the API server, or of this process, and not of one cloud. */
+static bool is_of_all(const struct error *err)
+{
+    return err->code == ERR_UNAVAILABLE || err->code == ERR_DEADLINE ||
+           err->code == ERR_EXHAUSTED || err->code == ERR_UNAUTHENTICATED ||
+           err->code == ERR_PERMISSION;
+}
+
 static int read_cloud(struct driver *d, const char *id, const json_t *entry, uint64_t deadline,
                       struct cloud *ret, struct error *err)
 {
@@ -336,11 +377,14 @@ static int read_cloud(struct driver *d, const char *id, const json_t *entry, uin
     const json_t *claim = json_object_get(entry, "claim");
     const json_t *spec = json_object_get(json_object_get(entry, "deployment"), "spec");
     const json_t *pods = json_object_get(entry, "pods"), *pod = kube_pod_now(pods);
+    const char *problem = kube_text(entry, "problem");
 
+    if (problem[0] != '\0')
+        return error_set(err, ERR_DATA_LOSS, "%s", problem);
     if (str_copy(c.id, sizeof(c.id), id) < 0)
         return error_set(err, ERR_INTERNAL, "a cloud's id is too long");
     if (claim != NULL && read_claim(d, claim, deadline, &c, err) < 0) {
-        if (err->code == ERR_INVALID)
+        if (!is_of_all(err))
             (void)error_recode(err, ERR_DATA_LOSS);
         return error_prefix(err, "the claim '" CLOUD_VOLUME_PREFIX "%s'", id);
     }
@@ -354,6 +398,13 @@ static int read_cloud(struct driver *d, const char *id, const json_t *entry, uin
 
 /* ---- the driver's calls ---- */
 
+static void say_unread(const char *id, const struct error *why, struct cloud *ret)
+{
+    ret->unread = true;
+    (void)!str_copy(ret->id, sizeof(ret->id), id);
+    (void)snprintf(ret->reason, sizeof(ret->reason), "%.*s", CLOUD_REASON_MAX, why->msg);
+}
+
 int kube_each(struct driver *d, uint64_t deadline, cloud_cb *cb, void *ctx, struct error *err)
 {
     AUTO_JSON json_t *clouds = NULL;
@@ -364,17 +415,21 @@ int kube_each(struct driver *d, uint64_t deadline, cloud_cb *cb, void *ctx, stru
         return -1;
     json_object_foreach (clouds, id, entry) {
         AUTO_CLOUD struct cloud c = { .devices = NULL };
+        struct error why = ERROR_INIT;
 
-        if (read_cloud(d, id, entry, deadline, &c, err) < 0)
-            return -1;
+        if (read_cloud(d, id, entry, deadline, &c, &why) < 0) {
+            if (why.code != ERR_DATA_LOSS)
+                return error_pass(err, &why);
+            say_unread(id, &why, &c);
+        }
         if (!cb(ctx, &c))
             break;
     }
     return 0;
 }
 
-int kube_find(struct driver *d, const char *id, uint64_t deadline, struct cloud *ret,
-              struct error *err)
+int kube_find(struct driver *d, const char *id, const char *node UNUSED, uint64_t deadline,
+              struct cloud *ret, struct error *err)
 {
     AUTO_JSON json_t *clouds = NULL;
     const json_t *entry;

@@ -26,25 +26,33 @@ static int tell(const struct error *why, const char *method, struct error *err)
 }
 
 /* A connection for each call: a kept one wouldn't notice for minutes that a daemon is back. */
-int local_call(const char *endpoint, const char *method, json_t *request, uint64_t deadline,
-               json_t **ret, struct error *err)
+int local_ask(const char *endpoint, const char *method, json_t *request, uint64_t deadline,
+              json_t **ret, struct error *err)
 {
     AUTO_JSON json_t *owned = request;
     AUTO_JSON json_t *reply = NULL;
-    struct error why = ERROR_INIT;
     uint64_t left = deadline_left(deadline);
 
     if (owned == NULL)
         return error_set(err, ERR_EXHAUSTED, "out of memory");
     if (left == 0)
         return error_set(err, ERR_DEADLINE, "no time was left for %s", method);
-    if (csi_client_call(endpoint, method, owned, left, &reply, &why) < 0)
-        return tell(&why, method, err);
+    if (csi_client_call(endpoint, method, owned, left, &reply, err) < 0)
+        return -1;
     if (ret != NULL) {
         *ret = reply;
         reply = NULL;
     }
     return 0;
+}
+
+int local_call(const char *endpoint, const char *method, json_t *request, uint64_t deadline,
+               json_t **ret, struct error *err)
+{
+    struct error why = ERROR_INIT;
+
+    return local_ask(endpoint, method, request, deadline, ret, &why) < 0 ? tell(&why, method, err)
+                                                                         : 0;
 }
 
 int local_node_find(struct driver *d, const char *name, struct local_node **ret, struct error *err)

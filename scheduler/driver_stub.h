@@ -10,7 +10,8 @@
  *    "state": PATH,        facts are kept there as JSON and read at the start
  *    "control": PATH,      read at each call when it is there: {"delay": {"attach": MS, …},
  *                          "fail": {"attach": {"code": "UNAVAILABLE", "message": TEXT}, …},
- *                          "vm": {ID or "*": "starting" | "failed"}}
+ *                          "vm": {ID or "*": "starting" | "failed"},
+                          "unreadable": {ID: WHY, …}, "silent": {NODE: WHY, …}}
  *   }
  *
  * Calls are named as in driver.h. Thread-safe. Here is what its files share: driver_stub.c the
@@ -48,8 +49,8 @@ void stub_copy_text(char *dst, size_t size, const json_t *obj, const char *key);
 int stub_server_key(struct driver *d, uint64_t deadline, struct cloud_server_key *ret,
                     struct error *err);
 int stub_each(struct driver *d, uint64_t deadline, cloud_cb *cb, void *ctx, struct error *err);
-int stub_find(struct driver *d, const char *id, uint64_t deadline, struct cloud *ret,
-              struct error *err);
+int stub_find(struct driver *d, const char *id, const char *node, uint64_t deadline,
+              struct cloud *ret, struct error *err);
 int stub_nodes(struct driver *d, uint64_t deadline, struct place_node **ret, size_t *ret_n,
                struct error *err);
 int stub_volume_id(struct driver *d, const char *id, const char *node,

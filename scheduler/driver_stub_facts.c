@@ -131,47 +131,108 @@ static int read_cloud(struct driver *d, const char *id, const json_t *facts, str
     return 0;
 }
 
-int stub_find(struct driver *d, const char *id, uint64_t deadline, struct cloud *ret,
-              struct error *err)
+static const char *text_of(const json_t *obj, const char *key)
 {
-    const json_t *facts;
+    const char *text = json_string_value(json_object_get(obj, key));
+
+    return text != NULL ? text : "";
+}
+
+/* Whether the node doesn't answer, or, for "", any of them; or that volume's record isn't read. */
+static int check_played(const json_t *control, const char *id, const char *node, struct error *err)
+{
+    const json_t *silent = json_object_get(control, "silent");
+    const char *why = text_of(json_object_get(control, "unreadable"), id);
+
+    if (why[0] != '\0')
+        return error_set(err, ERR_DATA_LOSS, "the record of cloud '%s' can't be read", id);
+    if (node[0] == '\0' ? json_object_size(silent) > 0 : json_object_get(silent, node) != NULL)
+        return error_set(err, ERR_UNAVAILABLE, "node '%s' doesn't answer", node);
+    return 0;
+}
+
+static int find_locked(struct driver *d, const char *id, const char *node, struct cloud *ret,
+                       struct error *err)
+{
+    AUTO_JSON json_t *control = read_control(d);
+    const json_t *facts = json_object_get(d->clouds, id);
+
+    if (check_played(control, id, facts != NULL ? text_of(facts, "node") : node, err) < 0)
+        return -1;
+    return facts != NULL ? read_cloud(d, id, facts, ret, err)
+                         : error_set(err, ERR_NOT_FOUND, "there is no cloud '%s'", id);
+}
+
+int stub_find(struct driver *d, const char *id, const char *node, uint64_t deadline,
+              struct cloud *ret, struct error *err)
+{
     int rc;
 
     if (stub_play(d, "find", deadline, err) < 0)
         return -1;
     (void)pthread_mutex_lock(&d->lock);
-    facts = json_object_get(d->clouds, id);
-    rc = facts != NULL ? read_cloud(d, id, facts, ret, err)
-                       : error_set(err, ERR_NOT_FOUND, "there is no cloud '%s'", id);
+    rc = find_locked(d, id, node, ret, err);
     (void)pthread_mutex_unlock(&d->lock);
     return rc;
 }
 
-static int each_locked(struct driver *d, cloud_cb *cb, void *ctx, struct error *err)
+/* As the driver local tells of them: a record that isn't read has no cloud's id. */
+static bool tell_unread(const char *volume, const char *node, const char *why, cloud_cb *cb,
+                        void *ctx)
 {
+    struct cloud c = { .unread = true };
+
+    (void)!str_copy(c.volume, sizeof(c.volume), volume);
+    (void)!str_copy(c.node, sizeof(c.node), node);
+    (void)!str_copy(c.reason, sizeof(c.reason), why);
+    return cb(ctx, &c);
+}
+
+static int each_locked(struct driver *d, const json_t *control, cloud_cb *cb, void *ctx,
+                       struct error *err)
+{
+    const json_t *unreadable = json_object_get(control, "unreadable");
+    const json_t *silent = json_object_get(control, "silent");
     const char *id;
     json_t *facts;
 
     json_object_foreach (d->clouds, id, facts) {
         AUTO_CLOUD struct cloud c = { .devices = NULL };
+        const char *why = text_of(unreadable, id);
 
-        if (read_cloud(d, id, facts, &c, err) < 0)
+        if (json_object_get(silent, text_of(facts, "node")) != NULL)
+            continue;
+        if (why[0] == '\0' && read_cloud(d, id, facts, &c, err) < 0)
             return -1;
-        if (!cb(ctx, &c))
+        if (why[0] != '\0'
+                ? !tell_unread(text_of(facts, "volume"), text_of(facts, "node"), why, cb, ctx)
+                : !cb(ctx, &c))
             break;
     }
     return 0;
 }
 
+static void tell_silent(json_t *silent, cloud_cb *cb, void *ctx)
+{
+    const char *node;
+    json_t *why;
+
+    json_object_foreach (silent, node, why)
+        (void)tell_unread("", node, json_string_value(why), cb, ctx);
+}
+
 int stub_each(struct driver *d, uint64_t deadline, cloud_cb *cb, void *ctx, struct error *err)
 {
+    AUTO_JSON json_t *control = read_control(d);
     int rc;
 
     if (stub_play(d, "each", deadline, err) < 0)
         return -1;
     (void)pthread_mutex_lock(&d->lock);
-    rc = each_locked(d, cb, ctx, err);
+    rc = each_locked(d, control, cb, ctx, err);
     (void)pthread_mutex_unlock(&d->lock);
+    if (rc == 0)
+        tell_silent(json_object_get(control, "silent"), cb, ctx);
     return rc;
 }
 
@@ -205,6 +266,8 @@ int stub_nodes(struct driver *d, uint64_t deadline, struct place_node **ret, siz
                struct error *err)
 {
     struct place_node *nodes = calloc(d->n_nodes + 1, sizeof(*nodes));
+    AUTO_JSON json_t *control = read_control(d);
+    const json_t *silent = json_object_get(control, "silent");
     const char *id;
     json_t *facts;
 
@@ -215,6 +278,8 @@ int stub_nodes(struct driver *d, uint64_t deadline, struct place_node **ret, siz
         return -1;
     }
     memcpy(nodes, d->nodes, d->n_nodes * sizeof(*nodes));
+    for (size_t i = 0; i < d->n_nodes; i++)
+        nodes[i].schedulable = json_object_get(silent, nodes[i].name) == NULL;
     (void)pthread_mutex_lock(&d->lock);
     json_object_foreach (d->clouds, id, facts)
         use_node(d, nodes, facts);

@@ -114,7 +114,8 @@ int stub_ready(struct driver *d, const struct cloud *c, uint64_t deadline, bool 
 {
     AUTO_CLOUD struct cloud now = { .devices = NULL };
 
-    if (stub_play(d, "ready", deadline, err) < 0 || stub_find(d, c->id, deadline, &now, err) < 0)
+    if (stub_play(d, "ready", deadline, err) < 0 ||
+        stub_find(d, c->id, c->node, deadline, &now, err) < 0)
         return -1;
     if (now.vm == VM_FAILED || now.vm == VM_NONE)
         return error_set(err, ERR_PRECONDITION, "the VM ended: %s", now.reason);

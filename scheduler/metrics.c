@@ -29,7 +29,7 @@ static bool count_one(void *ctx, struct entry *e)
 static void write_clouds(struct scheduler *s, struct metrics *m)
 {
     uint64_t counts[ARRAY_SIZE(cloud_status_names)] = { 0 }, age = 0, running;
-    size_t nodes;
+    size_t nodes, unread[2] = { 0 };
 
     scheduler_lock(s);
     cloud_table_each(s->table, count_one, counts);
@@ -37,6 +37,8 @@ static void write_clouds(struct scheduler *s, struct metrics *m)
         age = (clock_ms() - s->round_at) / 1000;
     running = s->n_operations;
     nodes = s->n_nodes;
+    for (size_t i = 0; i < s->unread.n; i++)
+        unread[unread_is_node(&s->unread.items[i]) ? 1 : 0]++;
     scheduler_unlock(s);
     metrics_family(m, METRIC_GAUGE, "coffer_scheduler_clouds", "Clouds by what find says of them.");
     for (size_t i = 0; i < ARRAY_SIZE(counts); i++)
@@ -45,7 +47,11 @@ static void write_clouds(struct scheduler *s, struct metrics *m)
     metrics_one(m, METRIC_GAUGE, "coffer_scheduler_operations_running",
                 "Operations that are queued or run.", running);
     metrics_one(m, METRIC_GAUGE, "coffer_scheduler_facts_age_seconds",
-                "Since the last round that saw every cloud began.", age);
+                "Since the last round that went well began.", age);
+    metrics_family(m, METRIC_GAUGE, "coffer_scheduler_unreadable",
+                   "What that round couldn't read: single clouds, and whole nodes.");
+    metrics_sample(m, LABELS({ "what", "cloud" }), unread[0]);
+    metrics_sample(m, LABELS({ "what", "node" }), unread[1]);
 }
 
 static void write_operations(struct scheduler *s, struct metrics *m)

@@ -43,8 +43,9 @@ static struct cloud_seed seed_of(const struct operation *op)
 static int refresh(struct scheduler *s, struct operation *op, struct error *err)
 {
     struct cloud now = { .devices = NULL };
+    const char *node = op->cloud.node[0] != '\0' ? op->cloud.node : op->node;
 
-    if (s->config->driver->find(s->driver, op->id, call_deadline(op), &now, err) < 0)
+    if (s->config->driver->find(s->driver, op->id, node, call_deadline(op), &now, err) < 0)
         return -1;
     cloud_clear(&op->cloud);
     op->cloud = now;

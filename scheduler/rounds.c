@@ -10,7 +10,8 @@
 struct round {
     struct scheduler *s;
     uint64_t seq;
-    bool failed;
+    struct unread_list unread;
+    struct error err;
 };
 
 /* ---- facts ---- */
@@ -43,15 +44,16 @@ static bool is_older(const struct entry *e, const struct round *r)
     return e->op == NULL && e->seq < r->seq;
 }
 
-static int put(struct round *r, struct entry *e, const struct cloud *c)
+static int put(struct round *r, struct entry *e, const struct cloud *c, struct error *err)
 {
     bool was_ghost = e != NULL && e->cloud.volume[0] == '\0';
     struct cloud copy = { .devices = NULL };
 
     if (e != NULL && is_same(&e->cloud, c)) {
         e->seq = r->seq;
-    } else if (copy_cloud(c, &copy) < 0 ||
-               cloud_table_put(r->s->table, &copy, r->seq, &e, NULL) < 0) {
+    } else if (copy_cloud(c, &copy) < 0) {
+        return error_set(err, ERR_EXHAUSTED, "out of memory");
+    } else if (cloud_table_put(r->s->table, &copy, r->seq, &e, err) < 0) {
         cloud_clear(&copy);
         return -1;
     }
@@ -65,22 +67,26 @@ static bool seen(void *ctx, const struct cloud *c)
 {
     struct round *r = ctx;
     struct entry *e;
+    int rc = 0;
 
+    if (c->unread)
+        return unread_list_add(&r->unread, c, &r->err) == 0;
     scheduler_lock(r->s);
     e = cloud_table_by_id(r->s->table, c->id);
     if (e == NULL || is_older(e, r))
-        r->failed = put(r, e, c) < 0;
+        rc = put(r, e, c, &r->err);
     scheduler_unlock(r->s);
-    return !r->failed;
+    return rc == 0;
 }
 
-/* What the round didn't see is gone; a failed create is told a while longer. */
+/* What the round could read and didn't see is gone; a failed create is told a while longer. */
 static bool sweep_one(void *ctx, struct entry *e)
 {
     struct round *r = ctx;
     bool ghost = e->cloud.volume[0] == '\0' && e->failure[0] != '\0';
 
-    if (is_older(e, r) && !(ghost && clock_ms() - e->failed_at < GHOST_MS))
+    if (is_older(e, r) && !(ghost && clock_ms() - e->failed_at < GHOST_MS) &&
+        scheduler_unread(r->s, e, e->cloud.id, 0) == NULL)
         cloud_table_remove(r->s->table, e);
     return true;
 }
@@ -157,21 +163,73 @@ static void round_server_key(struct scheduler *s)
         log_warn("the server's key can't be had", KV("error", err.msg));
 }
 
+/* ---- what can't be read ---- */
+
+/* Said once, when it begins, and once when it is over. */
+static void log_unread(void *ctx UNUSED, const struct unread *u, bool is_new)
+{
+    const char *what = unread_is_node(u)      ? "a node can't be read"
+                       : u->volume[0] != '\0' ? "a volume's record can't be read"
+                                              : "a cloud's facts can't be read";
+
+    if (is_new)
+        log_warn(what, KV("cloud", u->id), KV("volume_id", u->volume), KV("node", u->node),
+                 KV("error", u->reason));
+    else
+        log_info("what couldn't be read can be read again, or is gone", KV("cloud", u->id),
+                 KV("volume_id", u->volume), KV("node", u->node));
+}
+
+const struct unread *scheduler_unread(struct scheduler *s, const struct entry *e, const char *id,
+                                      uint64_t patience)
+{
+    const struct unread_question q = { .id = id,
+                                       .volume = e != NULL ? e->cloud.volume : "",
+                                       .node = e != NULL ? e->cloud.node : "",
+                                       .at = clock_ms() - patience,
+                                       .ops = s->config->driver,
+                                       .driver = s->driver };
+
+    return e != NULL && e->seq >= s->unread.seq ? NULL : unread_find(&s->unread, &q);
+}
+
+int scheduler_is_read(struct scheduler *s, const struct entry *e, const char *id, uint64_t patience,
+                      struct error *err)
+{
+    const struct unread *u = scheduler_unread(s, e, id, patience);
+
+    if (u == NULL)
+        return 0;
+    if (!unread_is_node(u))
+        return error_set(err, ERR_UNAVAILABLE,
+                         "the facts of cloud '%s' can't be read now; the log has the reason", id);
+    return error_set(err, ERR_UNAVAILABLE,
+                     "node '%s', where cloud '%s' %s, can't be read now; the log has the reason",
+                     u->node, id, e != NULL && e->cloud.volume[0] != '\0' ? "is" : "may be");
+}
+
 /* ---- a round ---- */
 
-static void end_round(struct scheduler *s, struct round *r, uint64_t began, const struct error *err)
+static void end_good(struct scheduler *s, struct round *r, uint64_t began)
 {
-    bool was_good = s->round_error[0] == '\0', good = err->code == ERR_OK && !r->failed;
+    unread_list_clear(&s->unread);
+    s->unread = r->unread;
+    s->unread.seq = r->seq;
+    r->unread = (struct unread_list){ .items = NULL };
+    s->round_at = began;
+    s->round_error[0] = '\0';
+    cloud_table_each(s->table, sweep_one, r);
+    cloud_table_each(s->table, adopt_one, r);
+}
 
-    if (good) {
-        s->round_at = began;
-        s->round_error[0] = '\0';
-        cloud_table_each(s->table, sweep_one, r);
-        cloud_table_each(s->table, adopt_one, r);
-    } else {
-        (void)snprintf(s->round_error, sizeof(s->round_error), "%.500s",
-                       r->failed ? "out of memory" : err->msg);
-    }
+static void end_round(struct scheduler *s, struct round *r, uint64_t began)
+{
+    bool was_good = s->round_error[0] == '\0', good = r->err.code == ERR_OK;
+
+    if (good)
+        end_good(s, r, began);
+    else
+        (void)snprintf(s->round_error, sizeof(s->round_error), "%.500s", r->err.msg);
     atomic_fetch_add(&s->counters.rounds[good ? 0 : 1], 1);
     if (!good && was_good)
         log_warn("what clouds there are can't be read", KV("error", s->round_error));
@@ -182,19 +240,22 @@ static void end_round(struct scheduler *s, struct round *r, uint64_t began, cons
 void scheduler_round(void *scheduler)
 {
     struct scheduler *s = scheduler;
-    struct error err = ERROR_INIT;
     uint64_t began = clock_ms();
-    struct round r = { .s = s };
+    struct round r = { .s = s, .err = ERROR_INIT };
+    struct error *err = &r.err;
+    int rc;
 
     round_server_key(s);
     scheduler_lock(s);
     r.seq = ++s->seq;
     scheduler_unlock(s);
-    if (s->config->driver->each(s->driver, deadline_in(CALL_MS), seen, &r, &err) == 0)
-        (void)round_nodes(s, deadline_in(CALL_MS), &err);
+    rc = s->config->driver->each(s->driver, deadline_in(CALL_MS), seen, &r, err);
+    if (rc == 0 && err->code == ERR_OK && round_nodes(s, deadline_in(CALL_MS), err) == 0)
+        unread_list_follow(&r.unread, &s->unread, began, s->round_at == 0, log_unread, NULL);
     scheduler_lock(s);
-    end_round(s, &r, began, &err);
+    end_round(s, &r, began);
     scheduler_unlock(s);
+    unread_list_clear(&r.unread);
     atomic_store(&s->round_ended, clock_ms());
 }
 

@@ -17,6 +17,7 @@
 #include "scheduler/place.h"
 #include "scheduler/proof.h"
 #include "scheduler/table.h"
+#include "scheduler/unread.h"
 
 #include <pthread.h>
 
@@ -41,10 +42,11 @@ struct scheduler {
 
     pthread_mutex_t lock; /* of all that follows */
     struct cloud_table *table;
-    uint64_t seq;             /* the last one given (table.h) */
-    uint64_t round_at;        /* clock_ms() of the last good round's begin; 0: none yet */
-    char round_error[512];    /* of the last round; "": it was good */
-    struct place_node *nodes; /* as the last round saw them */
+    uint64_t seq;              /* the last one given (table.h) */
+    uint64_t round_at;         /* clock_ms() of the last good round's begin; 0: none yet */
+    char round_error[512];     /* of the last round; "": it was good */
+    struct unread_list unread; /* by the last good round; the rounds' thread alone writes it */
+    struct place_node *nodes;  /* as the last round saw them */
     size_t n_nodes;
     struct cloud_server_key server_key;
     uint64_t server_key_at; /* 0: not known */
@@ -86,6 +88,14 @@ void *scheduler_worker(void *scheduler);
 void scheduler_round(void *scheduler);
 /* Whether what is in memory may be told; the caller holds the lock. */
 int scheduler_is_fresh(struct scheduler *s, struct error *err) MUST_CHECK;
+/* The row that hides this cloud, whose facts are so not to be relied on; NULL: none does. e: its
+ * entry; NULL: none is known by that id. patience: for so many milliseconds of a node's silence its
+ * clouds are taken to be as they were. The caller holds the lock. */
+const struct unread *scheduler_unread(struct scheduler *s, const struct entry *e, const char *id,
+                                      uint64_t patience);
+/* The same as a sentence for users. ERR_UNAVAILABLE. */
+int scheduler_is_read(struct scheduler *s, const struct entry *e, const char *id, uint64_t patience,
+                      struct error *err) MUST_CHECK;
 
 /* ---- placing.c ---- */
 

@@ -93,14 +93,36 @@ static bool wants_nothing_when_gone(enum operation_kind kind)
            kind == OPERATION_CLOSE;
 }
 
+/* Where it is or is to be, for driver.h's find. What a failed create left may be on another node
+ * than the one that is asked for now: then both must answer. */
+static void likely_node(struct scheduler *s, const struct operation *op,
+                        char ret[NODE_NAME_MAX + 1])
+{
+    const struct entry *e;
+    const char *seen;
+
+    scheduler_lock(s);
+    e = cloud_table_by_id(s->table, op->id);
+    seen = e != NULL ? e->cloud.node : "";
+    memcpy(ret, op->node, sizeof(op->node));
+    if (op->node[0] == '\0')
+        memcpy(ret, seen, strlen(seen) + 1);
+    else if (seen[0] != '\0' && strcmp(seen, op->node) != 0)
+        ret[0] = '\0';
+    scheduler_unlock(s);
+}
+
 /* The facts that the first step builds on. */
 static enum step_result look(struct scheduler *s, struct operation *op, struct error *err)
 {
     struct error why = ERROR_INIT;
+    char node[NODE_NAME_MAX + 1];
 
     if (op->looked)
         return STEP_DONE;
-    if (s->config->driver->find(s->driver, op->id, deadline_in(CALL_MS), &op->cloud, &why) == 0) {
+    likely_node(s, op, node);
+    if (s->config->driver->find(s->driver, op->id, node, deadline_in(CALL_MS), &op->cloud, &why) ==
+        0) {
         op->found = true;
         op->finished = op->cloud.open && op->cloud.vm == VM_READY &&
                        (op->kind == OPERATION_CREATE || op->kind == OPERATION_MOUNT);
@@ -131,7 +153,7 @@ static enum step_result run_step(struct scheduler *s, struct operation *op, stru
 /* ---- the end ---- */
 
 /* What find says of a cloud that failed before there was a volume: its device is known by nobody
- * else. */
+ * else. Where one may have been made, it is looked for. */
 static void keep_ghost(struct operation *op)
 {
     struct device *device;
@@ -143,6 +165,8 @@ static void keep_ghost(struct operation *op)
         return;
     *device = op->input.device;
     memcpy(op->cloud.id, op->id, sizeof(op->id));
+    if (op->made_volume)
+        memcpy(op->cloud.node, op->node, sizeof(op->node));
     op->cloud.devices = device;
     op->cloud.n_devices = 1;
 }
@@ -151,14 +175,16 @@ static void last_look(struct scheduler *s, struct operation *op)
 {
     struct cloud now = { .devices = NULL };
     struct error err = ERROR_INIT;
+    const char *node = op->cloud.node[0] != '\0' ? op->cloud.node : op->node;
 
-    if (s->config->driver->find(s->driver, op->id, deadline_in(CALL_MS), &now, &err) == 0) {
+    if (s->config->driver->find(s->driver, op->id, node, deadline_in(CALL_MS), &now, &err) == 0) {
         cloud_clear(&op->cloud);
         op->cloud = now;
-        op->found = true;
+        op->found = op->looked = true;
     } else if (err.code == ERR_NOT_FOUND) {
         cloud_clear(&op->cloud);
         op->found = false;
+        op->looked = true;
     } /* else what the steps know is the best there is, until the next round */
 }
 
@@ -189,6 +215,8 @@ static void update_entry(struct scheduler *s, struct operation *op)
     } else if (op->row->pending) {
         e->failure[0] = '\0';
     }
+    if (!op->looked)
+        return; /* it learnt nothing: what was known before is the best there is */
     if (!op->found && failed)
         keep_ghost(op);
     if (op->cloud.n_devices == 0)

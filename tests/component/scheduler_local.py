@@ -49,9 +49,15 @@ class Local(schedulerlib.Scheduler):
         self.socket, self.admin, self.log = (os.path.join(folder, name) for name in ('api.sock', 'admin.sock', 'log'))
         node = {'controller': 'unix://' + world.csi, 'node': world.sockets['scheduler'], 'launch': launch.path, 'pool': 'fast',
                 'kms': 'vault', 'memory': 1024 * MIB, 'vms_max': 5}
-        caselib.write(self.file('scheduler.json'), {
-            'driver': 'local', 'url': 'https://clouds.example/clouds/', 'tenant': 'clouds', 'size': 16 * MIB,
-            'local': {'nodes': {'n1': node}, 'volumes': world.clouds, 'sockets': folder}})
+        self.config = {'driver': 'local', 'url': 'https://clouds.example/clouds/', 'tenant': 'clouds', 'size': 16 * MIB,
+                       'local': {'nodes': {'n1': node}, 'volumes': world.clouds, 'sockets': folder}}
+        caselib.write(self.file('scheduler.json'), self.config)
+
+    def add_node(self, name, **change):
+        """Like n1, before the next start."""
+        nodes = self.config['local']['nodes']
+        nodes[name] = nodes['n1'] | change
+        caselib.write(self.file('scheduler.json'), self.config)
 
     def argv(self):
         return [*super().argv(), '--keyd-socket', self.keyd_path]
@@ -110,21 +116,57 @@ def an_ended_vm_is_taken_away(h):
 
 
 def unreadable_is_not_absent(h):
-    """What was known stays known, for all clouds, until it can be read again."""
-    d, other = h.device(), h.device()
+    """A damaged record hides its own cloud, also after a restart, when its id alone is known; its VM is left alone."""
+    d, other, third = h.device(), h.device(), h.device()
     volume = h.make(d)
     h.make(other)
-    h.s.wait(d, 'detached')
+    found = h.s.wait(d, 'detached')
     h.s.wait(other, 'detached')
     record = os.path.join(h.world.place(volume['volume_id']), 'record.json')
     text = caselib.read(record)
     caselib.write(record, '{')
-    caselib.wait_for(lambda: "a volume's record can't be read" in caselib.read(h.s.log), 'the log says so')
-    assert h.s.find(d)['status'] == h.s.find(other)['status'] == 'detached'
-    caselib.write(record, text)
-    third = h.device()
+    h.launch.put(d, 'exited', 'out of memory')
+    message = f"the facts of cloud '{d.name[:32]}' can't be read now; the log has the reason"
+    for restarted_before in (False, True):
+        if restarted_before:
+            h.s.kill()
+            h.s.start(fresh=False)
+        caselib.wait_for(lambda: h.s.find(d).json.get('error', {}).get('message') == message, 'it is hidden', h.s.process, h.s.log)
+        assert h.s.find(d).status == 503 and h.s.find(other)['status'] == 'detached'
+        refused = h.s.proved(d, 'POST', d.url + '/deploy', h.s.deploy_body(d, found))
+        assert refused.status == 503 and refused['error']['message'] == message, refused
+        assert h.clouds()[d.name[:32]]['status'] == 'unreadable', h.clouds()
+    assert not h.launch.asked and h.launch.vms
     h.make(third)
     h.s.wait(third, 'detached')
+    said = [line for line in caselib.read(h.s.log).splitlines() if "a volume's record can't be read" in line]
+    assert len(said) == 2 and all(volume['volume_id'] in line for line in said), said  # one a start
+    caselib.write(record, text)
+    caselib.wait_for(lambda: not h.launch.vms, 'then its VM is taken away')
+    h.s.kill()  # it would go on closing the volume, for which there is no device-mapper
+    h.s.start()
+    assert h.s.wait(d, 'detached')['wrappedKey'] == found['wrappedKey']
+
+
+def a_silent_node_hides_its_own(h):
+    """coffer-launch of n2 isn't there: what is on n1 goes on."""
+    d, new = h.device(), h.device()
+    h.make(d)
+    h.s.wait(d, 'detached')
+    h.s.kill()
+    h.s.add_node('n2', launch=h.s.file('nobody.sock'))
+    h.s.start(fresh=False)
+    h.s.wait(d, 'detached')
+    never_read = f"node 'n2', where cloud '{new.name[:32]}' may be, can't be read now; the log has the reason"
+    assert h.s.find(new)['error']['message'] == never_read
+    second = Launch(h.s.file('nobody.sock'))
+    h.s.wait(new, 'nonexistent')
+    assert [n['schedulable'] for n in h.s.admin_get('/admin/nodes')['nodes']] == [True, True]
+    second.listener.close()
+    os.unlink(second.path)
+    caselib.wait_for(lambda: caselib.read(h.s.log).count("a node can't be read") == 2, 'it is silent again', h.s.process, h.s.log)
+    assert h.s.find(new)['status'] == 'nonexistent' and h.s.find(d)['status'] == 'detached'
+    assert [n['schedulable'] for n in h.s.admin_get('/admin/nodes')['nodes']] == [True, False]
 
 
 def restarted(h):
@@ -184,5 +226,5 @@ def main(tests):
 
 
 if __name__ == '__main__':
-    sys.exit(main([a_volume_is_a_cloud, others_are_none, an_ended_vm_is_taken_away, unreadable_is_not_absent, restarted, nodes,
-                   another_key_is_a_conflict]))
+    sys.exit(main([a_volume_is_a_cloud, others_are_none, an_ended_vm_is_taken_away, unreadable_is_not_absent, a_silent_node_hides_its_own,
+                   restarted, nodes, another_key_is_a_conflict]))

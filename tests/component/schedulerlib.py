@@ -197,6 +197,10 @@ class Scheduler:
         return self.ask(method, path, None if body is None else data,
                         {'Coffer-Proof': self.prove(device, method, path, data, challenge)}, connection)
 
+    def server(self):
+        """What find tells of the server's key."""
+        return {'keyId': 'stub:1', 'hash': 'SHA-256', 'publicKey': self.server_key.public_key}
+
     # ---- a user's flow ----
 
     def find(self, device, **kw):
@@ -264,3 +268,61 @@ def running(cls=Scheduler, **kw):
             yield s
         finally:
             s.kill()
+
+
+def fetch(port, path):
+    with contextlib.closing(http.client.HTTPConnection('127.0.0.1', port, timeout=caselib.PATIENCE)) as c:
+        c.request('GET', path)
+        response = c.getresponse()
+        return response.status, response.read().decode()
+
+
+def metrics(port):
+    """Sample -> its value, as a text."""
+    lines = fetch(port, '/metrics')[1].splitlines()
+    return dict(line.rsplit(' ', 1) for line in lines if line and not line.startswith('#'))
+
+
+# ---- cases: a function that takes a scheduler gets one of its own ----
+
+ONE = {}  # a device for cases that need no cloud of its own: keys take time
+
+
+def device(s):
+    return Device(s.folder)
+
+
+def any_device():
+    if 'it' not in ONE:
+        ONE['folder'] = contextlib.ExitStack()
+        ONE['it'] = Device(ONE['folder'].enter_context(caselib.folder()))
+    return ONE['it']
+
+
+def expect(answer, status, code=None, message=None):
+    assert answer.status == status, answer
+    if code is not None:
+        assert list(answer.json) == ['error'] and sorted(answer['error']) == ['code', 'message'], answer
+        assert answer['error']['code'] == code, answer
+    if message is not None:
+        assert answer['error']['message'] == message, answer['error']['message']
+    return answer
+
+
+def tests_of(module):
+    """A module's functions test_…, in their order."""
+    tests = [f for name, f in module.items() if name.startswith('test_')]
+    return sorted(tests, key=lambda f: f.__code__.co_firstlineno)
+
+
+def main(tests):
+    def with_own(test):
+        def case():
+            if test.__code__.co_argcount == 0:
+                test()
+            else:
+                with running() as s:
+                    test(s)
+        case.__name__ = test.__name__
+        return case
+    return caselib.main([with_own(t) for t in tests])

@@ -65,7 +65,7 @@ static int do_find(struct call *c, struct error *err)
 {
     AUTO_CLOUD struct cloud found = { .devices = NULL };
 
-    if (c->ops->find(c->d, c->id, c->deadline, &found, err) < 0)
+    if (c->ops->find(c->d, c->id, "", c->deadline, &found, err) < 0)
         return -1;
     return json_object_set_new(c->out, "cloud", cloud_json(&found));
 }
@@ -178,7 +178,7 @@ static int run(struct call *c, struct error *err)
     for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
         if (strcmp(calls[i].name, name) != 0)
             continue;
-        if (calls[i].finds && c->ops->find(c->d, c->id, c->deadline, &c->cloud, err) < 0)
+        if (calls[i].finds && c->ops->find(c->d, c->id, "", c->deadline, &c->cloud, err) < 0)
             return -1;
         return calls[i].run(c, err);
     }

@@ -19,6 +19,8 @@ static void test_points(void **state UNUSED)
     assert_int_equal(deadline_left(DEADLINE_NEVER), UINT64_MAX);
     assert_true(deadline_left(deadline_in(60000)) > 30000);
     assert_true(deadline_left(deadline_in(60000)) <= 60000);
+    assert_int_equal(deadline_sooner(now, 60000), now);
+    assert_in_range(deadline_left(deadline_sooner(DEADLINE_NEVER, 60000)), 30000, 60000);
 }
 
 static void test_poll(void **state UNUSED)

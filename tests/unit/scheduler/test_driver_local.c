@@ -96,9 +96,26 @@ static void test_wrong_options(void **state UNUSED)
     }
 }
 
+struct told {
+    char text[512];
+    size_t n, max;
+};
+
+static bool tell(void *ctx, const struct cloud *c)
+{
+    struct told *t = ctx;
+    size_t len = strlen(t->text);
+
+    assert_true(c->unread);
+    (void)snprintf(t->text + len, sizeof(t->text) - len, "%s|%s|%s: %s\n", c->id, c->volume,
+                   c->node, c->reason);
+    return ++t->n < t->max;
+}
+
 /* Nobody answers: that is never "there is none". */
 static void test_no_node_answers(void **state UNUSED)
 {
+    struct told all = { .max = 9 }, one = { .max = 1 };
     struct driver *d = opened(NODES(""));
     struct cloud c = { .node = "n1", .id = ID, .volume = "v" };
     AUTO_FREE struct place_node *nodes = NULL;
@@ -106,10 +123,17 @@ static void test_no_node_answers(void **state UNUSED)
     size_t n = 0;
     bool ready;
 
-    assert_fails(driver_local_ops.find(d, ID, deadline_in(30000), &c, &err), ERR_UNAVAILABLE,
+    assert_fails(driver_local_ops.find(d, ID, "", deadline_in(30000), &c, &err), ERR_UNAVAILABLE,
                  "node 'n2': coffer-launch: connect: No such file or directory");
-    assert_fails(driver_local_ops.each(d, deadline_in(30000), NULL, NULL, &err), ERR_UNAVAILABLE,
+    assert_fails(driver_local_ops.find(d, ID, "n1", deadline_in(30000), &c, &err), ERR_UNAVAILABLE,
                  "node 'n1': coffer-launch: connect: No such file or directory");
+    assert_works(driver_local_ops.each(d, deadline_in(30000), tell, &all, &err));
+    assert_string_equal(all.text,
+                        "||n1: node 'n1': coffer-launch: connect: No such file or directory\n"
+                        "||n2: node 'n2': coffer-launch: connect: No such file or directory\n");
+    assert_true(local_is_silent(d, &d->nodes[0]) && local_is_silent(d, &d->nodes[1]));
+    assert_works(driver_local_ops.each(d, deadline_in(30000), tell, &one, &err));
+    assert_int_equal(one.n, 1); /* it was stopped */
     assert_fails(driver_local_ops.ready(d, &c, deadline_in(30000), &ready, &err), ERR_UNAVAILABLE,
                  "node 'n1': coffer-launch: connect: No such file or directory");
     assert_fails(driver_local_ops.delete_volume(d, &c, deadline_in(30000), &err), ERR_UNAVAILABLE,
