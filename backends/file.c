@@ -62,6 +62,8 @@ static int open_root(const struct pool *pool, int *ret_fd, char ret_id[33], stru
     AUTO_CLOSE int fd = -1;
 
     if (fs_open_dir(pool->config->path, &fd, err) < 0 || read_pool_id(fd, ret_id, err) < 0) {
+        if (err != NULL && err->code == ERR_EXHAUSTED) /* ours, not the pool's */
+            return error_prefix(err, "pool '%s': '%s'", pool->config->name, pool->config->path);
         (void)error_recode(err, ERR_UNAVAILABLE);
         return error_prefix(err, "pool '%s' is not there (is its file system mounted?): '%s'",
                             pool->config->name, pool->config->path);

@@ -27,7 +27,7 @@ int pool_sampler_new(struct pool_set *set, bool count, struct pool_sampler **ret
     if (s == NULL || samples == NULL) {
         free(s);
         free(samples);
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     }
     *s = (struct pool_sampler){ .set = set, .count = count, .samples = samples };
     (void)pthread_mutex_init(&s->lock, NULL);

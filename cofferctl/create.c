@@ -48,7 +48,7 @@ static int add_param(json_t *params, const char *text, struct error *err)
         return error_set(err, ERR_INVALID, "--param '%s' is not KEY=VALUE", text);
     AUTO_FREE char *key = strndup(text, (size_t)(equals - text));
     if (key == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (json_object_get(params, key) != NULL)
         return error_set(err, ERR_INVALID, "--param '%s' is given twice", key);
     if (json_object_set_new(params, key, json_string(equals + 1)) < 0)

@@ -169,7 +169,7 @@ static void run_apart(const struct cli *cli, const struct check *c, const char *
     (void)snprintf(only, sizeof(only), "%s%s%s", c->name, pool != NULL ? ":" : "",
                    pool != NULL ? pool : "");
     if (spawn(cli, only, &r, &err) == 0)
-        found = json_loadb(strbuf_text(&r.output), r.output.len, 0, NULL);
+        found = json_own(strbuf_text(&r.output));
     if (json_is_array(found))
         (void)json_array_extend(rows, found);
     else

@@ -51,7 +51,7 @@ static int read_from(const struct source *s, json_t **ret, struct error *err)
 
     if (s->path[0] == '\0') {
         *ret = json_object();
-        return *ret == NULL ? error_set(err, ERR_EXHAUSTED, "out of memory") : 0;
+        return *ret == NULL ? error_memory(err) : 0;
     }
     if (secret_harden_process(err) < 0)
         return -1;
@@ -77,7 +77,7 @@ static int add_from(const struct source *s, const char *field, json_t *request, 
     if (read_from(s, &secrets, err) < 0)
         return -1;
     if (json_object_size(secrets) > 0 && json_object_set(request, field, secrets) < 0)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     return 0;
 }
 

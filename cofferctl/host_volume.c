@@ -195,7 +195,7 @@ int host_volume_encode(const struct host_volume *v, struct strbuf *sb, struct er
         json_pack("{s:i, s:s, s:s, s:s, s:s, s:O, s:O}", "v", HOST_VOLUME_VERSION, "name", v->name,
                   "id", v->id, "fs", v->fs, "access_mode", v->access_mode, "context", v->context,
                   "targets", targets);
-    AUTO_FREE char *text = object != NULL ? json_dumps(object, JSON_INDENT(2)) : NULL;
+    AUTO_FREE char *text = object != NULL ? json_text(object, JSON_INDENT(2)) : NULL;
     if (text == NULL || json_array_size(targets) != v->n_targets)
         return error_set(err, ERR_INVALID, "volume '%s': what is to be kept is not UTF-8 text",
                          v->name);

@@ -66,7 +66,7 @@ json_t *key_report_make(const struct key_ring *ring, const struct pool_set *set,
                   "erased", (json_int_t)ring->erased, "others", "kv", (json_int_t)ring->kv, "file",
                   (json_int_t)ring->file, "gaps", ring->gaps);
     if (report == NULL)
-        (void)error_set(err, ERR_EXHAUSTED, "out of memory");
+        (void)error_memory(err);
     return report;
 }
 
@@ -106,7 +106,7 @@ static int read_versions(const json_t *obj, struct report_key *k, struct error *
 
     k->versions = calloc(json_object_size(obj) + 1, sizeof(*k->versions));
     if (k->versions == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     json_object_foreach ((json_t *)(uintptr_t)obj, name, count) {
         struct key_version *v = &k->versions[k->n_versions];
 
@@ -140,7 +140,7 @@ static int read_keys(const json_t *list, struct key_report *ret, struct error *e
 
     ret->keys = calloc(json_array_size(list) + 1, sizeof(*ret->keys));
     if (ret->keys == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     json_array_foreach (list, i, item) {
         ret->n_keys = i + 1;
         if (read_key(item, &ret->keys[i], err) < 0)
@@ -226,7 +226,7 @@ int key_reports_read(const struct flag_strings *paths, struct key_reports *ret, 
                                                     calloc(paths->len + 1, sizeof(*all.items)) };
 
     if (all.items == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     for (size_t i = 0; i < paths->len; i++) {
         AUTO_STRBUF struct strbuf text = STRBUF_INIT(REPORT_MAX);
 

@@ -87,7 +87,7 @@ static int plan(void *ctx, struct pool *pool, const struct volume_id *id,
         size_t room = 2 * (r->n + 1);
         struct rewrap_volume *more = reallocarray(r->items, room, sizeof(*more));
         if (more == NULL)
-            return error_set(err, ERR_EXHAUSTED, "out of memory");
+            return error_memory(err);
         r->items = more;
     }
     r->items[r->n++] = (struct rewrap_volume){ .pool = pool, .id = *id };
@@ -125,7 +125,7 @@ static int ask_newest(struct run *r, struct error *err)
 {
     r->newest = calloc(r->ring.n + 1, sizeof(*r->newest));
     if (r->newest == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     for (size_t i = 0; i < r->ring.n; i++) {
         AUTO_JSON json_t *data = NULL;
         struct error problem = ERROR_INIT;

@@ -7,7 +7,7 @@
 int key_ring_init(struct key_ring *ring, struct error *err)
 {
     *ring = (struct key_ring){ .gaps = json_array() };
-    return ring->gaps == NULL ? error_set(err, ERR_EXHAUSTED, "out of memory") : 0;
+    return ring->gaps == NULL ? error_memory(err) : 0;
 }
 
 void key_ring_release(struct key_ring *ring)
@@ -39,7 +39,7 @@ int key_ring_want_named(struct key_ring *ring, const struct kms_config *kms, con
     }
     struct ring_key *keys = reallocarray(ring->keys, ring->n + 1, sizeof(*keys));
     if (keys == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     ring->keys = keys;
     (void)snprintf(made.name, sizeof(made.name), "%s", name);
     keys[ring->n] = made;
@@ -68,7 +68,7 @@ static int count_version(struct ring_key *k, uint64_t version, struct error *err
     }
     struct key_version *more = reallocarray(k->versions, k->n_versions + 1, sizeof(*more));
     if (more == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     memmove(&more[at + 1], &more[at], (k->n_versions - at) * sizeof(*more));
     more[at] = (struct key_version){ .version = version, .volumes = 1 };
     k->versions = more;

@@ -16,7 +16,7 @@ int key_scan_gap(json_t *gaps, const char *what, const char *problem, struct err
     json_t *gap = json_pack("{s:s, s:s}", "what", what, "problem", problem);
 
     if (gap == NULL || json_array_append_new(gaps, gap) < 0)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     return 0;
 }
 

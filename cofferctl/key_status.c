@@ -33,7 +33,7 @@ static int add_text(json_t *row, const struct ring_key *k, struct error *err)
         strbuf_addf(&text, "%sv%llu: %zu", i > 0 ? ", " : "",
                     (unsigned long long)k->versions[i].version, k->versions[i].volumes);
     if (json_object_set_new(row, "volumes", json_string(strbuf_text(&text))) < 0)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     return 0;
 }
 
@@ -51,7 +51,7 @@ static int add_vault(const struct key_target *t, const struct ring_key *k, json_
                   "old", (json_int_t)ring_key_below(k, key.latest), "latest_made",
                   (json_int_t)transit_key_made(data, key.latest));
     if (more == NULL || json_object_update(row, more) < 0)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     return 0;
 }
 
@@ -65,7 +65,7 @@ static int add_rows(const struct key_target *t, const struct key_ring *ring, jso
             continue;
         json_t *row = key_report_row(k);
         if (row == NULL || json_array_append_new(rows, row) < 0)
-            return error_set(err, ERR_EXHAUSTED, "out of memory");
+            return error_memory(err);
         if (add_text(row, k, err) < 0 || (!offline && add_vault(t, k, row, err) < 0))
             return -1;
     }

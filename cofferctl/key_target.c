@@ -105,7 +105,7 @@ int key_target_open(const struct cli *cli, bool with_vault, struct key_target **
         return -1;
     t = calloc(1, sizeof(*t));
     if (t == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (config_load(cli->config, &t->config, err) < 0 || choose(t, with_vault, err) < 0 ||
         pool_set_open(t->config, &t->pools, err) < 0 ||
         (with_vault && vault_login_open(t->kms, VAULT_AS_ANYBODY, &t->login, err) < 0))

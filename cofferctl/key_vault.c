@@ -38,7 +38,7 @@ static int write_to(const struct key_target *t, const struct ring_key *k, const 
     char path[VAULT_PATH_MAX + 1];
 
     if (mine == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     return vault_session_call(t->login.session, path_of(k, "keys", more, path), mine, &answer, err);
 }
 
@@ -99,7 +99,7 @@ int key_vault_rewrap(const struct key_target *t, const struct ring_key *k, const
     context_compute(r->tenant, r->id, r->uuid, context);
     body = transit_rewrap_body(r->key.ciphertext, context, CONTEXT_SIZE);
     if (body == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (vault_session_call(t->login.session, path_of(k, "rewrap", "", path), body, &answer, err) <
         0)
         return -1;

@@ -31,7 +31,7 @@ static int path_of_missing(const char *text, char *ret, size_t size, struct erro
 {
     AUTO_FREE char *copy = strdup(text);
     if (copy == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     for (size_t len = strlen(copy); len > 1 && copy[len - 1] == '/'; len--)
         copy[len - 1] = '\0';
     char *slash = strrchr(copy, '/');

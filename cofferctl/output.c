@@ -3,6 +3,7 @@
 #include "cofferctl/output.h"
 
 #include "common/cleanup.h"
+#include "common/json.h"
 #include "common/parse.h"
 #include "common/strbuf.h"
 
@@ -116,7 +117,7 @@ static int print_table(FILE *to, const json_t *list, const struct output_column 
     const json_t *object;
     size_t row;
     if (widths == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     measure(list, columns, widths, n);
     print_row(to, NULL, columns, widths, n);
     json_array_foreach (list, row, object)
@@ -126,9 +127,9 @@ static int print_table(FILE *to, const json_t *list, const struct output_column 
 
 static int print_json(FILE *to, const json_t *json, struct error *err)
 {
-    AUTO_FREE char *text = json_dumps(json, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+    AUTO_FREE char *text = json_text(json, JSON_INDENT(2) | JSON_ENSURE_ASCII);
     if (text == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     for (const char *p = text; *p != '\0'; p++) {
         if (*p == 0x7f) /* jansson leaves DEL as it is */
             (void)fputs("\\u007f", to);

@@ -89,5 +89,5 @@ int recipient_view(json_t *message, json_t **ret, struct error *err)
                   "algorithm", text_of(message, "algorithm"), "label", text_of(message, "label"),
                   "thumbprint", thumbprint, "arcs_fingerprint", rsa ? arcs : NULL, "public_key",
                   text_of(message, "public_key"), "wrapped", text_of(message, "wrapped"));
-    return *ret == NULL ? error_set(err, ERR_EXHAUSTED, "out of memory") : 0;
+    return *ret == NULL ? error_memory(err) : 0;
 }

@@ -35,7 +35,7 @@ static int run(const struct cli *cli, struct error *err)
         if (recipient_view(json_array_get(messages, i), &view, err) < 0)
             return -1;
         if (json_array_append_new(list, view) < 0)
-            return error_set(err, ERR_EXHAUSTED, "out of memory");
+            return error_memory(err);
     }
     return output_list(cli->out, cli->output, list, recipient_columns, recipient_n_columns, err);
 }

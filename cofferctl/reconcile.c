@@ -37,7 +37,7 @@ static int fill(json_t *items, size_t *ret_failed, struct error *err)
         for (size_t k = 0; k < ARRAY_SIZE(keys); k++) {
             if (json_object_get(item, keys[k]) == NULL &&
                 json_object_set_new(item, keys[k], json_string("")) < 0)
-                return error_set(err, ERR_EXHAUSTED, "out of memory");
+                return error_memory(err);
         }
     }
     return 0;

@@ -164,7 +164,7 @@ static bool same_value(const char *field, const json_t *wanted, const json_t *ha
 
 static void show(const json_t *value, struct strbuf *ret)
 {
-    char *text = value == NULL ? NULL : json_dumps(value, JSON_ENCODE_ANY | JSON_SORT_KEYS);
+    char *text = value == NULL ? NULL : json_text(value, JSON_ENCODE_ANY | JSON_SORT_KEYS);
     size_t len = text == NULL ? 0 : strlen(text);
 
     if (text == NULL)

@@ -21,7 +21,7 @@ void vault_plan_free(struct vault_plan *p)
 static int plan_new(struct vault_plan **ret, struct error *err)
 {
     *ret = calloc(1, sizeof(**ret));
-    return *ret == NULL ? error_set(err, ERR_EXHAUSTED, "out of memory") : 0;
+    return *ret == NULL ? error_memory(err) : 0;
 }
 
 /* `wanted` is taken. */
@@ -35,7 +35,7 @@ static int add(struct vault_plan *p, enum vault_item_kind kind, json_t *wanted, 
 
     if (wanted == NULL || p->n == VAULT_PLAN_MAX) {
         json_decref(wanted);
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     }
     p->n++;
     item->kind = kind;

@@ -16,7 +16,7 @@ int vault_session_open(const struct vault_options *o, struct vault_session **ret
     AUTO_VAULT_SESSION struct vault_session *s = calloc(1, sizeof(*s));
 
     if (s == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (event_loop_new(&s->loop, err) < 0 || vault_new(s->loop, o, &s->vault, err) < 0)
         return -1;
     *ret = TAKE_PTR(s);

@@ -165,7 +165,7 @@ int vault_target_open(const struct cli *cli, enum vault_as as, struct vault_targ
         return -1;
     t = calloc(1, sizeof(*t));
     if (t == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (config_load(cli->config, &t->config, err) < 0 || choose(t, err) < 0 ||
         fill_layout(t, err) < 0 || find_policies(t, err) < 0 ||
         vault_login_open(t->kms, as, &t->login, err) < 0)

@@ -87,7 +87,7 @@ static int make(const struct cli *cli, const struct http_options *o, struct vm_a
     AUTO_VM_API struct vm_api *a = calloc(1, sizeof(*a));
 
     if (a == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     a->cli = cli;
     a->deadline = deadline_in(vm_options.timeout_s * 1000);
     if (event_loop_new(&a->loop, err) < 0 || http_client_new(a->loop, o, &a->http, err) < 0)
@@ -365,7 +365,7 @@ static int prove_with(struct vm_api *a, json_t *answer, const struct request *q,
 
 static char *text_of(const json_t *body)
 {
-    return json_dumps(body, JSON_COMPACT);
+    return json_text(body, JSON_COMPACT);
 }
 
 static void text_free(char *text)
@@ -392,7 +392,7 @@ static int prove(struct vm_api *a, const struct request *q, struct strbuf *ret, 
     const struct request r = { .method = "POST", .path = "/v1/challenges", .body = text };
 
     if (text == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (attempt(a, &r, &answer, ret_again, err) < 0)
         return -1;
     *ret_again = false;
@@ -421,7 +421,7 @@ int vm_api_text(struct vm_api *a, const char *path, char **ret, struct error *er
     if (ask(a, &q, NULL, &answer, err) < 0)
         return -1;
     *ret = strdup(answer.body.bytes == NULL ? "" : answer.body.bytes);
-    return *ret == NULL ? error_set(err, ERR_EXHAUSTED, "out of memory") : 0;
+    return *ret == NULL ? error_memory(err) : 0;
 }
 
 int vm_api_call(struct vm_api *a, const char *method, const char *path, const json_t *body,
@@ -434,7 +434,7 @@ int vm_api_call(struct vm_api *a, const char *method, const char *path, const js
     struct request q = { .method = method, .path = whole, .body = text };
 
     if (body != NULL && text == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     (void)snprintf(whole, sizeof(whole), "/v1/clouds/%s%s", device_key_name(a->key), path);
     if (ask(a, &q, prove, &answer, err) < 0 || parse_body(&answer, &got, err) < 0)
         return -1;

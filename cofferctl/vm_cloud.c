@@ -138,7 +138,7 @@ int vm_add_session(const struct vm_api *a, const json_t *answer, json_t *body, s
         return -1;
     if (json_object_set_new(body, "session", json_string(session)) < 0 ||
         json_object_set_new(body, "serverKey", json_string(key_id)) < 0)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     return 0;
 }
 
@@ -149,7 +149,7 @@ int vm_own(struct vm_api *a, const json_t *found, json_t **ret, struct error *er
     if (vm_text(found, "wrappedKey")[0] == '\0')
         return vm_api_call(a, "POST", "/recipients/list", body, ret, err);
     *ret = json_deep_copy(found);
-    return *ret == NULL ? error_set(err, ERR_EXHAUSTED, "out of memory") : 0;
+    return *ret == NULL ? error_memory(err) : 0;
 }
 
 /* ---- opening ---- */

@@ -43,7 +43,7 @@ static int add_session(const struct vm_api *a, const json_t *found, const struct
     if (json_object_set_new(body, "volumeId", json_string(to.volume_id)) < 0 ||
         json_object_set_new(body, "session", json_string(session)) < 0 ||
         json_object_set_new(body, "serverKey", json_string(to.server.key_id)) < 0)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     return 0;
 }
 

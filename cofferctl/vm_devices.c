@@ -205,7 +205,7 @@ static int remove_body(const struct vm_api *a, const json_t *answer, const struc
                                        n.session, "newServerKey", to.server.key_id, "newCommitment",
                                        n.commitment, "newRecipients", forms_of(&n));
     if (body == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (vm_add_session(a, answer, body, err) < 0)
         return -1;
     *ret = TAKE_PTR(body);

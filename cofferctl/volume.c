@@ -68,7 +68,7 @@ static int list_pools(struct pool_set *set, struct listing *l, struct error *err
         if (pool_ready(l->pool, err) < 0 || l->pool->ops->list(l->pool, "", add_row, l, err) < 0)
             return -1;
         if (l->failed)
-            return error_set(err, ERR_EXHAUSTED, "out of memory");
+            return error_memory(err);
     }
     return 0;
 }

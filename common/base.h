@@ -26,6 +26,10 @@
 #define MIB(n) ((uint64_t)(n) << 20)
 #define GIB(n) ((uint64_t)(n) << 30)
 
+#ifdef COFFER_FAULT
+#include "common/fault_alloc.h" /* test builds: any allocation can be told to fail */
+#endif
+
 /* Functions that cannot say that they truncated, or that hide a static buffer. */
 #define strcpy(x, y)     banned_strcpy_use_strbuf
 #define strcat(x, y)     banned_strcat_use_strbuf

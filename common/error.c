@@ -151,9 +151,22 @@ int error_prefix(struct error *err, const char *fmt, ...)
     return -1;
 }
 
+int error_memory(struct error *err)
+{
+    (void)error_set(err, ERR_EXHAUSTED, "out of memory");
+    if (err != NULL)
+        err->sys_errno = ENOMEM;
+    return -1;
+}
+
+bool error_is_memory(const struct error *err)
+{
+    return err != NULL && err->code == ERR_EXHAUSTED && err->sys_errno == ENOMEM;
+}
+
 int error_recode(struct error *err, enum error_code code)
 {
-    if (err != NULL)
+    if (err != NULL && !error_is_memory(err))
         err->code = code;
     return -1;
 }

@@ -56,7 +56,12 @@ int error_errno(struct error *err, int sys_errno, const char *fmt, ...) PRINTF_L
 /* Puts context in front of an error that is set: "stage volume 'x': <old text>". Returns -1. */
 int error_prefix(struct error *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
-/* Gives a set error another code, keeps its text. Returns -1. */
+/* "out of memory": ERR_EXHAUSTED, and stays that whatever error_recode is told. Returns -1. */
+int error_memory(struct error *err);
+bool error_is_memory(const struct error *err);
+
+/* Gives a set error another code, keeps its text; not one of memory, which says nothing of what was
+ * read or asked. Returns -1. */
 int error_recode(struct error *err, enum error_code code);
 
 /* Hands on an error that was kept aside until it was clear that it is one. Returns -1. */

@@ -23,7 +23,7 @@ int event_loop_new(struct event_loop **ret, struct error *err)
     AUTO_EVENT_LOOP struct event_loop *loop = calloc(1, sizeof(*loop));
 
     if (loop == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (loop->epoll_fd < 0)
         return error_errno(err, errno, "make an epoll");

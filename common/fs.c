@@ -271,7 +271,7 @@ int fs_write_new(const char *path, const void *data, size_t len, mode_t mode, st
     AUTO_CLOSE int dirfd = -1;
 
     if (dir == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (name[0] == '\0')
         return error_set(err, ERR_INVALID, "'%s' names no file", path);
     dirfd =

@@ -316,7 +316,7 @@ int httpd_new(const struct httpd_options *o, struct httpd **ret, struct error *e
     AUTO_HTTPD struct httpd *h = calloc(1, sizeof(*h));
 
     if (h == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     h->o = *o;
     h->listener = (struct event_watch){ .fd = -1, .ready = on_listener, .ctx = h };
     h->pause = (struct event_timer){ .fire = on_pause_over, .ctx = h };

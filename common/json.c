@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#define JSON_ITSELF
 #include "common/base.h"
 #include "common/json.h"
 
@@ -30,6 +31,46 @@ static void *watched_malloc(size_t size)
 static __attribute__((constructor)) void watch_allocations(void)
 {
     json_set_alloc_funcs(watched_malloc, wipe_free);
+}
+
+void json_watch(void)
+{
+    out_of_memory = false;
+}
+
+bool json_no_memory(void)
+{
+    return out_of_memory;
+}
+
+char *json_text(const json_t *value, size_t flags)
+{
+    bool before = out_of_memory;
+    char *text;
+
+    out_of_memory = false;
+    text = json_dumps(value, flags);
+    if (out_of_memory) {
+        wipe_free(text);
+        text = NULL;
+    }
+    out_of_memory |= before;
+    return text;
+}
+
+json_t *json_own(const char *text)
+{
+    bool before = out_of_memory;
+    json_t *value;
+
+    out_of_memory = false;
+    value = json_loads(text, JSON_DECODE_ANY, NULL);
+    if (out_of_memory) {
+        json_decref(value);
+        value = NULL;
+    }
+    out_of_memory |= before;
+    return value;
 }
 
 /* jansson's parser recurses; its own limit (2048) is deep for a thread's stack. */
@@ -88,7 +129,7 @@ int json_parse(const char *text, size_t len, const char *what, json_t **ret, str
     out_of_memory = false;
     value = json_loadb(text, len, JSON_REJECT_DUPLICATES, &e);
     if (out_of_memory)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (value == NULL)
         return error_set(err, ERR_INVALID, "%s is not valid JSON: %s (line %d, column %d)", what,
                          parse_problem(&e), e.line, e.column);
@@ -114,6 +155,13 @@ void json_problem(struct json_reader *r, const char *fmt, ...)
     va_start(args, fmt);
     (void)vsnprintf(r->problem, sizeof(r->problem), fmt, args);
     va_end(args);
+}
+
+void json_problem_memory(struct json_reader *r)
+{
+    if (r->problem[0] == '\0')
+        r->no_memory = true;
+    json_problem(r, "out of memory");
 }
 
 static bool was_seen(const struct json_reader *r, const char *key)
@@ -293,5 +341,7 @@ int json_reader_done(struct json_reader *r, struct error *err)
                 unknown_field(r, key);
     if (r->problem[0] == '\0')
         return 0;
+    if (r->no_memory)
+        return error_memory(err);
     return error_set(err, ERR_INVALID, "%s: %s", r->what, r->problem);
 }

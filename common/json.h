@@ -18,6 +18,12 @@
 
 #include <jansson.h>
 
+#ifndef JSON_ITSELF
+#define json_dumps(value, flags)            banned_json_dumps_use_json_text
+#define json_loads(text, flags, error)      banned_json_loads_use_json_own
+#define json_loadb(text, len, flags, error) banned_json_loadb_use_json_parse
+#endif
+
 static inline void cleanup_json(json_t **p)
 {
     json_decref(*p);
@@ -27,12 +33,21 @@ static inline void cleanup_json(json_t **p)
 int json_parse(const char *text, size_t len, const char *what, json_t **ret,
                struct error *err) MUST_CHECK;
 
+/* What jansson's json_dumps and json_loads would answer, but NULL whenever an allocation failed:
+ * they may go on with a text that lacks characters. json_own reads what we wrote ourselves. */
+char *json_text(const json_t *value, size_t flags); /* the caller frees */
+json_t *json_own(const char *text);
+/* Whether an allocation of jansson's failed in this thread since json_watch. */
+void json_watch(void);
+bool json_no_memory(void);
+
 struct json_reader {
     json_t *obj; /* borrowed */
     const char *what;
     const char *seen[40];
     size_t n_seen;
     char problem[200]; /* "" while fine */
+    bool no_memory;    /* the problem is error_memory's */
 };
 
 struct json_reader json_reader_of(json_t *obj, const char *what);
@@ -50,7 +65,8 @@ json_t *json_get_object_opt(struct json_reader *r, const char *key);
 json_t *json_get_array(struct json_reader *r, const char *key);
 json_t *json_get_any_opt(struct json_reader *r, const char *key); /* marks as seen, any type */
 void json_problem(struct json_reader *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
-/* -1 with ERR_INVALID when something was wrong or a field was not asked for. */
+void json_problem_memory(struct json_reader *r);
+/* -1 with ERR_INVALID (or error_memory's) when something was wrong or a field was not asked for. */
 int json_reader_done(struct json_reader *r, struct error *err) MUST_CHECK;
 
 #endif

@@ -66,7 +66,7 @@ int keylock_try(struct keylock *set, const char *key, struct keylock_hold **ret,
     AUTO_FREE struct keylock_hold *hold = malloc(sizeof(*hold) + len + 1);
 
     if (hold == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     hold->set = set;
     memcpy(hold->key, key, len + 1);
     if (!insert(set, hold))

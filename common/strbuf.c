@@ -26,7 +26,7 @@ static bool reserve(struct strbuf *sb, size_t extra)
         cap = sb->max + 1;
     p = realloc(sb->buf, cap);
     if (p == NULL) {
-        sb->failed = true;
+        sb->failed = sb->no_memory = true;
         return false;
     }
     sb->buf = p;
@@ -79,7 +79,7 @@ void strbuf_addf(struct strbuf *sb, const char *fmt, ...)
 void strbuf_clear(struct strbuf *sb)
 {
     sb->len = 0;
-    sb->failed = false;
+    sb->failed = sb->no_memory = false;
     if (sb->buf != NULL)
         sb->buf[0] = '\0';
 }
@@ -90,7 +90,7 @@ void strbuf_release(struct strbuf *sb)
     sb->buf = NULL;
     sb->len = 0;
     sb->cap = 0;
-    sb->failed = false;
+    sb->failed = sb->no_memory = false;
 }
 
 const char *strbuf_text(const struct strbuf *sb)
@@ -114,6 +114,8 @@ int strbuf_check(const struct strbuf *sb, const char *what, struct error *err)
 {
     if (!sb->failed)
         return 0;
+    if (sb->no_memory)
+        return error_memory(err);
     return error_set(err, ERR_EXHAUSTED, "%s is longer than %zu bytes", what, sb->max);
 }
 
@@ -133,7 +135,7 @@ int str_dup_opt(char **to, const char *from, struct error *err)
         return 0;
     char *copy = strdup(from);
     if (copy == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     *to = copy;
     return 0;
 }

@@ -19,11 +19,12 @@ struct strbuf {
     size_t cap;
     size_t max; /* most bytes, without the NUL */
     bool failed;
+    bool no_memory; /* why it failed */
 };
 
-#define STRBUF_INIT(maximum)                                               \
-    {                                                                      \
-        .buf = NULL, .len = 0, .cap = 0, .max = (maximum), .failed = false \
+#define STRBUF_INIT(maximum)                                                                   \
+    {                                                                                          \
+        .buf = NULL, .len = 0, .cap = 0, .max = (maximum), .failed = false, .no_memory = false \
     }
 
 void strbuf_add(struct strbuf *sb, const void *data, size_t len);
@@ -35,7 +36,8 @@ void strbuf_release(struct strbuf *sb);
 const char *strbuf_text(const struct strbuf *sb); /* "" while empty; borrowed */
 /* The caller frees; never NULL unless failed or out of memory. */
 char *strbuf_detach(struct strbuf *sb);
-/* 0, or -1 with ERR_EXHAUSTED and "<what> is longer than N bytes" when a write was refused. */
+/* 0, or -1 with ERR_EXHAUSTED and "<what> is longer than N bytes", or error_memory's, when a write
+ * was refused. */
 int strbuf_check(const struct strbuf *sb, const char *what, struct error *err) MUST_CHECK;
 
 #define AUTO_STRBUF __attribute__((cleanup(strbuf_release)))

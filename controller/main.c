@@ -89,7 +89,7 @@ static int setup(struct controller *c, const struct options *o, struct config **
         return -1;
     c->locks = keylock_new();
     if (c->locks == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     c->config = *config;
     c->keyd_socket = o->keyd_socket;
     c->expand = strcmp(o->expand, "controller") == 0;

@@ -193,12 +193,11 @@ static int digest_hash(json_t *obj, char ret[65], struct error *err)
         json_pack("{sO sO sO sO sO}", "type", json_object_get(obj, "type"), "hash",
                   json_object_get(obj, "hash"), "iterations", json_object_get(obj, "iterations"),
                   "salt", json_object_get(obj, "salt"), "digest", json_object_get(obj, "digest"));
-    AUTO_FREE char *text =
-        pinned != NULL ? json_dumps(pinned, JSON_SORT_KEYS | JSON_COMPACT) : NULL;
+    AUTO_FREE char *text = pinned != NULL ? json_text(pinned, JSON_SORT_KEYS | JSON_COMPACT) : NULL;
     unsigned char sum[32];
 
     if (text == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (EVP_Digest(text, strlen(text), sum, NULL, EVP_sha256(), NULL) != 1)
         return error_set(err, ERR_INTERNAL, "libcrypto can't compute SHA-256");
     hex_encode(ret, sum, sizeof(sum));

@@ -155,7 +155,7 @@ static int run_verb(const struct call *c, json_t **ret, struct error *err)
     if (json_object_set_new(c->request, "wait_ms",
                             json_integer((json_int_t)(left < WAIT_MAX_MS ? left : WAIT_MAX_MS))) ==
         0)
-        text = json_dumps(c->request, JSON_COMPACT);
+        text = json_text(c->request, JSON_COMPACT);
     if (text == NULL || strlen(text) > REQUEST_MAX)
         return error_set(err, ERR_INTERNAL, "no request for coffer-crypt %s could be made",
                          c->verb);
@@ -320,7 +320,7 @@ int crypt_rescue(const struct crypt_client *c, const struct crypt_volume *v, int
 static json_t *recipients_request(const struct crypt_volume *v, const char *recipients)
 {
     json_t *request = volume_request(v);
-    json_t *list = recipients[0] == '\0' ? json_array() : json_loads(recipients, 0, NULL);
+    json_t *list = recipients[0] == '\0' ? json_array() : json_own(recipients);
 
     (void)json_object_set_new(request, "recipients", list != NULL ? list : json_null());
     return request;

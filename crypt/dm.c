@@ -130,7 +130,7 @@ static int collect_ours(void *ctx, const char *name, struct error *err)
         return 0;
     grown = realloc(l->names, (l->n + 1) * sizeof(*grown));
     if (grown == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     l->names = grown;
     memcpy(l->names[l->n++], name, DM_NAME_LEN + 1);
     return 0;

@@ -48,7 +48,7 @@ void *header_aligned(size_t len, struct error *err)
     void *p = aligned_alloc(ALIGN, len);
 
     if (p == NULL)
-        (void)error_set(err, ERR_EXHAUSTED, "out of memory");
+        (void)error_memory(err);
     return p;
 }
 

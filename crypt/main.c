@@ -139,7 +139,7 @@ static int run(const struct verb *verb, json_t *reply, struct error *err)
 
 static int answer(json_t *reply)
 {
-    AUTO_FREE char *text = json_dumps(reply, JSON_COMPACT);
+    AUTO_FREE char *text = json_text(reply, JSON_COMPACT);
     struct error err = ERROR_INIT;
 
     if (text == NULL || fs_write_all(STDOUT_FILENO, text, strlen(text), "reply", &err) < 0 ||
@@ -197,7 +197,7 @@ int main(int argc, char **argv)
         return usage(stderr, EXIT_USAGE);
     reply = json_object();
     if (reply == NULL)
-        (void)error_set(&err, ERR_EXHAUSTED, "out of memory");
+        (void)error_memory(&err);
     if (reply == NULL || run(verb, reply, &err) < 0)
         return answer_error(&err);
     return answer(reply);

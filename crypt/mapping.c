@@ -84,7 +84,7 @@ int mapping_list_from_json(json_t *array, struct mapping_list *ret, struct error
     AUTO_FREE struct mapping *items = calloc(n > 0 ? n : 1, sizeof(*items));
 
     if (items == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     for (size_t i = 0; i < n; i++) {
         if (mapping_from_json(json_array_get(array, i), &items[i], err) < 0)
             return -1;

@@ -162,7 +162,7 @@ int request_decode(const struct verb *verb, const char *text, size_t len, struct
 int reply_mapping(json_t *reply, const struct mapping *m, struct error *err)
 {
     if (json_object_set_new(reply, "mapping", mapping_to_json(m)) < 0)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     return 0;
 }
 
@@ -171,6 +171,6 @@ int reply_mac(const struct secret *sk, struct request *q, json_t *reply, struct 
     if (key_record_mac(sk, &q->record, q->record.mac, err) < 0)
         return -1;
     if (json_object_set_new(reply, "mac", json_string(q->record.mac)) < 0)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     return 0;
 }

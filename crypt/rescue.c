@@ -103,7 +103,7 @@ int rescue_storage_key(const struct secret *pem, const struct record *r, struct 
     const struct recipient *from = NULL;
 
     if (list == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (private_key_parse(pem, &own, err) < 0 || find(list, own, r, &from, err) < 0 ||
         open_wrapped(own, from, r, &key, err) < 0)
         return -1;

@@ -69,6 +69,6 @@ int verb_format(struct request *q, json_t *reply, struct error *err)
         return -1;
     if (json_object_set_new(reply, "digest", json_string(q->record.digest)) < 0 ||
         json_object_set_new(reply, "mac", json_string(q->record.mac)) < 0)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     return reply_mapping(reply, &m, err);
 }

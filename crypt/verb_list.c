@@ -13,7 +13,7 @@ static int add(json_t *array, const char *name, struct error *err)
     if (dm_inspect(name, &m, NULL, &local) < 0) /* it may have gone since the list was made */
         return local.code == ERR_NOT_FOUND ? 0 : error_pass(err, &local);
     if (json_array_append_new(array, mapping_to_json(&m)) < 0)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     return 0;
 }
 
@@ -23,7 +23,7 @@ int verb_list(struct request *q, json_t *reply, struct error *err)
     json_t *array = json_array();
 
     if (json_object_set_new(reply, "mappings", array) < 0)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (dm_list_ours(&l, err) < 0)
         return -1;
     for (size_t i = 0; i < l.n; i++) {

@@ -232,7 +232,7 @@ static int read_payload(struct call_slot *s, const void **ret, size_t *ret_len, 
     }
     grpc_byte_buffer_reader_destroy(&reader);
     if (data == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     *ret = data;
     *ret_len = len;
     return 0;
@@ -258,7 +258,7 @@ static int prepare(struct call_slot *s, struct error *err)
     if (s->call.arena == NULL)
         s->call.arena = arena_new(CALL_MEMORY);
     if (s->call.arena == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (read_payload(s, &data, &len, err) < 0)
         return -1;
     return dispatch_decode(s->source->method, s->call.arena, data, len, &s->request, err);

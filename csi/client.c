@@ -169,7 +169,7 @@ int csi_client_open(const char *endpoint, struct csi_client **ret, struct error 
         return -1;
     struct csi_client *c = calloc(1, sizeof(*c));
     if (c == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     csi_client_init();
     grpc_channel_credentials *plain = grpc_insecure_credentials_create();
     c->channel = grpc_channel_create(e.target, plain, NULL);

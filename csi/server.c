@@ -308,7 +308,7 @@ int csi_server_start(const struct csi_server_options *o, const struct csi_servic
 {
     struct csi_server *s = calloc(1, sizeof(*s));
     if (s == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     s->lock_fd = -1;
     s->service = *service;
     s->publish_last = o->publish_last;

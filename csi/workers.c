@@ -76,7 +76,7 @@ struct workers *workers_new(unsigned max, struct error *err)
     if (w == NULL || threads == NULL) {
         free(w);
         free(threads);
-        error_set(err, ERR_EXHAUSTED, "out of memory");
+        error_memory(err);
         return NULL;
     }
     pthread_mutex_init(&w->lock, NULL);

@@ -92,7 +92,7 @@ int device_key_parse(const struct secret *pem, struct device_key **ret, struct e
     AUTO_DEVICE_KEY struct device_key *k = calloc(1, sizeof(*k));
 
     if (k == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (private_key_parse(pem, &k->private, err) < 0 ||
         describe(private_key_public(k->private), &k->public, err) < 0)
         return -1;

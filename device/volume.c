@@ -128,7 +128,7 @@ int device_new_key_make(const struct device_key *k, const struct device_lending 
 
     made.forms = calloc(n, sizeof(*made.forms));
     if (made.forms == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (random_key(&key, err) < 0 || device_commitment(key, to->uuid, made.commitment, err) < 0 ||
         device_lend(k, key, to, made.session, err) < 0)
         return -1;

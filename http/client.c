@@ -183,7 +183,7 @@ int http_client_new(struct event_loop *loop, const struct http_options *o, struc
     AUTO_HTTP_CLIENT struct http_client *c = calloc(1, sizeof(*c));
 
     if (c == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     c->loop = loop;
     c->timer = (struct event_timer){ .fire = on_timer, .ctx = c };
     if (o->ca_path == NULL && o->unix_path == NULL)

@@ -316,7 +316,7 @@ int http_start(struct http_client *c, const struct http_request *r, http_done do
         return -1;
     AUTO_TRANSFER struct http_transfer *t = calloc(1, sizeof(*t));
     if (t == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     t->client = c;
     t->done = done;
     t->ctx = ctx;

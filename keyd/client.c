@@ -24,7 +24,7 @@ static struct exchange *exchange_new(enum wire_op op, struct error *err)
 {
     struct exchange *x = calloc(1, sizeof(*x));
     if (x == NULL)
-        (void)error_set(err, ERR_EXHAUSTED, "out of memory");
+        (void)error_memory(err);
     else
         x->request.op = (uint16_t)op;
     return x;

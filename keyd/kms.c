@@ -43,10 +43,10 @@ int kms_set_open(const struct config *config, const struct kms_env *env, struct 
 {
     AUTO_KMS_SET struct kms_set *set = calloc(1, sizeof(*set));
     if (set == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     set->items = calloc(config->n_kms + 1, sizeof(*set->items));
     if (set->items == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     struct kms_env with_opened = *env;
     with_opened.opened = set;
     for (size_t i = 0; i < config->n_kms; i++) {

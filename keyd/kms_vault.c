@@ -79,7 +79,7 @@ int kms_vault_open(const struct kms_config *config, const struct kms_env *env,
     struct vault_options o;
     AUTO_KMS_VAULT struct kms_vault *s = calloc(1, sizeof(*s));
     if (s == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     s->loop = env->loop;
     s->config = *config->vault;
     set_may(s, env);
@@ -88,7 +88,7 @@ int kms_vault_open(const struct kms_config *config, const struct kms_env *env,
     for (size_t i = 0; i < ARRAY_SIZE(s->bound); i++) {
         s->bound[i].names = calloc(VAULT_BOUND_MAX, sizeof(*s->bound[i].names));
         if (s->bound[i].names == NULL)
-            return error_set(err, ERR_EXHAUSTED, "out of memory");
+            return error_memory(err);
     }
     s->vault = find_same(&s->config, env->opened);
     s->borrowed = s->vault != NULL;
@@ -191,7 +191,7 @@ static bool out_of_memory(struct vault_job *j, bool has_body, const json_t *body
     struct error err = ERROR_INIT;
     if (!has_body || body != NULL)
         return false;
-    (void)error_set(&err, ERR_EXHAUSTED, "out of memory");
+    (void)error_memory(&err);
     vault_job_end(j, &err);
     return true;
 }
@@ -386,7 +386,7 @@ void vault_job_start(struct kms_vault *s, struct kms_job *job, const char *name,
     struct error err = ERROR_INIT;
     struct vault_job *j = calloc(1, sizeof(*j));
     if (j == NULL || str_copy(j->name, sizeof(j->name), name) < 0) {
-        (void)error_set(&err, ERR_EXHAUSTED, "out of memory");
+        (void)error_memory(&err);
         free(j);
         kms_end(job, &err);
         return;

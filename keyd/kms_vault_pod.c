@@ -96,7 +96,7 @@ static void on_guest(void *ctx, struct vault_guest *guest, const struct error *e
 static int copy_token(const struct wire_view *token, struct wipe_buffer *ret, struct error *err)
 {
     if (wipe_buffer_add(ret, token->data, token->len, WIRE_TOKEN_MAX) < 0)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (strspn(ret->bytes, JWT_ALPHABET) != token->len)
         return error_set(err, ERR_INVALID, "the pod's token has characters that no token has");
     return 0;
@@ -132,7 +132,7 @@ void vault_job_start_pod(struct kms_vault *s, struct kms_job *job, const char *n
     struct vault_job *j = calloc(1, sizeof(*j));
     if (j == NULL || str_copy(j->name, sizeof(j->name), name) < 0 ||
         str_copy(j->foreign, sizeof(j->foreign), foreign) < 0) {
-        (void)error_set(&err, ERR_EXHAUSTED, "out of memory");
+        (void)error_memory(&err);
         free(j);
         kms_end(job, &err);
         return;

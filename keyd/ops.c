@@ -292,9 +292,9 @@ static int status_text(struct keyd *k, struct error *err)
         "{s:s, s:i, s:b, s:o, s:o, s:I, s:o}", "version", COFFER_VERSION, "wire", (int)WIRE_VERSION,
         "insecure", kms_set_insecure(k->kms), "allow", allowed_json(k), "kms", kms_json(k->kms),
         "connections", (json_int_t)k->connections, "counters", counters_to_json(&k->counters));
-    char *text = status == NULL ? NULL : json_dumps(status, JSON_COMPACT | JSON_SORT_KEYS);
+    char *text = status == NULL ? NULL : json_text(status, JSON_COMPACT | JSON_SORT_KEYS);
     if (text == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     strbuf_clear(&k->text);
     strbuf_adds(&k->text, text);
     wipe_free(text);

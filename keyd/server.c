@@ -225,7 +225,7 @@ static int start(struct connection *c, struct error *err)
         return -1;
     struct pending *p = pending_new(c);
     if (p == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (wire_request_decode(p->frame, p->frame_len, &p->request.wire, err) < 0) {
         pending_free(p);
         return -1;
@@ -368,7 +368,7 @@ int server_new(const struct server_options *o, struct server **ret, struct error
 {
     AUTO_SERVER struct server *s = calloc(1, sizeof(*s));
     if (s == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     s->o = *o;
     set_callbacks(s);
     if (take_signals(s, err) < 0)

@@ -46,7 +46,7 @@ static void read_texts(struct json_reader *r, const json_t *list, const char *ke
         if (text == NULL || strlen(text) > WORD_MAX)
             json_problem(r, "field '%s' must hold texts of at most %u bytes", key, WORD_MAX);
         else if ((ret[i] = strdup(text)) == NULL)
-            json_problem(r, "out of memory");
+            json_problem_memory(r);
         else
             continue;
         return;
@@ -135,7 +135,7 @@ int launch_config_parse(const char *text, size_t len, struct launch_config **ret
     AUTO_LAUNCH_CONFIG struct launch_config *c = calloc(1, sizeof(*c));
 
     if (c == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (json_parse(text, len, "configuration", &obj, err) < 0)
         return -1;
     struct json_reader r = json_reader_of(obj, "configuration");

@@ -33,10 +33,10 @@ struct server {
 
 int answer(int fd, json_t *reply, struct error *err)
 {
-    AUTO_FREE char *text = json_dumps(reply, JSON_COMPACT);
+    AUTO_FREE char *text = json_text(reply, JSON_COMPACT);
 
     if (text == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (fs_write_all(fd, text, strlen(text), "answer", err) < 0)
         return -1;
     return fs_write_all(fd, "\n", 1, "answer", err);

@@ -59,6 +59,6 @@ int launch_request_decode(const char *text, size_t len, const struct verb **ret_
 int reply_set(json_t *reply, const char *key, json_t *value, struct error *err)
 {
     if (json_object_set_new(reply, key, value) < 0)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     return 0;
 }

@@ -70,7 +70,7 @@ static int add_vm(void *ctx, int base_fd, const char *id, struct error *err)
                   "status", status_of(&vm), "pid", (json_int_t)vm.pid, "uid", (json_int_t)uid,
                   "memory", (json_int_t)vm.memory);
     if (json_array_append_new(list->vms, item) < 0)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     return 0;
 }
 

@@ -52,7 +52,7 @@ int escrow_recipients(struct node_op *op, char ret[RECIPIENTS_TEXT_MAX + 1], str
     }
     list = calloc(1, sizeof(*list));
     if (list == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (recipients_decode(op->record.recipients, list, err) < 0 || add(op, path, list, err) < 0 ||
         recipients_encode(list, ret, err) < 0)
         return explain(op, err);

@@ -74,7 +74,7 @@ static int find_mounts(struct expand *x, struct error *err)
         there = there || strcmp(e->point, x->req->volume_path) == 0;
         if (x->mounted == NULL && x->fs->mount_type != NULL && grows_through(&table, e) &&
             (x->mounted = strdup(e->point)) == NULL)
-            return error_set(err, ERR_EXHAUSTED, "out of memory");
+            return error_memory(err);
     }
     /* raw block is staged without a mount, so its staging path can't be in the table */
     if (!there && x->fs->mount_type != NULL)

@@ -127,7 +127,7 @@ static int setup_node(struct node *node, const struct options *o, struct error *
     node->expand_on_node = strcmp(o->expand, "node") == 0;
     node->locks = keylock_new();
     if (node->locks == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     return pool_set_open(config, &node->pools, err);
 }
 

@@ -60,7 +60,7 @@ int recipient_describe(struct arena *a, const struct recipient *r, struct csi_re
     if (ret->fingerprint != NULL && ret->algorithm != NULL && ret->label != NULL &&
         ret->public_key != NULL && ret->wrapped != NULL)
         return 0;
-    return error_set(err, ERR_EXHAUSTED, "out of memory");
+    return error_memory(err);
 }
 
 /* ---- list ---- */
@@ -77,7 +77,7 @@ int node_list_recipients(void *ctx, struct csi_call *call,
         return -1;
     struct csi_recipient *items = arena_alloc(call->arena, sizeof(*items) * RECIPIENTS_MAX);
     if (items == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     for (size_t i = 0; i < list.n; i++) {
         if (recipient_describe(call->arena, &list.items[i], &items[i], err) < 0)
             return -1;

@@ -119,7 +119,7 @@ static int report(struct reconcile *r, const struct candidate *c, const struct f
                                  .result = result,
                                  .problem = arena_strdup(a, problem) };
     if (l->volume_id == NULL || l->why == NULL || l->problem == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     r->n++;
     return 0;
 }
@@ -210,7 +210,7 @@ int node_reconcile(void *ctx, struct csi_call *call, const struct csi_reconcile_
 
     r.items = arena_alloc(call->arena, LEFT_OVERS_MAX * sizeof(*r.items));
     if (r.items == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
         if (find_and_look(&r, &kinds[i], err) < 0)
             return -1;

@@ -43,7 +43,7 @@ static int look(struct pool *pool, void *ctx, struct error *err)
 
     if (pool->ops->each_lock_holder(pool, note, s, err) < 0)
         return -1;
-    return s->failed ? error_set(err, ERR_EXHAUSTED, "out of memory") : 0;
+    return s->failed ? error_memory(err) : 0;
 }
 
 int held_lock_find(struct reconcile *r, struct error *err)

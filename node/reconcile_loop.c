@@ -33,7 +33,7 @@ static int look(struct pool *pool, void *ctx, struct error *err)
 
     if (pool->ops->each_attachment(pool, note, s, err) < 0)
         return -1;
-    return s->failed ? error_set(err, ERR_EXHAUSTED, "out of memory") : 0;
+    return s->failed ? error_memory(err) : 0;
 }
 
 int stale_loop_find(struct reconcile *r, struct error *err)

@@ -41,7 +41,7 @@ int stale_mapping_find(struct reconcile *r, struct error *err)
             continue;
         struct candidate *c = reconcile_add(r, m->name, m->dev);
         if (c == NULL)
-            return error_set(err, ERR_EXHAUSTED, "out of memory");
+            return error_memory(err);
         c->has_id = ours;
         if (ours)
             c->id = id;

@@ -35,7 +35,7 @@ int stale_mount_find(struct reconcile *r, struct error *err)
             continue;
         struct candidate *c = reconcile_add(r, t.items[i].point, dev);
         if (c == NULL)
-            return error_set(err, ERR_EXHAUSTED, "out of memory");
+            return error_memory(err);
         c->has_id = reconcile_id(reconcile_node(r), name, &c->id);
     }
     return 0;

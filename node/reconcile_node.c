@@ -32,7 +32,7 @@ static int look_at(struct reconcile *r, DIR *dir, const char *name, struct error
         return 0;
     struct candidate *c = reconcile_add(r, name, st.st_rdev);
     if (c == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     c->has_id = reconcile_id(reconcile_node(r), name, &c->id);
     return 0;
 }

@@ -27,7 +27,7 @@ int unready_pool_find(struct reconcile *r, struct error *err)
         if (pool_ready(pools->pools[i], &absent) == 0)
             continue;
         if (reconcile_add(r, pools->pools[i]->config->name, 0) == NULL)
-            return error_set(err, ERR_EXHAUSTED, "out of memory");
+            return error_memory(err);
     }
     return 0;
 }

@@ -23,7 +23,7 @@ static int open_parent(const char *path, int *ret_fd, const char **ret_name, str
     AUTO_FREE char *parent = strndup(path, len > 1 ? len - 1 : len);
 
     if (parent == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (fs_open_path(parent, ret_fd, err) < 0)
         return -1;
     *ret_name = name;

@@ -133,7 +133,7 @@ int public_key_parse(const void *data, size_t len, struct public_key **ret, stru
     bool pem = len > strlen(PEM_BEGIN) && memcmp(data, PEM_BEGIN, strlen(PEM_BEGIN)) == 0;
 
     if (k == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (len == 0 || len > PUBLIC_KEY_MAX)
         return error_set(err, ERR_INVALID, "a public key of %zu bytes, where 1 to %u are taken",
                          len, PUBLIC_KEY_MAX);

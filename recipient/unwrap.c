@@ -73,7 +73,7 @@ int private_key_parse(const struct secret *pem, struct private_key **ret, struct
     AUTO_PRIVATE_KEY struct private_key *k = calloc(1, sizeof(*k));
 
     if (k == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (secret_len(pem) == 0 || secret_len(pem) > PRIVATE_KEY_MAX)
         return error_set(err, ERR_INVALID, "a private key of %zu bytes, where 1 to %u are taken",
                          secret_len(pem), PRIVATE_KEY_MAX);

@@ -38,8 +38,7 @@ static json_t *text_or_null(const char *text)
 
 static int add(json_t *to, const char *key, json_t *value, struct error *err)
 {
-    return json_object_set_new(to, key, value) < 0 ? error_set(err, ERR_EXHAUSTED, "out of memory")
-                                                   : 0;
+    return json_object_set_new(to, key, value) < 0 ? error_memory(err) : 0;
 }
 
 static int add_server_key(struct scheduler *s, json_t *to, struct error *err)
@@ -152,7 +151,7 @@ int answer_find(struct scheduler *s, const struct entry *e, const char *name, bo
 
     (void)snprintf(id, sizeof(id), "%.32s", e != NULL ? e->cloud.id : name);
     if (to == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (add(to, "name", json_string(name), err) < 0 || add(to, "id", json_string(id), err) < 0 ||
         add(to, "status",
             number ? json_integer((int)status) : json_string(cloud_status_names[status]),
@@ -185,7 +184,7 @@ int answer_own(struct scheduler *s, const struct entry *e, const char *name, jso
     AUTO_JSON json_t *to = answer_devices(e);
 
     if (to == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (add_detached(s, to, &e->cloud, name, err) < 0)
         return -1;
     *ret = TAKE_PTR(to);

@@ -281,7 +281,7 @@ static int make_entry(struct api_call *c, const struct operation *op, struct ent
 
     cloud.devices = calloc(1, sizeof(*cloud.devices));
     if (cloud.devices == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     cloud.devices[0] = op->input.device;
     cloud.n_devices = 1;
     memcpy(cloud.id, op->id, sizeof(cloud.id));

@@ -124,7 +124,7 @@ static void read_text(struct json_reader *r, const char *key, size_t max, char *
     }
     *ret = wipe_strdup(json_string_value(value));
     if (*ret == NULL)
-        json_problem(r, "out of memory");
+        json_problem_memory(r);
 }
 
 static void read_session(struct json_reader *r, bool needed, const char *session_key,
@@ -248,9 +248,9 @@ static void read_forms(struct json_reader *r, char **ret)
         json_problem(r, "field 'newRecipients' must hold at most %u devices", DEVICES_MAX);
     json_array_foreach (list, i, item)
         check_form(r, item);
-    *ret = json_dumps(list, JSON_COMPACT);
+    *ret = json_text(list, JSON_COMPACT);
     if (*ret == NULL)
-        json_problem(r, "out of memory");
+        json_problem_memory(r);
 }
 
 int body_remove(const struct body *b, struct operation *op, char name[DEVICE_NAME_LEN + 1],

@@ -107,7 +107,7 @@ int scheduler_config_parse(const char *text, size_t len, struct scheduler_config
     AUTO_SCHEDULER_CONFIG struct scheduler_config *c = calloc(1, sizeof(*c));
 
     if (c == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     *c = (struct scheduler_config){ .fs = "ext4",
                                     .size = GIB(1),
                                     .memory = MIB(256),

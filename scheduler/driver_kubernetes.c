@@ -21,7 +21,7 @@ static int kube_open(json_t *options, const struct scheduler_config *config, str
     AUTO_DRIVER struct driver *d = calloc(1, sizeof(*d));
 
     if (d == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     d->config = config;
     if (kube_options_read(options, config, &d->o, err) < 0)
         return -1;

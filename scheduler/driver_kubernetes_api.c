@@ -62,7 +62,7 @@ static int connection_new(const struct kube_api *a, struct connection **ret, str
     AUTO_CONNECTION struct connection *c = calloc(1, sizeof(*c));
 
     if (c == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (event_loop_new(&c->loop, err) < 0 || http_client_new(c->loop, &o, &c->http, err) < 0)
         return -1;
     *ret = TAKE_PTR(c);
@@ -98,7 +98,7 @@ int kube_api_new(const struct kube_api_options *o, struct kube_api **ret, struct
     AUTO_KUBE_API struct kube_api *a = calloc(1, sizeof(*a));
 
     if (a == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     (void)pthread_mutex_init(&a->lock, NULL);
     if (str_dup_opt(&a->url, o->url, err) < 0 || str_dup_opt(&a->ca_path, o->ca_path, err) < 0 ||
         str_dup_opt(&a->token_path, o->token_path, err) < 0)
@@ -161,7 +161,7 @@ static int read_token(const struct kube_api *a, struct wipe_buffer *ret, struct 
                          n == 0 ? "empty" : "too long");
     rc = wipe_buffer_add(ret, "Bearer ", 7, KIB(16)) < 0 ||
                  wipe_buffer_add(ret, text, (size_t)n, KIB(16)) < 0
-             ? error_set(err, ERR_EXHAUSTED, "out of memory")
+             ? error_memory(err)
              : 0;
     explicit_bzero(text, sizeof(text));
     return rc;
@@ -174,9 +174,9 @@ static int encode(const json_t *body, struct wipe_buffer *ret, struct error *err
 
     if (body == NULL)
         return 0;
-    text = json_dumps(body, JSON_COMPACT);
+    text = json_text(body, JSON_COMPACT);
     if (text == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     rc = wipe_buffer_add(ret, text, strlen(text), BODY_MAX);
     wipe_free(text);
     return rc < 0 ? error_set(err, ERR_EXHAUSTED, "a request to the API server is too long") : 0;

@@ -90,7 +90,7 @@ static int add_item(void *ctx, json_t *item, struct error *err)
     entry = entry_of(g->clouds, id);
     if (entry == NULL || (is_pod ? json_array_append(json_object_get(entry, "pods"), item)
                                  : json_object_set(entry, g->part, item)) < 0)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     return 0;
 }
 
@@ -126,7 +126,7 @@ static int gather(struct driver *d, const char *id, uint64_t deadline, json_t **
     char claims[KUBE_PATH_MAX + 1], deployments[KUBE_PATH_MAX + 1];
 
     if (clouds == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (kube_path(d, KUBE_CLAIM, NULL, claims, err) < 0 ||
         kube_path(d, KUBE_DEPLOYMENT, NULL, deployments, err) < 0 ||
         list_pods(d, clouds, id, deadline, err) < 0 ||
@@ -142,10 +142,10 @@ int kube_pods(struct driver *d, const char *id, uint64_t deadline, json_t **ret,
     AUTO_JSON json_t *clouds = json_object();
 
     if (clouds == NULL || list_pods(d, clouds, id, deadline, err) < 0)
-        return clouds != NULL ? -1 : error_set(err, ERR_EXHAUSTED, "out of memory");
+        return clouds != NULL ? -1 : error_memory(err);
     json_t *pods = json_object_get(json_object_get(clouds, id), "pods");
     *ret = pods != NULL ? json_incref(pods) : json_array();
-    return *ret != NULL ? 0 : error_set(err, ERR_EXHAUSTED, "out of memory");
+    return *ret != NULL ? 0 : error_memory(err);
 }
 
 /* ---- pods ---- */
@@ -280,7 +280,7 @@ static int read_devices(const char *text, struct cloud *c, struct error *err)
         return error_set(err, ERR_INVALID, "the list of devices is empty");
     c->devices = calloc(json_array_size(list), sizeof(*c->devices));
     if (c->devices == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     json_array_foreach (list, i, item) {
         if (read_device(item, &c->devices[i], err) < 0)
             return -1;

@@ -92,7 +92,7 @@ static int room_for_one(struct nodes *to, struct error *err)
         return 0;
     more = reallocarray(to->items, cap, sizeof(*more));
     if (more == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     to->items = more;
     to->cap = cap;
     return 0;
@@ -118,7 +118,7 @@ static int add_node(void *ctx, json_t *item, struct error *err)
     json_t *labels = json_object_get(meta, "labels");
     return json_object_set_new(to->labels, name,
                                labels != NULL ? json_incref(labels) : json_object()) < 0
-               ? error_set(err, ERR_EXHAUSTED, "out of memory")
+               ? error_memory(err)
                : 0;
 }
 
@@ -199,7 +199,7 @@ int kube_nodes(struct driver *d, uint64_t deadline, struct place_node **ret, siz
     struct nodes found = { .d = d, .labels = labels };
 
     if (labels == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (room_for_one(&found, err) < 0 || read_nodes(&found, deadline, err) < 0) {
         free(found.items);
         return -1;

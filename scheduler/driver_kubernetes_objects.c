@@ -223,7 +223,7 @@ static json_t *devices_text(const struct cloud_seed *s)
                                        "fingerprint", s->fingerprint, "algorithm", s->algorithm,
                                        "label", s->label == NULL ? "" : s->label, "publicKey",
                                        s->public_key, "wrapped", s->wrapped);
-    AUTO_FREE char *text = list == NULL ? NULL : json_dumps(list, JSON_COMPACT);
+    AUTO_FREE char *text = list == NULL ? NULL : json_text(list, JSON_COMPACT);
 
     return text == NULL ? NULL : json_string(text);
 }

@@ -49,7 +49,7 @@ static int send(struct driver *d, const struct call *c, json_t *taken, uint64_t 
     struct call with = *c;
 
     if (body == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     with.body = body;
     return call(d, &with, deadline, NULL, err);
 }

@@ -91,7 +91,7 @@ static int read_nodes(struct driver *d, json_t *nodes, struct error *err)
                          NODES_MAX);
     d->nodes = calloc(json_object_size(nodes), sizeof(*d->nodes));
     if (d->nodes == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     json_object_foreach (nodes, name, item) {
         if (read_node(name, item, &d->nodes[d->n_nodes], err) < 0)
             return -1;
@@ -141,13 +141,13 @@ static int local_open(json_t *options, const struct scheduler_config *config, st
     struct driver *d = calloc(1, sizeof(*d));
 
     if (d == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     csi_client_init();
     (void)pthread_mutex_init(&d->lock, NULL);
     d->config = config;
     d->ready = json_object();
     if (d->ready == NULL || read_options(d, options, err) < 0) {
-        int r = d->ready == NULL ? error_set(err, ERR_EXHAUSTED, "out of memory") : -1;
+        int r = d->ready == NULL ? error_memory(err) : -1;
         local_close(d);
         return r;
     }

@@ -34,7 +34,7 @@ int local_ask(const char *endpoint, const char *method, json_t *request, uint64_
     uint64_t left = deadline_left(deadline);
 
     if (owned == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (left == 0)
         return error_set(err, ERR_DEADLINE, "no time was left for %s", method);
     if (csi_client_call(endpoint, method, owned, left, &reply, err) < 0)

@@ -123,7 +123,7 @@ static int read_devices(const json_t *list, struct cloud *to, struct error *err)
 
     to->devices = calloc(json_array_size(list) + 1, sizeof(*to->devices));
     if (to->devices == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     json_array_foreach (list, i, item) {
         struct error why = ERROR_INIT;
 
@@ -199,7 +199,7 @@ int local_describe_page(struct driver *d, struct local_node *n, json_t *request,
 {
     if (request == NULL || json_object_set_new(request, "pool", json_string(n->pool)) < 0) {
         json_decref(request);
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     }
     if (ask(n->node, "coffer.v1.NodeAdmin/DescribeVolumes", request, deadline, ret, err) < 0)
         return not_told(n, err);

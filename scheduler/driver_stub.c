@@ -38,7 +38,7 @@ static int read_nodes(struct driver *d, json_t *list, struct error *err)
         return error_set(err, ERR_INVALID, "stub: too many nodes");
     d->nodes = calloc(json_array_size(list) + 1, sizeof(*d->nodes));
     if (d->nodes == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     json_array_foreach (list, i, item)
         if (read_node(item, &d->nodes[d->n_nodes++], err) < 0)
             return -1;
@@ -62,7 +62,7 @@ static int read_state(struct driver *d, struct error *err)
 
     d->clouds = json_object();
     if (d->clouds == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (d->state[0] == '\0' || (fs_read_at(AT_FDCWD, d->state, STATE_MAX, &text, &missing) < 0 &&
                                 missing.code == ERR_NOT_FOUND))
         return 0;
@@ -98,7 +98,7 @@ static int stub_open(json_t *options, const struct scheduler_config *config, str
     struct driver *d = calloc(1, sizeof(*d));
 
     if (d == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     (void)pthread_mutex_init(&d->lock, NULL);
     d->memory = config->memory;
     d->size = config->size;

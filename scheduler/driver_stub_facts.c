@@ -81,9 +81,9 @@ int stub_keep(struct driver *d, struct error *err)
 
     if (d->state[0] == '\0')
         return 0;
-    text = json_dumps(d->clouds, JSON_SORT_KEYS);
+    text = json_text(d->clouds, JSON_SORT_KEYS);
     if (text == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     return write_state(d->state, text, err);
 }
 
@@ -115,7 +115,7 @@ static int read_cloud(struct driver *d, const char *id, const json_t *facts, str
 
     c.devices = calloc(json_array_size(devices) + 1, sizeof(*c.devices));
     if (c.devices == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (str_copy(c.id, sizeof(c.id), id) < 0)
         c.id[0] = '\0';
     stub_copy_text(c.volume, sizeof(c.volume), facts, "volume");
@@ -272,7 +272,7 @@ int stub_nodes(struct driver *d, uint64_t deadline, struct place_node **ret, siz
     json_t *facts;
 
     if (nodes == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (stub_play(d, "nodes", deadline, err) < 0) {
         free(nodes);
         return -1;

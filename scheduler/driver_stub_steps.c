@@ -44,7 +44,7 @@ static int create_locked(struct driver *d, const char *id, const char *node,
                    ? 0
                    : error_set(err, ERR_EXISTS, "there is a volume of another device or key");
     if (json_object_set_new(d->clouds, id, new_volume(id, node, seed)) < 0)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     return stub_keep(d, err);
 }
 

@@ -30,11 +30,11 @@ static int read_reply(int fd, uint64_t deadline, struct strbuf *to, struct error
 static int exchange(const char *path, json_t *request, uint64_t deadline, struct strbuf *reply,
                     struct error *err)
 {
-    AUTO_FREE char *text = json_dumps(request, JSON_COMPACT);
+    AUTO_FREE char *text = json_text(request, JSON_COMPACT);
     AUTO_CLOSE int fd = -1;
 
     if (text == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (unix_connect(path, deadline, &fd, err) < 0 ||
         unix_write(fd, text, strlen(text), deadline, err) < 0)
         return -1;
@@ -79,7 +79,7 @@ static int ask(const char *path, json_t *request, uint64_t deadline, json_t **re
     AUTO_STRBUF struct strbuf text = STRBUF_INIT(REPLY_MAX);
 
     if (owned == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (exchange(path, owned, deadline, &text, err) < 0 || parse_reply(&text, ret, err) < 0)
         return error_prefix(err, "coffer-launch");
     return 0;
@@ -151,7 +151,7 @@ int launch_list(const char *socket_path, uint64_t deadline, struct launch_vm **r
         return error_set(err, ERR_INTERNAL, "coffer-launch's list has no VMs");
     list = calloc(json_array_size(vms) + 1, sizeof(*list));
     if (list == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     json_array_foreach (vms, i, item)
         if (read_vm(item, &list[i], err) < 0)
             return -1;

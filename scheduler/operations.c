@@ -264,7 +264,7 @@ int operation_new(enum operation_kind kind, const char *id, struct operation **r
     struct operation *op = wipe_calloc(1, sizeof(*op));
 
     if (op == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     op->kind = kind;
     op->row = &operation_rows[kind];
     op->started = clock_ms();
@@ -297,7 +297,7 @@ int operation_text(char **to, const char *text, struct error *err)
     if (text == NULL)
         return 0;
     *to = wipe_strdup(text);
-    return *to != NULL ? 0 : error_set(err, ERR_EXHAUSTED, "out of memory");
+    return *to != NULL ? 0 : error_memory(err);
 }
 
 static bool same_text(const char *a, const char *b)

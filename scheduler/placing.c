@@ -52,7 +52,7 @@ int scheduler_nodes_copy(struct scheduler *s, const struct place_node *nodes, si
 
     t.nodes = calloc(n + 1, sizeof(*nodes));
     if (t.nodes == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (n > 0)
         memcpy(t.nodes, nodes, n * sizeof(*nodes));
     if (s->n_operations > 0)

@@ -45,7 +45,7 @@ int proofs_new(struct proofs **ret, struct error *err)
     AUTO_PROOFS struct proofs *p = calloc(1, sizeof(*p));
 
     if (p == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     (void)pthread_mutex_init(&p->lock, NULL);
     p->own = secret_new(DIGEST_LEN, err);
     if (p->own == NULL || secret_random(p->own, DIGEST_LEN, err) < 0)

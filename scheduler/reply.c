@@ -93,7 +93,7 @@ void reply_text(struct reply *r, unsigned int status, const char *type, const ch
 void reply_json(struct reply *r, unsigned int status, json_t *value)
 {
     AUTO_JSON json_t *owned = value;
-    AUTO_FREE char *text = owned != NULL ? json_dumps(owned, JSON_COMPACT) : NULL;
+    AUTO_FREE char *text = owned != NULL ? json_text(owned, JSON_COMPACT) : NULL;
 
     if (text == NULL)
         out_of_memory(r);

@@ -29,7 +29,7 @@ int cloud_table_new(struct cloud_table **ret, struct error *err)
         t->buckets = calloc(BUCKETS_MIN, sizeof(struct way *));
     if (t == NULL || t->buckets == NULL) {
         free(t);
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     }
     t->n_buckets = BUCKETS_MIN;
     *ret = t;
@@ -73,7 +73,7 @@ static int add_way(struct cloud_table *t, const char *key, struct entry *e, stru
     struct way *w = calloc(1, sizeof(*w)), **to;
 
     if (w == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (str_copy(w->key, sizeof(w->key), key) < 0) {
         free(w);
         return error_set(err, ERR_INTERNAL, "a cloud has a name that is too long");
@@ -146,7 +146,7 @@ static int make_entry(struct cloud_table *t, const char *id, struct entry **ret,
     struct entry *e = calloc(1, sizeof(*e));
 
     if (e == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (add_way(t, id, e, err) < 0) {
         free(e);
         return -1;

@@ -159,7 +159,7 @@ void auth_login(struct vault *v, json_t *body)
     char path[VAULT_PATH_MAX + 1];
 
     if (body == NULL || snprintf(path, sizeof(path), "auth/%s/login", v->auth.mount) < 0) {
-        (void)error_set(&err, ERR_EXHAUSTED, "out of memory");
+        (void)error_memory(&err);
         json_decref(body);
         token_fail(v, &err);
         return;

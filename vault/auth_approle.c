@@ -51,7 +51,7 @@ static void on_unwrapped(void *ctx, const struct vault_answer *answer)
         (void)error_set(&err, ERR_PERMISSION, "the wrapping token held no secret id");
     else if (answer->err.code == ERR_OK &&
              wipe_buffer_add(&v->auth.secret_id, secret_id, strlen(secret_id), KIB(4)) < 0)
-        (void)error_set(&err, ERR_EXHAUSTED, "out of memory");
+        (void)error_memory(&err);
     else if (answer->err.code != ERR_OK)
         (void)error_pass(&err, &answer->err);
     if (err.code != ERR_OK) {
@@ -112,7 +112,7 @@ static void unwrap(struct vault *v, struct wipe_buffer *token)
     if (u == NULL || body == NULL) {
         free(u);
         json_decref(body);
-        (void)error_set(&err, ERR_EXHAUSTED, "out of memory");
+        (void)error_memory(&err);
         token_fail(v, &err);
         return;
     }

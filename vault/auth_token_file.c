@@ -54,7 +54,7 @@ static void look_up(struct vault *v, struct wipe_buffer *text)
     struct lookup *l = calloc(1, sizeof(*l));
 
     if (l == NULL) {
-        (void)error_set(&err, ERR_EXHAUSTED, "out of memory");
+        (void)error_memory(&err);
         token_fail(v, &err);
         return;
     }
@@ -81,7 +81,7 @@ void auth_token_login(struct vault *v)
     const struct wipe_buffer *given = &v->auth.token;
 
     if (wipe_buffer_add(&text, given->bytes, given->len, CREDENTIAL_MAX) < 0) {
-        (void)error_set(&err, ERR_EXHAUSTED, "out of memory");
+        (void)error_memory(&err);
         token_fail(v, &err);
         return;
     }

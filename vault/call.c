@@ -388,9 +388,9 @@ static int encode_body(const json_t *body, struct wipe_buffer *ret, struct error
 {
     if (body == NULL)
         return 0;
-    char *text = json_dumps(body, JSON_COMPACT);
+    char *text = json_text(body, JSON_COMPACT);
     if (text == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     int r = wipe_buffer_add(ret, text, strlen(text), BODY_MAX);
     wipe_free(text);
     return r < 0 ? error_set(err, ERR_EXHAUSTED, "a request to Vault is too long") : 0;
@@ -404,7 +404,7 @@ static int fill(struct call *c, const struct vault_request *r, const char *given
     if (r->wrap_ttl_s > 0)
         (void)snprintf(c->wrap_ttl, sizeof(c->wrap_ttl), "%us", r->wrap_ttl_s);
     if (given != NULL && wipe_buffer_add(&c->given, given, strlen(given), BODY_MAX) < 0)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     return encode_body(r->body, &c->body, err);
 }
 
@@ -425,7 +425,7 @@ void call_start(struct vault *v, const struct vault_request *r, enum call_token 
     struct call *c = calloc(1, sizeof(*c));
 
     if (c == NULL) {
-        (void)error_set(&failed.err, ERR_EXHAUSTED, "out of memory");
+        (void)error_memory(&failed.err);
         done(ctx, &failed);
         return;
     }

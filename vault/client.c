@@ -99,7 +99,7 @@ int vault_new(struct event_loop *loop, const struct vault_options *o, struct vau
     AUTO_VAULT struct vault *v = calloc(1, sizeof(*v));
 
     if (v == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     v->loop = loop;
     v->timeout_ms = o->timeout_ms;
     token_init(v);

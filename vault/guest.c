@@ -90,7 +90,7 @@ void vault_guest_start(struct vault *v, const struct vault_guest_login *login,
     struct vault_guest *s = calloc(1, sizeof(*s));
 
     if (s == NULL) {
-        (void)error_set(&err, ERR_EXHAUSTED, "out of memory");
+        (void)error_memory(&err);
         done(ctx, NULL, &err);
         return;
     }

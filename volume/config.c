@@ -25,7 +25,7 @@ static int decode_all_kms(json_t *obj, struct config *c, struct error *err)
         return error_set(err, ERR_INVALID, "there are more than %u key services", ENTRIES_MAX);
     c->kms = calloc(json_object_size(obj) + 1, sizeof(*c->kms));
     if (c->kms == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     json_object_foreach (obj, name, value) {
         /* counted first: what it allocated is then freed with the rest */
         if (kms_config_decode(name, value, &c->kms[c->n_kms++], err) < 0)
@@ -151,7 +151,7 @@ static int decode_pools(json_t *obj, struct config *c, struct error *err)
         return error_set(err, ERR_INVALID, "there must be 1 to %u pools", ENTRIES_MAX);
     c->pools = calloc(json_object_size(obj), sizeof(*c->pools));
     if (c->pools == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     json_object_foreach (obj, name, value)
         if (decode_pool(name, value, c, err) < 0)
             return -1;
@@ -182,7 +182,7 @@ int config_decode(const char *text, size_t len, struct config **ret, struct erro
     AUTO_CONFIG struct config *c = calloc(1, sizeof(*c));
 
     if (c == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (json_parse(text, len, "configuration", &root, err) < 0 || decode_parts(root, c, err) < 0)
         return -1;
     *ret = TAKE_PTR(c);

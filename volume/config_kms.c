@@ -319,7 +319,7 @@ static void read_kms(struct json_reader *r, struct kms_config *ret)
     }
     ret->vault = calloc(1, sizeof(*ret->vault));
     if (ret->vault == NULL) {
-        json_problem(r, "out of memory");
+        json_problem_memory(r);
         return;
     }
     read_vault_uri(r, kind, ret->uri, ret->vault);

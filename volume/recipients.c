@@ -126,10 +126,10 @@ int recipients_encode(const struct recipient_list *list, char ret[RECIPIENTS_TEX
                       struct error *err)
 {
     AUTO_JSON json_t *array = recipients_to_json(list);
-    AUTO_FREE char *text = array == NULL ? NULL : json_dumps(array, JSON_COMPACT | JSON_SORT_KEYS);
+    AUTO_FREE char *text = array == NULL ? NULL : json_text(array, JSON_COMPACT | JSON_SORT_KEYS);
 
     if (text == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     if (str_copy(ret, RECIPIENTS_TEXT_MAX + 1, list->n == 0 ? "" : text) < 0)
         return error_set(err, ERR_EXHAUSTED,
                          "the volume's record has no room for another recipient: all together have "

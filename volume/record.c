@@ -244,6 +244,14 @@ static void read_reserved(struct json_reader *r, struct record *rec)
         json_problem(r, "field 'source' must be null in this version of Coffer");
 }
 
+static void recipients_problem(struct json_reader *r, const struct error *err)
+{
+    if (error_is_memory(err))
+        json_problem_memory(r);
+    else
+        json_problem(r, "field 'recipients': %s", err->msg);
+}
+
 static void read_recipients(struct json_reader *r, struct record *rec)
 {
     const json_t *array = json_get_array(r, "recipients");
@@ -252,7 +260,7 @@ static void read_recipients(struct json_reader *r, struct record *rec)
 
     if (array != NULL && (recipients_from_json(array, &list, &local) < 0 ||
                           recipients_encode(&list, rec->recipients, &local) < 0))
-        json_problem(r, "field 'recipients': %s", local.msg);
+        recipients_problem(r, &local);
 }
 
 /* Written only when it is true: one volume has one form of its record, and one MAC. */
@@ -385,11 +393,12 @@ static json_t *key_to_json(const struct record *r)
 
 static json_t *recipients_of(const struct record *r)
 {
-    return r->recipients[0] == '\0' ? json_array() : json_loads(r->recipients, 0, NULL);
+    return r->recipients[0] == '\0' ? json_array() : json_own(r->recipients);
 }
 
 json_t *record_to_json(const struct record *r)
 {
+    json_watch();
     /* "o" takes the references, also when packing fails or a part is NULL */
     AUTO_JSON json_t *obj = json_pack(
         "{s:i, s:I, s:s, s:s, s:s, s:s, s:I, s:s, s:o, s:s, s:s, s:s, s:o,"
@@ -412,12 +421,20 @@ json_t *record_to_json(const struct record *r)
 
 static int dump(const json_t *obj, size_t flags, struct strbuf *sb, struct error *err)
 {
-    AUTO_FREE char *text = json_dumps(obj, flags);
+    AUTO_FREE char *text = json_text(obj, flags);
 
     if (text == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     strbuf_adds(sb, text);
     return strbuf_check(sb, "the record", err);
+}
+
+/* NULL of record_to_json, said. */
+static int not_packed(struct error *err)
+{
+    if (json_no_memory())
+        return error_memory(err);
+    return error_set(err, ERR_INTERNAL, "a record holds text that is not UTF-8");
 }
 
 /* Nothing is written that could not be read again. */
@@ -428,6 +445,8 @@ static int check_readable(const struct strbuf *text, struct error *err)
 
     if (record_decode(strbuf_text(text), text->len, &again, &local) == 0)
         return 0;
+    if (error_is_memory(&local))
+        return error_memory(err);
     return error_set(err, ERR_INTERNAL, "a record was to be written that could not be read: %s",
                      local.msg);
 }
@@ -438,7 +457,7 @@ int record_encode(const struct record *r, struct strbuf *sb, struct error *err)
     AUTO_JSON json_t *obj = record_to_json(r);
 
     if (obj == NULL)
-        return error_set(err, ERR_INTERNAL, "a record holds text that is not UTF-8");
+        return not_packed(err);
     if (dump(obj, JSON_COMPACT, &text, err) < 0)
         return -1;
     strbuf_adds(&text, "\n");
@@ -454,7 +473,7 @@ int record_mac_input(const struct record *r, struct strbuf *sb, struct error *er
     AUTO_JSON json_t *obj = record_to_json(r);
 
     if (obj == NULL)
-        return error_set(err, ERR_INTERNAL, "a record holds text that is not UTF-8");
+        return not_packed(err);
     for (size_t i = 0; i < ARRAY_SIZE(outside); i++)
         (void)json_object_del(obj, outside[i]); /* each is there */
     return dump(obj, JSON_SORT_KEYS | JSON_COMPACT, sb, err);

@@ -47,7 +47,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     read_fields(value);
-    text = json_dumps(value, JSON_COMPACT);
+    text = json_text(value, JSON_COMPACT);
     must(text != NULL && json_parse(text, strlen(text), "again", &again, &err) == 0);
     must(json_equal(value, again) == 1);
     return 0;

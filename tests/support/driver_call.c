@@ -210,7 +210,7 @@ static void answer(const struct driver_ops *ops, struct driver *d, const char *l
             out, "error",
             json_pack("{s:s, s:s}", "code", error_code_name(err.code), "message", err.msg));
     }
-    shown = json_dumps(out, JSON_COMPACT);
+    shown = json_text(out, JSON_COMPACT);
     (void)printf("%s\n", shown);
     (void)fflush(stdout);
     free(shown);

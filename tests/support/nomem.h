@@ -40,6 +40,11 @@ static inline UNUSED bool nomem_disarm(void)
 
 #ifndef COFFER_SANITIZER
 
+/* a test build's own (common/fault_alloc.h) end in these */
+#undef malloc
+#undef calloc
+#undef realloc
+
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *p, size_t size);

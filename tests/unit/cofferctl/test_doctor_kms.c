@@ -11,7 +11,7 @@
 /* Exactly one line, in that state, with these words and this thing to type. */
 static void expect(const char *kms, const char *state, const char *word, const char *fix)
 {
-    AUTO_JSON json_t *list = json_loads(kms, 0, NULL);
+    AUTO_JSON json_t *list = json_own(kms);
     AUTO_JSON json_t *rows = json_array();
     struct findings f = { .rows = rows, .check = "coffer-keyd" };
 

@@ -105,7 +105,7 @@ static void expect_capability(const char *fs, const char *mode, const char *want
     assert_int_equal(str_copy(v.fs, sizeof(v.fs), fs), 0);
     assert_int_equal(str_copy(v.access_mode, sizeof(v.access_mode), mode), 0);
     AUTO_JSON json_t *capability = host_volume_capability(&v);
-    char *text = json_dumps(capability, JSON_COMPACT | JSON_SORT_KEYS);
+    char *text = json_text(capability, JSON_COMPACT | JSON_SORT_KEYS);
     assert_string_equal(text != NULL ? text : "none", want);
     free(text);
 }

@@ -9,7 +9,7 @@
 /* word NULL: nothing is wrong with it. */
 static void expect(const char *key, bool tenant, enum verdict verdict, const char *word)
 {
-    AUTO_JSON json_t *parsed = json_loads(key, 0, NULL);
+    AUTO_JSON json_t *parsed = json_own(key);
     enum verdict found = FOUND_OK;
 
     assert_non_null(parsed);

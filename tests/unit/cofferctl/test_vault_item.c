@@ -11,8 +11,8 @@ static void expect(enum vault_item_kind kind, const char *wanted, const char *pr
                    enum vault_item_state state, const char *diff)
 {
     AUTO_STRBUF struct strbuf sb = STRBUF_INIT(4096);
-    AUTO_JSON json_t *w = json_loads(wanted, 0, NULL);
-    AUTO_JSON json_t *p = present == NULL ? NULL : json_loads(present, 0, NULL);
+    AUTO_JSON json_t *w = json_own(wanted);
+    AUTO_JSON json_t *p = present == NULL ? NULL : json_own(present);
     struct vault_item item = { .kind = kind, .path = "x", .wanted = w };
 
     assert_non_null(w);

@@ -65,7 +65,7 @@ static UNUSED json_t *image_json(int fd)
     json_t *root;
 
     assert(pread(fd, text, sizeof(text), IMAGE_JSON_AT) == (ssize_t)sizeof(text));
-    root = json_loads(text, 0, NULL);
+    root = json_own(text);
     assert(root != NULL);
     return root;
 }
@@ -85,7 +85,7 @@ static UNUSED void image_put_json(int fd, json_t *root)
 {
     static const off_t copies[] = { 0, GEOMETRY_METADATA_SIZE };
     char area[IMAGE_JSON_SIZE] = { 0 };
-    char *text = json_dumps(root, JSON_COMPACT);
+    char *text = json_text(root, JSON_COMPACT);
     size_t len = text != NULL ? strlen(text) : SIZE_MAX;
 
     assert(len < sizeof(area));
@@ -110,7 +110,7 @@ static UNUSED void json_edit(json_t *root, const char *path, const char *value)
         if (next == NULL && value == NULL)
             assert(json_object_del(at, key) == 0);
         else if (next == NULL)
-            assert(json_object_set_new(at, key, json_loads(value, JSON_DECODE_ANY, NULL)) == 0);
+            assert(json_object_set_new(at, key, json_own(value)) == 0);
         if (next == NULL)
             return;
         if (json_object_get(at, key) == NULL)

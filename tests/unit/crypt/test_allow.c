@@ -23,7 +23,7 @@
 
 static int allow(json_t *root, struct header_facts *facts, struct error *err)
 {
-    char *text = json_dumps(root, JSON_COMPACT);
+    char *text = json_text(root, JSON_COMPACT);
     int r;
 
     assert_non_null(text);
@@ -34,7 +34,7 @@ static int allow(json_t *root, struct header_facts *facts, struct error *err)
 
 static json_t *good(void)
 {
-    json_t *root = json_loads(GOOD, 0, NULL);
+    json_t *root = json_own(GOOD);
 
     assert_non_null(root);
     return root;

@@ -35,7 +35,7 @@ static int decode_bytes(const struct method *m, const struct strbuf *sb, struct 
 static int decode(const char *name, const char *json, struct request *r, struct error *err)
 {
     const struct method *m = method_called(name);
-    AUTO_JSON json_t *obj = json_loads(json, 0, NULL);
+    AUTO_JSON json_t *obj = json_own(json);
     AUTO_STRBUF struct strbuf sb = STRBUF_INIT(1 << 20);
     assert_non_null(obj);
     if (json_to_wire(m->request, obj, &sb, err) < 0)
@@ -440,12 +440,12 @@ static void assert_reply(const char *name, const char *json, const char *want)
 {
     struct error err = ERROR_INIT;
     AUTO_JSON json_t *got = NULL;
-    AUTO_JSON json_t *expected = json_loads(want, 0, NULL);
+    AUTO_JSON json_t *expected = json_own(want);
     assert_non_null(expected);
     if (call(name, json, &got, &err) < 0)
         fail_msg("%s: %s", name, err.msg);
     if (!json_equal(got, expected))
-        fail_msg("%s: %s instead of %s", name, json_dumps(got, JSON_SORT_KEYS), want);
+        fail_msg("%s: %s instead of %s", name, json_text(got, JSON_SORT_KEYS), want);
 }
 
 #define VOLUME                                                                           \

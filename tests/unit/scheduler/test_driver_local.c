@@ -23,7 +23,7 @@ static const struct scheduler_config config = { .memory = 1,
 
 static int open_with(const char *options, struct driver **ret, struct error *err)
 {
-    AUTO_JSON json_t *obj = json_loads(options, 0, NULL);
+    AUTO_JSON json_t *obj = json_own(options);
 
     assert_non_null(obj);
     return driver_local_ops.open(obj, &config, ret, err);

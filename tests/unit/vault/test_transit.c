@@ -11,7 +11,7 @@
 static void expect_text(json_t *value, const char *want)
 {
     AUTO_JSON json_t *mine = value;
-    AUTO_FREE char *text = json_dumps(mine, JSON_COMPACT | JSON_SORT_KEYS);
+    AUTO_FREE char *text = json_text(mine, JSON_COMPACT | JSON_SORT_KEYS);
 
     assert_non_null(text);
     assert_string_equal(text, want);
@@ -54,17 +54,16 @@ static void test_key(void **state UNUSED)
     struct error err = ERROR_INIT;
 
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
-        AUTO_JSON json_t *data = json_loads(bad[i], 0, NULL);
+        AUTO_JSON json_t *data = json_own(bad[i]);
         assert_non_null(data);
         if (transit_key_read(data, &key, &err) == 0)
             fail_msg("'%s' is a key", bad[i]);
         assert_int_equal(err.code, ERR_UNAVAILABLE);
     }
     assert_true(key.latest == 9);
-    AUTO_JSON json_t *data = json_loads("{\"latest_version\":3,\"min_decryption_version\":2,"
-                                        "\"min_encryption_version\":0,\"min_available_version\":1,"
-                                        "\"keys\":{\"2\":100,\"3\":200}}",
-                                        0, NULL);
+    AUTO_JSON json_t *data = json_own("{\"latest_version\":3,\"min_decryption_version\":2,"
+                                      "\"min_encryption_version\":0,\"min_available_version\":1,"
+                                      "\"keys\":{\"2\":100,\"3\":200}}");
     assert_int_equal(transit_key_read(data, &key, &err), 0);
     assert_true(key.latest == 3 && key.min_decryption == 2 && key.min_encryption == 0 &&
                 key.min_available == 1);

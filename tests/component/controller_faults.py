@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""coffer-controller when each of its allocations fails once (common/fault_alloc.h): the answer is one clear error or the right answer,
+the process lives, and the same call then works. TAP on stdout. COFFER_SAMPLE=N tries each N-th (default 16); COFFER_SAMPLE=1 is the
+whole."""
+import os
+import struct
+import sys
+
+import controllerlib
+from caselib import Skip
+from controllerlib import CONTROLLER_UID, MIB, MOUNT, RpcError, own
+
+SAMPLE = int(os.environ.get('COFFER_SAMPLE', '16'))
+MEMORY = ('RESOURCE_EXHAUSTED',)
+WORDS = struct.Struct('=QQ')  # which fails, how many there were
+
+
+class Allocations:
+    """The file that the process maps."""
+
+    def __init__(self, rig):
+        self.path = os.path.join(rig.fault, 'coffer-controller.alloc')
+        if not os.path.exists(self.path):
+            self.set(0)
+            own(self.path, CONTROLLER_UID)
+            rig.restart()
+
+    def set(self, number):
+        with open(self.path, 'r+b' if os.path.exists(self.path) else 'wb') as f:
+            f.write(WORDS.pack(number, 0))
+
+    def seen(self):
+        with open(self.path, 'rb') as f:
+            return WORDS.unpack(f.read(WORDS.size))[1]
+
+
+# ---- what is called: name -> (what is there before, the call, what must be so after it) ----
+
+def nothing(rig):
+    return None
+
+
+def a_volume(rig):
+    return rig.create('pvc-a')['volume_id']
+
+
+def two_volumes(rig):
+    return [rig.create(name)['volume_id'] for name in ('pvc-a', 'pvc-b')]
+
+
+def create(rig, _):
+    return rig.create('pvc-a')['volume_id']
+
+
+def create_thin(rig, _):
+    return rig.create('pvc-t', parameters={'pool': 'thin'})['volume_id']
+
+
+def is_there(rig, _, volume):
+    assert rig.ids() == [volume] and len(rig.places()) == 1
+
+
+def is_gone(rig, *_):
+    assert rig.ids() == [] and rig.places() == []
+
+
+def has_grown(rig, volume, _):
+    assert rig.record(volume)['size'] >= 32 * MIB
+
+
+def listed(rig, volumes, got):
+    assert sorted(got) == sorted(volumes)
+
+
+def confirmed(rig, _, got):
+    assert got['confirmed']
+
+
+CALLS = {
+    'GetPluginInfo': (nothing, lambda rig, _: rig.call('GetPluginInfo'), lambda rig, _, got: None),
+    'CreateVolume': (nothing, create, is_there),
+    'CreateVolume, sparse': (nothing, create_thin, is_there),
+    'CreateVolume, once more': (a_volume, create, is_there),
+    'DeleteVolume': (a_volume, lambda rig, v: rig.delete(v), is_gone),
+    'ControllerExpandVolume': (a_volume, lambda rig, v: rig.expand(v, 32 * MIB), has_grown),
+    'ListVolumes': (two_volumes, lambda rig, _: rig.ids(), listed),
+    'GetCapacity': (nothing, lambda rig, _: rig.thin_room(), lambda rig, _, got: None),
+    'ValidateVolumeCapabilities': (a_volume, lambda rig, v: rig.call(
+        'ValidateVolumeCapabilities', volume_id=v, volume_capabilities=[MOUNT]), confirmed),
+}
+
+
+def clean(rig):
+    for volume in rig.ids():
+        rig.delete(volume)
+    assert rig.places() == []
+    rig.check_ledger()
+
+
+def once_failed(rig, name, allocations, number):
+    """What the failed call said; '' when it worked all the same."""
+    before, call, after = CALLS[name]
+    state, said = before(rig), ''
+    allocations.set(number)
+    try:
+        call(rig, state)
+    except RpcError as e:
+        said = f'{e.code}: {e.message}'
+    allocations.set(0)
+    assert rig.controller.poll() is None, f'allocation {number}: it ended ({rig.controller.returncode})'
+    after(rig, state, call(rig, state))
+    clean(rig)
+    return said
+
+
+def count_of(rig, name, allocations):
+    """How many allocations one call has; others' may be among them."""
+    before, call, after = CALLS[name]
+    state = before(rig)
+    allocations.set(0)
+    got = call(rig, state)
+    count = allocations.seen()
+    after(rig, state, got)
+    clean(rig)
+    return count
+
+
+def each_allocation(name):
+    def test(rig):
+        allocations = Allocations(rig)
+        count, errors = count_of(rig, name, allocations), {}
+        tried = range(1, count + 1, SAMPLE)
+        for number in tried:
+            if said := once_failed(rig, name, allocations, number):
+                errors.setdefault(said, []).append(number)
+        print(f'# {name}: {len(tried)} of {count} allocations failed, {sum(map(len, errors.values()))} were told to the caller', flush=True)
+        wrong = {said: numbers for said, numbers in errors.items() if not said.startswith(MEMORY)}
+        assert not wrong, wrong
+        assert errors or count < 3, 'no failure was seen by the caller'
+    test.__name__ = f'each allocation of {name} failed once'
+    return test
+
+
+def has_fault_points(rig):
+    if 'COFFER_FAULT_DIR' not in open(os.path.join(rig.bin, 'coffer-controller'), 'rb').read().decode('latin-1'):
+        raise Skip('this build has no fault points')
+
+
+if __name__ == '__main__':
+    sys.exit(controllerlib.main([has_fault_points, *map(each_allocation, CALLS)]))
