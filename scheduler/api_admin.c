@@ -47,7 +47,7 @@ int api_admin_clouds(struct api_call *c, struct error *err)
     AUTO_FREE struct listing *l = calloc(1, sizeof(*l));
 
     if (l == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     l->s = c->s;
     l->list = json_array();
     scheduler_lock(c->s);

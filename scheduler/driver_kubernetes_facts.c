@@ -72,7 +72,7 @@ static int add_stray(struct gather *g, const char *id, const char *name, struct 
         json_t *problem = json_sprintf("%s '%s' has a label %s that isn't its cloud's", g->part,
                                        name, KUBE_LABEL);
         if (json_object_set_new(entry_of(g->clouds, ids[i]), "problem", problem) < 0)
-            return error_set(err, ERR_EXHAUSTED, "out of memory");
+            return error_memory(err);
     }
     return 0;
 }

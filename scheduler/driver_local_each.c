@@ -57,7 +57,7 @@ static int name_volumes(struct walk *w)
 
     w->volumes = calloc(w->n_vms + 1, sizeof(*w->volumes));
     if (w->volumes == NULL)
-        return error_set(w->err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(w->err);
     for (size_t i = 0; i < w->n_vms; i++)
         (void)local_volume_id(w->d, w->vms[i].id, w->n->name, w->volumes[i].id, &unknown);
     return 0;
@@ -162,7 +162,7 @@ static int tell_all(struct walk *w)
 {
     w->told = calloc(w->n_vms + 1, sizeof(*w->told));
     if (w->told == NULL)
-        return error_set(w->err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(w->err);
     if (tell_pages(w) < 0)
         return -1;
     tell_orphans(w);
@@ -208,7 +208,7 @@ int local_each(struct driver *d, uint64_t deadline, cloud_cb *cb, void *ctx, str
     uint64_t share;
 
     if (silent == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     for (size_t i = 0; i < d->n_nodes; i++)
         n_silent += silent[i] = local_is_silent(d, &d->nodes[i]);
     share =

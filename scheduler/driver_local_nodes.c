@@ -86,7 +86,7 @@ int local_nodes(struct driver *d, uint64_t deadline, struct place_node **ret, si
     AUTO_FREE struct place_node *nodes = calloc(d->n_nodes, sizeof(*nodes));
 
     if (nodes == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     for (size_t i = 0; i < d->n_nodes; i++)
         read_node(d, &d->nodes[i], deadline, &nodes[i]);
     *ret = TAKE_PTR(nodes);

@@ -52,7 +52,7 @@ static int put(struct round *r, struct entry *e, const struct cloud *c, struct e
     if (e != NULL && is_same(&e->cloud, c)) {
         e->seq = r->seq;
     } else if (copy_cloud(c, &copy) < 0) {
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     } else if (cloud_table_put(r->s->table, &copy, r->seq, &e, err) < 0) {
         cloud_clear(&copy);
         return -1;

@@ -27,7 +27,7 @@ static int grow(struct unread_list *l, struct error *err)
                          UNREAD_MAX);
     grown = realloc(l->items, cap * sizeof(*grown));
     if (grown == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     l->items = grown;
     l->cap = cap;
     return 0;

@@ -114,7 +114,7 @@ static int list(void *ctx, struct csi_call *call, const struct csi_list_request 
     size_t n = r->max_entries > 0 ? r->max_entries : 3;
     struct csi_volume *items = arena_alloc(call->arena, n * sizeof(*items));
     if (items == NULL)
-        return error_set(err, ERR_EXHAUSTED, "out of memory");
+        return error_memory(err);
     for (size_t i = 0; i < n; i++)
         items[i] = (struct csi_volume){ .capacity_bytes = GIB(1),
                                         .volume_id = arena_printf(call->arena, "fake.%08zu", i) };
