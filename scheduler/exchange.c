@@ -272,19 +272,27 @@ static enum MHD_Result answer(struct exchange *x, const char *method)
     return api_handle(s, &q, &x->reply, &x->waiter) ? send_reply(x) : wait_for_end(x);
 }
 
+/* The library's own buffer, which lives as long as its connection: the body may be a session. The
+ * memory is the library's to write, and it has read what it is to read of it. */
+static void forget(const char *data, size_t len)
+{
+    explicit_bzero((void *)(uintptr_t)data, len);
+}
+
 /* One byte more than may be is kept, so that api.h sees it; what follows is read and forgotten, as
  * no answer goes out before the end of a body. */
 static enum MHD_Result take_body(struct exchange *x, const char *data, size_t *size)
 {
-    size_t room = BODY_MAX + 1 - x->body.len, n = *size < room ? *size : room;
+    size_t room = BODY_MAX + 1 - x->body.len, all = *size, n = all < room ? all : room;
 
     x->received += *size;
     *size = 0;
     if (x->received > RECEIVED_MAX)
         return MHD_NO;
-    if (n > 0 && wipe_buffer_add(&x->body, data, n, BODY_MAX + 1) < 0)
-        return MHD_NO;
-    return MHD_YES;
+    enum MHD_Result result = n == 0 || wipe_buffer_add(&x->body, data, n, BODY_MAX + 1) == 0;
+
+    forget(data, all);
+    return result;
 }
 
 enum MHD_Result exchange_handle(void *cls UNUSED, struct MHD_Connection *connection UNUSED,
