@@ -220,7 +220,7 @@ def the_page_is_as_documented(d):
     for program in DAEMONS:
         for name, (kind, helptext) in families(d.metrics(program)).items():
             seen.setdefault(name, (kind, set(), helptext))[1].add(program.removeprefix('coffer-'))
-    assert len(rows) == len({name for name, *_ in rows}), 'a row twice'  # coffer-scheduler's are its own test's: scheduler.py
+    assert len(rows) == len({name for name, *_ in rows}), 'a row twice'  # coffer-scheduler's: scheduler_server.py
     for name in sorted(set(seen) | set(documented)):
         assert seen.get(name) == documented.get(name), (name, seen.get(name), documented.get(name))
 

@@ -202,6 +202,21 @@ def test_what_a_create_left_on_a_silent_node(s):
     assert s.state() == {}
 
 
+def test_a_driver_that_cant_be_asked_at_all(s):
+    d = device(s)
+    s.created(d)
+    s.control(fail={'each': {'code': 'UNAVAILABLE', 'message': 'the node is away'}})
+    s.stop()
+    s.start(fresh=False)
+    answer = s.find(d)
+    caselib.wait_for(lambda: 'away' in s.find(d)['error']['message'], 'the round says why')
+    answer = expect(s.find(d), 503, 'unavailable', "what clouds there are can't be told now: the node is away")
+    assert answer.headers['Retry-After'] == '2'
+    expect(s.lock(d), 503, 'unavailable')
+    s.control()
+    s.wait(d, 'attached')
+
+
 def test_it_is_counted():
     with monitored() as (s, counted):
         d = device(s)
