@@ -44,10 +44,26 @@ static const struct limit *limit_of(const ProtobufCMessageDescriptor *desc,
     return &plain;
 }
 
+/* Maps that hold more than VALIDATE_TOTAL_MAX; message NULL: in any. */
+static const struct map_row {
+    const char *message, *map;
+    size_t total;
+} larger_maps[] = {
+    { NULL, "new_secrets", VALIDATE_NEW_SECRETS_MAX },
+    { "NodePublishVolumeRequest", "secrets", VALIDATE_PUBLISH_SECRETS_MAX },
+};
+
 /* Of a map's keys and values together. */
-static size_t total_of(const ProtobufCFieldDescriptor *map)
+static size_t total_of(const ProtobufCMessageDescriptor *desc, const ProtobufCFieldDescriptor *map)
 {
-    return strcmp(map->name, "new_secrets") == 0 ? VALIDATE_NEW_SECRETS_MAX : VALIDATE_TOTAL_MAX;
+    for (size_t i = 0; i < ARRAY_SIZE(larger_maps); i++) {
+        const struct map_row *row = &larger_maps[i];
+
+        if (strcmp(row->map, map->name) == 0 &&
+            (row->message == NULL || strcmp(row->message, desc->short_name) == 0))
+            return row->total;
+    }
+    return VALIDATE_TOTAL_MAX;
 }
 
 bool descriptor_is_map_entry(const ProtobufCMessageDescriptor *desc)
@@ -176,7 +192,7 @@ static int walk_field(struct walk *w, const ProtobufCMessageDescriptor *desc,
         size_t size = map ? entry_size(f) : 0;
         if (size == SIZE_MAX)
             return malformed(desc, w->err);
-        if (map && add_total(totals, field, total_of(field), size, w->err) < 0)
+        if (map && add_total(totals, field, total_of(desc, field), size, w->err) < 0)
             return -1;
         return walk_message(w, sub, f->bytes, f->len, depth + 1, map ? field->name : NULL);
     }

@@ -23,6 +23,8 @@
 #define VALIDATE_TOTAL_MAX   4096u /* a map, or mount_flags */
 #define VALIDATE_NEW_SECRETS_MAX \
     8192u /* a map that has a wrapped key for each of 16 recipients; each value as in any map */
+#define VALIDATE_PUBLISH_SECRETS_MAX \
+    12288u /* NodePublish's: these, what lends the key, and the pod's token (volume/inline.h) */
 #define VALIDATE_DEPTH_MAX   8u
 #define VALIDATE_FIELDS_MAX  20000u
 #define VALIDATE_UNKNOWN_MAX 64u

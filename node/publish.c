@@ -8,6 +8,7 @@
 
 #include "common/cleanup.h"
 #include "common/fault.h"
+#include "node/inline.h"
 #include "node/op.h"
 #include "node/pod.h"
 #include "node/request.h"
@@ -132,6 +133,8 @@ int node_publish_volume(void *ctx, struct csi_call *call, const struct csi_publi
     AUTO_NODE_OP struct node_op op = NODE_OP_INIT;
     struct publish p = { .op = &op, .req = req };
 
+    if (inline_is(req))
+        return inline_publish(ctx, call, req, err);
     if (request_usage(&req->capability, &p.use, err) < 0 ||
         request_path(req->target_path, "target_path", err) < 0)
         return -1;

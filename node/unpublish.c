@@ -9,6 +9,7 @@
 
 #include "common/fault.h"
 #include "common/holders.h"
+#include "node/inline.h"
 #include "node/mapper.h"
 #include "node/mounts.h"
 #include "node/op.h"
@@ -73,6 +74,8 @@ int node_unpublish_volume(void *ctx, struct csi_call *call, const struct csi_unp
 {
     AUTO_NODE_OP struct node_op op = NODE_OP_INIT;
 
+    if (inline_id(req->volume_id))
+        return inline_unpublish(req, err);
     if (request_path(req->target_path, "target_path", err) < 0 ||
         node_op_begin(&op, ctx, call, req->volume_id, err) < 0)
         return -1;

@@ -45,6 +45,7 @@ struct cloud {
     bool unread;                  /* its facts can't be read (driver.h's each) */
     bool ever_opened;             /* it was formatted: there may be data */
     bool open;                    /* its mapping is there, or is being made or taken away */
+    bool unsettled;               /* something was begun that its driver must look after */
     enum vm_state vm;
     char reason[CLOUD_REASON_MAX + 1];
     struct device *devices; /* owned */

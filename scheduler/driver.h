@@ -112,6 +112,9 @@ struct driver_ops {
     int (*remove_device)(struct driver *d, const struct cloud *c, const char *fingerprint,
                          const struct cloud_session *s, const struct cloud_new_key *key,
                          uint64_t deadline, struct error *err);
+    /* Finishes or takes back what a kill left of a change of devices, or of anything else that
+     * makes a cloud `unsettled`; NULL: nothing does. */
+    int (*settle)(struct driver *d, const struct cloud *c, uint64_t deadline, struct error *err);
 };
 
 /* The rows of driver.c, each in its driver_NAME.c. */

@@ -50,7 +50,7 @@ static int kube_volume_id(struct driver *d UNUSED, const char *id UNUSED, const 
 const struct driver_ops driver_kubernetes_ops = {
     .name = "kubernetes",
     .names_volumes = false,
-    .recipients = false,
+    .recipients = true,
     .open = kube_open,
     .close = kube_close,
     .server_key = kube_server_key,
@@ -65,4 +65,7 @@ const struct driver_ops driver_kubernetes_ops = {
     .stop = kube_stop,
     .detach = kube_detach,
     .delete_volume = kube_delete_volume,
+    .add_device = kube_add_device,
+    .remove_device = kube_remove_device,
+    .settle = kube_settle,
 };

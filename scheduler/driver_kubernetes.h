@@ -9,6 +9,7 @@
  *                  "ca": "/var/run/secrets/api/ca.crt", "token_path": "/var/run/secrets/api/token",
  *                  "namespace": "clouds", "driver_namespace": "coffer",
  *                  "storage_class": "encrypted-client",
+ *                  "csi_driver": "csi.coffer.dev",
  *                  "image": "example.com/vm:1", "command": ["node", "server.mjs"],
  *                  "ingress_host": "clouds.example.com", "ingress_class": "nginx",
  *                  "ingress_annotations": {...}}
@@ -21,6 +22,13 @@
  * A volume is open while a pod uses it, and the pod's mount is where a session proves itself. So
  * `attach` makes the pod and waits for its mount; a session that was used is taken out of its
  * Secret, which stays, empty, for kubelet to find when it mounts again what is mounted.
+ *
+ * What only the volume's node can do or tell, it is asked by kubelet: a pod for that moment has an
+ * inline volume that is a request (volume/inline.h). So devices come and go, whether the volume is
+ * open or not, and so `detach` has it from coffer-node itself that nothing is open any more. The
+ * claim's annotation KUBE_CHANGE says what a change of devices will make of the list, before it is
+ * asked for: whoever finds it asks the node whether that is so by now. It needs "Ephemeral" among
+ * the CSIDriver's volumeLifecycleModes.
  *
  * Here are the parts that its files share. Immutable after it is opened, so thread-safe.
  */
@@ -35,8 +43,11 @@
 #define KUBE_UUID        "coffer.dev/uuid"
 #define KUBE_COMMITMENT  "coffer.dev/commitment"
 #define KUBE_DEVICES     "coffer.dev/devices"
-#define KUBE_VOLUME      "coffer.dev/volume" /* volumeHandle of the PersistentVolume */
-#define KUBE_OPENED      "coffer.dev/opened" /* "true": there may be data */
+#define KUBE_VOLUME      "coffer.dev/volume"  /* volumeHandle of the PersistentVolume */
+#define KUBE_OPENED      "coffer.dev/opened"  /* "true": there may be data */
+#define KUBE_IN_USE      "coffer.dev/in-use"  /* "true": a node may have it open */
+#define KUBE_CHANGE      "coffer.dev/change"  /* of the devices, which may have been made */
+#define KUBE_ASKED       "coffer.dev/request" /* label: a pod that asks a node, by its cloud */
 #define KUBE_NODE        "volume.kubernetes.io/selected-node"
 #define KUBE_NAME_MAX    63
 #define KUBE_OBJECT_SIZE 64 /* "cloud-", an id, "-session" */
@@ -46,6 +57,7 @@ struct kube_options {
     char name_space[KUBE_NAME_MAX + 1];        /* the clouds' */
     char driver_name_space[KUBE_NAME_MAX + 1]; /* Coffer's: its CSIStorageCapacities */
     char storage_class[254];
+    char csi_driver[64];
     char image[512];
     char ingress_host[254];
     char ingress_class[254]; /* "": the cluster's default */
@@ -72,8 +84,8 @@ int kube_find(struct driver *d, const char *id, const char *node, uint64_t deadl
 /* The volumeHandle of a bound claim, from its annotation or its PersistentVolume; "": not bound. */
 int kube_volume_handle(struct driver *d, const json_t *claim, uint64_t deadline,
                        char ret[CLOUD_HANDLE_MAX + 1], struct error *err) MUST_CHECK;
-/* The cloud's pods as a new array. */
-int kube_pods(struct driver *d, const char *id, uint64_t deadline, json_t **ret,
+/* The pods with that label, KUBE_LABEL or KUBE_ASKED, of a cloud, as a new array. */
+int kube_pods(struct driver *d, const char *label, const char *id, uint64_t deadline, json_t **ret,
               struct error *err) MUST_CHECK;
 /* The one that counts: the newest that isn't being deleted; NULL: none. Borrowed. */
 json_t *kube_pod_now(const json_t *pods);
@@ -112,5 +124,13 @@ int kube_ready(struct driver *d, const struct cloud *c, uint64_t deadline, bool 
                struct error *err);
 int kube_stop(struct driver *d, const struct cloud *c, uint64_t deadline, struct error *err);
 int kube_detach(struct driver *d, const struct cloud *c, uint64_t deadline, struct error *err);
+
+/* ---- driver_kubernetes_devices.c ---- */
+int kube_add_device(struct driver *d, const struct cloud *c, const struct device *add,
+                    const struct cloud_session *s, uint64_t deadline, struct error *err);
+int kube_remove_device(struct driver *d, const struct cloud *c, const char *fingerprint,
+                       const struct cloud_session *s, const struct cloud_new_key *key,
+                       uint64_t deadline, struct error *err);
+int kube_settle(struct driver *d, const struct cloud *c, uint64_t deadline, struct error *err);
 
 #endif

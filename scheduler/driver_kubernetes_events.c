@@ -24,6 +24,9 @@ static const struct code_row {
 static const char *const reasons[] = { "FailedMount", "FailedMapVolume", "FailedAttachVolume",
                                        "ProvisioningFailed" };
 
+/* Kubelet's, of a CSIDriver without that mode; then nobody was asked. */
+static const char NO_INLINE[] = "volume mode \"Ephemeral\" not supported";
+
 static const char RPC_ERROR[] = "rpc error: code = ", DESC[] = " desc = ";
 
 static bool about_a_volume(const char *reason)
@@ -52,6 +55,12 @@ void kube_trouble_parse(const char *reason, const char *message, struct kube_tro
 
     if (!about_a_volume(reason)) {
         *ret = (struct kube_trouble){ .code = ERR_OK };
+        return;
+    }
+    if (strstr(message, NO_INLINE) != NULL) {
+        *ret = (struct kube_trouble){ .code = ERR_UNIMPLEMENTED,
+                                      .text = "the cluster's CSIDriver doesn't have the mode "
+                                              "Ephemeral, by which a node is asked" };
         return;
     }
     ret->code = rpc == NULL ? ERR_UNAVAILABLE : code_at(rpc + strlen(RPC_ERROR));

@@ -9,7 +9,8 @@
 
 #define PAGE 40u /* a pod has some 12 KiB */
 
-/* ---- gathering: id -> {"claim": {}, "deployment": {}, "pods": [], "problem": ""} ---- */
+/* ---- gathering: id -> {"claim": {}, "deployment": {}, "request": {}, "pods": [],
+ * "problem": ""} ---- */
 
 struct gather {
     json_t *clouds;
@@ -36,11 +37,20 @@ static json_t *entry_of(json_t *clouds, const char *id)
     return json_object_set_new(clouds, id, entry) < 0 ? NULL : entry;
 }
 
-static bool named_after(const char *name, const char *id)
+static bool named_after(const char *name, const char *id, const char *suffix)
 {
-    size_t len = strlen(CLOUD_VOLUME_PREFIX);
+    char want[KUBE_OBJECT_SIZE];
 
-    return strncmp(name, CLOUD_VOLUME_PREFIX, len) == 0 && strcmp(name + len, id) == 0;
+    (void)snprintf(want, sizeof(want), CLOUD_VOLUME_PREFIX "%.32s%s", id, suffix);
+    return strcmp(name, want) == 0;
+}
+
+/* A Deployment is the VM's, or a request's to its node. */
+static const char *part_of(const struct gather *g, const char *name, const char *id)
+{
+    if (strcmp(g->part, "deployment") == 0 && named_after(name, id, "-request"))
+        return "request";
+    return strcmp(g->part, "pods") == 0 || named_after(name, id, "") ? g->part : NULL;
 }
 
 /* "cloud-ID", and what controllers make of it: "cloud-ID-…". */
@@ -82,14 +92,15 @@ static int add_item(void *ctx, json_t *item, struct error *err)
     struct gather *g = ctx;
     const char *id = kube_text(json_object_get(metadata(item), "labels"), KUBE_LABEL);
     const char *name = kube_text(metadata(item), "name");
-    bool is_pod = strcmp(g->part, "pods") == 0;
+    const char *part = cloud_id_valid(id) ? part_of(g, name, id) : NULL;
     json_t *entry;
 
-    if (!cloud_id_valid(id) || (!is_pod && !named_after(name, id)))
+    if (part == NULL)
         return add_stray(g, id, name, err);
     entry = entry_of(g->clouds, id);
-    if (entry == NULL || (is_pod ? json_array_append(json_object_get(entry, "pods"), item)
-                                 : json_object_set(entry, g->part, item)) < 0)
+    if (entry == NULL ||
+        (strcmp(part, "pods") == 0 ? json_array_append(json_object_get(entry, part), item)
+                                   : json_object_set(entry, part, item)) < 0)
         return error_memory(err);
     return 0;
 }
@@ -137,15 +148,27 @@ static int gather(struct driver *d, const char *id, uint64_t deadline, json_t **
     return 0;
 }
 
-int kube_pods(struct driver *d, const char *id, uint64_t deadline, json_t **ret, struct error *err)
+static int add_pod(void *ctx, json_t *item, struct error *err)
 {
-    AUTO_JSON json_t *clouds = json_object();
+    return json_array_append(ctx, item) < 0 ? error_memory(err) : 0;
+}
 
-    if (clouds == NULL || list_pods(d, clouds, id, deadline, err) < 0)
-        return clouds != NULL ? -1 : error_memory(err);
-    json_t *pods = json_object_get(json_object_get(clouds, id), "pods");
-    *ret = pods != NULL ? json_incref(pods) : json_array();
-    return *ret != NULL ? 0 : error_memory(err);
+int kube_pods(struct driver *d, const char *label, const char *id, uint64_t deadline, json_t **ret,
+              struct error *err)
+{
+    int slash = (int)strcspn(label, "/"); /* a query has "%2F" for it */
+    AUTO_JSON json_t *pods = json_array();
+    char path[KUBE_PATH_MAX + 1];
+
+    if (pods == NULL)
+        return error_memory(err);
+    (void)snprintf(path, sizeof(path),
+                   "/api/v1/namespaces/%s/pods?labelSelector=%.*s%%2F%s%%3D%.32s", d->o.name_space,
+                   slash, label, label + slash + 1, id);
+    if (kube_list(d->api, path, PAGE, deadline, add_pod, pods, err) < 0)
+        return -1;
+    *ret = TAKE_PTR(pods);
+    return 0;
 }
 
 /* ---- pods ---- */
@@ -339,6 +362,8 @@ static int read_claim(struct driver *d, const json_t *claim, uint64_t deadline, 
     if (str_copy(c->node, sizeof(c->node), annotation(claim, KUBE_NODE)) < 0)
         return error_set(err, ERR_DATA_LOSS, "its annotation %s is too long", KUBE_NODE);
     c->ever_opened = strcmp(annotation(claim, KUBE_OPENED), "true") == 0;
+    c->open = strcmp(annotation(claim, KUBE_IN_USE), "true") == 0;
+    c->unsettled = annotation(claim, KUBE_CHANGE)[0] != '\0';
     return kube_volume_handle(d, claim, deadline, c->volume, err);
 }
 
@@ -388,7 +413,10 @@ static int read_cloud(struct driver *d, const char *id, const json_t *entry, uin
             (void)error_recode(err, ERR_DATA_LOSS);
         return error_prefix(err, "the claim '" CLOUD_VOLUME_PREFIX "%s'", id);
     }
-    c.open = json_array_size(pods) > 0 || json_integer_value(json_object_get(spec, "replicas")) > 0;
+    if (json_array_size(pods) > 0 || json_integer_value(json_object_get(spec, "replicas")) > 0)
+        c.open = true;
+    if (json_object_get(entry, "request") != NULL)
+        c.unsettled = true;
     if (pod != NULL && read_pod(d, pod, deadline, &c, err) < 0)
         return -1;
     *ret = c;

@@ -89,6 +89,65 @@ static const char deployment_template[] = JSON({
     }
 });
 
+/* Kubelet asks its node by the inline volume, before it makes anything of the pod; then the pod is
+ * taken away. So no program is in it: the path is none. Its claim's node is named, also one that
+ * takes no new pods: it has the volume. */
+static const char request_template[] = JSON({
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "$name", "namespace": "$namespace", "labels": "$labels"},
+    "spec": {
+        "replicas": 1,
+        "revisionHistoryLimit": 0,
+        "strategy": {"type": "Recreate"},
+        "selector": {"matchLabels": "$asked"},
+        "template": {
+            "metadata": {"labels": "$asked"},
+            "spec": {
+                "automountServiceAccountToken": false,
+                "enableServiceLinks": false,
+                "terminationGracePeriodSeconds": 1,
+                "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [{"matchFields": [
+                        {"key": "metadata.name", "operator": "In", "values": ["$node"]}
+                    ]}]
+                }}},
+                "tolerations": [{
+                    "key": "node.kubernetes.io/unschedulable", "operator": "Exists",
+                    "effect": "NoSchedule"
+                }],
+                "securityContext": {
+                    "runAsNonRoot": true, "runAsUser": 1000, "runAsGroup": 1000,
+                    "seccompProfile": {"type": "RuntimeDefault"}
+                },
+                "containers": [{
+                    "name": "nothing",
+                    "image": "$image",
+                    "imagePullPolicy": "Never",
+                    "command": ["/nothing"],
+                    "resources": {
+                        "requests": {"cpu": "1m", "memory": "8Mi"},
+                        "limits": {"memory": "8Mi"}
+                    },
+                    "securityContext": {
+                        "allowPrivilegeEscalation": false,
+                        "readOnlyRootFilesystem": true,
+                        "capabilities": {"drop": ["ALL"]}
+                    },
+                    "volumeMounts": [{"name": "request", "mountPath": "/request", "readOnly": true}]
+                }],
+                "volumes": [{
+                    "name": "request",
+                    "csi": {
+                        "driver": "$csi_driver", "readOnly": true,
+                        "volumeAttributes": "$attributes", "nodePublishSecretRef": "$secret"
+                    }
+                }]
+            }
+        }
+    }
+});
+
 static const char service_template[] = JSON({
     "apiVersion": "v1",
     "kind": "Service",
@@ -129,6 +188,8 @@ static const struct kind_row {
     [KUBE_DEPLOYMENT] = { "apis/apps/v1", "deployments", "", deployment_template },
     [KUBE_SERVICE] = { "api/v1", "services", "", service_template },
     [KUBE_INGRESS] = { "apis/networking.k8s.io/v1", "ingresses", "", ingress_template },
+    [KUBE_REQUEST] = { "apis/apps/v1", "deployments", "-request", request_template },
+    [KUBE_SECRET_REQUEST] = { "api/v1", "secrets", "-request", secret_template },
 };
 
 int kube_path(const struct driver *d, enum kube_kind kind, const char *id,
@@ -199,6 +260,7 @@ static json_t *make(enum kube_kind kind, const struct driver *d, const char *id,
     (void)snprintf(name, sizeof(name), CLOUD_VOLUME_PREFIX "%.32s%s", id, k->suffix);
     if (json_object_set_new(own, "labels", labels) < 0 ||
         json_object_set_new(own, "selector", json_pack("{s:s}", KUBE_LABEL, id)) < 0 ||
+        json_object_set_new(own, "asked", json_pack("{s:s}", KUBE_ASKED, id)) < 0 ||
         json_object_set_new(own, "name", json_string(name)) < 0 ||
         json_object_set_new(own, "namespace", json_string(d->o.name_space)) < 0 ||
         json_parse(k->text, strlen(k->text), "a template", &obj, NULL) < 0 ||
@@ -285,4 +347,26 @@ json_t *kube_ingress_new(const struct driver *d, const char *id)
     return make(KUBE_INGRESS, d, id,
                 json_pack("{s:O, s:o, s:s, s:s}", "annotations", d->o.annotations, "ingress_class",
                           class, "ingress_host", d->o.ingress_host, "path", path));
+}
+
+/* ---- requests to a node ---- */
+
+json_t *kube_secret_request_new(const struct driver *d, const char *id, const json_t *content)
+{
+    return make(KUBE_SECRET_REQUEST, d, id,
+                json_pack("{s:O}", "content", (json_t *)(uintptr_t)content));
+}
+
+json_t *kube_request_new(const struct driver *d, const char *id, const char *node,
+                         const json_t *attributes, bool secret)
+{
+    char name[KUBE_OBJECT_SIZE];
+
+    (void)snprintf(name, sizeof(name), CLOUD_VOLUME_PREFIX "%.32s%s", id,
+                   kinds[KUBE_SECRET_REQUEST].suffix);
+    return make(KUBE_REQUEST, d, id,
+                json_pack("{s:s, s:s, s:s, s:O, s:o}", "node", node, "image", d->o.image,
+                          "csi_driver", d->o.csi_driver, "attributes",
+                          (json_t *)(uintptr_t)attributes, "secret",
+                          secret ? json_pack("{s:s}", "name", name) : json_null()));
 }

@@ -16,6 +16,8 @@ enum kube_kind {
     KUBE_DEPLOYMENT,
     KUBE_SERVICE,
     KUBE_INGRESS,
+    KUBE_REQUEST,        /* "-request": a Deployment whose pod asks its node something */
+    KUBE_SECRET_REQUEST, /* "-request": what it brings */
     KUBE_KINDS,
 };
 
@@ -32,5 +34,9 @@ json_t *kube_secret_session_new(const struct driver *d, const char *id,
 json_t *kube_deployment_new(const struct driver *d, const char *id);
 json_t *kube_service_new(const struct driver *d, const char *id);
 json_t *kube_ingress_new(const struct driver *d, const char *id);
+/* attributes: of volume/inline.h; secret: there is one beside it. */
+json_t *kube_request_new(const struct driver *d, const char *id, const char *node,
+                         const json_t *attributes, bool secret);
+json_t *kube_secret_request_new(const struct driver *d, const char *id, const json_t *content);
 
 #endif

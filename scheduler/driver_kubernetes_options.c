@@ -6,6 +6,7 @@
 #include "common/strbuf.h"
 
 #define DRIVER_NAME_SPACE "coffer"
+#define CSI_DRIVER        "csi.coffer.dev"
 
 static void check_api(struct json_reader *r, const struct kube_options *o)
 {
@@ -86,6 +87,7 @@ int kube_options_read(json_t *options, const struct scheduler_config *config,
     struct json_reader r = json_reader_of(options, "kubernetes");
 
     memcpy(ret->driver_name_space, DRIVER_NAME_SPACE, sizeof(DRIVER_NAME_SPACE));
+    memcpy(ret->csi_driver, CSI_DRIVER, sizeof(CSI_DRIVER));
     json_get_string(&r, "api", ret->api, sizeof(ret->api));
     json_get_string(&r, "ca", ret->ca, sizeof(ret->ca));
     json_get_string(&r, "token_path", ret->token_path, sizeof(ret->token_path));
@@ -93,6 +95,7 @@ int kube_options_read(json_t *options, const struct scheduler_config *config,
     (void)json_get_string_opt(&r, "driver_namespace", ret->driver_name_space,
                               sizeof(ret->driver_name_space));
     json_get_string(&r, "storage_class", ret->storage_class, sizeof(ret->storage_class));
+    (void)json_get_string_opt(&r, "csi_driver", ret->csi_driver, sizeof(ret->csi_driver));
     json_get_string(&r, "image", ret->image, sizeof(ret->image));
     json_get_string(&r, "ingress_host", ret->ingress_host, sizeof(ret->ingress_host));
     (void)json_get_string_opt(&r, "ingress_class", ret->ingress_class, sizeof(ret->ingress_class));
@@ -101,6 +104,7 @@ int kube_options_read(json_t *options, const struct scheduler_config *config,
     check_name(&r, "namespace", ret->name_space, false);
     check_name(&r, "driver_namespace", ret->driver_name_space, false);
     check_name(&r, "storage_class", ret->storage_class, true);
+    check_name(&r, "csi_driver", ret->csi_driver, true);
     check_name(&r, "ingress_host", ret->ingress_host, true);
     if (ret->ingress_class[0] != '\0')
         check_name(&r, "ingress_class", ret->ingress_class, true);

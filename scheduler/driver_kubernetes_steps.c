@@ -12,7 +12,7 @@
 
 static bool is_secret(enum kube_kind kind)
 {
-    return kind == KUBE_SECRET_KEY || kind == KUBE_SECRET_SESSION;
+    return kind == KUBE_SECRET_KEY || kind == KUBE_SECRET_SESSION || kind == KUBE_SECRET_REQUEST;
 }
 
 struct call {

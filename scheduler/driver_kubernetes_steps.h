@@ -27,6 +27,27 @@ int kube_get(struct driver *d, enum kube_kind kind, const char *id, uint64_t dea
 int kube_delete(struct driver *d, enum kube_kind kind, const char *id, uint64_t deadline,
                 struct error *err) MUST_CHECK;
 
+/* ---- driver_kubernetes_pod.c: the one pod of a KUBE_DEPLOYMENT or KUBE_REQUEST ---- */
+
+/* Until its volumes are mounted. *ret_refused: they won't be, by what the error says; else it may
+ * have been that there was no time. what: for that. */
+int kube_wait_mounted(struct driver *d, enum kube_kind kind, const char *id, const char *what,
+                      uint64_t deadline, bool *ret_refused, struct error *err) MUST_CHECK;
+/* Until there is none, nor one that is being deleted: then kubelet has unpublished its volumes. */
+int kube_wait_no_pods(struct driver *d, enum kube_kind kind, const char *id, uint64_t deadline,
+                      struct error *err) MUST_CHECK;
+
+/* ---- driver_kubernetes_ask.c ---- */
+
+/* Asks the cloud's node by attributes and secret (volume/inline.h); taken; secret NULL: none. When
+ * it returns nothing is left of it, and the node isn't asked any more; unless it says ERR_ABORTED.
+ * *ret_refused: the node said no, for good. */
+int kube_ask_node(struct driver *d, const struct cloud *c, json_t *attributes, json_t *secret,
+                  uint64_t deadline, bool *ret_refused, struct error *err) MUST_CHECK;
+/* Takes away what a killed one left. */
+int kube_ask_no_more(struct driver *d, const char *id, uint64_t deadline,
+                     struct error *err) MUST_CHECK;
+
 /* Sleeps a little longer each time (*n counts). ERR_DEADLINE, naming what was waited for. */
 int kube_pause(unsigned *n, uint64_t deadline, const char *what, const char *why,
                struct error *err) MUST_CHECK;

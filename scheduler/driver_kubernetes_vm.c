@@ -5,12 +5,14 @@
 
 #include "common/deadline.h"
 #include "common/fault.h"
+#include "common/log.h"
+#include "volume/inline.h"
 
 /* What a failed attach may take to be undone, past its deadline. */
 #define UNDO_MS 60000u
-/* A pod is deleted at the API server when its volumes are unpublished; kubelet's next round, which
- * comes ten times a second, then unstages them: that closes the mapping. Nothing at the API server
- * says when, so this is a bound that was chosen, not measured, and no proof. */
+/* A cluster in which no node can be asked: a pod is deleted at the API server when its volumes are
+ * unpublished; kubelet's next round, which comes ten times a second, then unstages them. A bound
+ * that was chosen, not measured, and no proof. */
 #define UNSTAGE_MS 2000u
 
 /* ---- no pod ---- */
@@ -27,44 +29,71 @@ static int scale(struct driver *d, const char *id, int replicas, uint64_t deadli
     return 0;
 }
 
-static int wait_no_pods(struct driver *d, const char *id, uint64_t deadline, bool *ret_had_any,
-                        struct error *err)
-{
-    for (unsigned n = 0;;) {
-        AUTO_JSON json_t *pods = NULL;
-        char what[NODE_NAME_MAX + 80];
-
-        if (kube_pods(d, id, deadline, &pods, err) < 0)
-            return -1;
-        if (json_array_size(pods) == 0)
-            return 0;
-        *ret_had_any = true;
-        (void)snprintf(what, sizeof(what), "the VM on node '%s' hasn't ended yet",
-                       kube_text(json_object_get(json_array_get(pods, 0), "spec"), "nodeName"));
-        if (kube_pause(&n, deadline, what, "", err) < 0)
-            return -1;
-    }
-}
-
 int kube_stop(struct driver *d, const struct cloud *c, uint64_t deadline, struct error *err)
 {
-    bool had_any = false;
-
     if (scale(d, c->id, 0, deadline, err) < 0)
         return -1;
     FAULT_POINT("kubernetes:scaled-down");
-    if (wait_no_pods(d, c->id, deadline, &had_any, err) < 0)
-        return -1;
-    if (had_any)
-        sleep_ms(UNSTAGE_MS < deadline_left(deadline) ? UNSTAGE_MS : deadline_left(deadline));
-    return 0;
+    return kube_wait_no_pods(d, KUBE_DEPLOYMENT, c->id, deadline, err);
 }
 
+/* ---- closed ---- */
+
+/* The node's own word. */
+static int prove_closed(struct driver *d, const struct cloud *c, uint64_t deadline,
+                        struct error *err)
+{
+    struct error e = ERROR_INIT;
+    bool refused = false;
+
+    if (kube_ask_node(
+            d, c, json_pack("{s:s, s:s}", INLINE_ACTION, INLINE_CLOSED, INLINE_VOLUME, c->volume),
+            NULL, deadline, &refused, &e) == 0)
+        return 0;
+    if (e.code == ERR_UNIMPLEMENTED) {
+        log_warn("that a volume is closed can't be asked here", KV("cloud", c->id),
+                 KV("error", e.msg));
+        sleep_ms(UNSTAGE_MS < deadline_left(deadline) ? UNSTAGE_MS : deadline_left(deadline));
+        return 0;
+    }
+    if (e.code == ERR_DEADLINE) /* it is worth another try */
+        (void)error_recode(&e, ERR_UNAVAILABLE);
+    return error_pass(err, &e);
+}
+
+static int note(struct driver *d, const char *id, json_t *annotations, uint64_t deadline,
+                struct error *err)
+{
+    return kube_patch(d, KUBE_CLAIM, id,
+                      json_pack("{s:{s:o}}", "metadata", "annotations", annotations), deadline,
+                      err);
+}
+
+/* What the claim says counts: the facts may be older than its opening. */
+static int close_volume(struct driver *d, const struct cloud *c, uint64_t deadline,
+                        struct error *err)
+{
+    AUTO_JSON json_t *claim = NULL;
+    struct error e = ERROR_INIT;
+
+    if (kube_get(d, KUBE_CLAIM, c->id, deadline, &claim, &e) < 0)
+        return e.code == ERR_NOT_FOUND ? 0 : error_pass(err, &e);
+    const json_t *notes = json_object_get(json_object_get(claim, "metadata"), "annotations");
+    if (strcmp(kube_text(notes, KUBE_IN_USE), "true") != 0)
+        return 0;
+    if (prove_closed(d, c, deadline, err) < 0)
+        return -1;
+    FAULT_POINT("kubernetes:closed");
+    return note(d, c->id, json_pack("{s:n}", KUBE_IN_USE), deadline, err);
+}
+
+/* The session first: it opens nothing any more, whatever the node says. */
 int kube_detach(struct driver *d, const struct cloud *c, uint64_t deadline, struct error *err)
 {
-    if (kube_stop(d, c, deadline, err) < 0)
+    if (kube_stop(d, c, deadline, err) < 0 ||
+        kube_delete(d, KUBE_SECRET_SESSION, c->id, deadline, err) < 0)
         return -1;
-    return kube_delete(d, KUBE_SECRET_SESSION, c->id, deadline, err);
+    return close_volume(d, c, deadline, err);
 }
 
 /* ---- a pod, and its mount ---- */
@@ -83,79 +112,11 @@ static void undo_attach(struct driver *d, const struct cloud *c, uint64_t deadli
     (void)error_pass(err, &e);
 }
 
-static const char *unschedulable(const json_t *pod)
-{
-    const json_t *conditions = json_object_get(json_object_get(pod, "status"), "conditions");
-    const json_t *item;
-    size_t i;
-
-    json_array_foreach (conditions, i, item) {
-        if (strcmp(kube_text(item, "type"), "PodScheduled") == 0 &&
-            strcmp(kube_text(item, "status"), "False") == 0)
-            return kube_text(item, "message");
-    }
-    return "";
-}
-
-/* Why there is no pod: a quota, an admission. */
-static int deployment_trouble(struct driver *d, const char *id, uint64_t deadline,
-                              struct kube_trouble *ret, struct error *err)
-{
-    AUTO_JSON json_t *deployment = NULL;
-    const json_t *item;
-    size_t i;
-
-    if (kube_get(d, KUBE_DEPLOYMENT, id, deadline, &deployment, err) < 0)
-        return -1;
-    json_array_foreach (json_object_get(json_object_get(deployment, "status"), "conditions"), i,
-                        item) {
-        if (strcmp(kube_text(item, "type"), "ReplicaFailure") == 0)
-            (void)snprintf(ret->text, sizeof(ret->text), "%s", kube_text(item, "message"));
-    }
-    return 0;
-}
-
-/* One look: *ret when it is mounted; else why not, as far as it shows. */
-static int look_at_mount(struct driver *d, const char *id, uint64_t deadline, bool *ret,
-                         struct kube_trouble *why, struct error *err)
-{
-    AUTO_JSON json_t *pods = NULL;
-    const json_t *pod;
-
-    if (kube_pods(d, id, deadline, &pods, err) < 0)
-        return -1;
-    pod = kube_pod_now(pods);
-    if (pod == NULL)
-        return deployment_trouble(d, id, deadline, why, err);
-    *ret = kube_pod_mounted(pod);
-    if (*ret ||
-        kube_trouble(d, kube_text(json_object_get(pod, "metadata"), "uid"), deadline, why, err) < 0)
-        return *ret ? 0 : -1;
-    if (why->text[0] == '\0')
-        (void)snprintf(why->text, sizeof(why->text), "%s", unschedulable(pod));
-    return 0;
-}
-
-static int wait_mounted(struct driver *d, const char *id, uint64_t deadline, struct error *err)
-{
-    for (unsigned n = 0;;) {
-        struct kube_trouble why = { .code = ERR_OK };
-        bool mounted = false;
-
-        if (look_at_mount(d, id, deadline, &mounted, &why, err) < 0)
-            return -1;
-        if (mounted)
-            return 0;
-        if (why.code != ERR_OK && why.code != ERR_UNAVAILABLE)
-            return error_set(err, why.code, "%s", why.text);
-        if (kube_pause(&n, deadline, "the volume isn't open yet", why.text, err) < 0)
-            return -1;
-    }
-}
-
 static int open_volume(struct driver *d, const struct cloud *c, const struct cloud_session *s,
                        uint64_t deadline, struct error *err)
 {
+    bool refused;
+
     if (kube_replace_secret(d, KUBE_SECRET_SESSION, c->id, kube_secret_session_new(d, c->id, s),
                             deadline, err) < 0)
         return -1;
@@ -163,16 +124,16 @@ static int open_volume(struct driver *d, const struct cloud *c, const struct clo
     if (kube_apply(d, KUBE_DEPLOYMENT, c->id, kube_deployment_new(d, c->id), deadline, err) < 0)
         return -1;
     FAULT_POINT("kubernetes:deployment");
-    return wait_mounted(d, c->id, deadline, err);
+    return kube_wait_mounted(d, KUBE_DEPLOYMENT, c->id, "the volume isn't open yet", deadline,
+                             &refused, err);
 }
 
-/* Before the first session is shown to anybody: from then on there may be data. */
+/* Before a session is shown to anybody: from then on it may be open, and there may be data. */
 static int note_opened(struct driver *d, const struct cloud *c, uint64_t deadline,
                        struct error *err)
 {
-    return kube_patch(d, KUBE_CLAIM, c->id,
-                      json_pack("{s:{s:{s:s}}}", "metadata", "annotations", KUBE_OPENED, "true"),
-                      deadline, err);
+    return note(d, c->id, json_pack("{s:s, s:s}", KUBE_OPENED, "true", KUBE_IN_USE, "true"),
+                deadline, err);
 }
 
 static int empty_session(struct driver *d, const struct cloud *c, uint64_t deadline,
@@ -190,7 +151,7 @@ int kube_attach(struct driver *d, const struct cloud *c, const struct cloud_sess
     AUTO_JSON json_t *pods = NULL;
     const json_t *pod;
 
-    if (kube_pods(d, c->id, deadline, &pods, err) < 0)
+    if (kube_pods(d, KUBE_LABEL, c->id, deadline, &pods, err) < 0)
         return -1;
     pod = kube_pod_now(pods);
     if (pod != NULL && kube_pod_mounted(pod))
@@ -222,7 +183,7 @@ int kube_ready(struct driver *d, const struct cloud *c, uint64_t deadline, bool 
     enum vm_state state;
     const json_t *pod;
 
-    if (kube_pods(d, c->id, deadline, &pods, err) < 0)
+    if (kube_pods(d, KUBE_LABEL, c->id, deadline, &pods, err) < 0)
         return -1;
     pod = kube_pod_now(pods);
     if (pod == NULL) { /* kube-controller-manager makes another */

@@ -231,8 +231,10 @@ static int delete_claim(struct driver *d, const char *id, uint64_t deadline, str
 int kube_delete_volume(struct driver *d, const struct cloud *c, uint64_t deadline,
                        struct error *err)
 {
-    static const enum kube_kind before[] = { KUBE_INGRESS, KUBE_SERVICE, KUBE_DEPLOYMENT,
-                                             KUBE_SECRET_SESSION, KUBE_SECRET_KEY };
+    static const enum kube_kind before[] = { KUBE_INGRESS,    KUBE_SERVICE,
+                                             KUBE_REQUEST,    KUBE_SECRET_REQUEST,
+                                             KUBE_DEPLOYMENT, KUBE_SECRET_SESSION,
+                                             KUBE_SECRET_KEY };
 
     for (size_t i = 0; i < ARRAY_SIZE(before); i++) {
         if (kube_delete(d, before[i], c->id, deadline, err) < 0)

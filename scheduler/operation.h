@@ -29,6 +29,7 @@ enum operation_kind {
     OPERATION_REMOVE, /* one from it, with a new key for the rest */
     OPERATION_WATCH,  /* of the rounds: a VM that starts is waited for */
     OPERATION_CLOSE,  /* of the rounds: an open volume without a VM is closed */
+    OPERATION_SETTLE, /* of the rounds: what a kill left of a change of devices */
     OPERATION_KINDS,
 };
 

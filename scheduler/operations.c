@@ -205,6 +205,13 @@ static enum step_result run_remove(struct scheduler *s, struct operation *op, st
                : STEP_DONE;
 }
 
+static enum step_result run_settle(struct scheduler *s, struct operation *op, struct error *err)
+{
+    return s->config->driver->settle(s->driver, &op->cloud, call_deadline(op), err) < 0
+               ? STEP_FAILED
+               : STEP_DONE;
+}
+
 /* ---- tables ---- */
 
 static const struct operation_step create_steps[] = {
@@ -229,6 +236,7 @@ static const struct operation_step delete_steps[] = {
 };
 static const struct operation_step add_steps[] = { { "recipients", run_add, NULL } };
 static const struct operation_step remove_steps[] = { { "recipients", run_remove, NULL } };
+static const struct operation_step settle_steps[] = { { "recipients", run_settle, NULL } };
 static const struct operation_step watch_steps[] = { { "ready", run_ready, NULL } };
 
 #define STEPS(table) .steps = (table), .n_steps = ARRAY_SIZE(table)
@@ -248,12 +256,13 @@ const struct operation_row operation_rows[OPERATION_KINDS] = {
     [OPERATION_REMOVE] = { .name = "remove", STEPS(remove_steps) },
     [OPERATION_WATCH] = { .name = "mount", .pending = true, STEPS(watch_steps) },
     [OPERATION_CLOSE] = { .name = "lock", .pending = true, STEPS(lock_steps) },
+    [OPERATION_SETTLE] = { .name = "settle", STEPS(settle_steps) },
 };
 
 const char *const operation_kind_names[OPERATION_KINDS] = {
     [OPERATION_CREATE] = "create", [OPERATION_MOUNT] = "mount", [OPERATION_LOCK] = "lock",
     [OPERATION_DELETE] = "delete", [OPERATION_ADD] = "add",     [OPERATION_REMOVE] = "remove",
-    [OPERATION_WATCH] = "watch",   [OPERATION_CLOSE] = "close",
+    [OPERATION_WATCH] = "watch",   [OPERATION_CLOSE] = "close", [OPERATION_SETTLE] = "settle",
 };
 
 /* ---- operations as values ---- */

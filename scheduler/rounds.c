@@ -33,7 +33,8 @@ static bool is_same(const struct cloud *a, const struct cloud *b)
     return strcmp(a->volume, b->volume) == 0 && strcmp(a->uuid, b->uuid) == 0 &&
            strcmp(a->commitment, b->commitment) == 0 && strcmp(a->node, b->node) == 0 &&
            a->ever_opened == b->ever_opened && a->open == b->open && a->vm == b->vm &&
-           strcmp(a->reason, b->reason) == 0 && a->n_devices == b->n_devices &&
+           a->unsettled == b->unsettled && strcmp(a->reason, b->reason) == 0 &&
+           a->n_devices == b->n_devices &&
            (a->n_devices == 0 ||
             memcmp(a->devices, b->devices, a->n_devices * sizeof(*a->devices)) == 0);
 }
@@ -105,8 +106,9 @@ static void adopt(struct scheduler *s, struct entry *e, enum operation_kind kind
     op = NULL;
 }
 
-/* A VM that starts is waited for; a volume that is open without a VM is closed (its session is
- * gone, or a lock was on its way), and a VM without its volume is stopped. */
+/* What is unsettled comes first: from a list of devices that isn't right any more nobody makes a
+ * session that opens. A VM that starts is waited for; a volume that is open without a VM is closed
+ * (its session is gone, or a lock was on its way), and a VM without its volume is stopped. */
 static bool adopt_one(void *ctx, struct entry *e)
 {
     struct round *r = ctx;
@@ -116,7 +118,10 @@ static bool adopt_one(void *ctx, struct entry *e)
         return true;
     if (e->failure[0] != '\0' && clock_ms() - e->failed_at < ADOPT_AFTER_MS)
         return true;
-    if (c->open && c->vm == VM_STARTING)
+    if (c->unsettled) {
+        if (e->failed_at == 0 || clock_ms() - e->failed_at >= ADOPT_AFTER_MS)
+            adopt(r->s, e, OPERATION_SETTLE);
+    } else if (c->open && c->vm == VM_STARTING)
         adopt(r->s, e, OPERATION_WATCH);
     else if (c->open ? c->vm == VM_NONE : c->vm != VM_NONE)
         adopt(r->s, e, OPERATION_CLOSE);

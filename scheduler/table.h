@@ -23,7 +23,7 @@ struct entry {
     uint64_t seq;                       /* when they were taken */
     struct operation *op;               /* what runs on it, borrowed; NULL */
     char failure[CLOUD_REASON_MAX + 1]; /* why the last operation failed; "" */
-    uint64_t failed_at;                 /* clock_ms() */
+    uint64_t failed_at;                 /* clock_ms(), of any operation */
     struct entry *next;                 /* the table's own */
 };
 

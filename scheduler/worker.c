@@ -90,7 +90,7 @@ static uint64_t retry_at(const struct operation *op)
 static bool wants_nothing_when_gone(enum operation_kind kind)
 {
     return kind == OPERATION_LOCK || kind == OPERATION_DELETE || kind == OPERATION_WATCH ||
-           kind == OPERATION_CLOSE;
+           kind == OPERATION_CLOSE || kind == OPERATION_SETTLE;
 }
 
 /* Where it is or is to be, for driver.h's find. What a failed create left may be on another node
@@ -208,10 +208,11 @@ static void update_entry(struct scheduler *s, struct operation *op)
     if (e == NULL)
         return;
     e->op = NULL;
+    if (failed)
+        e->failed_at = clock_ms();
     if (failed && op->row->pending) {
         (void)snprintf(e->failure, sizeof(e->failure), "%s: %.*s", op->row->name,
                        CLOUD_REASON_MAX - 16, op->err.msg);
-        e->failed_at = clock_ms();
     } else if (op->row->pending) {
         e->failure[0] = '\0';
     }

@@ -307,13 +307,21 @@ class User:
     # -- waiting
 
     def until(self, *states, seconds=PATIENCE):
-        """Polls find, as clients do."""
-        end = time.monotonic() + seconds
-        while (found := self.find()).state not in states:
-            if time.monotonic() > end or found.state not in NUMBERS and found.status != 503:
+        """Polls find, as clients do; a connection that is lost isn't an answer, but two in a row are one too many."""
+        end, lost = time.monotonic() + seconds, False
+        while True:
+            try:
+                found, lost = self.find(), False
+            except (OSError, http.client.HTTPException) as e:
+                if lost:
+                    raise
+                found, lost = e, True
+                print(f'# find of {self.device.label}: {e!r}', flush=True)
+            if not lost and found.state in states:
+                return found
+            if time.monotonic() > end or not lost and found.state not in NUMBERS and found.status != 503:
                 raise RuntimeError(f'find of {self.device.label} never said {" or ".join(states)}: {found}')
             time.sleep(0.1)
-        return found
 
     def settle(self, seconds=PATIENCE):
         """Until no operation runs."""

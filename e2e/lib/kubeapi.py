@@ -57,7 +57,16 @@ class Api:
         self.connection = None
 
     def request(self, method, path, body=None, content='application/json'):
-        """(status, object, or text when it is no JSON). OSError and http.client's errors when there was no answer."""
+        """(status, object, or text when it is no JSON). OSError and http.client's errors when there was no answer; a connection that the
+        server closed for its idleness is none that was asked."""
+        if self.connection and method == 'GET':
+            try:
+                return self.ask(method, path, body, content)
+            except (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):
+                pass
+        return self.ask(method, path, body, content)
+
+    def ask(self, method, path, body, content):
         headers = {'Authorization': f'Bearer {self.token}', 'Content-Type': content}
         data = None if body is None else json.dumps(body).encode()
         try:

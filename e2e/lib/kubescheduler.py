@@ -26,7 +26,7 @@ from kubeimages import Image, write_image
 from testpki import Authority
 
 ROOT, CLOUDS, HOST, VM = kubecoffer.ROOT, 'clouds', 'clouds.example', 'localhost/vm:1'
-PORT = 8443
+PORT, ARGUMENT = 8443, '/spec/template/spec/containers/0/args/6'
 LAST_LINES, LAST_WIDTH = 25, 600  # of each container's log, when a test failed
 # Debian's node has parts of its library outside the program
 OUTSIDE = '/usr/share/nodejs/*/*.js /usr/share/nodejs/*/dist/*.js /usr/share/nodejs/*/package.json'
@@ -72,6 +72,10 @@ class Coffer(kubecoffer.Coffer):
             kustomization = json.load(f)
         base = kustomization['components'][0].rpartition('/')[0]
         kustomization['components'] += [f'{base}/client-keys', f'{base}/scheduler']
+        # a request that waits for an operation does so for as long as that takes on a busy machine
+        kustomization['patches'] = [{'target': {'kind': 'Deployment', 'name': 'coffer-scheduler'}, 'patch': json.dumps([
+            {'op': 'test', 'path': ARGUMENT, 'value': '--request-seconds=60'},
+            {'op': 'replace', 'path': ARGUMENT, 'value': '--request-seconds=900'}])}]
         kustomization['configMapGenerator'].append({'name': 'coffer-scheduler', 'files': ['scheduler.json']})
         kustomization['secretGenerator'] = [{'name': 'coffer-scheduler-tls', 'type': 'kubernetes.io/tls', 'files': ['tls.crt', 'tls.key']}]
         for name, what in (('kustomization.yaml', kustomization), ('config.json', config), ('scheduler.json', scheduler)):

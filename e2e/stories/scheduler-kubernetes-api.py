@@ -4,8 +4,9 @@
 kubelet and csi-provisioner are played: what they write is written here, so that each of their answers can be had. (On a real node:
 scheduler-kubernetes.)"""
 # story: where=here needs=kubernetes,vault
+import base64
 import contextlib
-import http.client
+import hashlib
 import json
 import os
 import secrets
@@ -22,22 +23,20 @@ import kubenet  # noqa: E402
 import vaultserver  # noqa: E402
 from clouddevice import Api as CloudApi, CloudDevice, User, want  # noqa: E402
 from drivercall import Driver, Refused  # noqa: E402
-from kubeapi import Api, ApiError, object_path  # noqa: E402
-from kubecontrol import PORT, ControlPlane  # noqa: E402
+from kubeapi import object_path  # noqa: E402
+from kubecontrol import ControlPlane  # noqa: E402
 from kubemanifests import NAMESPACE, ROOT  # noqa: E402
 from keydclient import Keyd  # noqa: E402
+from kubeplayed import CLASS, CLOUDS, SESSION, World, seed  # noqa: E402
 from tap import Tap, demand  # noqa: E402
 from vaultsetup import SERVER_KEY, TENANT_KEY, Layout  # noqa: E402
 
-CLOUDS, CLASS, GIB = 'clouds', 'encrypted-client', 1 << 30
+GIB = 1 << 30
 CHART = 'scheduler.enabled=true,clientKeys.enabled=true,clientKeys.namespaces={clouds}'
-LATER = (ApiError, OSError, http.client.HTTPException)  # a busy API server
-SESSION = 'c2Vzc2lvbiBvZiBhIGRldmljZQ=='
 RIGHTS = {
     'persistentvolumeclaims': 'create delete get list patch', 'deployments.apps': 'create delete get list patch',
     'services': 'create delete patch', 'ingresses.networking.k8s.io': 'create delete patch', 'secrets': 'create delete',
     'pods': 'list', 'events': 'list', 'nodes': 'list', 'persistentvolumes': 'get'}
-NODE = {'apiVersion': 'v1', 'kind': 'Node', 'metadata': {'labels': {'topology.csi.coffer.dev/node': ''}}}
 
 
 def why_not():
@@ -46,184 +45,6 @@ def why_not():
     if reason := vaultserver.why_not():
         return reason
     return '' if os.geteuid() == 0 else 'a control plane has network and mount namespaces of its own, which wants root'
-
-
-def seed(**other):
-    """What the first device of a cloud says; also its id."""
-    name = secrets.token_hex(32)
-    return name[:32], {'name': name, 'fingerprint': secrets.token_hex(32), 'uuid': str(uuid.uuid4()), 'commitment': secrets.token_hex(32),
-                       'publicKey': 'cHVibGlj' * 40, 'algorithm': 'RSA-OAEP-256', 'wrapped': 'd3JhcHBlZA==', 'label': 'phone "7"', **other}
-
-
-class World:
-    def __init__(self, control, folder):
-        self.control, self.folder, self.driver, self.connections = control, folder, None, threading.local()
-
-    @property
-    def api(self):
-        """A thread's own: it has one connection."""
-        if not hasattr(self.connections, 'api'):
-            self.connections.api = Api(kubenet.HOST, PORT, self.control.ca, self.control.tokens['admin'], self.control.alive)
-        return self.connections.api
-
-    # ---- objects
-
-    def get(self, kind, name):
-        return self.api.get(object_path(kind, name, CLOUDS))
-
-    def wait(self, kind, name, condition):
-        return self.api.wait(object_path(kind, name, CLOUDS), condition)
-
-    def status(self, kind, name, status, namespace=CLOUDS):
-        return self.api.call('PATCH', object_path(kind, name, namespace) + '/status', {'status': status}, 'application/merge-patch+json')
-
-    def post(self, kind, obj, namespace=CLOUDS):
-        return self.api.call('POST', object_path(kind, '', namespace), obj)
-
-    def secret(self, name):
-        return self.get('Secret', name)
-
-    def pods(self, cloud):
-        return [p for p in self.api.items('Pod', CLOUDS) if p['metadata']['labels'].get('coffer.dev/cloud') == cloud]
-
-    # ---- what is played
-
-    def node(self, name, memory='4Gi', capacity='8Gi', **spec):
-        self.post('Node', {**NODE, 'metadata': {'name': name, 'labels': {'topology.csi.coffer.dev/node': name}}, 'spec': spec})
-        self.status('Node', name, {'allocatable': {'memory': memory}, 'conditions': [{'type': 'Ready', 'status': 'True'}]})
-        if spec.get('taints') is None:  # the node lifecycle controller's own
-            self.api.patch('Node', name, {'spec': {'taints': None}})
-        self.post('CSIStorageCapacity', {
-            'apiVersion': 'storage.k8s.io/v1', 'kind': 'CSIStorageCapacity', 'metadata': {'name': f'capacity-{name}'},
-            'storageClassName': CLASS, 'capacity': capacity, 'maximumVolumeSize': capacity,
-            'nodeTopology': {'matchLabels': {'topology.csi.coffer.dev/node': name}}}, NAMESPACE)
-
-    def provision(self, cloud):
-        """As csi-provisioner: from the claim's node on, a PersistentVolume; kube-controller-manager binds it."""
-        claim = self.wait('PersistentVolumeClaim', f'cloud-{cloud}', lambda o: o['metadata']['annotations'][
-            'volume.kubernetes.io/selected-node'])
-        made = self.secret(f'cloud-{cloud}-key')
-        demand(made and 'uuid' in made['data'], 'the node was chosen before the Secret was there')
-        name = f'pvc-{claim["metadata"]["uid"]}'
-        self.post('PersistentVolume', {
-            'apiVersion': 'v1', 'kind': 'PersistentVolume', 'metadata': {
-                'name': name, 'annotations': {'pv.kubernetes.io/provisioned-by': 'csi.coffer.dev'}}, 'spec': {
-                'capacity': claim['spec']['resources']['requests'], 'accessModes': claim['spec']['accessModes'],
-                'persistentVolumeReclaimPolicy': 'Delete', 'storageClassName': CLASS, 'volumeMode': 'Filesystem',
-                'claimRef': {'namespace': CLOUDS, 'name': f'cloud-{cloud}', 'uid': claim['metadata']['uid']},
-                'csi': {'driver': 'csi.coffer.dev', 'volumeHandle': f'default.01234567.{cloud}'}}})
-        return name
-
-    def kubelet(self, cloud, mounted=True, ready=True, container=None, pod=None):
-        """The pod's status, when kube-controller-manager has made one."""
-        pod = pod or self.pod(cloud)
-        state = container or ({'state': {'running': {'startedAt': '2026-01-01T00:00:00Z'}}} if ready else {
-            'state': {'waiting': {'reason': 'ContainerCreating'}}})
-        self.status('Pod', pod['metadata']['name'], {'phase': 'Running' if mounted else 'Pending', 'conditions': [
-            {'type': 'PodReadyToStartContainers', 'status': str(mounted)}, {'type': 'Ready', 'status': str(ready)}],
-            'containerStatuses': [{'name': 'vm', 'image': 'x', 'imageID': '', 'ready': ready, 'restartCount': 0, **state}]})
-        return pod
-
-    def pod(self, cloud):
-        def of_it(o):
-            return [p for p in o['items'] if p['metadata']['labels'].get('coffer.dev/cloud') == cloud and
-                    'deletionTimestamp' not in p['metadata']]
-        return of_it(self.api.wait(object_path('Pod', '', CLOUDS), of_it))[0]
-
-    def event(self, obj, reason, message):
-        meta = obj['metadata']
-        self.post('Event', {'apiVersion': 'v1', 'kind': 'Event', 'metadata': {'name': f'{meta["name"]}.{secrets.token_hex(6)}'},
-                            'involvedObject': {'apiVersion': 'v1', 'kind': obj['kind'], 'namespace': CLOUDS, 'name': meta['name'],
-                                               'uid': meta['uid']}, 'reason': reason, 'message': message, 'type': 'Warning'})
-
-    def refuse(self, cloud, code, text):
-        pod = self.kubelet(cloud, mounted=False, ready=False)
-        self.event({**pod, 'kind': 'Pod'}, 'FailedMount', 'MountVolume.MountDevice failed for volume "pvc-1" : rpc error: '
-                   f'code = {code} desc = {text}')
-
-    @contextlib.contextmanager
-    def kubelet_removes(self):
-        """Pods that are being deleted go, as on a node that has ended them."""
-        over = threading.Event()
-
-        def rounds():
-            while not over.wait(0.1):
-                with contextlib.suppress(*LATER):
-                    for pod in self.api.items('Pod', CLOUDS):
-                        if 'deletionTimestamp' in pod['metadata']:
-                            self.api.request('DELETE', object_path('Pod', pod['metadata']['name'], CLOUDS), {
-                                'kind': 'DeleteOptions', 'apiVersion': 'v1', 'gracePeriodSeconds': 0})
-        thread = threading.Thread(target=rounds)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-
-    @contextlib.contextmanager
-    def kubelet_mounts(self, cloud):
-        """Every pod of the cloud is mounted and ready as soon as it is there."""
-        over = threading.Event()
-
-        def rounds():
-            while not over.wait(0.1):
-                with contextlib.suppress(*LATER):
-                    for pod in self.pods(cloud):
-                        if 'deletionTimestamp' not in pod['metadata'] and pod['status']['phase'] == 'Pending':
-                            self.kubelet(cloud, pod=pod)
-        thread = threading.Thread(target=rounds)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-
-    # ---- calls with what the cluster does meanwhile
-
-    def call(self, name, meanwhile=None, **arguments):
-        self.driver.begin(name, **arguments)
-        try:
-            if meanwhile:
-                meanwhile()
-        except BaseException:
-            self.driver.process.kill()  # the next test has another one
-            self.driver = Driver(f'{self.folder}/scheduler.json').__enter__()
-            raise
-        return self.driver.end()
-
-    def refused(self, name, code, meanwhile=None, **arguments):
-        try:
-            said = self.call(name, meanwhile, **arguments)
-        except Refused as e:
-            demand(e.code == code, f'{e} and not {code}')
-            return str(e)
-        raise RuntimeError(f'{name} was answered: {said}')
-
-    def find(self, cloud):
-        return self.driver('find', id=cloud)['cloud']
-
-    def create(self, cloud, of, node='n1'):
-        return self.call('create_volume', lambda: self.provision(cloud), id=cloud, node=node, seed=of)
-
-    def attach(self, cloud, meanwhile, **more):
-        return self.call('attach', meanwhile, id=cloud, session=SESSION, serverKey='coffer-s-1:1', fingerprint='0' * 64, **more)
-
-    def delete_volume(self, cloud):
-        """As csi-provisioner, when the claim is gone."""
-        volume = self.get('PersistentVolumeClaim', f'cloud-{cloud}')['spec'].get('volumeName')
-        self.api.wait_gone('PersistentVolumeClaim', f'cloud-{cloud}', CLOUDS)
-        if volume:
-            self.api.delete('PersistentVolume', volume)
-
-    def remove(self, cloud):
-        self.call('detach', id=cloud)
-        self.call('delete_volume', lambda: self.delete_volume(cloud), id=cloud)
-
-    def no_session(self, cloud):
-        held = self.secret(f'cloud-{cloud}-session')
-        demand(held is None or not held.get('data'), 'a session that was used or refused is still in its Secret')
 
 
 # ---- the tests
@@ -388,13 +209,150 @@ def vm_that_ends(w):
 
 
 def locks(w):
+    """That it is closed the node says itself, once."""
+    w.asked = []
     w.call('stop', id=w.cloud)
     demand(not w.pods(w.cloud), 'a pod is left')
+    demand(w.find(w.cloud)['open'], 'nobody has said that it is closed')
+    w.says = lambda *_: ('Aborted', 'volume is still open')
+    said = w.refused('detach', 'UNAVAILABLE', id=w.cloud, seconds=4)
+    demand('is still open' in said and w.find(w.cloud)['open'] and w.notes(w.cloud)['in-use'] == 'true', said)
+    w.says = None
     w.call('detach', id=w.cloud)
     w.call('detach', id=w.cloud)
+    demand([a for _, a, _ in w.asked] == 2 * [{'action': 'closed', 'volume': f'default.01234567.{w.cloud}'}], [a for _, a, _ in w.asked])
     demand(w.secret(f'cloud-{w.cloud}-session') is None, 'the session is left')
     found = w.find(w.cloud)
     demand(not found['open'] and found['ever_opened'] and found['volume'] and found['vm'] == 'none', found)
+
+
+def locks_without_inline_volumes(w):
+    """A cluster whose CSIDriver hasn't the mode: as before there was one, and it says why devices can't come."""
+    w.attach(w.cloud, lambda: w.kubelet(w.cloud))
+    w.says = lambda *_: ('', 'kubernetes.io/csi: mounter.SetupAt failed to check volume lifecycle mode: volume mode "Ephemeral" not '
+                             'supported by driver csi.coffer.dev (only supports ["Persistent"])')
+    w.call('detach', id=w.cloud)
+    demand(not w.find(w.cloud)['open'], w.find(w.cloud))
+    said = w.refused('add_device', 'UNIMPLEMENTED', id=w.cloud, **lent(w), device=a_device())
+    demand('mode Ephemeral' in said and 'change' not in w.notes(w.cloud), said)
+    w.says = None
+
+
+# ---- devices
+
+def a_device(**other):
+    return {'name': secrets.token_hex(32), 'fingerprint': secrets.token_hex(32), 'algorithm': 'RSA-OAEP-256', 'label': 'tablet',
+            'publicKey': 'cHVibGlj' * 40, 'wrapped': b64(secrets.token_bytes(32)), **other}
+
+
+def b64(data):
+    return base64.b64encode(data).decode()
+
+
+def lent(w):
+    return {'session': SESSION, 'serverKey': 'coffer-s-1:1', 'fingerprint': w.seed['fingerprint']}
+
+
+def a_new_key(*stay):
+    return {'session': 'bmV3IHNlc3Npb24=', 'serverKey': 'coffer-s-1:2', 'fingerprint': stay[0]['fingerprint'],
+            'commitment': secrets.token_hex(32), 'recipients': json.dumps(
+                [{'fingerprint': d['fingerprint'], 'wrapped': b64(secrets.token_bytes(32))} for d in stay])}
+
+
+def forms_of(key):
+    return {f['fingerprint']: f['wrapped'] for f in json.loads(key['recipients'])}
+
+
+def settled(w, *devices, commitment=None):
+    """The list, and nothing that was begun is left."""
+    found = w.find(w.cloud)
+    demand({d['fingerprint']: d['wrapped'] for d in found['devices']} == {d['fingerprint']: d['wrapped'] for d in devices}, found)
+    demand(found['commitment'] == (commitment or w.seed['commitment']) and not found['unsettled'], found)
+    left = w.control.kubectl('-n', CLOUDS, 'get', 'pods,deployments,secrets', '-l', f'coffer.dev/cloud={w.cloud}', '-o', 'name')
+    demand('request' not in left and not w.control.kubectl('-n', CLOUDS, 'get', 'pods', '-l', 'coffer.dev/request', '-o', 'name'), left)
+
+
+def device_comes(w):
+    """The node is asked by a pod that runs nothing on it; what is public is its volume's attributes, the rest in a Secret."""
+    w.tablet, w.asked = a_device(), []
+    w.call('add_device', id=w.cloud, **lent(w), device=w.tablet)
+    settled(w, w.seed, w.tablet)
+    (pod, attributes, brought), = w.asked
+    demand(attributes == {'action': 'add-device', 'volume': f'default.01234567.{w.cloud}', 'fingerprint': w.tablet['fingerprint'],
+                          'wrappedSha256': hashlib.sha256(base64.b64decode(w.tablet['wrapped'])).hexdigest()}, attributes)
+    demand(brought == {**lent(w), **{k: w.tablet[k] for k in ('publicKey', 'algorithm', 'wrapped', 'label')}}, brought)
+    spec, c = pod['spec'], pod['spec']['containers'][0]
+    demand(SESSION not in json.dumps(pod) and spec['automountServiceAccountToken'] is False, 'the session is in its spec')
+    demand(spec['affinity']['nodeAffinity']['requiredDuringSchedulingIgnoredDuringExecution']['nodeSelectorTerms'] == [
+        {'matchFields': [{'key': 'metadata.name', 'operator': 'In', 'values': ['n1']}]}], spec['affinity'])
+    locked = {'allowPrivilegeEscalation': False, 'readOnlyRootFilesystem': True, 'capabilities': {'drop': ['ALL']}}
+    demand(c['securityContext'] == locked and
+           spec['securityContext']['runAsNonRoot'] and 'persistentVolumeClaim' not in json.dumps(spec['volumes']), spec)
+    w.call('add_device', id=w.cloud, **lent(w), device=w.tablet)  # once more: it is on the list
+    demand(len(w.asked) == 1, 'the node was asked again')
+    w.refused('add_device', 'ALREADY_EXISTS', id=w.cloud, **lent(w), device={**w.tablet, 'wrapped': 'b3RoZXI='})
+
+
+def device_is_refused(w):
+    w.says = lambda *_: ('InvalidArgument', 'the session was not made for this volume')
+    said = w.refused('add_device', 'INVALID_ARGUMENT', id=w.cloud, **lent(w), device=a_device())
+    demand('was not made for this volume' in said, said)
+    settled(w, w.seed, w.tablet)
+    key = a_new_key(w.tablet)
+    w.says = lambda *_: ('FailedPrecondition', 'the session is over')
+    w.refused('remove_device', 'FAILED_PRECONDITION', id=w.cloud, **lent(w), remove=w.seed['fingerprint'], key=key)
+    settled(w, w.seed, w.tablet)
+    w.says = None
+    said = w.refused('remove_device', 'INVALID_ARGUMENT', id=w.cloud, **lent(w), remove=w.seed['fingerprint'], key=a_new_key(w.seed))
+    demand('nothing of the new key is wrapped' in said, said)
+    w.refused('remove_device', 'NOT_FOUND', id=w.cloud, **lent(w), remove='0' * 64, key=key)
+    settled(w, w.seed, w.tablet)
+
+
+def half_done_devices(w):
+    """Killed at each point, or given up: the rounds' call asks the node whether it was done, which brings no session."""
+    other = a_device()
+    for point, done in (('change-noted', False), ('request-secret', False), ('request', True), ('answered', True),
+                        ('request-ended', True)):
+        demand(run_killed(w, 'add_device', f'kubernetes:{point}', id=w.cloud, **lent(w), device=other), f'no point {point}')
+        demand(w.find(w.cloud)['unsettled'], f'{point}: nobody would look after it')
+        w.asked = []
+        w.says = None if done else lambda *_: ('FailedPrecondition', "the volume doesn't have the device")
+        w.call('settle', id=w.cloud)
+        demand(w.asked[-1][2] == {}, f'{point}: a session came along')  # the killed one's pod may have been asked before
+        settled(w, w.seed, w.tablet, *([other] if done else []))
+        w.says = None
+        if done:
+            w.api.patch('PersistentVolumeClaim', f'cloud-{w.cloud}', {'metadata': {'annotations': {'coffer.dev/devices': json.dumps(
+                [{k: d[k] for k in other} for d in (w.seed, w.tablet)])}}}, CLOUDS)
+    w.says = lambda *_: ('Unavailable', 'coffer-keyd is not there')
+    said = w.refused('add_device', 'DEADLINE_EXCEEDED', id=w.cloud, **lent(w), device=other, seconds=5)
+    demand('coffer-keyd is not there' in said and w.find(w.cloud)['unsettled'], said)
+    w.refused('settle', 'DEADLINE_EXCEEDED', id=w.cloud, seconds=5)  # it still isn't known
+    demand(w.find(w.cloud)['unsettled'], 'what is not known was taken for something')
+    w.says = None
+    w.call('add_device', id=w.cloud, **lent(w), device=other)  # another one first settles it: it was done
+    settled(w, w.seed, w.tablet, other)
+    w.call('remove_device', id=w.cloud, **lent(w), remove=other['fingerprint'], key=(key := a_new_key(w.seed, w.tablet)))
+    for device in (w.seed, w.tablet):
+        device['wrapped'] = forms_of(key)[device['fingerprint']]
+    w.seed['commitment'] = key['commitment']
+    settled(w, w.seed, w.tablet)
+
+
+def device_goes(w):
+    key, w.asked = a_new_key(w.tablet), []
+    w.call('remove_device', id=w.cloud, **lent(w), remove=w.seed['fingerprint'], key=key)
+    w.tablet['wrapped'] = forms_of(key)[w.tablet['fingerprint']]
+    settled(w, w.tablet, commitment=key['commitment'])
+    (_, attributes, brought), = w.asked
+    demand(attributes == {'action': 'remove-device', 'volume': f'default.01234567.{w.cloud}', 'fingerprint': w.seed['fingerprint'],
+                          'commitment': key['commitment']}, attributes)
+    demand(brought == {**lent(w), 'newSession': key['session'], 'newServerKey': key['serverKey'], 'newFingerprint': key['fingerprint'],
+                       'newRecipients': key['recipients']}, brought)
+    w.call('remove_device', id=w.cloud, **lent(w), remove=w.seed['fingerprint'], key=key)  # its answer was lost
+    w.refused('remove_device', 'FAILED_PRECONDITION', id=w.cloud, **lent(w), remove=w.tablet['fingerprint'], key=a_new_key(w.tablet))
+    demand(len(w.asked) == 1, 'the node was asked again')
 
 
 def wrong_sessions(w):
@@ -476,14 +434,18 @@ POINTS = (  # a call, and the points at which it is killed, one after the other,
     ('detach', 'scaled-down'),
     ('attach', 'mounted'),
     ('start', 'service'),
-    ('detach', ''),
+    ('add_device', 'change-noted request-secret request answered request-ended'),
+    ('remove_device', 'change-noted request-secret request answered request-ended'),
+    ('detach', 'scaled-down request answered request-ended closed'),
     ('delete_volume', 'object-deleted claim-deleted'))
 
 
 def killed_anywhere(w):
     """At each of the driver's points, by a process of its own; the same call again ends it, and nothing is left over."""
     cloud, of = seed()
-    arguments = {'create_volume': {'node': 'n1', 'seed': of},
+    tablet = a_device()
+    arguments = {'create_volume': {'node': 'n1', 'seed': of}, 'add_device': {**lent(w), 'device': tablet},
+                 'remove_device': {**lent(w), 'remove': of['fingerprint'], 'key': a_new_key(tablet)},
                  'attach': {'session': SESSION, 'serverKey': 'coffer-s-1:1', 'fingerprint': '0' * 64}}
     meanwhile = {'create_volume': lambda: w.provision(cloud), 'delete_volume': lambda: w.delete_volume(cloud)}
     with w.kubelet_mounts(cloud):
@@ -546,6 +508,35 @@ def scheduler_of(w):
         yield CloudApi(f'unix://{path}')
 
 
+def devices_by_http(w, user, cloud):
+    """A device comes; and what a killed scheduler left of such a change the rounds settle, by what the node says."""
+    tablet = User(user.api, CloudDevice(w.folder, 'tablet'))
+    listed = want(user.add(tablet.device), 200).body['devices']
+    demand([d['name'] for d in listed] == [user.device.name, tablet.device.name], listed)
+    demand(tablet.until('detached').body['wrappedKey'] == user.forms[tablet.device.name], 'its form')
+    w.says = lambda *_: ('InvalidArgument', 'the session was not made for this volume')
+    refused = want(user.add(CloudDevice(w.folder, 'third')), 400)
+    demand('was not made for this volume' in refused.message, refused)
+    before = w.notes(cloud)
+    for answer, names in ((('FailedPrecondition', 'it was not done'), [user.device.name, tablet.device.name]),
+                          (None, [tablet.device.name])):
+        w.says = lambda *_, answer=answer: answer
+        change = {'attributes': {'action': 'remove-device', 'volume': before['volume'], 'fingerprint': user.device.fingerprint,
+                                 'commitment': '1' * 64}, 'devices': json.dumps(json.loads(before['devices'])[1:]), 'commitment': '1' * 64}
+        w.api.patch('PersistentVolumeClaim', f'cloud-{cloud}', {'metadata': {'annotations': {
+            'coffer.dev/change': json.dumps(change)}}}, CLOUDS)
+        w.wait('PersistentVolumeClaim', f'cloud-{cloud}', lambda o: 'coffer.dev/change' not in o['metadata']['annotations'])
+        end = time.monotonic() + 600
+        while [d['name'] for d in want(tablet.devices(), 200).body['devices']] != names:
+            demand(time.monotonic() < end, f'the list never had {names}')
+            time.sleep(0.2)
+    demand(w.notes(cloud)['commitment'] == '1' * 64, w.notes(cloud))
+    w.says = None
+    w.api.patch('PersistentVolumeClaim', f'cloud-{cloud}', {'metadata': {'annotations': {
+        'coffer.dev/devices': before['devices'], 'coffer.dev/commitment': before['commitment']}}}, CLOUDS)
+    user.until('detached')
+
+
 def the_scheduler_itself(w):
     """A user's whole way by HTTP: coffer-scheduler on this driver."""
     with scheduler_of(w) as api:
@@ -567,6 +558,7 @@ def the_scheduler_itself(w):
             want(user.lock(), 202)
             user.until('detached')
         demand(not w.pods(cloud), 'a pod is left')
+        devices_by_http(w, user, cloud)
         want(user.delete(), 202)
         w.delete_volume(cloud)
         user.until('nonexistent')
@@ -592,6 +584,11 @@ TESTS = (
     ('Ingress and Service lead to the pod', ingress),
     ('a VM that ends: how', vm_that_ends),
     ('stop and detach: no pod, no session', locks),
+    ('without inline volumes: closed as before, no devices', locks_without_inline_volumes),
+    ('a device comes, by a pod that runs nothing', device_comes),
+    ('a device that is refused: nothing has changed, nothing is left', device_is_refused),
+    ('half done or given up: settled by what the node says', half_done_devices),
+    ('a device goes, and the key with it', device_goes),
     ('a session that opens nothing: the driver\'s code and words, and detached', wrong_sessions),
     ('what may pass is waited for, to the deadline', what_may_pass_is_waited_for),
     ('after a power cut: failed until a session is brought', after_a_power_cut),
@@ -616,7 +613,7 @@ def main():
         control.start()
         w, start = World(control, folder), time.monotonic()
         w.cloud, w.seed = seed()
-        with w.kubelet_removes():
+        with w.kubelet_removes(), w.node_answers():
             for name, test in TESTS:
                 if not tap.run(name, test, w) and test in (has_its_rights, starts):
                     break

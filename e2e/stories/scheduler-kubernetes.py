@@ -2,8 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """scheduler-kubernetes: a user's cloud on a real Kubernetes with a real Vault: coffer-scheduler installed as the manual says, a cloud
 made by a device that proves itself, a document written by its URL, locked, a wrong and an old session refused, unlocked, the document
-there, deleted; the VM's pod and process hold no key."""
+there; devices come and go while the VM runs and while the volume is closed; deleted; the VM's pod and process hold no key. Then what
+every driver does (cloudsuite.py). `COFFER_ONLY=words` runs of that only tests with one of these words in their names, 'none' no test."""
 # story: where=nodes needs=kubernetes,vault,image
+import base64
+import dataclasses
+import hashlib
 import json
 import os
 import secrets
@@ -13,6 +17,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import cloudsuite  # noqa: E402
 import kubecluster  # noqa: E402
 import kubecoffer  # noqa: E402
 import kubescheduler  # noqa: E402
@@ -53,6 +58,7 @@ class World:
     def __init__(self, c, coffer, folder):
         self.c, self.coffer, self.node, self.folder = c, coffer, c.nodes[0], folder
         self.user, self.url, self.volume = None, None, None
+        self.cloud, self.uuid = None, None
 
     def mapping(self):
         return self.node.run('dmsetup ls | grep ^coffer- | cut -f1 || true').strip()
@@ -68,7 +74,7 @@ class World:
         return self.c.api.items('Pod', CLOUDS)
 
     def object(self, kind, end=''):
-        return self.c.api.get(object_path(kind, f'cloud-{self.user.device.id}{end}', CLOUDS))
+        return self.c.api.get(object_path(kind, f'cloud-{self.cloud}{end}', CLOUDS))
 
     def settled(self, state):
         """What find says once no operation runs: this, or the test ends here, by what it is instead."""
@@ -79,10 +85,35 @@ class World:
     def detached(self, state):
         """find says so, and so it is."""
         found = self.settled(state)
-        demand(found.body['volumeId'] == self.volume and found.body['uuid'] == self.user.made['uuid'], found)
+        demand(found.body['volumeId'] == self.volume and found.body['uuid'] == self.uuid, found)
+        demand(not self.mapping(), f'{state}, and {self.mapping()} is open')  # coffer-node has said so: no waiting
         self.wait_closed()
         demand(not self.pods() and self.object('Secret', '-session') is None, 'a pod or a session is left')
+        self.asked_for_nothing()
         return found
+
+    def asked_for_nothing(self):
+        """Nothing is left of a request to the node."""
+        left = [self.object(kind, '-request') for kind in ('Deployment', 'Secret')]
+        demand(left == [None, None] and not any('coffer.dev/request' in p['metadata']['labels'] for p in self.pods()), left)
+        notes = self.object('PersistentVolumeClaim')['metadata']['annotations']
+        demand('coffer.dev/change' not in notes, notes)
+
+    def recipients(self):
+        """(fingerprints, commitment, whether old keyslots are left) by the record on the node."""
+        record = self.coffer.record(self.node, self.volume)
+        prints = [hashlib.sha256(base64.b64decode(r['key'])).hexdigest() for r in record['recipients']]
+        return prints, record['key']['ciphertext'].rsplit(':', 1)[1], bool(record.get('staleSlots'))
+
+    def has_devices(self, *users):
+        """For the API, in the claim and in the record: the same list, and the same commitment."""
+        said = want(self.user.devices(), 200).body['devices']
+        demand([d['name'] for d in said] == [u.device.name for u in users], said)
+        notes = self.object('PersistentVolumeClaim')['metadata']['annotations']
+        noted = [d['fingerprint'] for d in json.loads(notes['coffer.dev/devices'])]
+        prints = [u.device.fingerprint for u in users]
+        demand(self.recipients() == (prints, notes['coffer.dev/commitment'], False) and noted == prints, self.recipients())
+        self.asked_for_nothing()
 
 
 def installs(w):
@@ -94,6 +125,7 @@ def installs(w):
 
 def nothing_yet(w):
     w.user = User(w.coffer.scheduler(), CloudDevice(w.folder, 'phone'))
+    w.cloud = w.user.device.id
     found = w.user.until('nonexistent')
     demand(found.status == 404 and found.body['volumeId'] is None, found)
     demand(found.body['serverKey']['keyId'] == 'coffer-s-1:1' and found.body['serverKey']['hash'] == 'SHA-256', found)
@@ -105,7 +137,7 @@ def volume_first(w):
         want(w.user.create(), 202)
         found = w.settled('detached')
     demand(not w.pods() and not w.mapping(), found)
-    w.volume = found.body['volumeId']
+    w.volume, w.uuid = found.body['volumeId'], found.body['uuid']
     claim = w.object('PersistentVolumeClaim')
     volume = w.c.api.get(object_path('PersistentVolume', claim['spec']['volumeName']))
     demand(volume['spec']['csi']['volumeHandle'] == w.volume, volume['spec'])
@@ -208,6 +240,80 @@ def explains(w):
     demand('n1' in said, said)
 
 
+# ---- devices
+
+def says_marker(w):
+    status, said = w.coffer.ask('GET', f'{w.url}personalcloud/notes/first')
+    demand(status == 200 and said['text'] == MARKER, said)
+
+
+def second_device_comes(w):
+    """While the VM runs, which goes on running."""
+    w.tablet = User(w.user.api, CloudDevice(w.folder, 'tablet', digest='sha512'))
+    before = {p['metadata']['uid'] for p in w.pods()}
+    with w.c.times.of('a device added'):
+        want(w.user.add(w.tablet.device), 200)
+    w.has_devices(w.user, w.tablet)
+    demand({p['metadata']['uid'] for p in w.pods()} == before, 'the VM was started again')
+    want(w.user.add(w.tablet.device), 200)
+    says_marker(w)
+    said = w.tablet.find()
+    demand(said.state == 'attached' and said.body['url'] == w.url, said)
+
+
+def thief_adds_nothing(w):
+    """A session that doesn't open the volume changes nothing, and coffer-node's own words are told."""
+    stranger = CloudDevice(w.folder, 'stranger')
+    refused_it = w.user.add(stranger, **w.user.session(key=secrets.token_bytes(32)))
+    demand(refused_it.status in (400, 412) and 'session' in refused_it.message, refused_it)
+    print(f'# {refused_it}', flush=True)
+    w.has_devices(w.user, w.tablet)
+
+
+def second_device_opens(w):
+    want(w.user.lock(), 202)
+    w.detached('detached')
+    want(w.tablet.unlock(), 202)
+    w.tablet.opened()
+    says_marker(w)
+
+
+def first_device_goes(w):
+    """The second one makes a new key while the VM runs; the old one opens nothing any more."""
+    first, before = w.user, {p['metadata']['uid'] for p in w.pods()}
+    w.user, old = w.tablet, w.tablet.key
+    with w.c.times.of('a device removed, by a new key'):
+        want(w.user.remove(first.device.name, [w.user.device]), 200)
+    w.has_devices(w.user)
+    demand({p['metadata']['uid'] for p in w.pods()} == before, 'the VM was started again')
+    says_marker(w)
+    demand(first.find().status == 404, 'the first device still finds it')
+    demand(first.ask('POST', '/lock', {}).status == 404, 'the first device still locks it')
+    want(w.user.lock(), 202)
+    w.detached('detached')
+    demand(w.user.key != old, 'the key is the old one')
+    refused(w, 'session', key=old)
+
+
+def devices_while_closed(w):
+    """A third one comes, the second one goes, and nothing is opened for it."""
+    w.third = User(w.user.api, CloudDevice(w.folder, 'laptop'))
+    want(w.user.add(w.third.device), 200)
+    w.has_devices(w.user, w.third)
+    second, w.user = w.user, w.third
+    w.user.find()
+    want(w.user.remove(second.device.name, [w.user.device]), 200)
+    w.has_devices(w.user)
+    demand(not w.mapping() and not w.pods(), 'something was opened')
+    want(w.user.unlock(), 202)
+    w.user.opened()
+    says_marker(w)
+    last = w.user.remove(w.user.device.name, [])
+    demand(last.status == 412, last)
+
+
+# ---- the end
+
 def deletes(w):
     with w.c.times.of('deleted, with its volume'):
         want(w.user.delete(), 202)
@@ -233,8 +339,48 @@ TESTS = (
     ('unlock: the document is there', unlocks),
     ('coffer-scheduler starts anew, and nothing changes', scheduler_restarts),
     ('explain', explains),
+    ('a second device comes while the VM runs', second_device_comes),
+    ('who lends another key adds nothing', thief_adds_nothing),
+    ('the second device opens it: the document is there', second_device_opens),
+    ('the first device goes while the VM runs, and its key with it', first_device_goes),
+    ('a third one comes and the second one goes while it is closed', devices_while_closed),
     ('delete: nothing is left', deletes),
 )
+
+
+# ---- what every driver does
+
+@dataclasses.dataclass
+class Store:
+    """What the suite keeps in a VM."""
+    coffer: object
+
+    def put(self, url, name, text):
+        status, said = self.coffer.ask('PUT', f'{url}personalcloud/suite')
+        demand(status in (201, 412), said)
+        status, said = self.coffer.ask('PUT', f'{url}personalcloud/suite/{name}', {'text': text})
+        demand(status == 201, said)
+
+    def get(self, url, name):
+        status, said = self.coffer.ask('GET', f'{url}personalcloud/suite/{name}')
+        demand(status == 200, said)
+        return said['text']
+
+
+def suite(w):
+    def restart():
+        name = next(p['metadata']['name'] for p in w.c.api.items('Pod', kubecoffer.NAMESPACE)
+                    if p['metadata']['labels'].get('app.kubernetes.io/component') == 'scheduler')
+        w.c.delete('Pod', name, kubecoffer.NAMESPACE)
+        made.api.base = w.coffer.scheduler().base
+
+    def census(cloud):
+        def count(kind):
+            return sum(o['metadata']['labels'].get('coffer.dev/cloud') == cloud for o in w.c.api.items(kind, CLOUDS))
+        return count('PersistentVolumeClaim'), count('Pod')
+    made = cloudsuite.Suite(w.user.api, lambda label, digest: CloudDevice(w.folder, f'{label}-{secrets.token_hex(4)}', label, digest),
+                            names_volumes=False, store=Store(w.coffer), restart=restart, census=census, at_once=10)
+    return made
 
 
 def why_not():
@@ -255,8 +401,12 @@ def main():
                 if tap.run(name, test, w):
                     continue
                 print(coffer.explain(), flush=True)
-                if test in (installs, nothing_yet, volume_first, mounts):
-                    break  # nothing that follows could work
+                break  # what follows builds on it
+            else:
+                failed = tap.failures
+                cloudsuite.run(tap, suite(w), os.environ.get('COFFER_ONLY', '').split())
+                if tap.failures > failed:
+                    print(coffer.explain(), flush=True)
             print(f'# {time.monotonic() - start:.0f} s', flush=True)
     tap.done()
 

@@ -175,7 +175,7 @@ static void check_publish(const void *decoded)
     check_capability(&r->capability);
     check_map(&r->publish_context);
     check_map(&r->volume_context);
-    check_map(&r->secrets);
+    check_map_of(&r->secrets, VALIDATE_PUBLISH_SECRETS_MAX);
 }
 
 static void check_unpublish(const void *decoded)

@@ -10,6 +10,7 @@
 #include "common/cleanup.h"
 #include "common/deadline.h"
 #include "common/json.h"
+#include "common/strbuf.h"
 #include "http/client.h"
 #include "scheduler/config.h"
 #include "scheduler/driver.h"
@@ -42,9 +43,10 @@ static json_t *cloud_json(const struct cloud *c)
         (void)json_array_append_new(
             devices, json_pack("{s:s, s:s, s:s}", "name", c->devices[i].name, "fingerprint",
                                c->devices[i].fingerprint, "wrapped", c->devices[i].wrapped));
-    return json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:s, s:s, s:o}", "id", c->id, "volume",
-                     c->volume, "uuid", c->uuid, "node", c->node, "ever_opened", c->ever_opened,
-                     "open", c->open, "vm", vms[c->vm], "reason", c->reason, "devices", devices);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:s, s:s, s:o}", "id", c->id,
+                     "volume", c->volume, "uuid", c->uuid, "commitment", c->commitment, "node",
+                     c->node, "ever_opened", c->ever_opened, "open", c->open, "unsettled",
+                     c->unsettled, "vm", vms[c->vm], "reason", c->reason, "devices", devices);
 }
 
 static bool add_cloud(void *ctx, const struct cloud *c)
@@ -115,11 +117,16 @@ static int do_create(struct call *c, struct error *err)
     return c->ops->create_volume(c->d, c->id, text(c->in, "node"), &seed, c->deadline, err);
 }
 
+static struct cloud_session session_of(const json_t *in)
+{
+    return (struct cloud_session){ .session = text(in, "session"),
+                                   .server_key = text(in, "serverKey"),
+                                   .fingerprint = text(in, "fingerprint") };
+}
+
 static int do_attach(struct call *c, struct error *err)
 {
-    const struct cloud_session s = { .session = text(c->in, "session"),
-                                     .server_key = text(c->in, "serverKey"),
-                                     .fingerprint = text(c->in, "fingerprint") };
+    const struct cloud_session s = session_of(c->in);
 
     return c->ops->attach(c->d, &c->cloud, &s, c->deadline, err);
 }
@@ -153,6 +160,46 @@ static int do_delete(struct call *c, struct error *err)
     return c->ops->delete_volume(c->d, &c->cloud, c->deadline, err);
 }
 
+static int copy(const json_t *from, const char *key, char *to, size_t size, struct error *err)
+{
+    return str_copy(to, size, text(from, key)) < 0
+               ? error_set(err, ERR_INVALID, "'%s' is too long", key)
+               : 0;
+}
+
+static int do_add(struct call *c, struct error *err)
+{
+    const json_t *in = json_object_get(c->in, "device");
+    const struct cloud_session s = session_of(c->in);
+    struct device add = { .label = "" };
+
+    if (copy(in, "name", add.name, sizeof(add.name), err) < 0 ||
+        copy(in, "fingerprint", add.fingerprint, sizeof(add.fingerprint), err) < 0 ||
+        copy(in, "algorithm", add.algorithm, sizeof(add.algorithm), err) < 0 ||
+        copy(in, "label", add.label, sizeof(add.label), err) < 0 ||
+        copy(in, "publicKey", add.public_key, sizeof(add.public_key), err) < 0 ||
+        copy(in, "wrapped", add.wrapped, sizeof(add.wrapped), err) < 0)
+        return -1;
+    return c->ops->add_device(c->d, &c->cloud, &add, &s, c->deadline, err);
+}
+
+static int do_remove(struct call *c, struct error *err)
+{
+    const struct cloud_session s = session_of(c->in);
+    const json_t *in = json_object_get(c->in, "key");
+    const struct cloud_new_key key = { .session = session_of(in),
+                                       .commitment = text(in, "commitment"),
+                                       .recipients = text(in, "recipients") };
+
+    return c->ops->remove_device(c->d, &c->cloud, text(c->in, "remove"), &s, &key, c->deadline,
+                                 err);
+}
+
+static int do_settle(struct call *c, struct error *err)
+{
+    return c->ops->settle(c->d, &c->cloud, c->deadline, err);
+}
+
 static const struct call_row {
     const char *name;
     bool finds; /* it wants the cloud's facts */
@@ -169,6 +216,9 @@ static const struct call_row {
     { "stop", true, do_stop },
     { "detach", true, do_detach },
     { "delete_volume", true, do_delete },
+    { "add_device", true, do_add },
+    { "remove_device", true, do_remove },
+    { "settle", true, do_settle },
 };
 
 static int run(struct call *c, struct error *err)

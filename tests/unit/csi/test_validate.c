@@ -11,9 +11,10 @@
 #include "coffer_admin.pb-c.h"
 #include "csi.pb-c.h"
 
-#define STAGE  (&csi__v1__node_stage_volume_request__descriptor)
-#define CREATE (&csi__v1__create_volume_request__descriptor)
-#define REMOVE (&coffer__v1__remove_recipient_request__descriptor)
+#define STAGE   (&csi__v1__node_stage_volume_request__descriptor)
+#define CREATE  (&csi__v1__create_volume_request__descriptor)
+#define PUBLISH (&csi__v1__node_publish_volume_request__descriptor)
+#define REMOVE  (&coffer__v1__remove_recipient_request__descriptor)
 
 static char filler[8192];
 
@@ -123,6 +124,21 @@ static void a_map_has_a_total(void **state)
     ASSERT_REFUSED(CREATE, &sb, "parameters holds more than 4096 bytes");
 }
 
+/* A pod's token and what changes a list of devices come together. */
+static void secrets_of_publish_hold_more(void **state)
+{
+    AUTO_STRBUF struct strbuf sb = STRBUF_INIT(65536);
+    for (int i = 0; i < 3; i++)
+        put_entry(&sb, 7, "k", 1, 4095);
+    put_entry(&sb, 8, "k", 1, 4095);
+    ASSERT_FINE(PUBLISH, &sb);
+    put_entry(&sb, 7, "", 0, 1);
+    ASSERT_REFUSED(PUBLISH, &sb, "secrets holds more than 12288 bytes");
+    strbuf_clear(&sb);
+    put_entry(&sb, 8, "k", 1, 4096);
+    ASSERT_REFUSED(PUBLISH, &sb, "volume_context holds more than 4096 bytes");
+}
+
 /* It has a wrapped key for each recipient. */
 static void new_secrets_hold_more(void **state)
 {
@@ -224,6 +240,7 @@ int main(void)
         cmocka_unit_test(names_have_no_control_characters),
         cmocka_unit_test(a_map_has_a_total),
         cmocka_unit_test(new_secrets_hold_more),
+        cmocka_unit_test(secrets_of_publish_hold_more),
         cmocka_unit_test(a_map_names_itself_not_its_value),
         cmocka_unit_test(mount_flags_have_a_total),
         cmocka_unit_test(malformed_bytes_are_refused),

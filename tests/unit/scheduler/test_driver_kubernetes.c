@@ -62,6 +62,12 @@ static void test_events(void **state UNUSED)
         { "FailedMount", "rpc error: code = InvalidArgumentative desc = x", ERR_UNAVAILABLE, "x" },
         { "FailedMount", "driver name csi.coffer.dev not found", ERR_UNAVAILABLE,
           "driver name csi.coffer.dev not found" },
+        { "FailedMount",
+          "MountVolume.SetUp failed for volume \"request\" : kubernetes.io/csi: mounter.SetupAt "
+          "failed to check volume lifecycle mode: volume mode \"Ephemeral\" not supported by "
+          "driver csi.coffer.dev (only supports [\"Persistent\"])",
+          ERR_UNIMPLEMENTED,
+          "the cluster's CSIDriver doesn't have the mode Ephemeral, by which a node is asked" },
         { "BackOff", "rpc error: code = InvalidArgument desc = of the image", ERR_OK, "" },
     };
 
@@ -165,12 +171,14 @@ static void test_options(void **state UNUSED)
         ",\"command\":\"node\"",      ",\"command\":[]",
         ",\"command\":[1]",           ",\"driver_namespace\":\"a/b\"",
         ",\"ingress_class\":\"a b\"", ",\"ingress_annotations\":{\"a\":1}",
+        ",\"csi_driver\":\"\"",       ",\"csi_driver\":\"A\"",
     };
     struct kube_options o = { .command = NULL };
 
     assert_works(read_options("", &o, &err));
     assert_string_equal(o.path_prefix, "/clouds/");
     assert_string_equal(o.driver_name_space, "coffer");
+    assert_string_equal(o.csi_driver, "csi.coffer.dev");
     kube_options_release(&o);
     for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
         struct error err = ERROR_INIT;
@@ -250,6 +258,53 @@ static void test_objects_are_whole(void **state UNUSED)
     kube_options_release(&d.o);
 }
 
+/* The request's pod isn't one of the cloud's: neither its Service nor its Deployment may take it.
+ */
+static void test_a_request_is_apart(void **state UNUSED)
+{
+    AUTO_JSON json_t *attributes = parse("{\"action\":\"closed\"}");
+    AUTO_JSON json_t *content = parse("{\"session\":\"s\"}");
+    struct driver d = { .config = &config };
+
+    assert_works(read_options("", &d.o, &err));
+    AUTO_JSON json_t *with = kube_request_new(&d, ID, "n1", attributes, true);
+    AUTO_JSON json_t *without = kube_request_new(&d, ID, "n1", attributes, false);
+    AUTO_JSON json_t *secret = kube_secret_request_new(&d, ID, content);
+    AUTO_JSON json_t *vm = kube_deployment_new(&d, ID);
+
+    assert_false(holds_placeholder(with) || holds_placeholder(without) ||
+                 holds_placeholder(secret));
+    const json_t *spec = json_object_get(with, "spec");
+    const json_t *pod = json_object_get(spec, "template");
+    const json_t *labels = json_object_get(json_object_get(pod, "metadata"), "labels");
+    assert_null(json_object_get(labels, KUBE_LABEL));
+    assert_string_equal(kube_text(labels, KUBE_ASKED), ID);
+    assert_true(
+        json_equal(labels, json_object_get(json_object_get(spec, "selector"), "matchLabels")));
+    assert_null(json_object_get(
+        json_object_get(json_object_get(json_object_get(vm, "spec"), "selector"), "matchLabels"),
+        KUBE_ASKED));
+    /* the Deployment is found with the cloud */
+    assert_string_equal(
+        kube_text(json_object_get(json_object_get(with, "metadata"), "labels"), KUBE_LABEL), ID);
+    const json_t *volume = json_object_get(
+        json_array_get(json_object_get(json_object_get(pod, "spec"), "volumes"), 0), "csi");
+    assert_string_equal(kube_text(volume, "driver"), "csi.coffer.dev");
+    assert_true(json_equal(json_object_get(volume, "volumeAttributes"), attributes));
+    assert_string_equal(kube_text(json_object_get(volume, "nodePublishSecretRef"), "name"),
+                        kube_text(json_object_get(secret, "metadata"), "name"));
+    volume = json_object_get(
+        json_array_get(
+            json_object_get(
+                json_object_get(json_object_get(json_object_get(without, "spec"), "template"),
+                                "spec"),
+                "volumes"),
+            0),
+        "csi");
+    assert_null(json_object_get(volume, "nodePublishSecretRef"));
+    kube_options_release(&d.o);
+}
+
 static void test_paths(void **state UNUSED)
 {
     struct driver d = { .config = &config };
@@ -273,6 +328,7 @@ int main(void)
         cmocka_unit_test(test_options),
         cmocka_unit_test(test_the_api_is_asked_by_https_alone),
         cmocka_unit_test(test_objects_are_whole),
+        cmocka_unit_test(test_a_request_is_apart),
         cmocka_unit_test(test_paths),
     };
 
