@@ -43,10 +43,11 @@ static json_t *cloud_json(const struct cloud *c)
         (void)json_array_append_new(
             devices, json_pack("{s:s, s:s, s:s}", "name", c->devices[i].name, "fingerprint",
                                c->devices[i].fingerprint, "wrapped", c->devices[i].wrapped));
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:s, s:s, s:o}", "id", c->id,
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:b, s:s, s:s, s:o}", "id", c->id,
                      "volume", c->volume, "uuid", c->uuid, "commitment", c->commitment, "node",
-                     c->node, "ever_opened", c->ever_opened, "open", c->open, "unsettled",
-                     c->unsettled, "vm", vms[c->vm], "reason", c->reason, "devices", devices);
+                     c->node, "unread", c->unread, "ever_opened", c->ever_opened, "open", c->open,
+                     "unsettled", c->unsettled, "vm", vms[c->vm], "reason", c->reason, "devices",
+                     devices);
 }
 
 static bool add_cloud(void *ctx, const struct cloud *c)
