@@ -30,6 +30,7 @@ enum played_call {
     PLAYED_DELETE,
     PLAYED_ADD,
     PLAYED_REMOVE,
+    PLAYED_SETTLE,
     PLAYED_CALLS,
 };
 
@@ -55,7 +56,7 @@ static inline int played_call(enum played_call call, struct error *err)
 {
     static const char *const names[PLAYED_CALLS] = {
         "each",  "find", "nodes",  "server_key", "create", "attach", "start",
-        "ready", "stop", "detach", "delete",     "add",    "remove",
+        "ready", "stop", "detach", "delete",     "add",    "remove", "settle",
     };
     struct played_failure *f = &played.fail[call];
     size_t len = strlen(played.calls);
@@ -188,6 +189,7 @@ static inline int played_create(struct driver *d UNUSED, const char *id, const c
 PLAYED_STEP(played_start, PLAYED_START, c->vm = VM_READY)
 PLAYED_STEP(played_stop, PLAYED_STOP, c->vm = VM_NONE)
 PLAYED_STEP(played_detach, PLAYED_DETACH, c->open = false)
+PLAYED_STEP(played_settle, PLAYED_SETTLE, c->unsettled = false)
 PLAYED_STEP(played_delete, PLAYED_DELETE, *c = (struct cloud){ .devices = NULL })
 
 static inline int played_attach(struct driver *d UNUSED, const struct cloud *asked,
@@ -256,6 +258,7 @@ static struct driver_ops played_ops = {
     .delete_volume = played_delete,
     .add_device = played_add_device,
     .remove_device = played_remove_device,
+    .settle = played_settle,
 };
 
 static struct scheduler_config played_config = { .driver = &played_ops,

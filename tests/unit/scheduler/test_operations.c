@@ -52,6 +52,7 @@ static void test_tables(void **state UNUSED)
         [OPERATION_REMOVE] = { "remove", "remove", " recipients", false, false },
         [OPERATION_WATCH] = { "watch", "mount", " ready", true, false },
         [OPERATION_CLOSE] = { "close", "lock", " vm detach", true, false },
+        [OPERATION_SETTLE] = { "settle", "settle", " recipients", false, false },
     };
 
     for (size_t i = 0; i < OPERATION_KINDS; i++) {

@@ -189,15 +189,19 @@ static void test_what_is_taken_up(void **state UNUSED)
         bool open, volume;
         enum vm_state vm;
         int kind; /* -1: nothing */
+        bool unsettled;
     } cases[] = {
-        { false, true, VM_NONE, -1 },
-        { true, true, VM_READY, -1 },
-        { true, true, VM_FAILED, -1 }, /* its user is to see it */
-        { true, true, VM_STARTING, OPERATION_WATCH },
-        { true, true, VM_NONE, OPERATION_CLOSE },
-        { false, true, VM_READY, OPERATION_CLOSE },
-        { false, true, VM_FAILED, OPERATION_CLOSE },
-        { false, false, VM_READY, -1 },
+        { false, true, VM_NONE, -1, false },
+        { true, true, VM_READY, -1, false },
+        { true, true, VM_FAILED, -1, false }, /* its user is to see it */
+        { true, true, VM_STARTING, OPERATION_WATCH, false },
+        { true, true, VM_NONE, OPERATION_CLOSE, false },
+        { false, true, VM_READY, OPERATION_CLOSE, false },
+        { false, true, VM_FAILED, OPERATION_CLOSE, false },
+        { false, false, VM_READY, -1, false },
+        { false, true, VM_NONE, OPERATION_SETTLE, true },
+        { true, true, VM_READY, OPERATION_SETTLE, true },
+        { true, true, VM_NONE, OPERATION_SETTLE, true }, /* first; then it is closed */
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -208,6 +212,7 @@ static void test_what_is_taken_up(void **state UNUSED)
         c = played_add(ID);
         c->open = cases[i].open;
         c->vm = cases[i].vm;
+        c->unsettled = cases[i].unsettled;
         if (!cases[i].volume)
             c->volume[0] = '\0';
         round_now();
@@ -236,6 +241,23 @@ static void test_a_failure_is_waited_over(void **state UNUSED)
     e->failed_at = clock_ms() - ADOPT_AFTER_MS - 1;
     round_now();
     assert_non_null(e->op);
+}
+
+/* What can't be settled now doesn't keep its cloud busy. */
+static void test_settling_is_waited_over(void **state UNUSED)
+{
+    struct entry *e;
+
+    played_add(ID);
+    round_now();
+    e = played_entry(ID);
+    e->failed_at = clock_ms();
+    played_cloud(ID)->unsettled = true;
+    round_now();
+    assert_true(e->op == NULL && e->cloud.unsettled);
+    e->failed_at = clock_ms() - ADOPT_AFTER_MS - 1;
+    round_now();
+    assert_int_equal(e->op->kind, OPERATION_SETTLE);
 }
 
 /* ---- what can't be read ---- */
@@ -393,6 +415,7 @@ int main(void)
         PLAYED_TEST(test_a_failure_ends_when_it_is_well),
         PLAYED_TEST(test_what_is_taken_up),
         PLAYED_TEST(test_a_failure_is_waited_over),
+        PLAYED_TEST(test_settling_is_waited_over),
         PLAYED_TEST(test_unreadable_is_not_absent),
         PLAYED_TEST(test_one_that_was_never_seen),
         PLAYED_TEST(test_facts_of_after),

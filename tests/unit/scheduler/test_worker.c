@@ -102,6 +102,7 @@ static void test_each_operation(void **state UNUSED)
         { OPERATION_ADD, true, " add" },
         { OPERATION_REMOVE, true, " remove" },
         { OPERATION_WATCH, true, "" },
+        { OPERATION_SETTLE, true, " settle" },
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -141,7 +142,7 @@ static void test_what_is_so_already(void **state UNUSED)
 static void test_what_is_gone_already(void **state UNUSED)
 {
     static const enum operation_kind kinds[] = { OPERATION_LOCK, OPERATION_DELETE, OPERATION_CLOSE,
-                                                 OPERATION_WATCH };
+                                                 OPERATION_WATCH, OPERATION_SETTLE };
 
     for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
         played_add(ID);
