@@ -19,10 +19,9 @@ import warnings
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import cloudrig  # noqa: E402
 import cloudsuite  # noqa: E402
-import leakhunt  # noqa: E402
-import leakscan  # noqa: E402
 import vaultserver  # noqa: E402
 from clouddevice import Api, arcs_name, want  # noqa: E402
+from cloudsecrets import a5_lock, a7_wrapped_forms, a8_vm, is_init, leaks, read  # noqa: E402
 from cloudsuite import demand_find  # noqa: E402
 from fixture import MIB, wait_for  # noqa: E402
 from tap import demand  # noqa: E402
@@ -31,12 +30,6 @@ from watched import Paused  # noqa: E402
 
 VECTOR = 'd028d8d642e8bc7abd736f79c53ff0b06a7b57412796d7213b17a32c1974c1ce'
 DATA_OFFSET = 4 * MIB
-ENVIRONMENT = {'TARGET_DISK', 'VM_URL_PREFIX', 'HOME', 'PATH', 'NODE_ENV', 'LISTEN_FDS', 'LISTEN_PID'}
-
-
-def read(path, mode='rb'):
-    with open(path, mode) as f:
-        return f.read()
 
 
 def record_of(r, user):
@@ -180,7 +173,7 @@ def a2_names(r):
     second.until('nonexistent')
 
 
-# ---- A3, A4, A5
+# ---- A3, A4
 
 def a3_create(r):
     """An encrypted volume and a VM: a LUKS2 header, a dm-crypt mapping, a process of its own uid with the volume alone."""
@@ -223,45 +216,6 @@ def a4_mount(r):
     user.until('nonexistent')
 
 
-def passed_on(who, finding):
-    """A proxy's buffers keep what went through it: a session is encrypted for Vault's key, and over in minutes."""
-    return who.startswith('nginx') and finding.what.startswith('session ')
-
-
-def everywhere(r, needles):
-    """The memory of every process but this one, and Vault's: that decrypts sessions, and Go leaves what it had in its heap."""
-    spared, found, n = {os.getpid(), r.vault.process.pid}, [], 0
-    for pid in map(int, filter(str.isdigit, os.listdir('/proc'))):
-        if pid in spared or not os.path.exists(f'/proc/{pid}/exe'):  # a kernel thread has none
-            continue
-        try:
-            who = f'{read(f"/proc/{pid}/comm", "r").strip()} ({pid})'
-            found += [f for f in cloudrig.scan_process(needles, pid, who) if not passed_on(who, f)]
-            n += 1
-        except (OSError, RuntimeError):  # it ended, or is a kernel thread
-            continue
-    print(f'# the memory of {n} processes was read', flush=True)
-    return found
-
-
-def a5_lock(r):
-    """After it: no mapping, no loop device, no mount, no process, and no byte of the key in any memory. Unlock is a mount."""
-    user = r.user('a5')
-    want(user.create(), 202)
-    user.opened()
-    r.store.put(user.opened().body['url'], 'note', 'before the lock')
-    want(user.lock(), 202)
-    user.until('detached')
-    r.demand_clean()
-    needles = leakscan.Needles({'key': user.key, 'passphrase': cloudrig.derived_passphrase(user.key, user.uuid)})
-    found = everywhere(r, needles)
-    demand(not found, found)
-    want(user.unlock(), 202)
-    demand(r.store.get(user.opened().body['url'], 'note') == 'before the lock', 'the note')
-    want(user.delete(), 202)
-    user.until('nonexistent')
-
-
 # ---- A6
 
 def a6_devices(r):
@@ -289,74 +243,6 @@ def a6_devices(r):
     demand(r.store.get(second.opened().body['url'], 'note') == 'for both', 'the note')
     want(second.delete(), 202)
     second.until('nonexistent')
-
-
-# ---- A7, A8
-
-def a7_wrapped_forms(r):
-    """With the key in coffer-crypt's hand, nobody else has it but coffer-keyd, which gave it; and there it is locked in memory."""
-    user = r.user('a7')
-    user.made = user.device.create()
-    needles = leakscan.Needles({'key': user.key})
-    wrapped = user.made['wrapped'].encode()
-    with Paused(r.c, 'coffer-crypt', 'crypt:format:begin', lambda: want(user.create(), 202)) as paused:
-        wait_for('coffer-crypt at its point', lambda: os.path.exists(paused.paused))
-        pid = paused.pid()
-        locked = next(line for line in read(f'/proc/{pid}/status', 'r').splitlines() if line.startswith('VmLck'))
-        demand(int(locked.split()[1]) > 0, f'coffer-crypt locks no memory: {locked}')
-        found = [f for name, p in r.daemons().items() if name != 'coffer-keyd' for f in cloudrig.scan_process(needles, p, name)]
-        demand(not found, found)
-    user.opened()
-    demand(leakscan.count_in_memory(r.scheduler.process.pid, [wrapped])[wrapped] > 0, 'control: the scheduler has the wrapped form')
-    found = r.in_memory(needles)
-    demand(not found, found)
-    want(user.delete(), 202)
-    user.until('nonexistent')
-
-
-def variables(pid):
-    return {entry.partition(b'=')[0].decode() for entry in read(f'/proc/{pid}/environ').split(b'\0') if entry}
-
-
-def mount_points(pid):
-    return [line.split()[4] for line in read(f'/proc/{pid}/mountinfo', 'r').splitlines()]
-
-
-def a8_vm(r):
-    """What a VM has: an environment of known names, its volume, no capability, a uid of its own; nothing of any key, nothing of
-    another's cloud."""
-    user, other = r.user('a8'), r.user('a8-other')
-    for u in (user, other):
-        want(u.create(), 202)
-        u.opened()
-    needles = leakscan.Needles(r.secrets())
-    uids = {}
-    for u in (user, other):
-        pids = r.vm_pids(u.device.id)
-        demand(len(pids) >= 1, 'no process')
-        for pid in pids:
-            status = dict(line.split(':\t', 1) for line in read(f'/proc/{pid}/status', 'r').splitlines() if ':\t' in line)
-            if is_init(pid):  # a copy of coffer-launch, which forgets what that was started with
-                demand(not variables(pid) and not read(f'/proc/{pid}/cmdline').strip(b'\0'), f'init tells of coffer-launch: {pid}')
-            else:
-                demand(variables(pid) == ENVIRONMENT, f'the environment of {pid}: {variables(pid)}')
-            demand({status[k] for k in ('CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb')} == {'0' * 16}, f'capabilities: {status}')
-            demand(status['NoNewPrivs'] == '1' and status['Seccomp'] == '2', status)
-            uids.setdefault(u, set()).add(status['Uid'])
-            texts = {kind: read(f'/proc/{pid}/{name}') for kind, name in (('env', 'environ'), ('argv', 'cmdline'), ('file', 'mountinfo'))}
-            found = [f for kind, text in texts.items() for f in leakscan.scan_bytes(needles, kind, f'{pid}', text)]
-            found += cloudrig.scan_process(needles, pid, f'process {pid} of the VM')
-            demand(not found, found)
-            stranger = (other if u is user else user).device.id
-            demand(stranger.encode() not in b''.join(texts.values()), 'the other cloud is named in it')
-            demand('/personalcloud' in mount_points(pid), mount_points(pid))
-            beside = [p for p in mount_points(pid) if p.startswith((r.c.root, '/run', '/var', '/home', '/root', '/opt'))]
-            demand(beside == [r.vm_folder], mount_points(pid))
-    demand(len(uids[user]) == len(uids[other]) == 1 and uids[user] != uids[other], uids)
-    demand(all(int(u.split()[0]) >= cloudrig.VM_UIDS for s in uids.values() for u in s), uids)
-    for u in (user, other):
-        want(u.delete(), 202)
-        u.until('nonexistent')
 
 
 # ---- A9
@@ -472,11 +358,6 @@ def a12_restart(r):
 
 # ---- VMs that die
 
-def is_init(pid):
-    """Process 1 of its own namespace."""
-    return next(line for line in read(f'/proc/{pid}/status', 'r').splitlines() if line.startswith('NSpid')).split()[-1] == '1'
-
-
 def vm_killed(r):
     """Its program alone, or with its init: find says how it ended; a lock cleans up, an unlock starts another one; nothing written is
     lost."""
@@ -520,36 +401,6 @@ def explained(r):
     demand(os.stat(r.admin_socket).st_mode & 0o777 == 0o600, oct(os.stat(r.admin_socket).st_mode))
     want(user.delete(), 202)
     user.until('nonexistent')
-
-
-# ---- in the end
-
-def leaks(r, tap):
-    user = r.user('kept')  # what is on the disk in the end
-    want(user.create(), 202)
-    user.opened()
-    want(user.lock(), 202)
-    user.until('detached')
-    needles = leakscan.Needles(r.secrets())
-    print(f'# {len(r.secrets())} secrets, {len(needles.everywhere)} forms of them are looked for', flush=True)
-    leakhunt.nothing(tap, 'all is locked: no key, passphrase or session in the memory of any process', everywhere(r, needles))
-    tap.check(not r.left_over(), 'all is locked: nothing is left over', r.left_over())
-    logs = r.logs()
-    tap.check(len(logs) >= 6 and all(os.path.getsize(p) > 0 for p in logs if not p.endswith(('error.log', 'nginx.log'))), 'every program has a log', logs)
-    r.stop()
-    r.vault.stop()
-    logs += [f'{r.folder}/server.log', f'{r.folder}/audit.log']
-    found = [f for path in logs for f in leakscan.scan_file(needles, 'log', path)]
-    leakhunt.nothing(tap, 'no log line at level debug, nginx\' and Vault\'s included',
-                     found + leakscan.scan_bytes(needles, 'log', 'dmesg', leakscan.kernel_log()))
-    leakhunt.nothing(tap, 'nothing in Vault\'s storage', leakscan.scan_tree(needles, f'{r.folder}/storage'))
-    leakhunt.nothing(tap, 'nothing in the pool, nor in any file of Coffer\'s', leakscan.scan_tree(needles, r.c.root, [r.c.bin + '/']))
-    leakhunt.nothing(tap, 'nothing below /run', leakscan.scan_tree(needles, '/run'))
-    leakhunt.disk(tap, needles)
-    control = os.path.join(r.folder, 'control')
-    with open(control, 'wb') as f:
-        f.write(user.key.hex().encode())
-    tap.check(leakscan.scan_file(needles, 'file', control), 'control: a key in a file is found')
 
 
 TESTS = (
