@@ -67,7 +67,7 @@ static EVP_PKEY *from_pem(const void *text, size_t len)
 
 static int check_rsa(const EVP_PKEY *key, struct error *err)
 {
-    AUTO_BIGNUM BIGNUM *e = NULL;
+    AUTO_BIGNUM BIGNUM *e = NULL, *n = NULL;
     int bits = EVP_PKEY_get_bits(key);
 
     if (bits < RSA_BITS_MIN || bits > RSA_BITS_MAX)
@@ -77,6 +77,9 @@ static int check_rsa(const EVP_PKEY *key, struct error *err)
         return error_set(err, ERR_INVALID, "an RSA key without an exponent");
     if (!BN_is_word(e, RSA_EXPONENT))
         return error_set(err, ERR_INVALID, "an RSA key whose exponent isn't %u", RSA_EXPONENT);
+    /* nothing can be encrypted for it: libcrypto says so only then */
+    if (!EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_N, &n) || !BN_is_odd(n))
+        return error_set(err, ERR_INVALID, "an RSA key whose modulus is even");
     return 0;
 }
 

@@ -26,7 +26,7 @@ enum public_key_kind {
 struct public_key; /* opaque: libcrypto's key, its kind, its fingerprint */
 
 /* ERR_INVALID: it is malformed, has something behind it, is of another kind or size, or its RSA
- * exponent isn't 65537 (what every device makes). */
+ * exponent isn't 65537 (what every device makes), or its modulus is even. */
 int public_key_parse(const void *data, size_t len, struct public_key **ret,
                      struct error *err) MUST_CHECK;
 void public_key_free(struct public_key *k); /* NULL is fine */

@@ -139,13 +139,27 @@ static void refuses_other_kinds(void **state)
         refuse(ROWS[i].pem, strlen(ROWS[i].pem), ROWS[i].word);
 }
 
+/* Its modulus ends before the 5 bytes of its exponent. */
+static void refuses_an_even_modulus(void **state)
+{
+    AUTO_PUBLIC_KEY struct public_key *k = NULL;
+    unsigned char der[PUBLIC_KEY_DER_MAX];
+    struct error err = ERROR_INIT;
+    size_t len = sizeof(der);
+
+    (void)state;
+    assert_int_equal(public_key_parse(RSA_PEM, strlen(RSA_PEM), &k, &err), 0);
+    assert_int_equal(public_key_der(k, der, &len, &err), 0);
+    der[len - 6] &= 0xfe;
+    refuse(der, len, "an RSA key whose modulus is even");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_an_rsa_key),
-        cmocka_unit_test(names_an_x25519_key),
-        cmocka_unit_test(refuses_what_is_no_key),
-        cmocka_unit_test(refuses_other_kinds),
+        cmocka_unit_test(names_an_rsa_key),        cmocka_unit_test(names_an_x25519_key),
+        cmocka_unit_test(refuses_what_is_no_key),  cmocka_unit_test(refuses_other_kinds),
+        cmocka_unit_test(refuses_an_even_modulus),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
