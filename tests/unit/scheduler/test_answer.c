@@ -36,9 +36,9 @@ static void assert_says(const struct entry *e, const char *name, unsigned int wa
 {
     unsigned int status = 0;
     AUTO_JSON json_t *answer = find(e, name, &status);
-    AUTO_JSON json_t *wanted = json_loads(want, 0, NULL);
-    AUTO_FREE char *text = json_dumps(answer, JSON_SORT_KEYS | JSON_COMPACT);
-    AUTO_FREE char *want_text = json_dumps(wanted, JSON_SORT_KEYS | JSON_COMPACT);
+    AUTO_JSON json_t *wanted = json_own(want);
+    AUTO_FREE char *text = json_text(answer, JSON_SORT_KEYS | JSON_COMPACT);
+    AUTO_FREE char *want_text = json_text(wanted, JSON_SORT_KEYS | JSON_COMPACT);
 
     assert_non_null(want_text);
     assert_string_equal(text, want_text);

@@ -99,7 +99,7 @@ static int read_text(enum of of, const char *text, size_t len, struct operation 
 
 static int read_obj(enum of of, const json_t *obj, struct operation *op, struct error *err)
 {
-    AUTO_FREE char *text = json_dumps(obj, 0);
+    AUTO_FREE char *text = json_text(obj, 0);
 
     return read_text(of, text, strlen(text), op, err);
 }
@@ -118,7 +118,7 @@ static void test_deploy(void **state UNUSED)
 {
     AUTO_OPERATION struct operation *op = fresh();
     AUTO_JSON json_t *obj = good(DEPLOY);
-    AUTO_FREE char *text = json_dumps(obj, 0);
+    AUTO_FREE char *text = json_text(obj, 0);
     const struct body b = { .data = text, .len = strlen(text) };
     char volume[CLOUD_HANDLE_MAX + 1];
 
@@ -146,7 +146,7 @@ static void test_a_deploy_with_less(void **state UNUSED)
 
     for (size_t i = 0; i < ARRAY_SIZE(optional); i++)
         assert_int_equal(json_object_del(obj, optional[i]), 0);
-    AUTO_FREE char *text = json_dumps(obj, 0);
+    AUTO_FREE char *text = json_text(obj, 0);
     const struct body b = { .data = text, .len = strlen(text) };
     assert_works(body_deploy(&b, op, volume, &err));
     assert_true(volume[0] == '\0' && !op->spread && op->input.device.label[0] == '\0');
@@ -182,7 +182,7 @@ static void test_the_others(void **state UNUSED)
 static void test_a_challenge(void **state UNUSED)
 {
     AUTO_JSON json_t *obj = good(CHALLENGE);
-    AUTO_FREE char *text = json_dumps(obj, 0);
+    AUTO_FREE char *text = json_text(obj, 0);
     const struct body b = { .data = text, .len = strlen(text) };
     struct body_challenge c = { .key = NULL };
 
@@ -354,7 +354,7 @@ static void test_forms(void **state UNUSED)
         AUTO_OPERATION struct operation *op = fresh();
         AUTO_JSON json_t *obj = good(REMOVE);
 
-        (void)json_object_set_new(obj, "newRecipients", json_loads(cases[i].forms, 0, NULL));
+        (void)json_object_set_new(obj, "newRecipients", json_own(cases[i].forms));
         assert_fails(read_obj(REMOVE, obj, op, &err), ERR_INVALID, cases[i].sentence);
     }
     AUTO_OPERATION struct operation *op = fresh();
