@@ -156,7 +156,9 @@ static int run_verb(const struct call *c, json_t **ret, struct error *err)
                             json_integer((json_int_t)(left < WAIT_MAX_MS ? left : WAIT_MAX_MS))) ==
         0)
         text = json_text(c->request, JSON_COMPACT);
-    if (text == NULL || strlen(text) > REQUEST_MAX)
+    if (text == NULL)
+        return error_memory(err);
+    if (strlen(text) > REQUEST_MAX)
         return error_set(err, ERR_INTERNAL, "no request for coffer-crypt %s could be made",
                          c->verb);
     if (run_helper(c, text, &result, err) < 0)

@@ -38,7 +38,7 @@ def main():
     if reason is None and own_cgroup()[0] is None:
         reason = 'there is no cgroup2 file system here'
     if reason is not None:
-        print(f'1..0 # SKIP {reason}')
+        print(f'1..1\nok 1 - launch # SKIP {reason}')
         return 0
     return caselib.main([*launchchecks.ALL, killed_and_repaired], fresh)
 

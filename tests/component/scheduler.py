@@ -134,7 +134,7 @@ def test_fifty_creates_at_once(s):
 def test_busy(s):
     d = device(s)
     s.created(d)
-    s.control(delay={'stop': 1500})
+    s.control(delay={'stop': 6000})
     expect(s.lock(d), 202)
     expect(s.lock(d), 202)
     expect(s.proved(d, 'DELETE', d.url), 409, 'conflict', 'busy: another operation is running (lock)')

@@ -27,7 +27,7 @@ def run(name):
 
 def main():
     if shutil.which('node') is None:
-        print('1..0 # SKIP there is no Node.js on this machine')
+        print('1..1\nok 1 - the sample VM # SKIP there is no Node.js on this machine')
         return 0
     results = [result for name in TESTS for result in run(name)]
     for number, (passed, what) in enumerate(results, 1):

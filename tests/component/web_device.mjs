@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // One device by web/coffer.mjs as a page has it, for tests: questions as lines of JSON on stdin, answers on stdout.
 // argv: the server's address. Its key pair lives as long as this process.
+import { webcrypto } from 'node:crypto';
 import { createInterface } from 'node:readline';
-import * as coffer from '../../web/coffer.mjs';
+
+globalThis.crypto ??= webcrypto; // a browser's; Node.js has it from version 19 on
+const coffer = await import('../../web/coffer.mjs');
 
 const pair = await coffer.newKeyPair();
 const device = await coffer.deviceOf(pair);

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What fails once, for sweep.py's jobs: an allocation of one program (common/fault_alloc.h), or a system call of it (strace). The call
+then says one clear error or succeeds all the same, every daemon lives, and the same call works."""
+import collections
+import os
+import re
+import signal
+import struct
+import subprocess
+
+from fixture import wait_for
+from sweep import demand_clean, outcome, recover, sampled, until_ok
+
+WORDS = struct.Struct('=QQ')  # which allocation fails, how many there were
+# with which the control path changes or reads the world; what gRPC waits and talks by (futex, epoll, eventfd's read and write) is its own
+CALLS = ('openat', 'openat2', 'newfstatat', 'fstat', 'statx', 'fstatfs', 'ioctl', 'mount', 'umount2', 'mkdir', 'mkdirat', 'mknodat',
+         'rmdir', 'unlink', 'unlinkat', 'rename', 'renameat', 'renameat2', 'fsync', 'fdatasync', 'syncfs', 'pread64', 'pwrite64',
+         'ftruncate', 'fallocate', 'flock', 'getdents64', 'pipe2', 'memfd_create', 'connect', 'fchmod', 'fchown', 'fchmodat', 'fchownat')
+
+
+class AllocationFailer:
+    """program: a daemon, or coffer-crypt, all of whose runs in one call share the count. Made before they start."""
+
+    def __init__(self, coffer, program):
+        self.coffer, self.program = coffer, program
+        self.path = os.path.join(coffer.fault_dir, program + '.alloc')
+        self.what = f'an allocation of {program}'
+        if not os.path.exists(self.path):
+            self.set(0)
+            os.chmod(self.path, 0o666)
+
+    def set(self, number):
+        with open(self.path, 'r+b' if os.path.exists(self.path) else 'wb') as f:
+            f.write(WORDS.pack(number, 0))
+
+    def record(self, call):
+        self.set(0)
+        call()
+        with open(self.path, 'rb') as f:
+            return [(n, '') for n in range(1, WORDS.unpack(f.read(WORDS.size))[1] + 1)]
+
+    def strike(self, point, call):
+        self.set(point[0])
+        said = outcome(call)
+        self.set(0)
+        return said
+
+    @staticmethod
+    def right(said):
+        """Memory is what is lacking, whoever says it."""
+        return 'RESOURCE_EXHAUSTED' in said or 'EXHAUSTED' in said
+
+
+class SyscallFailer:
+    """The N-th of a kind in a thread of a daemon fails with EIO."""
+
+    def __init__(self, coffer, program):
+        self.coffer, self.program = coffer, program
+        self.what = f'a system call of {program}'
+        self.trace_file = os.path.join(coffer.root, 'syscalls.trace')
+
+    def pid(self):
+        return {'coffer-node': self.coffer.node, 'coffer-controller': self.coffer.controller}[self.program].process.pid
+
+    def traced(self, call, *more):
+        """What `call` returns while strace is attached."""
+        argv = ['strace', '-f', '-qq', '-o', self.trace_file, '-p', str(self.pid()), *more]
+        with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as tracer:
+            wait_for('strace to attach', lambda: self.is_traced() or tracer.poll() is not None)
+            try:
+                return call()
+            finally:
+                tracer.send_signal(signal.SIGINT)
+                tracer.wait(120)
+
+    def is_traced(self):
+        with open(f'/proc/{self.pid()}/status', encoding='ascii') as f:
+            return int(re.search(r'TracerPid:\s+(\d+)', f.read()).group(1)) != 0
+
+    def record(self, call):
+        self.traced(call, '-e', 'trace=' + ','.join(CALLS))
+        counts = collections.Counter()
+        with open(self.trace_file, encoding='utf-8', errors='replace') as f:
+            for line in f:
+                if found := re.match(r'(\d+)\s+(\w+)\(', line):
+                    counts[found.groups()] += 1
+        most = {}
+        for (_, name), count in counts.items():
+            most[name] = max(most.get(name, 0), count)
+        return [(n, name) for name, count in sorted(most.items()) for n in range(1, count + 1)]
+
+    def strike(self, point, call):
+        n, name = point
+        return self.traced(lambda: outcome(call), '-e', f'trace={name}', '-e', f'inject={name}:error=EIO:when={n}')
+
+    @staticmethod
+    def right(said):
+        return 'UNKNOWN' not in said.split(':')[0]
+
+
+def alive(coffer):
+    for daemon in (coffer.node, coffer.controller, coffer.keyd):
+        if not daemon.alive():
+            raise RuntimeError(f'{daemon.name} ended ({daemon.process.poll()}): {daemon.log_text()[-1500:]}')
+
+
+def one_failure(coffer, job, failer, point, said):
+    job.before()
+    answer = failer.strike(point, job.call)
+    said[answer] += 1
+    alive(coffer)
+    until_ok(job.call)
+    job.check()
+    job.after()
+    demand_clean(coffer)
+    if answer != 'OK' and not failer.right(answer):
+        raise RuntimeError(f'it said: {answer}')
+
+
+def fault_sweep(tap, coffer, job, failer):
+    """All points of one job; returns how many were tried, of how many, and how many of them the caller was told of."""
+    found, said = [], collections.Counter()
+
+    def enumerate_points():
+        job.before()
+        found.extend(failer.record(job.call))
+        job.check()
+        job.after()
+        demand_clean(coffer)
+    if not tap.run(f'{job.name}: what {failer.program} does is counted', enumerate_points):
+        recover(coffer, job)
+        return 0, 0, 0
+    chosen = sampled(found) if found else []
+    for point in chosen:
+        name = f'{job.name}: {failer.what} fails: {point[0]} {point[1]}'.rstrip()
+        if not tap.run(name, one_failure, coffer, job, failer, point, said):
+            recover(coffer, job)
+    told = sum(n for answer, n in said.items() if answer != 'OK')
+    print(f'# {job.name}, {failer.what}: {len(chosen)} of {len(found)} failed, {told} were told to the caller', flush=True)
+    return len(chosen), len(found), told

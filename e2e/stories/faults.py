@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""faults: each allocation and each system call of the control path failed once, on real dm-crypt: coffer-node's, coffer-crypt's and
+coffer-keyd's; then what runs out: file descriptors, processes, space, a pool that is read-only. One clear error each time, nothing is
+left behind, no daemon ends, and the same call works afterwards. libgrpc ends its process when an allocation of its own fails: that is
+not tried."""
+# story: disk=4G timeout=14400
+import contextlib
+import os
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+from faults import AllocationFailer, SyscallFailer, fault_sweep  # noqa: E402
+from fixture import MIB, CallError, Coffer  # noqa: E402
+from jobs import Machine, node_jobs  # noqa: E402
+from sweep import demand_clean, until_ok  # noqa: E402
+from tap import Tap, demand  # noqa: E402
+
+
+# ---- what runs out ----
+
+@contextlib.contextmanager
+def few_descriptors(c):
+    """coffer-node may open one more than it has."""
+    pid = c.node.process.pid
+    had = subprocess.run(['prlimit', '-p', str(pid), '--nofile', '-o', 'SOFT,HARD', '--noheadings'], check=True, stdout=subprocess.PIPE,
+                         text=True).stdout.split()
+    count = 2 + max(int(fd) for fd in os.listdir(f'/proc/{pid}/fd'))
+    subprocess.run(['prlimit', '-p', str(pid), f'--nofile={count}:{had[1]}'], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(['prlimit', '-p', str(pid), f'--nofile={had[0]}:{had[1]}'], check=True)
+
+
+@contextlib.contextmanager
+def no_more_processes(c):
+    """coffer-node is in a cgroup of its own that is full."""
+    group = '/sys/fs/cgroup/coffer-faults'
+    if not os.path.exists('/sys/fs/cgroup/cgroup.procs'):
+        os.makedirs('/sys/fs/cgroup', exist_ok=True)
+        subprocess.run(['mount', '-t', 'cgroup2', 'none', '/sys/fs/cgroup'], check=True)
+    with open('/sys/fs/cgroup/cgroup.subtree_control', 'w', encoding='ascii') as f:
+        f.write('+pids')
+    os.makedirs(group, exist_ok=True)
+    put(group + '/cgroup.procs', c.node.process.pid)
+    with open(group + '/pids.current', encoding='ascii') as f:
+        put(group + '/pids.max', f.read().strip())
+    try:
+        yield
+    finally:
+        put(group + '/pids.max', 'max')
+        put('/sys/fs/cgroup/cgroup.procs', c.node.process.pid)
+
+
+def put(path, text):
+    with open(path, 'w', encoding='ascii') as f:
+        f.write(str(text))
+
+
+@contextlib.contextmanager
+def pool_read_only(c):
+    subprocess.run(['mount', '--bind', c.pool, c.pool], check=True)
+    subprocess.run(['mount', '-o', 'remount,bind,ro', c.pool], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(['umount', '-l', c.pool], check=True)
+
+
+def says(call, codes, words):
+    """The call fails with one of the codes and one of the words."""
+    try:
+        call()
+    except CallError as e:
+        demand(e.code in codes and any(word in e.message for word in words), f'{e} (expected {codes}, {words})')
+        print(f'# {e}', flush=True)
+        return
+    raise RuntimeError('the call succeeded')
+
+
+def runs_out(m, limit, codes, words):
+    """Stage fails, says why, and works again when there is more."""
+    with limit(m.c):
+        says(lambda: m.c.stage(m.data), codes, words)
+    demand_clean(m.c)
+    until_ok(lambda: m.c.stage(m.data))
+    m.demand_data(m.c.staging(m.data))
+    m.unstage()
+    demand_clean(m.c)
+
+
+def read_only_pool(m):
+    # a mount that a daemon doesn't see says nothing: they share this namespace
+    with pool_read_only(m.c):
+        says(lambda: m.c.create('read-only', 32 * MIB), ('UNAVAILABLE', 'PRECONDITION', 'FAILED_PRECONDITION', 'INTERNAL', 'PERMISSION'),
+             ('Read-only',))
+    volume = m.c.create('read-only', 32 * MIB)
+    m.c.delete(volume['volume_id'])
+
+
+def full_pool(m):
+    s = os.statvfs(m.c.pool)
+    says(lambda: m.c.create('too-big', s.f_blocks * s.f_frsize * 2), ('EXHAUSTED', 'RESOURCE_EXHAUSTED', 'OUT_OF_RANGE'), ('',))
+    volume = m.c.create('fits', 32 * MIB)
+    m.c.delete(volume['volume_id'])
+
+
+RUNS_OUT = (
+    ('file descriptors', few_descriptors, ('EXHAUSTED', 'RESOURCE_EXHAUSTED', 'UNAVAILABLE'), ('Too many open files', 'descriptor')),
+    ('processes', no_more_processes, ('EXHAUSTED', 'RESOURCE_EXHAUSTED'), ('Resource temporarily unavailable', 'Cannot allocate')),
+)
+
+
+def main():
+    tap, c = Tap(), Coffer(fault=True)
+    c.install()
+    allocations = [AllocationFailer(c, name) for name in ('coffer-node', 'coffer-crypt', 'coffer-keyd')]
+    c.start()
+    m = Machine(c)
+    jobs, tried, known = node_jobs(m), 0, 0
+    for name, limit, codes, words in RUNS_OUT:
+        tap.run(f'out of {name}: said, and works again', runs_out, m, limit, codes, words)
+    tap.run('the pool is read-only: said, and works again', read_only_pool, m)
+    tap.run('no space: said, and what fits is made', full_pool, m)
+    for failer in [*allocations, SyscallFailer(c, 'coffer-node')]:
+        for job in jobs:
+            if failer.program == 'coffer-keyd' and 'stage' not in job.name:
+                continue
+            done, there, _ = fault_sweep(tap, c, job, failer)
+            tried, known = tried + done, known + there
+    c.stop()
+    print(f'# {tried} of {known} failures tried')
+    tap.done()
+
+
+main()
