@@ -112,15 +112,19 @@ class Coffer:
         for name in PROGRAMS:
             shutil.copy(os.path.join(source, name), os.path.join(self.bin, name))
             os.chmod(os.path.join(self.bin, name), 0o755)
-        self.make_dir(self.run, 0, 0, 0o755)
-        self.make_dir(os.path.join(self.run, 'controller'), UID_CONTROLLER, GID, 0o750)
-        self.make_dir(os.path.join(self.run, 'keyd'), UID_KEYD, GID, 0o750)
+        self.make_run()
         self.make_dir(self.pool, UID_CONTROLLER, GID, 0o700)
         self.make_dir(self.kubelet, 0, 0, 0o700)
         self.make_dir(self.fault_dir, 0, 0, 0o777)
         self.write_master_key(os.path.join(self.root, 'master.key'))
         self.write_config()
         self.cofferctl('pool', 'init', 'default', uid=UID_CONTROLLER)
+
+    def make_run(self):
+        """What a boot makes anew."""
+        self.make_dir(self.run, 0, 0, 0o755)
+        self.make_dir(os.path.join(self.run, 'controller'), UID_CONTROLLER, GID, 0o750)
+        self.make_dir(os.path.join(self.run, 'keyd'), UID_KEYD, GID, 0o750)
 
     @staticmethod
     def make_dir(path, uid, gid, mode):

@@ -62,9 +62,7 @@ class LocalHost(Coffer):
     def __init__(self, vault, folder, **scheduler):
         """scheduler: what its configuration says beside the usual."""
         self.vault, self.folder, self.layout, self.scheduler_config = vault, folder, Layout(vault), scheduler
-        self.layout.mount_engines()
-        self.layout.write_policies()
-        self.layout.root.call('POST', f'{self.layout.transit}/keys/{KEY_NAME}', {'type': 'rsa-3072'})
+        self.set_up_vault()
         for path in (folder, os.path.dirname(folder)):
             os.chmod(path, 0o755)
         os.chown(vault.ca, UID_KEYD, GID)
@@ -80,6 +78,11 @@ class LocalHost(Coffer):
                            '--scheduler-directory', self.clouds]
         self.launch = self.scheduler = self.key_teller = None
         self.api = Api(self)
+
+    def set_up_vault(self):
+        self.layout.mount_engines()
+        self.layout.write_policies()
+        self.layout.root.call('POST', f'{self.layout.transit}/keys/{KEY_NAME}', {'type': 'rsa-3072'})
 
     def service(self, *roles):
         role = self.layout.approle(*roles)
@@ -99,17 +102,20 @@ class LocalHost(Coffer):
         for name in ('coffer-scheduler', 'coffer-launch'):
             shutil.copy(os.path.join(source, name), os.path.join(self.bin, name))
             os.chmod(os.path.join(self.bin, name), 0o755)
+        self.write_launch()
+        self.write_scheduler()
+        with open(f'{self.root}/teller.json', 'w', encoding='utf-8') as f:
+            json.dump({'pools': {'p': {'backend': 'file', 'path': '/p', 'kms': ['vault']}}, 'kms': {'vault': self.service('scheduler')}}, f)
+        os.chmod(f'{self.root}/teller.json', 0o644)
+
+    def make_run(self):
+        super().make_run()
         self.make_dir(self.api.folder, UID_SCHEDULER, UID_SCHEDULER, 0o755)
         self.make_dir(os.path.dirname(self.scheduler_keyd), UID_KEYD, GID, 0o755)
         self.make_dir(self.vms, 0, UID_SCHEDULER, 0o750)
         self.make_dir(self.launch_state, 0, 0, 0o700)
         shutil.copytree(f'{ROOT}/vm', VM_FOLDER, dirs_exist_ok=True)
         subprocess.run(['chmod', '-R', 'a+rX', VM_FOLDER], check=True)
-        self.write_launch()
-        self.write_scheduler()
-        with open(f'{self.root}/teller.json', 'w', encoding='utf-8') as f:
-            json.dump({'pools': {'p': {'backend': 'file', 'path': '/p', 'kms': ['vault']}}, 'kms': {'vault': self.service('scheduler')}}, f)
-        os.chmod(f'{self.root}/teller.json', 0o644)
 
     def write_launch(self, **more):
         with open(f'{self.root}/launch.json', 'w', encoding='utf-8') as f:
