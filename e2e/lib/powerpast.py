@@ -102,6 +102,8 @@ def clean(c):
         subprocess.run(['dmsetup', 'remove', '--retry', name], check=False)
     for device in c.loops():
         subprocess.run(['losetup', '-d', device], check=False)
+    for name in c.device_nodes():
+        os.unlink(f'{c.made_device_dir}/{name}')
 
 
 def whole_life(life):
