@@ -124,6 +124,9 @@ def whole_life(life):
     life.write('a')
     life.rotate('a')
     life.unstage('a')
+
+
+def host_life(life):
     HostLife(life).live()
 
 

@@ -26,6 +26,7 @@ from tap import Tap  # noqa: E402
 # a machine each
 PARTS = {
     'ext4': lambda tap, folder: powerpast.Recorded(folder, 'ext4').run(tap, powerpast.whole_life, 'ext4'),
+    'host': lambda tap, folder: powerpast.Recorded(folder, 'ext4').run(tap, powerpast.host_life, 'host', writes=1),
     'xfs': lambda tap, folder: powerpast.Recorded(folder, 'xfs').run(tap, powerpast.other_life('xfs'), 'xfs'),
     'drop': lambda tap, folder: powerpast.Dropped(folder).run(tap),
     'keys': powerkeys.recorded,
