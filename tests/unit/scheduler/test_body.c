@@ -51,14 +51,16 @@ static json_t *good(enum of of)
         (void)json_object_update(ret, session);
     json_decref(device);
     json_decref(session);
-    json_t *more =
-        of == DEPLOY      ? json_pack("{s:s, s:s, s:s, s:b}", "uuid", UUID, "commitment", HEX64,
-                                      "volumeId", "n1.x", "spread", 1)
-        : of == REMOVE    ? json_pack("{s:s, s:s, s:s, s:s, s:[{s:s, s:s}]}", "name", NAME,
-                                      "newSession", "AAAB", "newServerKey", "k:2", "newCommitment",
-                                      HEX64, "newRecipients", "fingerprint", PRINT, "wrapped", "AAAA")
-        : of == CHALLENGE ? json_pack("{s:s, s:s}", "publicKey", KEY, "algorithm", "RSA-OAEP-512")
-                          : json_object();
+    json_t *more = NULL;
+    if (of == DEPLOY)
+        more = json_pack("{s:s, s:s, s:s, s:b}", "uuid", UUID, "commitment", HEX64, "volumeId",
+                         "n1.x", "spread", 1);
+    else if (of == REMOVE)
+        more = json_pack("{s:s, s:s, s:s, s:s, s:[{s:s, s:s}]}", "name", NAME, "newSession", "AAAB",
+                         "newServerKey", "k:2", "newCommitment", HEX64, "newRecipients",
+                         "fingerprint", PRINT, "wrapped", "AAAA");
+    else if (of == CHALLENGE)
+        more = json_pack("{s:s, s:s}", "publicKey", KEY, "algorithm", "RSA-OAEP-512");
     (void)json_object_update(ret, more);
     json_decref(more);
     return ret;
