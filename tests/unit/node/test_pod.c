@@ -40,6 +40,48 @@ int keyd_unwrap_client(const char *socket_path UNUSED, const struct keyd_binding
     return -1;
 }
 
+/* What a change of devices or of the key would ask for: no pod's publish may. */
+int keyd_mint(const char *socket_path UNUSED, const struct keyd_binding *binding UNUSED,
+              uint64_t deadline UNUSED, struct keyd_wrapped *ret UNUSED, struct error *err UNUSED)
+{
+    fail_msg("nothing is minted here");
+    return -1;
+}
+
+int keyd_wrap_for(const char *socket_path UNUSED, const struct keyd_binding *binding UNUSED,
+                  const struct keyd_wrapped *key UNUSED, const struct keyd_recipient *to UNUSED,
+                  uint64_t deadline UNUSED, unsigned char *ret UNUSED, size_t *ret_len UNUSED,
+                  struct error *err UNUSED)
+{
+    fail_msg("nothing is wrapped for a device here");
+    return -1;
+}
+
+int crypt_recipients(const struct crypt_client *c UNUSED, const struct crypt_volume *v UNUSED,
+                     int key_fd UNUSED, const char *recipients UNUSED, uint64_t deadline UNUSED,
+                     char ret_mac[65] UNUSED, struct error *err UNUSED)
+{
+    fail_msg("no device comes or goes here");
+    return -1;
+}
+
+int crypt_rekey(const struct crypt_client *c UNUSED, const struct crypt_volume *v UNUSED,
+                int key_fd UNUSED, int new_key_fd UNUSED, int backup_fd UNUSED,
+                const char *recipients UNUSED, uint64_t deadline UNUSED, char ret_mac[65] UNUSED,
+                struct error *err UNUSED)
+{
+    fail_msg("no key is changed here");
+    return -1;
+}
+
+int crypt_prune(const struct crypt_client *c UNUSED, const struct crypt_volume *v UNUSED,
+                int key_fd UNUSED, uint64_t deadline UNUSED, char ret_mac[65] UNUSED,
+                struct error *err UNUSED)
+{
+    fail_msg("no key is changed here");
+    return -1;
+}
+
 /* tmpfs has no device to open, so a call that gets that far fails there. */
 static struct mapping right(void)
 {
