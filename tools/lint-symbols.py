@@ -21,7 +21,7 @@ BORDER = {
     'cofferctl': ('libcryptsetup',),
 }
 LINKER_OWN = {'_init', '_fini', '_edata', '_end', '__bss_start'}
-HOOKS = re.compile(rb'fault_point|fault_malloc|COFFER_FAULT_DIR|leak_data|leak_pipe')
+HOOKS = re.compile(rb'fault_point|(?<![a-z])fault_malloc|COFFER_FAULT_DIR|leak_data|leak_pipe')  # libcrypto has default_malloc
 
 
 def exported(library):
