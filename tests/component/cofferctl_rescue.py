@@ -274,7 +274,8 @@ class Service:
 def by_a_keyd_of_its_own(b):
     s = Service(b)
     p = b.passphrase(*s.args)
-    assert '"vault"' in p.stderr and p.stderr.count('"audit"') == 1, p.stderr
+    assert p.stderr.count('"audit" action="rescue"') == 1 and 'by="vault"' in p.stderr, p.stderr
+    assert p.stderr.count('"audit" op="UNWRAP" use="break-glass"') == 1 and p.stderr.count('"audit"') == 2, p.stderr
     s.nothing_left()
     b.put(tenant='other')
     b.refused('coffer-keyd: ', 'the wrapped key', args=s.args)
