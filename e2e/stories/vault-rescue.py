@@ -74,7 +74,7 @@ class Machine:
 
     def opens(self, kms):
         done = shell(f'{self.line(kms)} | cryptsetup open {self.folder}/{kms}.image rescued')
-        demand(done.stderr.count('"audit"') == 1 and '"story"' in done.stderr, done)
+        demand(done.stderr.count('"audit" action="rescue"') == 1 and '"story"' in done.stderr, done)
         os.makedirs(f'{self.folder}/mnt', exist_ok=True)
         shell(f'mount -o ro /dev/mapper/rescued {self.folder}/mnt')
         with open(f'{self.folder}/mnt/file', 'rb') as f:
