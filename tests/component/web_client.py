@@ -22,8 +22,10 @@ PAGE = os.path.join(ROOT, 'web')
 class WebDevice:
     def __init__(self, world):
         script = os.path.join(ROOT, 'tests/component/web_device.mjs')
-        self.process = subprocess.Popen(['node', script, f'https://localhost:{world.port}'], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, env={**os.environ, 'NODE_EXTRA_CA_CERTS': world.file('tls.crt')})
+        # its server listens on 127.0.0.1; Node.js 18 asks the first address of localhost alone
+        argv = ['node', '--dns-result-order=ipv4first', script, f'https://localhost:{world.port}']
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={
+            **os.environ, 'NODE_EXTRA_CA_CERTS': world.file('tls.crt')})
         world.devices.append(self.process)
         names = self('names')
         assert names['kept'].startswith('InvalidAccess'), names  # not extractable

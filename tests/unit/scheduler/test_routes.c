@@ -130,8 +130,8 @@ static void test_methods(void **state UNUSED)
 
 static void test_names(void **state UNUSED)
 {
-    static const char *const wrong[] = { "x", ID, DEVICE "0", "..",
-                                         "0123456789ABCDEF0123456789abcdef" ID };
+    static const char capitals[] = "0123456789ABCDEF0123456789abcdef" ID;
+    static const char *const wrong[] = { "x", ID, DEVICE "0", "..", capitals };
     char target[200];
 
     for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
