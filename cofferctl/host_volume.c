@@ -188,6 +188,7 @@ static json_t *target_json(const struct host_target *t)
 
 int host_volume_encode(const struct host_volume *v, struct strbuf *sb, struct error *err)
 {
+    json_watch(); /* a target without what is kept of it would be removed, not given back */
     AUTO_JSON json_t *targets = json_array();
     for (size_t i = 0; i < v->n_targets; i++)
         (void)json_array_append_new(targets, target_json(&v->targets[i]));
@@ -196,6 +197,8 @@ int host_volume_encode(const struct host_volume *v, struct strbuf *sb, struct er
                   "id", v->id, "fs", v->fs, "access_mode", v->access_mode, "context", v->context,
                   "targets", targets);
     AUTO_FREE char *text = object != NULL ? json_text(object, JSON_INDENT(2)) : NULL;
+    if (json_no_memory())
+        return error_memory(err);
     if (text == NULL || json_array_size(targets) != v->n_targets)
         return error_set(err, ERR_INVALID, "volume '%s': what is to be kept is not UTF-8 text",
                          v->name);

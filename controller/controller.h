@@ -102,8 +102,6 @@ struct param *request_pairs(struct arena *arena, const struct csi_map *map, size
 int request_params(const struct controller *c, struct arena *arena, const struct csi_map *map,
                    bool tenant_optional, struct volume_params *ret, bool *ret_has_tenant,
                    struct error *err) MUST_CHECK;
-/* The value under a key, or NULL. */
-const char *request_map_get(const struct csi_map *map, const char *key);
 
 /* The topology names this node. */
 bool request_topology_is_here(const struct controller *c, const struct csi_topology *t);

@@ -126,15 +126,6 @@ int request_capabilities(const struct csi_capabilities *caps, const char **ret_f
 
 /* ---- parameters ---- */
 
-const char *request_map_get(const struct csi_map *map, const char *key)
-{
-    for (size_t i = 0; i < map->n; i++) {
-        if (strcmp(map->items[i].key, key) == 0)
-            return map->items[i].value;
-    }
-    return NULL;
-}
-
 struct param *request_pairs(struct arena *arena, const struct csi_map *map, size_t more,
                             struct error *err)
 {
@@ -153,7 +144,7 @@ int request_params(const struct controller *c, struct arena *arena, const struct
 {
     struct param *items = request_pairs(arena, map, 1, err);
     bool has_tenant =
-        request_map_get(map, PARAM_TENANT) != NULL || request_map_get(map, PARAM_NAMESPACE) != NULL;
+        csi_map_get(map, PARAM_TENANT) != NULL || csi_map_get(map, PARAM_NAMESPACE) != NULL;
     size_t n = map->n;
 
     if (items == NULL)

@@ -30,6 +30,14 @@ struct csi_map {
     const struct csi_pair *items;
     size_t n;
 };
+/* Borrowed; NULL: no such key. */
+static inline const char *csi_map_get(const struct csi_map *map, const char *key)
+{
+    for (size_t i = 0; i < map->n; i++)
+        if (strcmp(map->items[i].key, key) == 0)
+            return map->items[i].value;
+    return NULL;
+}
 struct csi_strings {
     const char *const *items;
     size_t n;

@@ -427,8 +427,8 @@ static int wait_for_end(const struct csi_server_hooks *hooks)
 
 int csi_server_run(struct csi_server **servers, size_t n, const struct csi_server_hooks *hooks)
 {
-    int sig =
-        wait_for_end(hooks); /* not in the line below: a level that hides it would hide the wait */
+    /* not in the line below: a level that hides the line would leave out the wait */
+    int sig = wait_for_end(hooks);
 
     log_info("stopping", KV("signal", sig));
     call_hook(hooks->on_stop, hooks->ctx);

@@ -12,14 +12,6 @@
 #include "common/parse.h"
 #include "volume/commitment.h"
 
-static const char *find(const struct csi_map *secrets, const char *key)
-{
-    for (size_t i = 0; i < secrets->n; i++)
-        if (strcmp(secrets->items[i].key, key) == 0)
-            return secrets->items[i].value;
-    return NULL;
-}
-
 /* what: "secret", "new secret" */
 static int read_form(struct arena *arena, const char *what, const char *text,
                      struct keyd_session *ret, struct error *err)
@@ -71,9 +63,9 @@ static int missing(const char *what, const char *key, struct error *err)
 static int read_session(struct arena *arena, const char *what, const struct csi_map *secrets,
                         struct keyd_session *ret, struct error *err)
 {
-    const char *text = find(secrets, "session");
-    struct keyd_session s = { .server_key = find(secrets, "serverKey"),
-                              .fingerprint = find(secrets, "fingerprint") };
+    const char *text = csi_map_get(secrets, "session");
+    struct keyd_session s = { .server_key = csi_map_get(secrets, "serverKey"),
+                              .fingerprint = csi_map_get(secrets, "fingerprint") };
 
     if (text == NULL || s.server_key == NULL || s.fingerprint == NULL)
         return missing(what,
@@ -90,7 +82,7 @@ static int read_session(struct arena *arena, const char *what, const struct csi_
 int request_session(struct node_op *op, struct arena *arena, const struct csi_map *secrets,
                     struct error *err)
 {
-    if (!record_is_client(&op->record) || find(secrets, "session") == NULL)
+    if (!record_is_client(&op->record) || csi_map_get(secrets, "session") == NULL)
         return 0;
     if (read_session(arena, "secret", secrets, &op->session, err) < 0)
         return -1;
@@ -101,8 +93,8 @@ int request_session(struct node_op *op, struct arena *arena, const struct csi_ma
 int request_new_key(const struct node_op *op, struct arena *arena, const struct csi_map *secrets,
                     struct new_key *ret, struct error *err)
 {
-    struct new_key key = { .given = secrets->n > 0, .forms = find(secrets, "recipients") };
-    const char *commitment = find(secrets, "commitment");
+    struct new_key key = { .given = secrets->n > 0, .forms = csi_map_get(secrets, "recipients") };
+    const char *commitment = csi_map_get(secrets, "commitment");
 
     if (key.given && !record_is_client(&op->record))
         return error_set(err, ERR_INVALID,

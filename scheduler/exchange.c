@@ -283,16 +283,13 @@ static void forget(const char *data, size_t len)
  * no answer goes out before the end of a body. */
 static enum MHD_Result take_body(struct exchange *x, const char *data, size_t *size)
 {
-    size_t room = BODY_MAX + 1 - x->body.len, all = *size, n = all < room ? all : room;
+    size_t room = BODY_MAX + 1 - x->body.len, len = *size, n = len < room ? len : room;
+    bool kept = n == 0 || wipe_buffer_add(&x->body, data, n, BODY_MAX + 1) == 0;
 
-    x->received += *size;
+    x->received += len;
     *size = 0;
-    if (x->received > RECEIVED_MAX)
-        return MHD_NO;
-    enum MHD_Result result = n == 0 || wipe_buffer_add(&x->body, data, n, BODY_MAX + 1) == 0;
-
-    forget(data, all);
-    return result;
+    forget(data, len);
+    return kept && x->received <= RECEIVED_MAX ? MHD_YES : MHD_NO;
 }
 
 enum MHD_Result exchange_handle(void *cls UNUSED, struct MHD_Connection *connection UNUSED,

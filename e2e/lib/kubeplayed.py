@@ -34,6 +34,24 @@ def seed(**other):
                        'publicKey': 'cHVibGlj' * 40, 'algorithm': 'RSA-OAEP-256', 'wrapped': 'd3JhcHBlZA==', 'label': 'phone "7"', **other}
 
 
+@contextlib.contextmanager
+def repeated(once):
+    """In a thread of its own, ten times a second, as long as the block runs."""
+    over = threading.Event()
+
+    def rounds():
+        while not over.wait(0.1):
+            with contextlib.suppress(*LATER):
+                once()
+    thread = threading.Thread(target=rounds)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 class World:
     def __init__(self, control, folder):
         self.control, self.folder, self.driver, self.connections = control, folder, None, threading.local()
@@ -134,45 +152,29 @@ class World:
     @contextlib.contextmanager
     def kubelet_removes(self):
         """Pods that are being deleted go, as on a node that has ended them; and the nodes are alive."""
-        over, beaten = threading.Event(), 0
+        beaten = 0
 
-        def rounds():
+        def once():
             nonlocal beaten
-            while not over.wait(0.1):
-                with contextlib.suppress(*LATER):
-                    if time.monotonic() - beaten > 5:
-                        beaten = time.monotonic()
-                        self.beat()
-                    for pod in self.api.items('Pod', CLOUDS):
-                        if 'deletionTimestamp' in pod['metadata']:
-                            self.api.request('DELETE', object_path('Pod', pod['metadata']['name'], CLOUDS), {
-                                'kind': 'DeleteOptions', 'apiVersion': 'v1', 'gracePeriodSeconds': 0})
-        thread = threading.Thread(target=rounds)
-        thread.start()
-        try:
+            if time.monotonic() - beaten > 5:
+                beaten = time.monotonic()
+                self.beat()
+            for pod in self.api.items('Pod', CLOUDS):
+                if 'deletionTimestamp' in pod['metadata']:
+                    self.api.request('DELETE', object_path('Pod', pod['metadata']['name'], CLOUDS), {
+                        'kind': 'DeleteOptions', 'apiVersion': 'v1', 'gracePeriodSeconds': 0})
+        with repeated(once):
             yield
-        finally:
-            over.set()
-            thread.join()
 
     @contextlib.contextmanager
     def kubelet_mounts(self, cloud):
         """Every pod of the cloud is mounted and ready as soon as it is there."""
-        over = threading.Event()
-
-        def rounds():
-            while not over.wait(0.1):
-                with contextlib.suppress(*LATER):
-                    for pod in self.pods(cloud):
-                        if 'deletionTimestamp' not in pod['metadata'] and pod['status']['phase'] == 'Pending':
-                            self.kubelet(cloud, pod=pod)
-        thread = threading.Thread(target=rounds)
-        thread.start()
-        try:
+        def once():
+            for pod in self.pods(cloud):
+                if 'deletionTimestamp' not in pod['metadata'] and pod['status']['phase'] == 'Pending':
+                    self.kubelet(cloud, pod=pod)
+        with repeated(once):
             yield
-        finally:
-            over.set()
-            thread.join()
 
     def answer_request(self, pod):
         """As coffer-node, by kubelet: the pod's inline volume is mounted, or not, for a reason."""
@@ -190,23 +192,16 @@ class World:
     @contextlib.contextmanager
     def node_answers(self):
         """Each pod that is a request, once."""
-        over, seen = threading.Event(), set()
+        seen = set()
 
-        def rounds():
-            while not over.wait(0.1):
-                with contextlib.suppress(*LATER):
-                    for pod in self.api.items('Pod', CLOUDS):
-                        uid, labels = pod['metadata']['uid'], pod['metadata']['labels']
-                        if 'coffer.dev/request' in labels and uid not in seen and 'deletionTimestamp' not in pod['metadata']:
-                            self.answer_request(pod)
-                            seen.add(uid)
-        thread = threading.Thread(target=rounds)
-        thread.start()
-        try:
+        def once():
+            for pod in self.api.items('Pod', CLOUDS):
+                uid, labels = pod['metadata']['uid'], pod['metadata']['labels']
+                if 'coffer.dev/request' in labels and uid not in seen and 'deletionTimestamp' not in pod['metadata']:
+                    self.answer_request(pod)
+                    seen.add(uid)
+        with repeated(once):
             yield
-        finally:
-            over.set()
-            thread.join()
 
     # ---- calls with what the cluster does meanwhile
 

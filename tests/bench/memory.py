@@ -14,7 +14,7 @@ from benchlib import Figure, load  # noqa: E402
 from fixture import MIB, Coffer  # noqa: E402
 
 COUNT, SIZE, GOAL = int(os.environ.get('COFFER_BENCH_STAGES', '100')), 32 * MIB, 64.0
-OURS = ('coffer-controlle', 'coffer-node', 'coffer-keyd', 'coffer-crypt')  # comm has 15 characters
+OURS = tuple(name[:15] for name in ('coffer-controller', 'coffer-node', 'coffer-keyd', 'coffer-crypt'))  # as comm has them
 
 
 def comm(pid):
@@ -33,7 +33,7 @@ def sample():
     for pid in filter(str.isdigit, os.listdir('/proc')):
         try:
             name = comm(pid)
-            if name.startswith(tuple(o[:15] for o in OURS)):
+            if name in OURS:
                 count, kib = sums.get(name, (0, 0))
                 sums[name] = (count + 1, kib + pss_kib(pid))
         except (OSError, StopIteration):

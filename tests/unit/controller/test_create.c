@@ -41,10 +41,10 @@ static void test_create(void **state UNUSED)
     assert_string_equal(keyd.tenant, "lab");
     assert_string_equal(keyd.kms, "k1");
     assert_int_equal(v.volume_context.n, 4);
-    assert_string_equal(request_map_get(&v.volume_context, "uuid"), record.uuid);
-    assert_string_equal(request_map_get(&v.volume_context, "tenant"), "lab");
-    assert_string_equal(request_map_get(&v.volume_context, "kms"), "k1");
-    assert_string_equal(request_map_get(&v.volume_context, "keySource"), "vault");
+    assert_string_equal(csi_map_get(&v.volume_context, "uuid"), record.uuid);
+    assert_string_equal(csi_map_get(&v.volume_context, "tenant"), "lab");
+    assert_string_equal(csi_map_get(&v.volume_context, "kms"), "k1");
+    assert_string_equal(csi_map_get(&v.volume_context, "keySource"), "vault");
     for (size_t i = 1; i < v.volume_context.n; i++)
         assert_true(strcmp(v.volume_context.items[i - 1].key, v.volume_context.items[i].key) < 0);
     assert_int_equal(v.accessible_topology.n, 1);
@@ -91,8 +91,8 @@ static void test_repeat(void **state UNUSED)
         again = rig_volume(&r, "pvc-1", SIZE);
         assert_string_equal(again.volume_id, first.volume_id);
         assert_int_equal(again.capacity_bytes, first.capacity_bytes);
-        assert_string_equal(request_map_get(&again.volume_context, "uuid"),
-                            request_map_get(&first.volume_context, "uuid"));
+        assert_string_equal(csi_map_get(&again.volume_context, "uuid"),
+                            csi_map_get(&first.volume_context, "uuid"));
     }
     assert_int_equal(keyd.minted, 1);
     assert_string_equal(rig_record(&r, first.volume_id).key.ciphertext, "wrapped-1");
@@ -296,8 +296,8 @@ static void test_erased_makes_room(void **state UNUSED)
     again = rig_volume(&r, "pvc-1", MIB(32)); /* another size: it is another volume */
     assert_string_equal(again.volume_id, v.volume_id);
     assert_int_equal(again.capacity_bytes, MIB(32));
-    assert_string_not_equal(request_map_get(&again.volume_context, "uuid"),
-                            request_map_get(&v.volume_context, "uuid"));
+    assert_string_not_equal(csi_map_get(&again.volume_context, "uuid"),
+                            csi_map_get(&v.volume_context, "uuid"));
     assert_int_equal(keyd.minted, 2);
 }
 
@@ -309,7 +309,7 @@ static void test_erased_in_use(void **state UNUSED)
 
     rig_make(&r, 1);
     v = rig_volume(&r, "pvc-1", SIZE);
-    rig_open_mapping(&r, request_map_get(&v.volume_context, "uuid"));
+    rig_open_mapping(&r, csi_map_get(&v.volume_context, "uuid"));
     rig_set_state(&r, v.volume_id, RECORD_ERASED);
     assert_fails(rig_create(&r, "pvc-1", SIZE, &again), r.err, ERR_PRECONDITION);
     assert_int_equal(rig_record(&r, v.volume_id).state, RECORD_ERASED);
@@ -392,7 +392,7 @@ static void converges(void *ctx)
     struct record record = rig_record(r, v.volume_id);
 
     assert_int_equal(record.state, RECORD_NEW);
-    assert_string_equal(request_map_get(&v.volume_context, "uuid"), record.uuid);
+    assert_string_equal(csi_map_get(&v.volume_context, "uuid"), record.uuid);
     assert_memory_equal(record.key.ciphertext, "wrapped-", 8);
     assert_ok(rig_delete(r, v.volume_id), r->err);
     assert_true(rig_is_gone(r, v.volume_id));

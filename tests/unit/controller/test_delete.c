@@ -110,7 +110,7 @@ static void test_in_use(void **state UNUSED)
     rig_make(&r, 1);
     v = rig_volume(&r, "pvc-1", SIZE);
     other = rig_volume(&r, "pvc-2", SIZE);
-    rig_open_mapping(&r, request_map_get(&v.volume_context, "uuid"));
+    rig_open_mapping(&r, csi_map_get(&v.volume_context, "uuid"));
     assert_int_equal(mkdir(tmpdir_path(&r.f.dir, "sysfs/loop0"), 0700), 0);
     assert_fails(rig_delete(&r, v.volume_id), r.err, ERR_PRECONDITION);
     assert_non_null(strstr(r.err.msg, "dm-0"));

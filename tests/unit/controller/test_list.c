@@ -30,7 +30,7 @@ static void test_all(void **state UNUSED)
     assert_int_equal(reply.n, 2);
     assert_string_equal(reply.items[0].volume_id, rig_id(&r, 0, "pvc-1"));
     assert_int_equal(reply.items[0].capacity_bytes, MIB(20));
-    assert_string_equal(request_map_get(&reply.items[0].volume_context, "kms"), "k1");
+    assert_string_equal(csi_map_get(&reply.items[0].volume_context, "kms"), "k1");
     assert_int_equal(reply.items[0].accessible_topology.n, 1);
     assert_string_equal(reply.items[1].volume_id, rig_id(&r, 1, "pvc-2"));
     assert_string_equal(reply.next_token, "");
