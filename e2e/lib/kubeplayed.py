@@ -9,6 +9,7 @@ csi-provisioner, kubelet and coffer-node write here what they would, so that eac
 import base64
 import contextlib
 import http.client
+import os
 import secrets
 import threading
 import time
@@ -223,6 +224,19 @@ class World:
             demand(e.code == code, f'{e} and not {code}')
             return str(e)
         raise RuntimeError(f'{name} was answered: {said}')
+
+    def killed_at(self, name, point, **arguments):
+        """Whether it came to that point, and was killed there."""
+        folder = f'{self.folder}/fault'
+        os.makedirs(folder, exist_ok=True)
+        with open(f'{folder}/driver-call.arm', 'w', encoding='ascii') as f:
+            f.write(f'kill {point}')
+        try:
+            with Driver(f'{self.folder}/scheduler.json', environment={'COFFER_FAULT_DIR': folder}) as driver:
+                driver(name, **arguments)
+        except (RuntimeError, BrokenPipeError):
+            return True
+        return False
 
     def find(self, cloud):
         return self.driver('find', id=cloud)['cloud']

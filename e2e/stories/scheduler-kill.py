@@ -14,7 +14,7 @@ import cloudrig  # noqa: E402
 import vaultserver  # noqa: E402
 from clouddevice import Api, Refused, want  # noqa: E402
 from fixture import wait_for  # noqa: E402
-from sweep import FaultKiller, Job, sampled  # noqa: E402
+from sweep import ONLY, FaultKiller, Job, asked_for, sampled  # noqa: E402
 from tap import demand  # noqa: E402
 
 PATIENCE = 900
@@ -225,14 +225,14 @@ NEEDED = {'lock': PROGRAMS, 'create': PROGRAMS, 'mount': PROGRAMS, 'delete': PRO
 
 
 def story(vault, folder, tap):
-    only, swept = sys.argv[1:], []
+    swept = []
     with cloudrig.rig(vault, folder) as r:
         clouds = Clouds(r)
         for job in clouds.jobs():
             for program in NEEDED[job.name]:
-                if not only or any(word in f'{program} in {job.name}' for word in only):
+                if asked_for(f'{program} in {job.name}'):
                     swept.append(sweep(tap, clouds, job, Killer(r, program)))
-        if not only or 'never' in only:
+        if asked_for('never'):
             r.write_launch(['/bin/false'])
             r.restart_launch()
             for program in PROGRAMS[:2]:
@@ -242,7 +242,7 @@ def story(vault, folder, tap):
         wait_for('nothing is left over', lambda: not r.left_over() and not r.c.records(), 300)
         tap.check(not r.left_over() and not r.c.records(), 'in the end nothing is left', r.left_over())
         print(f'# kill sweep: {sum(s[0] for s in swept)} of {sum(s[1] for s in swept)} points swept')
-        tap.check(only or sum(s[1] for s in swept) >= 30, 'at least 30 points were found', swept)
+        tap.check(ONLY or sum(s[1] for s in swept) >= 30, 'at least 30 points were found', swept)
 
 
 vaultserver.main('scheduler-kill', 'its storage is one of the rig\'s', story)

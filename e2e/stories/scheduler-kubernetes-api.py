@@ -4,12 +4,9 @@
 kubelet and csi-provisioner are played: what they write is written here, so that each of their answers can be had. (On a real node:
 scheduler-kubernetes.)"""
 # story: where=here needs=kubernetes,vault
-import base64
 import contextlib
-import hashlib
 import json
 import os
-import secrets
 import subprocess
 import sys
 import tempfile
@@ -20,16 +17,16 @@ import uuid
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import kubemanifests  # noqa: E402
 import kubenet  # noqa: E402
+import kubeplayeddevices  # noqa: E402
 import vaultserver  # noqa: E402
-from clouddevice import Api as CloudApi, CloudDevice, User, want  # noqa: E402
 from drivercall import Driver, Refused  # noqa: E402
 from kubeapi import object_path  # noqa: E402
 from kubecontrol import ControlPlane  # noqa: E402
 from kubemanifests import NAMESPACE, ROOT  # noqa: E402
-from keydclient import Keyd  # noqa: E402
 from kubeplayed import CLASS, CLOUDS, SESSION, World, seed  # noqa: E402
+from kubeplayeddevices import a_device, a_new_key, lent  # noqa: E402
+from kubeplayedhttp import the_scheduler_itself  # noqa: E402
 from tap import Tap, demand  # noqa: E402
-from vaultsetup import SERVER_KEY, TENANT_KEY, Layout  # noqa: E402
 
 GIB = 1 << 30
 CHART = 'scheduler.enabled=true,clientKeys.enabled=true,clientKeys.namespaces={clouds}'
@@ -238,123 +235,6 @@ def locks_without_inline_volumes(w):
     w.says = None
 
 
-# ---- devices
-
-def a_device(**other):
-    return {'name': secrets.token_hex(32), 'fingerprint': secrets.token_hex(32), 'algorithm': 'RSA-OAEP-256', 'label': 'tablet',
-            'publicKey': 'cHVibGlj' * 40, 'wrapped': b64(secrets.token_bytes(32)), **other}
-
-
-def b64(data):
-    return base64.b64encode(data).decode()
-
-
-def lent(w):
-    return {'session': SESSION, 'serverKey': 'coffer-s-1:1', 'fingerprint': w.seed['fingerprint']}
-
-
-def a_new_key(*stay):
-    return {'session': 'bmV3IHNlc3Npb24=', 'serverKey': 'coffer-s-1:2', 'fingerprint': stay[0]['fingerprint'],
-            'commitment': secrets.token_hex(32), 'recipients': json.dumps(
-                [{'fingerprint': d['fingerprint'], 'wrapped': b64(secrets.token_bytes(32))} for d in stay])}
-
-
-def forms_of(key):
-    return {f['fingerprint']: f['wrapped'] for f in json.loads(key['recipients'])}
-
-
-def settled(w, *devices, commitment=None):
-    """The list, and nothing that was begun is left."""
-    found = w.find(w.cloud)
-    demand({d['fingerprint']: d['wrapped'] for d in found['devices']} == {d['fingerprint']: d['wrapped'] for d in devices}, found)
-    demand(found['commitment'] == (commitment or w.seed['commitment']) and not found['unsettled'], found)
-    left = w.control.kubectl('-n', CLOUDS, 'get', 'pods,deployments,secrets', '-l', f'coffer.dev/cloud={w.cloud}', '-o', 'name')
-    demand('request' not in left and not w.control.kubectl('-n', CLOUDS, 'get', 'pods', '-l', 'coffer.dev/request', '-o', 'name'), left)
-
-
-def device_comes(w):
-    """The node is asked by a pod that runs nothing on it; what is public is its volume's attributes, the rest in a Secret."""
-    w.tablet, w.asked = a_device(), []
-    w.call('add_device', id=w.cloud, **lent(w), device=w.tablet)
-    settled(w, w.seed, w.tablet)
-    (pod, attributes, brought), = w.asked
-    demand(attributes == {'action': 'add-device', 'volume': f'default.01234567.{w.cloud}', 'fingerprint': w.tablet['fingerprint'],
-                          'wrappedSha256': hashlib.sha256(base64.b64decode(w.tablet['wrapped'])).hexdigest()}, attributes)
-    demand(brought == {**lent(w), **{k: w.tablet[k] for k in ('publicKey', 'algorithm', 'wrapped', 'label')}}, brought)
-    spec, c = pod['spec'], pod['spec']['containers'][0]
-    demand(SESSION not in json.dumps(pod) and spec['automountServiceAccountToken'] is False, 'the session is in its spec')
-    demand(spec['affinity']['nodeAffinity']['requiredDuringSchedulingIgnoredDuringExecution']['nodeSelectorTerms'] == [
-        {'matchFields': [{'key': 'metadata.name', 'operator': 'In', 'values': ['n1']}]}], spec['affinity'])
-    locked = {'allowPrivilegeEscalation': False, 'readOnlyRootFilesystem': True, 'capabilities': {'drop': ['ALL']}}
-    demand(c['securityContext'] == locked and
-           spec['securityContext']['runAsNonRoot'] and 'persistentVolumeClaim' not in json.dumps(spec['volumes']), spec)
-    w.call('add_device', id=w.cloud, **lent(w), device=w.tablet)  # once more: it is on the list
-    demand(len(w.asked) == 1, 'the node was asked again')
-    w.refused('add_device', 'ALREADY_EXISTS', id=w.cloud, **lent(w), device={**w.tablet, 'wrapped': 'b3RoZXI='})
-
-
-def device_is_refused(w):
-    w.says = lambda *_: ('InvalidArgument', 'the session was not made for this volume')
-    said = w.refused('add_device', 'INVALID_ARGUMENT', id=w.cloud, **lent(w), device=a_device())
-    demand('was not made for this volume' in said, said)
-    settled(w, w.seed, w.tablet)
-    key = a_new_key(w.tablet)
-    w.says = lambda *_: ('FailedPrecondition', 'the session is over')
-    w.refused('remove_device', 'FAILED_PRECONDITION', id=w.cloud, **lent(w), remove=w.seed['fingerprint'], key=key)
-    settled(w, w.seed, w.tablet)
-    w.says = None
-    said = w.refused('remove_device', 'INVALID_ARGUMENT', id=w.cloud, **lent(w), remove=w.seed['fingerprint'], key=a_new_key(w.seed))
-    demand('nothing of the new key is wrapped' in said, said)
-    w.refused('remove_device', 'NOT_FOUND', id=w.cloud, **lent(w), remove='0' * 64, key=key)
-    settled(w, w.seed, w.tablet)
-
-
-def half_done_devices(w):
-    """Killed at each point, or given up: the rounds' call asks the node whether it was done, which brings no session."""
-    other = a_device()
-    for point, done in (('change-noted', False), ('request-secret', False), ('request', True), ('answered', True),
-                        ('request-ended', True)):
-        demand(run_killed(w, 'add_device', f'kubernetes:{point}', id=w.cloud, **lent(w), device=other), f'no point {point}')
-        demand(w.find(w.cloud)['unsettled'], f'{point}: nobody would look after it')
-        w.asked = []
-        w.says = None if done else lambda *_: ('FailedPrecondition', "the volume doesn't have the device")
-        w.call('settle', id=w.cloud)
-        demand(w.asked[-1][2] == {}, f'{point}: a session came along')  # the killed one's pod may have been asked before
-        settled(w, w.seed, w.tablet, *([other] if done else []))
-        w.says = None
-        if done:
-            w.api.patch('PersistentVolumeClaim', f'cloud-{w.cloud}', {'metadata': {'annotations': {'coffer.dev/devices': json.dumps(
-                [{k: d[k] for k in other} for d in (w.seed, w.tablet)])}}}, CLOUDS)
-    w.says = lambda *_: ('Unavailable', 'coffer-keyd is not there')
-    said = w.refused('add_device', 'DEADLINE_EXCEEDED', id=w.cloud, **lent(w), device=other, seconds=5)
-    demand('coffer-keyd is not there' in said and w.find(w.cloud)['unsettled'], said)
-    w.refused('settle', 'DEADLINE_EXCEEDED', id=w.cloud, seconds=5)  # it still isn't known
-    demand(w.find(w.cloud)['unsettled'], 'what is not known was taken for something')
-    w.says = None
-    w.call('add_device', id=w.cloud, **lent(w), device=other)  # another one first settles it: it was done
-    settled(w, w.seed, w.tablet, other)
-    w.call('remove_device', id=w.cloud, **lent(w), remove=other['fingerprint'], key=(key := a_new_key(w.seed, w.tablet)))
-    for device in (w.seed, w.tablet):
-        device['wrapped'] = forms_of(key)[device['fingerprint']]
-    w.seed['commitment'] = key['commitment']
-    settled(w, w.seed, w.tablet)
-
-
-def device_goes(w):
-    key, w.asked = a_new_key(w.tablet), []
-    w.call('remove_device', id=w.cloud, **lent(w), remove=w.seed['fingerprint'], key=key)
-    w.tablet['wrapped'] = forms_of(key)[w.tablet['fingerprint']]
-    settled(w, w.tablet, commitment=key['commitment'])
-    (_, attributes, brought), = w.asked
-    demand(attributes == {'action': 'remove-device', 'volume': f'default.01234567.{w.cloud}', 'fingerprint': w.seed['fingerprint'],
-                          'commitment': key['commitment']}, attributes)
-    demand(brought == {**lent(w), 'newSession': key['session'], 'newServerKey': key['serverKey'], 'newFingerprint': key['fingerprint'],
-                       'newRecipients': key['recipients']}, brought)
-    w.call('remove_device', id=w.cloud, **lent(w), remove=w.seed['fingerprint'], key=key)  # its answer was lost
-    w.refused('remove_device', 'FAILED_PRECONDITION', id=w.cloud, **lent(w), remove=w.tablet['fingerprint'], key=a_new_key(w.tablet))
-    demand(len(w.asked) == 1, 'the node was asked again')
-
-
 def wrong_sessions(w):
     """With the driver's code and words; what was opened for it is closed again."""
     for code, ours, text in (('InvalidArgument', 'INVALID_ARGUMENT', "the session isn't for this volume and device"),
@@ -455,115 +335,13 @@ def killed_anywhere(w):
             helper = threading.Thread(target=meanwhile.get(name, lambda: None))
             helper.start()
             for point in points.split():
-                demand(run_killed(w, name, f'kubernetes:{point}', id=cloud, **arguments.get(name, {})), f'{name} has no point {point}')
+                demand(w.killed_at(name, f'kubernetes:{point}', id=cloud, **arguments.get(name, {})), f'{name} has no point {point}')
             with contextlib.suppress(Refused) if name == 'delete_volume' else contextlib.nullcontext():  # it may be gone by now
                 w.driver(name, id=cloud, **arguments.get(name, {}))
             helper.join()
     w.refused('find', 'NOT_FOUND', id=cloud)
     left = w.control.kubectl('-n', CLOUDS, 'get', 'all,secret,pvc,ingress', '-l', f'coffer.dev/cloud={cloud}', '-o', 'name')
     demand(left == '', left)
-
-
-def run_killed(w, name, point, **arguments):
-    """Whether it came to that point, and was killed there."""
-    folder = f'{w.folder}/fault'
-    os.makedirs(folder, exist_ok=True)
-    with open(f'{folder}/driver-call.arm', 'w', encoding='ascii') as f:
-        f.write(f'kill {point}')
-    try:
-        with Driver(f'{w.folder}/scheduler.json', environment={'COFFER_FAULT_DIR': folder}) as driver:
-            driver(name, **arguments)
-    except (RuntimeError, BrokenPipeError):
-        return True
-    return False
-
-
-@contextlib.contextmanager
-def scheduler_of(w):
-    """coffer-scheduler with this driver, its coffer-keyd and a real Vault; gives clouddevice.Api."""
-    with contextlib.ExitStack() as stack:
-        vault = vaultserver.Server(f'{w.folder}/vault')
-        stack.callback(vault.stop)
-        vault.start()
-        layout = Layout(vault)
-        layout.mount_engines()
-        layout.write_policies()
-        layout.root.call('POST', f'{layout.transit}/keys/{SERVER_KEY}1', {'type': 'rsa-3072'})
-        role = layout.approle('scheduler')
-        with open(f'{w.folder}/secret-id', 'w', encoding='ascii', opener=lambda p, flags: os.open(p, flags, 0o600)) as f:
-            f.write(role.body['secret_id'] + '\n')
-        uri = f'hcvault://{vault.address.removeprefix("https://")}/{layout.transit}/keys/{TENANT_KEY}{{tenant}}'
-        keyd = stack.enter_context(Keyd(w.folder, {'pools': {'p': {'backend': 'file', 'path': '/p', 'kms': ['vault']}}, 'kms': {'vault': {
-            'uri': uri, 'server_key': f'{SERVER_KEY}1', 'ca': vault.ca, 'auth': {
-                'method': 'approle', 'mount': role.mount, 'role': 'scheduler', 'role_id': role.body['role_id'],
-                'secret_id_path': f'{w.folder}/secret-id'}}}}, allow='SERVER_KEY', name='public-keys'))
-        path = f'{w.folder}/api.sock'
-        log = stack.enter_context(open(f'{w.folder}/scheduler.log', 'wb'))
-        process = subprocess.Popen([os.path.join(os.environ['COFFER_BIN'], 'coffer-scheduler'), '--config', f'{w.folder}/scheduler.json',
-                                    '--listen-unix', path, '--keyd-socket', keyd.path], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        stack.callback(process.wait)
-        stack.callback(process.kill)
-        end = time.monotonic() + 600
-        while not os.path.exists(path):
-            demand(process.poll() is None and time.monotonic() < end, open(f'{w.folder}/scheduler.log', encoding='utf-8').read())
-            time.sleep(0.05)
-        yield CloudApi(f'unix://{path}')
-
-
-def devices_by_http(w, user, cloud):
-    """A device comes; and what a killed scheduler left of such a change the rounds settle, by what the node says."""
-    tablet = User(user.api, CloudDevice(w.folder, 'tablet'))
-    listed = want(user.add(tablet.device), 200).body['devices']
-    demand([d['name'] for d in listed] == [user.device.name, tablet.device.name], listed)
-    demand(tablet.until('detached').body['wrappedKey'] == user.forms[tablet.device.name], 'its form')
-    w.says = lambda *_: ('InvalidArgument', 'the session was not made for this volume')
-    refused = want(user.add(CloudDevice(w.folder, 'third')), 400)
-    demand('was not made for this volume' in refused.message, refused)
-    before = w.notes(cloud)
-    for answer, names in ((('FailedPrecondition', 'it was not done'), [user.device.name, tablet.device.name]),
-                          (None, [tablet.device.name])):
-        w.says = lambda *_, answer=answer: answer
-        change = {'attributes': {'action': 'remove-device', 'volume': before['volume'], 'fingerprint': user.device.fingerprint,
-                                 'commitment': '1' * 64}, 'devices': json.dumps(json.loads(before['devices'])[1:]), 'commitment': '1' * 64}
-        w.api.patch('PersistentVolumeClaim', f'cloud-{cloud}', {'metadata': {'annotations': {
-            'coffer.dev/change': json.dumps(change)}}}, CLOUDS)
-        w.wait('PersistentVolumeClaim', f'cloud-{cloud}', lambda o: 'coffer.dev/change' not in o['metadata']['annotations'])
-        end = time.monotonic() + 600
-        while [d['name'] for d in want(tablet.devices(), 200).body['devices']] != names:
-            demand(time.monotonic() < end, f'the list never had {names}')
-            time.sleep(0.2)
-    demand(w.notes(cloud)['commitment'] == '1' * 64, w.notes(cloud))
-    w.says = None
-    w.api.patch('PersistentVolumeClaim', f'cloud-{cloud}', {'metadata': {'annotations': {
-        'coffer.dev/devices': before['devices'], 'coffer.dev/commitment': before['commitment']}}}, CLOUDS)
-    user.until('detached')
-
-
-def the_scheduler_itself(w):
-    """A user's whole way by HTTP: coffer-scheduler on this driver."""
-    with scheduler_of(w) as api:
-        user = User(api, CloudDevice(w.folder, 'phone'))
-        cloud = user.device.id
-        demand(user.until('nonexistent').body['volumeId'] is None, 'a volume id before there is a volume')
-        want(user.create(), 202)
-        w.provision(cloud)
-        found = user.until('detached', 'failure')
-        demand(found.state == 'detached' and found.body['volumeId'] == f'default.01234567.{cloud}', found)
-        want(user.mount(), 202)
-        w.refuse(cloud, 'InvalidArgument', "the session isn't for this volume")
-        found = user.until('failure', 'attached')
-        demand(found.state == 'failure' and "isn't for this volume" in found.body['reason'], found)
-        demand(found.body['wrappedKey'] and not w.pods(cloud) and w.secret(f'cloud-{cloud}-session') is None, found)
-        with w.kubelet_mounts(cloud):
-            want(user.unlock(), 202)
-            demand(user.opened().body['url'] == f'https://clouds.example/clouds/{cloud}/', 'the URL')
-            want(user.lock(), 202)
-            user.until('detached')
-        demand(not w.pods(cloud), 'a pod is left')
-        devices_by_http(w, user, cloud)
-        want(user.delete(), 202)
-        w.delete_volume(cloud)
-        user.until('nonexistent')
 
 
 def deletes(w):
@@ -587,10 +365,7 @@ TESTS = (
     ('a VM that ends: how', vm_that_ends),
     ('stop and detach: no pod, no session', locks),
     ('without inline volumes: closed as before, no devices', locks_without_inline_volumes),
-    ('a device comes, by a pod that runs nothing', device_comes),
-    ('a device that is refused: nothing has changed, nothing is left', device_is_refused),
-    ('half done or given up: settled by what the node says', half_done_devices),
-    ('a device goes, and the key with it', device_goes),
+    *kubeplayeddevices.TESTS,
     ('a session that opens nothing: the driver\'s code and words, and detached', wrong_sessions),
     ('what may pass is waited for, to the deadline', what_may_pass_is_waited_for),
     ('after a power cut: failed until a session is brought', after_a_power_cut),
