@@ -64,17 +64,26 @@ static int sysfs_line(const char *block, const char *file, char *ret, size_t siz
     return fs_read_line(path, ret, size, err);
 }
 
+/* Its files are gone; or they are there and it is being removed: from then on, and for good, the
+ * kernel answers EINVAL (drivers/md/dm-sysfs.c: no device for that kobject any more). */
+static bool went_away(const struct error *e)
+{
+    return e->sys_errno == ENOENT || e->sys_errno == ENODEV || e->sys_errno == EINVAL;
+}
+
+/* 0: here it is. 1: it went away meanwhile. */
 static int read_device(const char *block, struct dm_device *ret, struct error *err)
 {
+    struct error local = ERROR_INIT;
     char dev[32], sectors[32], ro[8];
     struct dm_device d = { .dev = 0 };
     uint64_t n;
 
-    if (sysfs_line(block, "dm/uuid", d.uuid, sizeof(d.uuid), err) < 0 ||
-        sysfs_line(block, "dev", dev, sizeof(dev), err) < 0 ||
-        sysfs_line(block, "size", sectors, sizeof(sectors), err) < 0 ||
-        sysfs_line(block, "ro", ro, sizeof(ro), err) < 0)
-        return -1;
+    if (sysfs_line(block, "dm/uuid", d.uuid, sizeof(d.uuid), &local) < 0 ||
+        sysfs_line(block, "dev", dev, sizeof(dev), &local) < 0 ||
+        sysfs_line(block, "size", sectors, sizeof(sectors), &local) < 0 ||
+        sysfs_line(block, "ro", ro, sizeof(ro), &local) < 0)
+        return went_away(&local) ? 1 : error_pass(err, &local);
     if (parse_dev(dev, &d.dev) < 0 || parse_u64(sectors, &n) < 0)
         return error_set(err, ERR_INTERNAL, "sysfs of '%s' isn't readable as numbers", block);
     d.size = n * 512;
@@ -93,9 +102,7 @@ static int has_name(const char *block, const char *dm_name, struct error *err)
         return 0;
     if (sysfs_line(block, "dm/name", name, sizeof(name), &local) == 0)
         return strcmp(name, dm_name) == 0 ? 1 : 0;
-    if (local.sys_errno == ENOENT || local.sys_errno == ENODEV)
-        return 0;
-    return error_pass(err, &local);
+    return went_away(&local) ? 0 : error_pass(err, &local);
 }
 
 /* 0: found. 1: there is none. A list that can't be read to its end says nothing. */
@@ -136,7 +143,7 @@ static int read_name(const char *block, char *ret_name, size_t size, dev_t *ret,
         return 0;
     if (sysfs_line(block, "dm/name", ret_name, size, &local) < 0 ||
         sysfs_line(block, "dev", dev, sizeof(dev), &local) < 0)
-        return local.sys_errno == ENOENT || local.sys_errno == ENODEV ? 0 : error_pass(err, &local);
+        return went_away(&local) ? 0 : error_pass(err, &local);
     if (parse_dev(dev, ret) < 0)
         return error_set(err, ERR_INTERNAL, "sysfs of '%s' isn't readable as numbers", block);
     return 1;
