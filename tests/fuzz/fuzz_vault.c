@@ -29,9 +29,19 @@ uint64_t clock_ms(void)
     return now;
 }
 
+uint64_t clock_us(void)
+{
+    return now * 1000;
+}
+
 uint64_t deadline_in(uint64_t ms)
 {
     return ms > DEADLINE_NEVER - now ? DEADLINE_NEVER : now + ms;
+}
+
+uint64_t deadline_sooner(uint64_t deadline, uint64_t ms)
+{
+    return deadline_in(ms) < deadline ? deadline_in(ms) : deadline;
 }
 
 uint64_t deadline_left(uint64_t deadline)
