@@ -133,13 +133,29 @@ static int run_helper(const struct call *c, const char *request, struct proc_res
     return r;
 }
 
+static const char *signal_hint(int number)
+{
+    static const struct {
+        int number;
+        const char *hint;
+    } HINTS[] = {
+        { SIGSYS, " (its sandbox refused a system call)" },
+        { SIGKILL,
+          " (somebody killed it, or the kernel for want of memory: coffer-node's limit?)" },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(HINTS); i++)
+        if (HINTS[i].number == number)
+            return HINTS[i].hint;
+    return "";
+}
+
 static int read_reply(const struct call *c, const struct proc_result *r, json_t **ret,
                       struct error *err)
 {
     if (r->signal != 0)
         return error_set(err, ERR_INTERNAL, "coffer-crypt %s was ended by signal %d%s", c->verb,
-                         r->signal,
-                         r->signal == SIGSYS ? " (its sandbox refused a system call)" : "");
+                         r->signal, signal_hint(r->signal));
     return answer_read(c->verb, strbuf_text(&r->output), r->output.len, r->exit_code, ret, err);
 }
 

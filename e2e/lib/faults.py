@@ -2,6 +2,7 @@
 """What fails once, for sweep.py's jobs: an allocation of one program (common/fault_alloc.h), or a system call of it (strace). The call
 then says one clear error or succeeds all the same, every daemon lives, and the same call works."""
 import collections
+import contextlib
 import os
 import re
 import signal
@@ -9,7 +10,7 @@ import struct
 import subprocess
 
 from fixture import CODES, wait_for
-from sweep import demand_clean, outcome, recover, sampled, until_ok
+from sweep import asked_for, demand_clean, outcome, recover, sampled, until_ok
 
 WORDS = struct.Struct('=QQ')  # which allocation fails, how many there were
 # with which the control path changes or reads the world; what gRPC waits and talks by (futex, epoll, eventfd's read and write) is its own
@@ -21,6 +22,23 @@ CALLS = ('openat', 'openat2', 'newfstatat', 'fstat', 'statx', 'fstatfs', 'ioctl'
 def code_of(said):
     """Of what sweep.outcome tells: METHOD: CODE: sentence."""
     return said.split(': ')[1] if said.count(': ') > 1 else said
+
+
+def is_traced(pid):
+    with open(f'/proc/{pid}/status', encoding='ascii') as f:
+        return int(re.search(r'TracerPid:\s+(\d+)', f.read()).group(1)) != 0
+
+
+@contextlib.contextmanager
+def attached(argv, pid):
+    """strace on a process, for as long as the block runs."""
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as tracer:
+        wait_for('strace to attach', lambda: is_traced(pid) or tracer.poll() is not None)
+        try:
+            yield
+        finally:
+            tracer.send_signal(signal.SIGINT)
+            tracer.wait(120)
 
 
 class AllocationFailer:
@@ -69,18 +87,8 @@ class SyscallFailer:
 
     def traced(self, call, *more):
         """What `call` returns while strace is attached."""
-        argv = ['strace', '-f', '-qq', '-o', self.trace_file, '-p', str(self.pid()), *more]
-        with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as tracer:
-            wait_for('strace to attach', lambda: self.is_traced() or tracer.poll() is not None)
-            try:
-                return call()
-            finally:
-                tracer.send_signal(signal.SIGINT)
-                tracer.wait(120)
-
-    def is_traced(self):
-        with open(f'/proc/{self.pid()}/status', encoding='ascii') as f:
-            return int(re.search(r'TracerPid:\s+(\d+)', f.read()).group(1)) != 0
+        with attached(['strace', '-f', '-qq', '-o', self.trace_file, '-p', str(self.pid()), *more], self.pid()):
+            return call()
 
     def record(self, call):
         self.traced(call, '-e', 'trace=' + ','.join(CALLS))
@@ -125,6 +133,8 @@ def one_failure(coffer, job, failer, point, said):
 def fault_sweep(tap, coffer, job, failer):
     """All points of one job; returns how many were tried, of how many, and how many of them the caller was told of."""
     found, said = [], collections.Counter()
+    if not asked_for(f'{job.name}: {failer.what}'):
+        return 0, 0, 0
 
     def enumerate_points():
         job.before()

@@ -1,20 +1,21 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """faults: each allocation and each system call of the control path failed once, on real dm-crypt: coffer-node's, coffer-crypt's and
-coffer-keyd's; then what runs out: file descriptors, processes, space, a pool that is read-only. One clear error each time, nothing is
-left behind, no daemon ends, and the same call works afterwards. libgrpc ends its process when an allocation of its own fails: that is
-not tried."""
+coffer-keyd's; before that, what runs out: file descriptors, processes, memory, loop devices, space, a pool that is read-only. One clear
+error each time, nothing is left behind, no daemon ends, and the same call works afterwards. libgrpc ends its process when an allocation
+of its own fails: that is not tried."""
 # story: disk=4G timeout=14400
 import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
-from faults import AllocationFailer, SyscallFailer, fault_sweep  # noqa: E402
-from fixture import MIB, CallError, Coffer  # noqa: E402
+from faults import AllocationFailer, SyscallFailer, alive, attached, fault_sweep  # noqa: E402
+from fixture import MIB, CallError, Coffer, wait_for  # noqa: E402
 from jobs import Machine, node_jobs  # noqa: E402
-from sweep import demand_clean, until_ok  # noqa: E402
+from sweep import asked_for, demand_clean, until_ok  # noqa: E402
 from tap import Tap, demand  # noqa: E402
 
 
@@ -34,29 +35,56 @@ def few_descriptors(c):
         subprocess.run(['prlimit', '-p', str(pid), f'--nofile={had[0]}:{had[1]}'], check=True)
 
 
+def put(path, text):
+    with open(path, 'w', encoding='ascii') as f:
+        f.write(str(text))
+
+
 @contextlib.contextmanager
-def no_more_processes(c):
-    """coffer-node is in a cgroup of its own that is full."""
+def a_group_of_its_own(c, controller):
+    """For coffer-node and what it starts: its folder."""
     group = '/sys/fs/cgroup/coffer-faults'
     if not os.path.exists('/sys/fs/cgroup/cgroup.procs'):
         os.makedirs('/sys/fs/cgroup', exist_ok=True)
         subprocess.run(['mount', '-t', 'cgroup2', 'none', '/sys/fs/cgroup'], check=True)
-    with open('/sys/fs/cgroup/cgroup.subtree_control', 'w', encoding='ascii') as f:
-        f.write('+pids')
+    put('/sys/fs/cgroup/cgroup.subtree_control', '+' + controller)
     os.makedirs(group, exist_ok=True)
     put(group + '/cgroup.procs', c.node.process.pid)
-    with open(group + '/pids.current', encoding='ascii') as f:
-        put(group + '/pids.max', f.read().strip())
     try:
-        yield
+        yield group
     finally:
-        put(group + '/pids.max', 'max')
         put('/sys/fs/cgroup/cgroup.procs', c.node.process.pid)
+        wait_for('the group is empty', lambda: not open(group + '/cgroup.procs', encoding='ascii').read())
+        os.rmdir(group)
 
 
-def put(path, text):
-    with open(path, 'w', encoding='ascii') as f:
-        f.write(str(text))
+@contextlib.contextmanager
+def no_more_processes(c):
+    with a_group_of_its_own(c, 'pids') as group:
+        with open(group + '/pids.current', encoding='ascii') as f:
+            put(group + '/pids.max', f.read().strip())
+        yield
+        put(group + '/pids.max', 'max')
+
+
+@contextlib.contextmanager
+def little_memory(c):
+    """What a limit of 128 MiB leaves when nearly all of it is taken: too little for coffer-crypt, which goes before coffer-node."""
+    with a_group_of_its_own(c, 'memory') as group, tempfile.TemporaryDirectory(prefix='ballast-', dir='/dev/shm') as folder:
+        subprocess.run(['sh', '-c', f'echo $$ >{group}/cgroup.procs && exec head -c 128M /dev/zero >{folder}/ballast'], check=True)
+        with open(group + '/memory.current', encoding='ascii') as f:
+            put(group + '/memory.max', int(f.read()) + MIB)
+        try:
+            yield
+        finally:
+            put(group + '/memory.max', 'max')
+
+
+def no_loop_device(c):
+    """The kernel has none to give (its own limit is a million)."""
+    pid = c.node.process.pid
+    return attached(['strace', '-f', '-qq', '-o', '/dev/null', '-p', str(pid), '-P', '/dev/loop-control', '-e', 'trace=ioctl', '-e',
+                     'inject=ioctl:error=ENOSPC'], pid)
 
 
 @contextlib.contextmanager
@@ -83,7 +111,9 @@ def says(call, codes, words):
 def runs_out(m, limit, codes, words):
     """Stage fails, says why, and works again when there is more."""
     with limit(m.c):
+        alive(m.c)
         says(lambda: m.c.stage(m.data), codes, words)
+    alive(m.c)
     demand_clean(m.c)
     until_ok(lambda: m.c.stage(m.data))
     m.demand_data(m.c.staging(m.data))
@@ -110,6 +140,8 @@ def full_pool(m):
 RUNS_OUT = (
     ('file descriptors', few_descriptors, ('EXHAUSTED', 'UNAVAILABLE'), ('Too many open files', 'descriptor')),
     ('processes', no_more_processes, ('EXHAUSTED',), ('Resource temporarily unavailable', 'Cannot allocate')),
+    ('memory', little_memory, ('EXHAUSTED', 'INTERNAL'), ('Cannot allocate', 'out of memory', 'for want of memory')),
+    ('loop devices', no_loop_device, ('EXHAUSTED',), ('get a free loop device: No space left',)),
 )
 
 
@@ -120,10 +152,10 @@ def main():
     c.start()
     m = Machine(c)
     jobs, tried, known = node_jobs(m), 0, 0
-    for name, limit, codes, words in RUNS_OUT:
-        tap.run(f'out of {name}: said, and works again', runs_out, m, limit, codes, words)
-    tap.run('the pool is read-only: said, and works again', read_only_pool, m)
-    tap.run('no space: said, and what fits is made', full_pool, m)
+    for name, test, *arguments in (*((f'out of {name}', runs_out, *how) for name, *how in RUNS_OUT),
+                                   ('the pool is read-only', read_only_pool), ('out of space', full_pool)):
+        if asked_for(name):
+            tap.run(f'{name}: said, and works again', test, m, *arguments)
     for failer in [*allocations, SyscallFailer(c, 'coffer-node')]:
         for job in jobs:
             if failer.program == 'coffer-keyd' and 'stage' not in job.name:

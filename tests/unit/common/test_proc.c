@@ -3,6 +3,7 @@
 #include "common/proc.h"
 
 #include "common/cleanup.h"
+#include "common/fs.h"
 #include "common/parse.h"
 #include "tests/support/tmpdir.h"
 #include "tests/support/unit.h"
@@ -385,6 +386,29 @@ static void test_threads(void **state UNUSED)
 }
 
 /* Whatever fails, no descriptor and no child stays. */
+/* It may run before it is told, so it waits for that, a while. */
+static void test_dies_before_us(void **state UNUSED)
+{
+    AUTO_PROC_RESULT struct proc_result r = { .exit_code = 9 };
+    char ours[16], wanted[24];
+
+    assert_works(fs_read_line("/proc/self/oom_score_adj", ours, sizeof(ours), &err));
+    long score = strtol(ours, NULL, 10) + 100;
+    (void)snprintf(wanted, sizeof(wanted), "%ld", score < 1000 ? score : 1000);
+    const char *const argv[] = { "/bin/sh",
+                                 "-c",
+                                 "i=0; while [ $i -lt 1000 ]; do"
+                                 " [ \"$(cat /proc/$$/oom_score_adj)\" = \"$1\" ] && exit 0;"
+                                 " i=$((i + 1)); sleep 0.01; done; exit 1",
+                                 "sh",
+                                 wanted,
+                                 NULL };
+    const struct proc_spec spec = { .argv = argv, .limit_ms = 300000 };
+
+    assert_works(proc_run(&spec, &r, &err));
+    assert_int_equal(r.exit_code, 0);
+}
+
 static void test_no_leak(void **state UNUSED)
 {
     size_t before = count_fds();
@@ -408,7 +432,7 @@ int main(void)
         cmocka_unit_test(test_signals_reset), cmocka_unit_test(test_killed_by_signal),
         cmocka_unit_test(test_limit),         cmocka_unit_test(test_grandchild),
         cmocka_unit_test(test_refused),       cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_no_leak),
+        cmocka_unit_test(test_no_leak),       cmocka_unit_test(test_dies_before_us),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
