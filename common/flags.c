@@ -193,15 +193,35 @@ void flags_help(const struct flag *table, size_t n, const char *usage, FILE *to)
     }
 }
 
-void flags_answer(const struct flag *table, size_t n, int argc, char **argv, const char *program,
-                  const char *usage)
+static bool asks_for_version(int argc, char **argv)
 {
     int i = 1;
 
     while (i < argc && !is_help(argv[i]))
         i++;
-    if (i < argc && strcmp(argv[i], "--version") == 0)
-        (void)printf("%s %s\n", program, COFFER_VERSION);
-    else
-        flags_help(table, n, usage, stdout);
+    return i < argc && strcmp(argv[i], "--version") == 0;
+}
+
+int flags_daemon(const struct flags_program *program, const struct flag *table, size_t n, int argc,
+                 char **argv, bool *ret_done, struct error *err)
+{
+    int first = 0;
+    bool help = false;
+
+    if (flags_parse(table, n, argc, argv, &first, &help, err) < 0)
+        return -1;
+    if (help && asks_for_version(argc, argv))
+        (void)printf("%s %s\n", program->name, COFFER_VERSION);
+    else if (help)
+        flags_help(table, n, program->usage, stdout);
+    else if (first < argc)
+        return error_set(err, ERR_INVALID, "unexpected argument '%s'", argv[first]);
+    *ret_done = help;
+    return 0;
+}
+
+int flags_usage_error(const struct flags_program *program, const struct error *err)
+{
+    (void)fprintf(stderr, "%s: %s\n", program->name, err->msg);
+    return 2;
 }

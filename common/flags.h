@@ -35,10 +35,18 @@ struct flag {
  * guaranteed. */
 int flags_parse(const struct flag *table, size_t n, int argc, char **argv, int *ret_first,
                 bool *ret_help, struct error *err) MUST_CHECK;
-/* What a daemon does when help was asked for: the first of --help and --version is answered on
- * stdout. */
-void flags_answer(const struct flag *table, size_t n, int argc, char **argv, const char *program,
-                  const char *usage);
+
+/* What a daemon is called, and what its --help begins with. */
+struct flags_program {
+    const char *name;
+    const char *usage;
+};
+/* A daemon's whole command line: flags and nothing else. *ret_done: the first of --help and
+ * --version was answered on stdout; the program ends well. */
+int flags_daemon(const struct flags_program *program, const struct flag *table, size_t n, int argc,
+                 char **argv, bool *ret_done, struct error *err) MUST_CHECK;
+/* Says the error on stderr; returns main's exit code, 2. */
+int flags_usage_error(const struct flags_program *program, const struct error *err);
 void flags_help(const struct flag *table, size_t n, const char *usage, FILE *to);
 
 #endif

@@ -18,18 +18,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define USAGE "usage: coffer-controller [flags]"
-
 struct options {
     const char *endpoint, *config, *keyd_socket, *driver_name, *node_id, *expand;
     const char *http, *log_level, *log_format, *socket_group;
 };
 
-static int usage_error(const struct error *err)
-{
-    (void)fprintf(stderr, "coffer-controller: %s\n", err->msg);
-    return 2;
-}
+static const struct flags_program program = { "coffer-controller",
+                                              "usage: coffer-controller [flags]" };
 
 static int parse_options(struct options *o, int argc, char **argv, bool *ret_done,
                          struct error *err)
@@ -52,19 +47,10 @@ static int parse_options(struct options *o, int argc, char **argv, bool *ret_don
         LOG_LEVEL_FLAG(&o->log_level),
         LOG_FORMAT_FLAG(&o->log_format),
     };
-    int first;
-    bool help;
 
-    if (flags_parse(flags, ARRAY_SIZE(flags), argc, argv, &first, &help, err) < 0)
+    if (flags_daemon(&program, flags, ARRAY_SIZE(flags), argc, argv, ret_done, err) < 0)
         return -1;
-    *ret_done = help;
-    if (help) {
-        flags_answer(flags, ARRAY_SIZE(flags), argc, argv, "coffer-controller", USAGE);
-        return 0;
-    }
-    if (first < argc)
-        return error_set(err, ERR_INVALID, "unexpected argument '%s'", argv[first]);
-    if (o->endpoint[0] == '\0')
+    if (!*ret_done && o->endpoint[0] == '\0')
         return error_set(err, ERR_INVALID, "--endpoint (or CSI_ENDPOINT) is missing");
     return 0;
 }
@@ -198,11 +184,11 @@ int main(int argc, char **argv)
 
     (void)umask(077);
     if (parse_options(&o, argc, argv, &done, &err) < 0)
-        return usage_error(&err);
+        return flags_usage_error(&program, &err);
     if (done)
         return 0;
     if (setup(&c, &o, &config, &err) < 0 || setup_socket(&daemon.options, &o, &err) < 0)
-        return usage_error(&err);
+        return flags_usage_error(&program, &err);
     if (monitor_listen(&daemon.monitor, o.http, &err) < 0 || serve(&daemon, &o, &err) < 0) {
         log_error("coffer-controller ends", KV("error", err.msg));
         csi_server_exit(1);

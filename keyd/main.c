@@ -21,8 +21,6 @@
 
 #include <sys/socket.h>
 
-#define EXIT_USAGE 2
-
 struct options {
     const char *config, *socket, *allow, *vault_role, *http, *log_level, *log_format;
     struct flag_strings peers;
@@ -33,6 +31,9 @@ struct options {
 
 static struct options options;
 
+static const struct flags_program program = {
+    "coffer-keyd", "usage: coffer-keyd --peer USER:GROUP --allow OPS [flags]"
+};
 static const struct flag flags[] = {
     { "config", "COFFER_CONFIG", FLAG_STRING, &options.config, "/etc/coffer/config.json",
       "file of pools and key services", NULL },
@@ -146,32 +147,19 @@ static int serve(const struct options *o, struct keyd *keyd, struct error *err)
     return 0;
 }
 
-static int usage_error(const struct error *err)
-{
-    (void)fprintf(stderr, "coffer-keyd: %s\n", err->msg);
-    return EXIT_USAGE;
-}
-
 int main(int argc, char **argv)
 {
     struct error err = ERROR_INIT;
     struct keyd keyd = { .text = STRBUF_INIT(KEYD_TEXT_MAX) };
-    int first = 0;
-    bool help = false;
+    bool done = false;
+
     if (secret_harden_process(&err) < 0 || vault_global_init(&err) < 0 ||
-        flags_parse(flags, ARRAY_SIZE(flags), argc, argv, &first, &help, &err) < 0)
-        return usage_error(&err);
-    if (help) {
-        flags_answer(flags, ARRAY_SIZE(flags), argc, argv, "coffer-keyd",
-                     "usage: coffer-keyd --peer USER:GROUP --allow OPS [flags]");
+        flags_daemon(&program, flags, ARRAY_SIZE(flags), argc, argv, &done, &err) < 0)
+        return flags_usage_error(&program, &err);
+    if (done)
         return 0;
-    }
-    if (first < argc) {
-        (void)error_set(&err, ERR_INVALID, "unexpected argument '%s'", argv[first]);
-        return usage_error(&err);
-    }
     if (check_options(&options, keyd.allowed, &err) < 0)
-        return usage_error(&err);
+        return flags_usage_error(&program, &err);
     int r = serve(&options, &keyd, &err);
     if (r < 0)
         log_error("coffer-keyd can't go on", KV("error", err.msg));

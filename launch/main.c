@@ -14,7 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define EXIT_USAGE      2
 #define REQUEST_SECONDS 30u /* for a request to arrive; a slow client ends its own process only */
 
 static int run_verb(const struct options *o, json_t *reply, struct error *err)
@@ -66,10 +65,8 @@ int main(int argc, char **argv)
     bool done = false;
 
     (void)umask(077);
-    if (options_read(argc, argv, &o, &done, &err) < 0) {
-        (void)fprintf(stderr, "coffer-launch: %s\n", err.msg);
-        return EXIT_USAGE;
-    }
+    if (options_read(argc, argv, &o, &done, &err) < 0)
+        return flags_usage_error(&options_program, &err);
     if (done)
         return 0;
     if (o.verb)

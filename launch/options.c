@@ -10,6 +10,8 @@
 /* The command line is there once in a process, as its flags' targets are. */
 static struct options o;
 
+const struct flags_program options_program = { "coffer-launch",
+                                               "usage: coffer-launch --peer USER:GROUP [flags]" };
 static const struct flag flags[] = {
     { "socket", NULL, FLAG_STRING, &o.socket, "/run/coffer/launch/launch.sock",
       "unix socket to serve; its directory must exist", NULL },
@@ -60,17 +62,10 @@ static int check_paths(struct error *err)
 
 int options_read(int argc, char **argv, struct options *ret, bool *ret_done, struct error *err)
 {
-    int first = 0;
-
-    if (flags_parse(flags, ARRAY_SIZE(flags), argc, argv, &first, ret_done, err) < 0)
+    if (flags_daemon(&options_program, flags, ARRAY_SIZE(flags), argc, argv, ret_done, err) < 0)
         return -1;
-    if (*ret_done) {
-        flags_answer(flags, ARRAY_SIZE(flags), argc, argv, "coffer-launch",
-                     "usage: coffer-launch --peer USER:GROUP [flags]");
+    if (*ret_done)
         return 0;
-    }
-    if (first < argc)
-        return error_set(err, ERR_INVALID, "unexpected argument '%s'", argv[first]);
     if (check_paths(err) < 0 || peers_parse(&o.peers_text, "/etc", &o.peers, err) < 0)
         return -1;
     if (peers_group_parse(o.socket_group, "/etc", &o.group, err) < 0)

@@ -6,6 +6,7 @@
 
 #include "common/base.h"
 #include "common/error.h"
+#include "common/flags.h"
 #include "common/peers.h"
 
 struct options {
@@ -22,6 +23,8 @@ struct options {
     char **argv; /* all of it, as the kernel gave it */
     gid_t group;
 };
+
+extern const struct flags_program options_program;
 
 /* *ret_done: --help or --version was answered. ERR_INVALID. */
 int options_read(int argc, char **argv, struct options *ret, bool *ret_done,

@@ -36,11 +36,7 @@ struct options {
     bool host_network;
 };
 
-static int usage_error(const struct error *err)
-{
-    fprintf(stderr, "coffer-node: %s\n", err->msg);
-    return 2;
-}
+static const struct flags_program program = { "coffer-node", "usage: coffer-node [flags]" };
 
 static int parse_options(struct options *o, int argc, char **argv, bool *ret_done,
                          struct error *err)
@@ -80,18 +76,8 @@ static int parse_options(struct options *o, int argc, char **argv, bool *ret_don
         LOG_LEVEL_FLAG(&o->log_level),
         LOG_FORMAT_FLAG(&o->log_format),
     };
-    int first = 0;
-    bool help = false;
 
-    if (flags_parse(flags, ARRAY_SIZE(flags), argc, argv, &first, &help, err) < 0)
-        return -1;
-    if (help)
-        flags_answer(flags, ARRAY_SIZE(flags), argc, argv, "coffer-node",
-                     "usage: coffer-node [flags]");
-    *ret_done = help;
-    if (!*ret_done && first < argc)
-        return error_set(err, ERR_INVALID, "unexpected argument '%s'", argv[first]);
-    return 0;
+    return flags_daemon(&program, flags, ARRAY_SIZE(flags), argc, argv, ret_done, err);
 }
 
 static int name_node(struct node *node, const struct options *o, struct error *err)
@@ -321,13 +307,13 @@ int main(int argc, char **argv)
     umask(0077);
     (void)signal(SIGCHLD, SIG_DFL); /* ignored (inherited) it would hide how a child ended */
     if (parse_options(&o, argc, argv, &done, &err) < 0)
-        return usage_error(&err);
+        return flags_usage_error(&program, &err);
     if (done)
         return 0;
     if (log_setup_by_name(o.log_level, o.log_format, &err) < 0 || setup_node(&node, &o, &err) < 0 ||
         setup_registration(&daemon, &o, &err) < 0 || setup_scheduler(&daemon, &o, &err) < 0 ||
         monitor_check(o.http, &err) < 0)
-        return usage_error(&err);
+        return flags_usage_error(&program, &err);
     if (secret_harden_process(&err) < 0 || monitor_listen(&daemon.monitor, o.http, &err) < 0 ||
         drop_network(&o, &err) < 0 || serve(&daemon, &o, &err) < 0) {
         log_error("coffer-node can't serve", KV("error", err.msg));

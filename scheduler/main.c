@@ -18,7 +18,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define USAGE       "usage: coffer-scheduler [flags]"
 #define DRAIN_MS    20000u
 #define DESCRIPTORS 16384u
 
@@ -28,11 +27,8 @@ struct options {
     uint64_t request_seconds;
 };
 
-static int usage_error(const struct error *err)
-{
-    (void)fprintf(stderr, "coffer-scheduler: %s\n", err->msg);
-    return 2;
-}
+static const struct flags_program program = { "coffer-scheduler",
+                                              "usage: coffer-scheduler [flags]" };
 
 static int parse_options(struct options *o, int argc, char **argv, bool *ret_done,
                          struct error *err)
@@ -64,18 +60,11 @@ static int parse_options(struct options *o, int argc, char **argv, bool *ret_don
         LOG_LEVEL_FLAG(&o->log_level),
         LOG_FORMAT_FLAG(&o->log_format),
     };
-    int first;
-    bool help;
 
-    if (flags_parse(flags, ARRAY_SIZE(flags), argc, argv, &first, &help, err) < 0)
+    if (flags_daemon(&program, flags, ARRAY_SIZE(flags), argc, argv, ret_done, err) < 0)
         return -1;
-    *ret_done = help;
-    if (help) {
-        flags_answer(flags, ARRAY_SIZE(flags), argc, argv, "coffer-scheduler", USAGE);
+    if (*ret_done)
         return 0;
-    }
-    if (first < argc)
-        return error_set(err, ERR_INVALID, "unexpected argument '%s'", argv[first]);
     if (o->request_seconds < 1 || o->request_seconds > 3600)
         return error_set(err, ERR_INVALID, "--request-seconds must be 1 to 3600");
     return 0;
@@ -150,12 +139,12 @@ int main(int argc, char **argv)
     (void)umask(077);
     (void)mallopt(M_ARENA_MAX, 1);
     if (parse_options(&o, argc, argv, &done, &err) < 0)
-        return usage_error(&err);
+        return flags_usage_error(&program, &err);
     if (done)
         return 0;
     /* sessions: nobody dumps or traces this process */
     if (secret_harden_process(&err) < 0 || http_global_init(&err) < 0 || setup(&s, &o, &err) < 0)
-        return usage_error(&err);
+        return flags_usage_error(&program, &err);
     raise_descriptor_limit();
     if (serve(&s, &o, &err) < 0) {
         log_error("coffer-scheduler ends", KV("error", err.msg));

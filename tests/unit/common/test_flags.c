@@ -171,6 +171,35 @@ static void test_help(void **state UNUSED)
         assert_non_null(strstr(text, table[i].help));
 }
 
+static int daemon_line(bool *ret_done, struct error *err, const char *argument)
+{
+    static const struct flags_program program = { "prog", "usage: prog [flags]" };
+    char name[] = "prog", *text = strdup(argument);
+    char *argv[] = { name, text, NULL };
+
+    assert_non_null(text);
+    int r = flags_daemon(&program, table, ARRAY_SIZE(table), 2, argv, ret_done, err);
+    free(text);
+    return r;
+}
+
+/* --help and --version are answered; what isn't a flag is refused, and nothing is done. */
+static void test_daemon(void **state UNUSED)
+{
+    bool done = true;
+
+    assert_works(daemon_line(&done, &err, "--n=1"));
+    assert_false(done);
+    for (size_t i = 0; i < 2; i++) {
+        done = false;
+        assert_works(daemon_line(&done, &err, i == 0 ? "--help" : "--version"));
+        assert_true(done);
+    }
+    done = false;
+    assert_fails(daemon_line(&done, &err, "word"), ERR_INVALID, "unexpected argument 'word'");
+    assert_false(done);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -180,6 +209,7 @@ int main(void)
         cmocka_unit_test(test_malformed),
         cmocka_unit_test(test_too_many),
         cmocka_unit_test(test_help),
+        cmocka_unit_test(test_daemon),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

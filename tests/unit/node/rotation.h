@@ -9,6 +9,7 @@
 #define COFFER_TESTS_UNIT_NODE_ROTATION_H
 
 #include "tests/unit/node/bench.h"
+#include "tests/unit/node/nocrypt.h"
 
 #include "keyd/client.h"
 #include "volume/commitment.h"
@@ -174,11 +175,6 @@ int crypt_prune(const struct crypt_client *c UNUSED, const struct crypt_volume *
 }
 
 /* What other files of the node ask for; here nobody does. */
-static inline int not_here(struct error *err)
-{
-    return error_set(err, ERR_INTERNAL, "a rotation doesn't ask that");
-}
-
 int crypt_list(const struct crypt_client *c UNUSED, uint64_t deadline UNUSED,
                struct mapping_list *ret UNUSED, struct error *err)
 {
@@ -203,34 +199,6 @@ int crypt_check(const struct crypt_client *c UNUSED, const struct crypt_volume *
 int crypt_close(const struct crypt_client *c UNUSED, const char *dm_name UNUSED,
                 const char *dm_uuid UNUSED, int lock_fd UNUSED, uint64_t deadline UNUSED,
                 struct error *err)
-{
-    return not_here(err);
-}
-
-int crypt_blank(const struct crypt_client *c UNUSED, const struct crypt_volume *v UNUSED,
-                uint64_t deadline UNUSED, struct error *err)
-{
-    return not_here(err);
-}
-
-int crypt_format(const struct crypt_client *c UNUSED, const struct crypt_volume *v UNUSED,
-                 enum record_state stored_state UNUSED, int key_fd UNUSED, uint64_t deadline UNUSED,
-                 char ret_digest[65] UNUSED, char ret_mac[65] UNUSED, struct mapping *ret UNUSED,
-                 struct error *err)
-{
-    return not_here(err);
-}
-
-int crypt_open(const struct crypt_client *c UNUSED, const struct crypt_volume *v UNUSED,
-               int key_fd UNUSED, uint64_t deadline UNUSED, struct mapping *ret UNUSED,
-               struct error *err)
-{
-    return not_here(err);
-}
-
-int crypt_resize(const struct crypt_client *c UNUSED, const struct crypt_volume *v UNUSED,
-                 int key_fd UNUSED, uint64_t deadline UNUSED, struct mapping *ret UNUSED,
-                 struct error *err)
 {
     return not_here(err);
 }

@@ -4,6 +4,7 @@
  * (rig.h). */
 #include "common/base.h"
 #include "tests/unit/node/bench.h"
+#include "tests/unit/node/nocrypt.h"
 
 #include "common/arena.h"
 #include "keyd/client.h"
@@ -130,39 +131,6 @@ int crypt_close(const struct crypt_client *c UNUSED, const char *dm_name UNUSED,
     played.closed++;
     (void)rename("/sys/block/" FS_BLOCK, "/sys/block/gone");
     return 0;
-}
-
-static int not_here(struct error *err)
-{
-    return error_set(err, ERR_INTERNAL, "dm-crypt isn't here");
-}
-
-int crypt_blank(const struct crypt_client *c UNUSED, const struct crypt_volume *v UNUSED,
-                uint64_t deadline UNUSED, struct error *err)
-{
-    return not_here(err);
-}
-
-int crypt_format(const struct crypt_client *c UNUSED, const struct crypt_volume *v UNUSED,
-                 enum record_state stored_state UNUSED, int key_fd UNUSED, uint64_t deadline UNUSED,
-                 char ret_digest[65] UNUSED, char ret_mac[65] UNUSED, struct mapping *ret UNUSED,
-                 struct error *err)
-{
-    return not_here(err);
-}
-
-int crypt_open(const struct crypt_client *c UNUSED, const struct crypt_volume *v UNUSED,
-               int key_fd UNUSED, uint64_t deadline UNUSED, struct mapping *ret UNUSED,
-               struct error *err)
-{
-    return not_here(err);
-}
-
-int crypt_resize(const struct crypt_client *c UNUSED, const struct crypt_volume *v UNUSED,
-                 int key_fd UNUSED, uint64_t deadline UNUSED, struct mapping *ret UNUSED,
-                 struct error *err)
-{
-    return not_here(err);
 }
 
 int crypt_passphrase(const struct crypt_client *c UNUSED, const struct crypt_volume *v UNUSED,

@@ -3,16 +3,12 @@
 #include "volume/record.h"
 
 #include "common/cleanup.h"
+#include "tests/unit/volume/ready_record.h"
 #include "tests/support/nomem.h"
 #include "tests/support/unit.h"
 #include "volume/commitment.h"
 #include "volume/geometry.h"
 #include "tests/support/skip.h"
-
-#define HASH  "0123456789abcdef0123456789abcdef"
-#define HEX64 HASH HASH
-#define ID    "fast.3f0c12ab." HASH
-#define UUID  "123e4567-e89b-42d3-a456-426614174000"
 
 /* What a `ready` volume's record is on disk, byte by byte: the format may not change under old
  * volumes. */
@@ -27,26 +23,6 @@ static const char ready_text[] =
     "\"" HEX64 "\","
     "\"mac\":\"" HEX64 "\",\"sealed\":false,\"recipients\":[],\"source\":null,"
     "\"created\":\"2026-11-22T01:02:03Z\"}\n";
-
-static struct record ready_record(void)
-{
-    return (struct record){
-        .gen = 3,
-        .id = ID,
-        .name = "pvc-1",
-        .uuid = UUID,
-        .tenant = "team-a",
-        .size = GIB(1),
-        .state = RECORD_READY,
-        .fs = "ext4",
-        .kms = "lab",
-        .key_source = "vault",
-        .key = { .kind = "file", .ciphertext = "file:v1:abc", .version = 1 },
-        .digest = HEX64,
-        .mac = HEX64,
-        .created = "2026-11-22T01:02:03Z",
-    };
-}
 
 static void without_proof(struct record *r, enum record_state state)
 {

@@ -2,39 +2,16 @@
 #include "common/base.h"
 #include "volume/restore.h"
 
+#include "tests/unit/volume/ready_record.h"
 #include "tests/support/unit.h"
 #include "volume/geometry.h"
 
-#define HASH  "0123456789abcdef0123456789abcdef"
-#define HEX64 HASH HASH
-#define ID    "fast.3f0c12ab." HASH
-#define UUID  "123e4567-e89b-42d3-a456-426614174000"
 #define OTHER "00000000-e89b-42d3-a456-426614174000"
 #define DM    "CRYPT-LUKS2-123e4567e89b42d3a456426614174000-coffer-" HASH "-3f0c12ab"
 
-static struct record good(void)
-{
-    return (struct record){
-        .gen = 3,
-        .id = ID,
-        .name = "pvc-1",
-        .uuid = UUID,
-        .tenant = "team-a",
-        .size = GIB(1),
-        .state = RECORD_READY,
-        .fs = "ext4",
-        .kms = "lab",
-        .key_source = "vault",
-        .key = { .kind = "file", .ciphertext = "file:v1:abc", .version = 1 },
-        .digest = HEX64,
-        .mac = HEX64,
-        .created = "2026-11-22T01:02:03Z",
-    };
-}
-
 static struct record in_state(enum record_state state)
 {
-    struct record r = good();
+    struct record r = ready_record();
 
     r.state = state;
     memset(r.digest, 0, sizeof(r.digest));
@@ -96,7 +73,7 @@ static void refused(const struct restore_there *t, const struct record *backup,
 static void test_record_is_gone(void **state UNUSED)
 {
     const struct restore_there t = nothing();
-    const struct record backup = good();
+    const struct record backup = ready_record();
     char fields[200];
 
     struct record r = planned(&t, &backup);
@@ -107,8 +84,8 @@ static void test_record_is_gone(void **state UNUSED)
 
 static void test_generation_is_never_lowered(void **state UNUSED)
 {
-    const struct record backup = good();
-    struct record newer = good();
+    const struct record backup = ready_record();
+    struct record newer = ready_record();
     struct restore_there t;
 
     newer.gen = 9;
@@ -124,7 +101,7 @@ static void test_generation_is_never_lowered(void **state UNUSED)
 
 static void test_generation_without_room(void **state UNUSED)
 {
-    struct record backup = good();
+    struct record backup = ready_record();
     struct restore_there t = with_text("{\"gen\":9223372036854775807}");
 
     refused(&t, &backup, ERR_DATA_LOSS, "forged");
@@ -136,7 +113,7 @@ static void test_generation_without_room(void **state UNUSED)
 static void test_size_follows_the_image(void **state UNUSED)
 {
     struct restore_there t = nothing();
-    const struct record backup = good();
+    const struct record backup = ready_record();
 
     t.image_bytes = GIB(2) + GEOMETRY_DATA_OFFSET + 4096; /* it was expanded after the backup */
     assert_int_equal(planned(&t, &backup).size, GIB(2));
@@ -147,7 +124,7 @@ static void test_size_follows_the_image(void **state UNUSED)
 static void test_earlier_state_is_raised(void **state UNUSED)
 {
     const enum record_state states[] = { RECORD_MINTING, RECORD_NEW, RECORD_FORMATTING };
-    const struct record backup = good();
+    const struct record backup = ready_record();
 
     for (size_t i = 0; i < ARRAY_SIZE(states); i++) {
         const struct record now = in_state(states[i]);
@@ -163,7 +140,7 @@ static void test_only_ready_is_restored(void **state UNUSED)
 {
     const enum record_state states[] = { RECORD_MINTING, RECORD_NEW, RECORD_FORMATTING,
                                          RECORD_ERASED };
-    const struct record now = good();
+    const struct record now = ready_record();
     const struct record also_new = in_state(RECORD_NEW);
     const struct restore_there places[] = { nothing(), with(&now), with(&also_new),
                                             with_text("garbage"), with_text("") };
@@ -177,8 +154,8 @@ static void test_only_ready_is_restored(void **state UNUSED)
 
 static void test_erased_is_final(void **state UNUSED)
 {
-    const struct record backup = good();
-    struct record now = good();
+    const struct record backup = ready_record();
+    struct record now = ready_record();
     struct restore_there t;
 
     now.state = RECORD_ERASED;
@@ -191,7 +168,7 @@ static void test_erased_is_final(void **state UNUSED)
 static void test_later_states_are_not_lowered(void **state UNUSED)
 {
     static const char *const later[] = { "cloning", "rekeying", "revoked" };
-    const struct record backup = good();
+    const struct record backup = ready_record();
     char text[64];
 
     for (size_t i = 0; i < ARRAY_SIZE(later); i++) {
@@ -205,7 +182,7 @@ static void test_later_states_are_not_lowered(void **state UNUSED)
 
 static void test_newer_record_stays(void **state UNUSED)
 {
-    const struct record backup = good();
+    const struct record backup = ready_record();
     const struct restore_there t = with_text("{\"v\":2,\"gen\":1}");
 
     refused(&t, &backup, ERR_PRECONDITION, "version 2");
@@ -213,8 +190,8 @@ static void test_newer_record_stays(void **state UNUSED)
 
 static void test_another_creation(void **state UNUSED)
 {
-    const struct record backup = good();
-    struct record now = good();
+    const struct record backup = ready_record();
+    struct record now = ready_record();
     struct restore_there t;
 
     (void)snprintf(now.uuid, sizeof(now.uuid), "%s", OTHER);
@@ -224,7 +201,7 @@ static void test_another_creation(void **state UNUSED)
 
 static void test_image_must_be_there(void **state UNUSED)
 {
-    const struct record backup = good();
+    const struct record backup = ready_record();
     struct restore_there t = nothing();
 
     t.image_bytes--;
@@ -236,8 +213,8 @@ static void test_image_must_be_there(void **state UNUSED)
 /* The newer record alone holds the key that opens the volume. */
 static void test_key_of_before_a_rotation(void **state UNUSED)
 {
-    const struct record backup = good();
-    struct record now = good();
+    const struct record backup = ready_record();
+    struct record now = ready_record();
     struct restore_there t;
 
     now.key.version = 2; /* rewrapped: the same storage key, so the same MAC */
@@ -255,8 +232,8 @@ static void test_key_of_before_a_rotation(void **state UNUSED)
 
 static void test_in_use(void **state UNUSED)
 {
-    const struct record backup = good();
-    struct record now = good();
+    const struct record backup = ready_record();
+    struct record now = ready_record();
     struct restore_there t = nothing();
 
     (void)snprintf(t.dm_uuid, sizeof(t.dm_uuid), "%s", DM);
@@ -279,7 +256,7 @@ static void test_record_of_another_volume_is_unreadable(void **state UNUSED)
 {
     AUTO_STRBUF struct strbuf text = STRBUF_INIT(RECORD_MAX);
     struct restore_there t = nothing();
-    struct record r = good();
+    struct record r = ready_record();
 
     assert_works(record_encode(&r, &text, &err));
     restore_read(strbuf_text(&text), text.len, ID, &t);
@@ -291,7 +268,7 @@ static void test_record_of_another_volume_is_unreadable(void **state UNUSED)
 
 static void test_difference(void **state UNUSED)
 {
-    struct record a = good(), b = good();
+    struct record a = ready_record(), b = ready_record();
     char fields[200];
 
     b.gen = 77;
