@@ -4,6 +4,7 @@
  * is the same when it is written and read again.
  *
  * covers: crypt/answer.c crypt/mapping.c
+ * but: mapping_find (looks one up)
  */
 #include "tests/fuzz/target.h"
 

@@ -4,7 +4,7 @@
  * ("csi.v1.ListVolumesResponse"), then JSON when it starts with '{', else the message's bytes. What
  * is accepted means the same after a round trip.
  *
- * covers: csi/client_json.c csi/protowire.c
+ * covers: csi/client_json.c
  */
 #include "tests/fuzz/target.h"
 

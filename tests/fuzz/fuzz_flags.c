@@ -3,6 +3,7 @@
  * A command line, one argument per line of the input.
  *
  * covers: common/flags.c
+ * but: flags_help flags_answer (print)
  */
 #include "tests/fuzz/target.h"
 

@@ -3,8 +3,8 @@
  * coffer-crypt's request: the first line is the verb, the rest what comes on stdin. What is
  * accepted names a mapping that belongs to its record.
  *
- * covers: crypt/request.c
- * crypt/verb.c:verb_find
+ * covers: crypt/request.c crypt/verb.c:verb_find
+ * but: check_device reply_mapping reply_mac (look at a block device; write answers)
  */
 #include "tests/fuzz/target.h"
 

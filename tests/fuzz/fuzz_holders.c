@@ -5,6 +5,8 @@
  * its mountinfo. Whatever they are called, the words fit into one line of an error.
  *
  * covers: common/holders.c common/fs.c:fs_read_line
+ * but: on_our_mount holders_each holders_first holders_describe (numbers of the kernel; the same
+ * below /)
  */
 #include "tests/fuzz/target.h"
 

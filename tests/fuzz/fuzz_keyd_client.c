@@ -5,6 +5,7 @@
  * either whole or untouched, and nothing waits for ever.
  *
  * covers: keyd/client.c
+ * but: too_late (what is sent at once is never late)
  */
 #include "tests/fuzz/target.h"
 
@@ -143,6 +144,32 @@ static void ask_server_key(uint64_t deadline)
     must_be_marked(&key, sizeof(key));
 }
 
+static void ask_wrap_for(uint64_t deadline)
+{
+    static const unsigned char public_key[] = "not looked at by a client";
+    const struct keyd_recipient to = { "RSA-OAEP-SHA256", public_key, sizeof(public_key) };
+    unsigned char out[RECIPIENT_WRAPPED_MAX];
+    struct error err = ERROR_INIT;
+    size_t len = 0;
+
+    mark(out, sizeof(out));
+    if (keyd_wrap_for(played.path, &binding, &wrapped, &to, deadline, out, &len, &err) == 0) {
+        must(len > 0 && len <= sizeof(out));
+        return;
+    }
+    must_be_sentence(&err);
+    must(len == 0);
+    must_be_marked(out, sizeof(out));
+}
+
+static void ask_destroy(uint64_t deadline)
+{
+    struct error err = ERROR_INIT;
+
+    if (keyd_destroy(played.path, &binding, deadline, &err) < 0)
+        must_be_sentence(&err);
+}
+
 static void ask_status(uint64_t deadline)
 {
     AUTO_STRBUF struct strbuf text = STRBUF_INIT(WIRE_FRAME_MAX);
@@ -151,6 +178,24 @@ static void ask_status(uint64_t deadline)
     if (keyd_status(played.path, deadline, &text, &err) == 0)
         return;
     must(text.len == 0);
+    must_be_sentence(&err);
+}
+
+/* The answer's bytes as a socket's path: nobody is there. */
+static void ask_nobody(uint64_t deadline)
+{
+    AUTO_STRBUF struct strbuf text = STRBUF_INIT(WIRE_FRAME_MAX);
+    struct error err = ERROR_INIT;
+    char path[256], name[200];
+
+    (void)snprintf(name, sizeof(name), "%.*s", (int)(played.len < 199 ? played.len : 199),
+                   (const char *)played.answer);
+    for (char *p = name; *p != '\0'; p++)
+        if (*p == '/')
+            *p = '_';
+    (void)snprintf(path, sizeof(path), "%s%s", name[0] == '-' ? "" : "/proc/self/none/", name);
+    must(keyd_status(path, deadline, &text, &err) < 0 && text.len == 0);
+    must(err.code == ERR_INVALID || err.code == ERR_UNAVAILABLE);
     must_be_sentence(&err);
 }
 
@@ -164,8 +209,9 @@ static void give(const uint8_t *answer, size_t len)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static void (*const asks[])(uint64_t deadline) = { ask_mint, ask_unwrap, ask_status,
-                                                       ask_unwrap_client, ask_server_key };
+    static void (*const asks[])(
+        uint64_t deadline) = { ask_mint,       ask_unwrap,   ask_status,  ask_unwrap_client,
+                               ask_server_key, ask_wrap_for, ask_destroy, ask_nobody };
 
     if (size == 0)
         return 0;

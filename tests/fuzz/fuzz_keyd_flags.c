@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * keyd's own two flags: the first line is --allow, each other line a --peer. What can't be read
- * exactly allows nothing.
+ * keyd's own two flags: the first line is --allow, each other line a --peer, by numbers or by the
+ * names of a passwd and a group file. What can't be read exactly allows nothing. The first line is
+ * a socket's group too.
  *
  * covers: common/peers.c keyd/ops.c:ops_allow_parse
  */
@@ -10,8 +11,27 @@
 #include "common/cleanup.h"
 #include "keyd/ops.h"
 #include "common/peers.h"
+#include "tests/support/tmpdir.h"
 
-#define NO_NAMES "/proc/self/none" /* no passwd there: only numbers are somebody */
+static struct tmpdir names;
+
+static void clean_up(void)
+{
+    tmpdir_remove(&names);
+}
+
+static void start(void)
+{
+    static const char passwd[] = "root:x:0:0::/:/bin/sh\n_coffer-1:x:990:991::/:/bin/false\n";
+    static const char group[] = "root:x:0:\ncoffer:x:991:_coffer-1\n";
+
+    if (names.path[0] != '\0')
+        return;
+    names = tmpdir_make();
+    must(atexit(clean_up) == 0);
+    tmpdir_write(&names, "passwd", passwd, sizeof(passwd) - 1);
+    tmpdir_write(&names, "group", group, sizeof(group) - 1);
+}
 
 static void check_allow(const char *list)
 {
@@ -36,8 +56,8 @@ static void check_peers(const struct flag_strings *texts)
     struct error err = ERROR_INIT;
     char again[64];
 
-    if (peers_parse(texts, NO_NAMES, &p, &err) < 0) {
-        must(err.code == ERR_INVALID || err.code == ERR_NOT_FOUND);
+    if (peers_parse(texts, names.path, &p, &err) < 0) {
+        must(err.code == ERR_INVALID);
         must(p.n == 99);
         must_be_sentence(&err);
         return;
@@ -46,8 +66,26 @@ static void check_peers(const struct flag_strings *texts)
     for (size_t i = 0; i < p.n; i++) {
         (void)snprintf(again, sizeof(again), "%u:%u", p.items[i].uid, p.items[i].gid);
         must(peers_allow(&p, p.items[i].uid, p.items[i].gid));
-        must(strlen(again) <= strlen(texts->items[i])); /* leading zeros may be gone */
+        if (texts->items[i][strspn(texts->items[i], "0123456789:")] == '\0')
+            must(strlen(again) <= strlen(texts->items[i])); /* leading zeros may be gone */
     }
+}
+
+static void check_group(const char *text)
+{
+    gid_t g = 77, number = 0;
+    struct error err = ERROR_INIT;
+
+    if (peers_group_parse(text, names.path, &g, &err) < 0) {
+        must(err.code == ERR_INVALID && g == 77);
+        must_be_sentence(&err);
+        return;
+    }
+    must(g != (gid_t)-1);
+    must(strcmp(text, "root") == 0          ? g == 0
+         : strcmp(text, "coffer") == 0      ? g == 991
+         : sscanf(text, "%u", &number) == 1 ? number == g
+                                            : false);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -57,10 +95,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *rest = text, *line;
 
     must(text != NULL);
+    start();
     const char *allow = strsep(&rest, "\n");
     while (peers.len < ARRAY_SIZE(peers.items) && (line = strsep(&rest, "\n")) != NULL)
         peers.items[peers.len++] = line;
     check_allow(allow);
+    check_group(allow);
     check_peers(&peers);
     return 0;
 }

@@ -6,6 +6,9 @@
  *
  * covers: keyd/server.c keyd/recv.c keyd/ops.c keyd/pipe.c keyd/kms.c keyd/kms_file.c
  * volume/context.c
+ * but: pause_listener on_pause_over tidy on_idle log_counters on_signal server_free failed
+ * kms_set_free file_close (time, load, signals, the end) but: kms_set_network kms_set_stop
+ * on_stopped (services at a network)
  */
 #include "tests/fuzz/target.h"
 
@@ -95,7 +98,8 @@ static void start(void)
     must(atexit(clean_up) == 0);
     open_kms();
     real.keyd.text = (struct strbuf)STRBUF_INIT(KEYD_TEXT_MAX);
-    must(ops_allow_parse("MINT,UNWRAP", real.keyd.allowed, &err) == 0);
+    must(ops_allow_parse("MINT,UNWRAP,WRAP_FOR,DESTROY,UNWRAP_CLIENT,SERVER_KEY", real.keyd.allowed,
+                         &err) == 0);
     real.peers = (struct peers){ .items = { { getuid(), getgid() } }, .n = 1 };
     (void)snprintf(real.path, sizeof(real.path), "%s/keyd.sock", real.dir.path);
     must(listener_open(real.path, SOCK_SEQPACKET, LISTEN_OWN_GROUP, &real.listener, &err) == 0);

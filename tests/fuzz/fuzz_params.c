@@ -13,9 +13,20 @@
 
 static const char configuration[] =
     "{\"pools\":{\"fast\":{\"backend\":\"file\",\"path\":\"/p/fast\",\"kms\":[\"lab\",\"more\"],"
-    "\"allocate\":\"full\"},\"slow\":{\"backend\":\"file\",\"path\":\"/p/slow\",\"kms\":[\"lab\"],"
-    "\"allocate\":\"full\"}},\"kms\":{\"lab\":{\"uri\":\"file:///k/lab\"},"
-    "\"more\":{\"uri\":\"file:///k/more\"}}}";
+    "\"allocate\":\"full\"},\"slow\":{\"backend\":\"file\",\"path\":\"/p/"
+    "slow\",\"kms\":[\"lab\",\"vault\",\"no-pods\",\"kv\"],"
+    "\"allocate\":\"sparse\",\"overcommit\":2},\"kept\":{\"backend\":\"file\",\"path\":\"/p/"
+    "kept\",\"kms\":[\"vault\"],"
+    "\"allocate\":\"full\",\"escrow\":\"/k/escrow.pem\"}},\"kms\":{\"lab\":{\"uri\":\"file:///k/"
+    "lab\"},"
+    "\"more\":{\"uri\":\"file:///k/more\"},"
+    "\"vault\":{\"uri\":\"hcvault://v:8200/transit/keys/coffer-t-{tenant}\",\"ca\":\"/"
+    "ca\",\"server_key\":\"coffer-s-1\","
+    "\"auth\":{\"method\":\"jwt\",\"role\":\"r\",\"token_path\":\"/t\",\"pod_role\":\"p\"}},"
+    "\"no-pods\":{\"uri\":\"hcvault://v:8200/transit/keys/coffer-n-{tenant}\",\"ca\":\"/ca\","
+    "\"auth\":{\"method\":\"jwt\",\"role\":\"r\",\"token_path\":\"/t\"}},"
+    "\"kv\":{\"uri\":\"hcvault+kv://v:8200/coffer-kv/volumes\",\"ca\":\"/ca\","
+    "\"auth\":{\"method\":\"jwt\",\"role\":\"r\",\"token_path\":\"/t\"}}}}";
 
 static struct config *config(void)
 {
@@ -70,6 +81,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     must(config_pool(config(), p.pool->name) == p.pool && pool_allows_kms(p.pool, p.kms));
-    must(strcmp(p.key_source, "vault") == 0 && tenant_valid(p.tenant));
+    const bool client = strcmp(p.key_source, "client") == 0;
+    must((client || strcmp(p.key_source, "vault") == 0) && tenant_valid(p.tenant));
+    must((!client && !p.pod) || (strcmp(p.kms, "vault") == 0 && p.pool->escrow[0] == '\0'));
+    must(!client || !p.pod);
     return 0;
 }

@@ -3,11 +3,14 @@
  * The small parsers of texts, each against its own printing or a second way to say the same.
  *
  * covers: common/parse.c common/b64.c
+ * but: uuid_random random_bytes (make a text, they read none)
  */
 #include "tests/fuzz/target.h"
 
 #include "common/b64.h"
 #include "common/cleanup.h"
+
+#include <sys/sysmacros.h>
 
 static void check_numbers(const char *text)
 {
@@ -26,6 +29,44 @@ static void check_numbers(const char *text)
         must(size == 7);
     must((parse_bool(text, &yes) == 0) ==
          (strcmp(text, "true") == 0 || strcmp(text, "false") == 0));
+}
+
+static void check_dev(const char *text)
+{
+    unsigned high = 0, low = 0;
+    dev_t dev = 0;
+    char again[32];
+    const size_t zeros = strspn(text, "0");
+
+    if (parse_dev(text, &dev) < 0) {
+        must(dev == 0);
+        return;
+    }
+    must(sscanf(text, "%u:%u", &high, &low) == 2 && major(dev) == high && minor(dev) == low);
+    (void)snprintf(again, sizeof(again), "%u:%u", major(dev), minor(dev));
+    must(strlen(again) <= strlen(text) && (zeros > 0 || text[0] == again[0]));
+}
+
+/* What steers a terminal, or starts a line, by the value of each character: control characters of
+ * ASCII and of Latin-1, marks and overrides of direction, the separators of lines. */
+static void check_unsafe(const char *text, size_t len)
+{
+    while (len > 0) {
+        const unsigned char *p = (const unsigned char *)text;
+        const size_t n = utf8_char_len(text, len);
+        const uint32_t value = n == 2   ? (p[0] & 0x1fu) << 6 | (p[1] & 0x3fu)
+                               : n == 3 ? (p[0] & 0xfu) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu)
+                               : n == 4 ? 0x10000
+                                        : p[0];
+        const bool unsafe = value < 0x20 || (value >= 0x7f && value < 0xa0) || value == 0x200e ||
+                            value == 0x200f || (value >= 0x2028 && value <= 0x202e) ||
+                            (value >= 0x2066 && value <= 0x2069);
+        if (n == 0)
+            return;
+        must(utf8_unsafe_len(text, len) == (unsafe ? n : 0));
+        text += n;
+        len -= n;
+    }
 }
 
 /* RFC 3629 by the value of each character instead of by its bytes. */
@@ -94,6 +135,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     must(text != NULL);
     check_numbers(text);
+    check_dev(text);
+    check_unsafe((const char *)data, size);
     must(utf8_valid((const char *)data, size) == utf8_by_value(data, size));
     check_b64(text, data, size);
     check_hex(text, data, size);

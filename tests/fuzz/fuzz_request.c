@@ -7,6 +7,8 @@
  * covers: csi/validate.c csi/codec.c csi/codec_controller.c
  * csi/codec_node.c csi/codec_admin.c csi/codec_recipient.c csi/codec_describe.c
  * csi/codec_registration.c csi/dispatch.c
+ * but: run_* encode_* codec_string codec_int64 (call a plugin and write its answer)
+ * but: method_offered dispatch_log reply_volume_id (choose and log a call)
  */
 #include "tests/fuzz/target.h"
 

@@ -5,7 +5,8 @@
  * status that HTTP has, and a body that says what it is of; nothing waits, and no cloud is made by
  * a request that nobody proved.
  *
- * covers: scheduler/routes.c scheduler/body.c scheduler/reply.c scheduler/answer.c
+ * covers: scheduler/routes.c scheduler/reply.c scheduler/answer.c
+ * but: answer_* add_* api_device_of out_of_memory (of clouds, which are there for a proof alone)
  */
 #include "tests/fuzz/target.h"
 

@@ -76,10 +76,16 @@ static int challenge(const struct body *b, struct operation *op UNUSED, struct e
     return 0;
 }
 
+static int empty(const struct body *b, struct operation *op UNUSED, struct error *err)
+{
+    return body_empty(b, err);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static int (*const bodies[])(const struct body *, struct operation *,
-                                 struct error *) = { deploy, mount, add, take_away, challenge };
+    static int (*const bodies[])(const struct body *, struct operation *, struct error *) = {
+        deploy, mount, add, take_away, challenge, empty
+    };
     AUTO_OPERATION struct operation *op = NULL;
     struct error err = ERROR_INIT;
 

@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a hostile or broken Vault answers, to the real client and drivers: only HTTP is played. The
- * first line names engine and login method ("transit approle"), then each "== STATUS" or "==
+ * first line names engine and login method ("transit approle", "session approle": what a keyd that
+ * opens sessions asks), then each "== STATUS" or "==
  * FAILURE" line begins an answer, whose body follows; after the last one nobody answers. Time is
  * played too. Whatever comes: each job ends exactly once, within a bound, with a key only when it
  * was asked to unwrap, and no text of the server's gets into an error.
  *
  * covers: vault/call.c vault/token.c vault/auth.c vault/auth_approle.c vault/auth_token_file.c
  * vault/transit.c vault/kv.c vault/status.c keyd/kms_vault.c keyd/kms_transit.c keyd/kms_kv.c
+ * keyd/kms_vault_session.c
+ * but: auth_token_login transit_create_rsa_body transit_rewrap_body transit_minimum_body
+ * transit_trim_body transit_key_made (cofferctl's) but: same_identity kms_vault_stats (two services
+ * at one server; metrics)
  */
 #include "tests/fuzz/target.h"
 
@@ -230,8 +235,27 @@ static void start(void)
     must(event_loop_new(&real.loop, &err) == 0 && atexit(clean_up) == 0);
 }
 
-static const char *const uris[] = { "hcvault://v:8200/transit/keys/coffer-t-{tenant}",
-                                    "hcvault+kv://v:8200/coffer-kv/volumes" };
+#define SERVER_KEY "coffer-s-1"
+#define TRANSIT    "hcvault://v:8200/transit/keys/coffer-t-{tenant}"
+
+/* The first whose name is in the head, or the first of all. */
+static const struct engine {
+    const char *name, *uri, *more;
+    bool sessions;
+} engines[] = {
+    { "transit", TRANSIT, "", false },
+    { "kv", "hcvault+kv://v:8200/coffer-kv/volumes", "", false },
+    { "session", TRANSIT, "\"server_key\":\"" SERVER_KEY "\",", true },
+};
+
+static const struct engine *engine_of(const char *head)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(engines); i++)
+        if (strstr(head, engines[i].name) != NULL)
+            return &engines[i];
+    return &engines[0];
+}
+
 static const struct {
     const char *name, *more;
 } methods[] = {
@@ -244,7 +268,13 @@ static const struct {
 
 static int open_set(const char *head, struct config **config, struct kms_set **ret)
 {
-    const struct kms_env env = { .loop = real.loop, .mint = true, .unwrap = true, .destroy = true };
+    const struct engine *e = engine_of(head);
+    const struct kms_env env = { .loop = real.loop,
+                                 .mint = !e->sessions,
+                                 .unwrap = !e->sessions,
+                                 .destroy = !e->sessions,
+                                 .unwrap_client = e->sessions,
+                                 .server_key = e->sessions };
     struct error err = ERROR_INIT;
     size_t m = 0;
     char auth[1024], text[4096];
@@ -257,9 +287,9 @@ static int open_set(const char *head, struct config **config, struct kms_set **r
 #pragma GCC diagnostic pop
     (void)snprintf(text, sizeof(text),
                    "{\"pools\":{\"p\":{\"backend\":\"file\",\"path\":\"/p\",\"kms\":[\"v\"]}},"
-                   "\"kms\":{\"v\":{\"uri\":\"%s\",\"ca\":\"/ca\",\"addresses\":[\"b:1\"],"
+                   "\"kms\":{\"v\":{\"uri\":\"%s\",%s\"ca\":\"/ca\",\"addresses\":[\"b:1\"],"
                    "\"auth\":{\"method\":\"%s\",%s}}}}",
-                   uris[strstr(head, "kv") != NULL],
+                   e->uri, e->more,
                    strcmp(methods[m].name, "wrapped") == 0 ? "approle" : methods[m].name, auth);
     must(config_decode(text, strlen(text), config, &err) == 0);
     return kms_set_open(*config, &env, ret, &err);
@@ -301,6 +331,27 @@ static void run_jobs(const struct kms *kms)
     must(unwrap.ended == 1 && mint.ended == 1);
 }
 
+static void run_sessions(const struct kms *kms)
+{
+    static const unsigned char sealed[384] = { 7 };
+    const struct kms_session session = { sealed, sizeof(sealed), SERVER_KEY ":1" };
+    const struct kms_call call = { .binding = &binding,
+                                   .context = context,
+                                   .deadline = deadline_in(5000) };
+    struct one key = { .job = { .done = on_done, .call = call } };
+    struct one open = { .job = { .done = on_done, .call = call, .session = &session },
+                        .unwrap = true };
+
+    kms_server_key(kms, &key.job);
+    run_until(&key);
+    if (key.job.err.code == ERR_OK)
+        must(strncmp(key.job.server_key.key_id, SERVER_KEY ":", sizeof(SERVER_KEY)) == 0 &&
+             key.job.server_key.public_key_len > 0);
+    open.job.call.deadline = deadline_in(5000);
+    kms_unwrap_client(kms, &open.job);
+    run_until(&open);
+}
+
 /* A token of an hour is renewed, or another one is got. */
 static void pass_time(void)
 {
@@ -326,9 +377,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (open_set(head, &config, &set) < 0)
         return 0;
     must(kms_set_find(set, "v", &kms, &err) == 0);
-    run_jobs(kms);
+    void (*const run)(const struct kms *kms) =
+        kms->driver == &kms_vault_transit && engine_of(head)->sessions ? run_sessions : run_jobs;
+    run(kms);
     pass_time();
-    run_jobs(kms);
+    run(kms);
     kms_set_stop(set, real.loop);
     json_decref(kms->driver->status(kms->state));
     return 0;
