@@ -6,8 +6,9 @@
  *
  * The file P.alloc in COFFER_FAULT_DIR (P: the program's name) is mapped at the first allocation,
  * if it exists then: two native 64-bit words, which number fails (0: none) and how many there have
- * been. A test writes both while the program runs. Processes of one name share the count.
- * Thread-safe; no system call but at the first allocation.
+ * been, which a test writes while the program runs; then, as far as the file goes, a word for each
+ * that was seen: its place, a hash of the call stack that is the same in every run. Processes of
+ * one name share it all. Thread-safe; no system call but at the first allocation.
  */
 #ifndef COFFER_COMMON_FAULT_ALLOC_H
 #define COFFER_COMMON_FAULT_ALLOC_H

@@ -6,13 +6,12 @@ import contextlib
 import os
 import re
 import signal
-import struct
 import subprocess
 
+from allocations import Allocations
 from fixture import CODES, wait_for
 from sweep import asked_for, demand_clean, outcome, recover, sampled, until_ok
 
-WORDS = struct.Struct('=QQ')  # which allocation fails, how many there were
 # with which the control path changes or reads the world; what gRPC waits and talks by (futex, epoll, eventfd's read and write) is its own
 CALLS = ('openat', 'openat2', 'newfstatat', 'fstat', 'statx', 'fstatfs', 'ioctl', 'mount', 'umount2', 'mkdir', 'mkdirat', 'mknodat',
          'rmdir', 'unlink', 'unlinkat', 'rename', 'renameat', 'renameat2', 'fsync', 'fdatasync', 'syncfs', 'pread64', 'pwrite64',
@@ -42,30 +41,24 @@ def attached(argv, pid):
 
 
 class AllocationFailer:
-    """program: a daemon, or coffer-crypt, all of whose runs in one call share the count. Made before they start."""
+    """program: a daemon, or coffer-crypt, all of whose runs in one call share the count. Made before they start. An allocation that is made
+    again and again at one place, by the same callers, fails there once."""
 
     def __init__(self, coffer, program):
-        self.coffer, self.program = coffer, program
-        self.path = os.path.join(coffer.fault_dir, program + '.alloc')
-        self.what = f'an allocation of {program}'
-        if not os.path.exists(self.path):
-            self.set(0)
-            os.chmod(self.path, 0o666)
-
-    def set(self, number):
-        with open(self.path, 'r+b' if os.path.exists(self.path) else 'wb') as f:
-            f.write(WORDS.pack(number, 0))
+        self.program, self.what = program, f'an allocation of {program}'
+        self.file = Allocations(os.path.join(coffer.fault_dir, program + '.alloc'))
 
     def record(self, call):
-        self.set(0)
+        self.file.set(0)
         call()
-        with open(self.path, 'rb') as f:
-            return [(n, '') for n in range(1, WORDS.unpack(f.read(WORDS.size))[1] + 1)]
+        firsts = self.file.firsts()
+        print(f'# {self.what}: {self.file.seen()} of them, at {len(firsts)} places', flush=True)
+        return [(n, '') for n in firsts]
 
     def strike(self, point, call):
-        self.set(point[0])
+        self.file.set(point[0])
         said = outcome(call)
-        self.set(0)
+        self.file.set(0)
         return said
 
     @staticmethod

@@ -76,13 +76,16 @@ class Recorded:
             text = self.past.mark_before(cut)
             self.c.start()
             try:
-                known = dict(self.history[int(text)][0]) if text else {}
-                if NAME in known:
-                    Host(self.c).judge(known.pop(NAME))
-                Aftermath(self.c, known).judge()
+                self.judge_known(dict(self.history[int(text)][0]) if text else {})
             finally:
                 self.c.stop()
                 clean(self.c)  # of what was judged wrong
+
+    def judge_known(self, known):
+        """What was acknowledged before the cut."""
+        if NAME in known:
+            Host(self.c).judge(known.pop(NAME))
+        Aftermath(self.c, known).judge()
 
     def run(self, tap, story, title, writes=3):
         if not tap.run(f'{title}: recorded', self.live, story):

@@ -5,7 +5,8 @@ that forgets what is written from some moment on (dm-flakey), and by going back 
 had made durable (dm-log-writes). After each: records are right, volumes open with their keys, file systems replay and are clean,
 every acknowledged file is there and whole, the call that was cut succeeds when it is repeated, and nothing is left over.
 
-Outside, it boots the machines; inside, it runs a part. COFFER_CUTS=REGEX: only the cuts whose names it is found in.
+Outside, it boots the machines; inside, it runs a part. COFFER_ONLY=words: only the parts whose names have one of these words;
+COFFER_CUTS=REGEX: only the cuts whose names it is found in.
 # story: needs=vm,vault
 """
 import json
@@ -20,7 +21,9 @@ import powercloud  # noqa: E402
 import powerkeys  # noqa: E402
 import powerkill  # noqa: E402
 import powerpast  # noqa: E402
+import powerusers  # noqa: E402
 import vaultserver  # noqa: E402
+from sweep import asked_for  # noqa: E402
 from tap import Tap  # noqa: E402
 
 # a machine each
@@ -30,8 +33,9 @@ PARTS = {
     'xfs': lambda tap, folder: powerpast.Recorded(folder, 'xfs').run(tap, powerpast.other_life('xfs'), 'xfs'),
     'drop': lambda tap, folder: powerpast.Dropped(folder).run(tap),
     'keys': powerkeys.recorded,
+    'users': powerusers.recorded,
 }
-WITH_VAULT = ('keys', powercloud.CloudCuts)
+WITH_VAULT = ('keys', 'users', powercloud.CloudCuts)
 
 
 def run_inside(part, path):
@@ -71,12 +75,14 @@ def why_no_vault():
 
 def main():
     tap, skipped = Tap(), why_no_vault()
-    for part in PARTS:
+    for part in filter(asked_for, PARTS):
         if part in WITH_VAULT and skipped:
             tap.skip(f'{part}: cuts while keys are in Vault', skipped)
         else:
             machine(tap, part)
     for cuts in (powerkill.Cuts, powercloud.CloudCuts):
+        if not asked_for(f'QEMU killed: {cuts.TITLE}'):
+            continue
         if cuts in WITH_VAULT and skipped:
             tap.skip(f'QEMU killed: {cuts.TITLE}', skipped)
             continue
