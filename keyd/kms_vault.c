@@ -150,11 +150,14 @@ json_t *kms_vault_status(const void *state)
 void vault_job_end(struct vault_job *j, const struct error *err)
 {
     struct kms_job *job = j->job;
+    struct error why = ERROR_INIT;
+    if (err != NULL) /* which may be the job's own `refusal` */
+        (void)error_pass(&why, err);
     event_timer_stop(j->s->loop, &j->limit);
     vault_guest_end(j->guest);
     secret_free(j->fresh);
     free(j);
-    kms_end(job, err);
+    kms_end(job, err != NULL ? &why : NULL);
 }
 
 bool kms_vault_path(const struct kms_vault *s, const char *path, const char *name,
