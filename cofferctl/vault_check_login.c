@@ -8,6 +8,7 @@
 #include "cofferctl/vault_check.h"
 
 #include "common/strbuf.h"
+#include "vault/capability.h"
 
 enum of { OF_TENANT, OF_SERVER, OF_SECRET };
 
@@ -81,19 +82,6 @@ static json_t *question(const struct vault_layout *l)
     return json_pack("{s:o}", "paths", paths);
 }
 
-static bool holds(const json_t *list, const char *capability)
-{
-    const json_t *item;
-    size_t i;
-
-    json_array_foreach (list, i, item) {
-        const char *text = json_string_value(item);
-        if (text != NULL && (strcmp(text, capability) == 0 || strcmp(text, "root") == 0))
-            return true;
-    }
-    return false;
-}
-
 static void judge(const struct vault_target *t, struct findings *f, const json_t *data)
 {
     AUTO_STRBUF struct strbuf may = STRBUF_INIT(1024);
@@ -102,7 +90,7 @@ static void judge(const struct vault_target *t, struct findings *f, const json_t
     for (size_t i = 0; i < ARRAY_SIZE(abilities); i++) {
         const struct ability *a = &abilities[i];
         if (!ability_path(&t->layout, a, path) ||
-            !holds(json_object_get(data, path), a->capability))
+            !vault_capability_in(json_object_get(data, path), a->capability))
             continue;
         if (a->never)
             findings_say(f, FOUND_FAIL, "cofferctl vault setup --apply",

@@ -14,7 +14,6 @@
 #include "csi/stats.h"
 #include "keyd/client.h"
 
-#include <errno.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -57,13 +56,11 @@ static int parse_options(struct options *o, int argc, char **argv, bool *ret_don
 
 static int setup_names(struct controller *c, const struct options *o, struct error *err)
 {
-    static char host[256];
+    const char *node_id = o->node_id;
 
-    if (o->node_id[0] != '\0')
-        return controller_set_names(c, o->driver_name, o->node_id, err);
-    if (gethostname(host, sizeof(host) - 1) < 0)
-        return error_errno(err, errno, "read the host's name (--node-id is empty)");
-    return controller_set_names(c, o->driver_name, host, err);
+    if (driver_node_id(&node_id, err) < 0)
+        return -1;
+    return controller_set_names(c, o->driver_name, node_id, err);
 }
 
 static int setup(struct controller *c, const struct options *o, struct config **config,

@@ -24,26 +24,10 @@ static int get_plugin_info(void *ctx, struct csi_call *call, struct csi_plugin_i
     return 0;
 }
 
-static int get_plugin_capabilities(void *ctx, struct csi_call *call, struct csi_plugin_caps *ret,
-                                   struct error *err)
-{
-    *ret = (struct csi_plugin_caps){ .controller_service = true,
-                                     .accessibility_constraints = true,
-                                     .online_expansion = true };
-    return 0;
-}
-
-/* Speaks of this process: a pool or a key service that is away must not get it restarted. */
-static int probe(void *ctx, struct csi_call *call, bool *ret_ready, struct error *err)
-{
-    *ret_ready = true;
-    return 0;
-}
-
 const struct csi_identity_ops controller_identity_ops = {
     .get_plugin_info = get_plugin_info,
-    .get_plugin_capabilities = get_plugin_capabilities,
-    .probe = probe,
+    .get_plugin_capabilities = csi_driver_capabilities,
+    .probe = csi_probe_ready,
 };
 
 /* ---- Controller ---- */

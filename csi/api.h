@@ -95,6 +95,22 @@ struct csi_identity_ops {
                                    struct error *);
     int (*probe)(void *ctx, struct csi_call *, bool *ret_ready, struct error *);
 };
+/* What both plugins say: they are parts of one driver. */
+static inline int csi_driver_capabilities(void *ctx UNUSED, struct csi_call *call UNUSED,
+                                          struct csi_plugin_caps *ret, struct error *err UNUSED)
+{
+    *ret = (struct csi_plugin_caps){ .controller_service = true,
+                                     .accessibility_constraints = true,
+                                     .online_expansion = true };
+    return 0;
+}
+/* Speaks of this process alone: a pool or a key service that is away must not get it restarted. */
+static inline int csi_probe_ready(void *ctx UNUSED, struct csi_call *call UNUSED, bool *ret_ready,
+                                  struct error *err UNUSED)
+{
+    *ret_ready = true;
+    return 0;
+}
 
 /* ---- Controller ---- */
 struct csi_create_volume_request {

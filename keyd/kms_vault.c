@@ -5,6 +5,7 @@
 #include "common/deadline.h"
 #include "common/log.h"
 #include "common/strbuf.h"
+#include "vault/capability.h"
 
 #define TEST_MS 20000u
 
@@ -259,25 +260,13 @@ static void wake(struct kms_vault *s, const struct error *err)
     }
 }
 
-static bool holds(const json_t *list, const char *capability)
-{
-    const json_t *item;
-    size_t i;
-    json_array_foreach (list, i, item) {
-        const char *text = json_string_value(item);
-        if (text != NULL && (strcmp(text, capability) == 0 || strcmp(text, "root") == 0))
-            return true;
-    }
-    return false;
-}
-
 int capability_held(const json_t *data, const char *path, const char *capability, bool *ret,
                     struct error *err)
 {
     const json_t *list = json_object_get(data, path);
     if (!json_is_array(list))
         return error_set(err, ERR_UNAVAILABLE, "Vault doesn't say what we may do at %s", path);
-    *ret = holds(list, capability);
+    *ret = vault_capability_in(list, capability);
     return 0;
 }
 

@@ -82,16 +82,10 @@ static int parse_options(struct options *o, int argc, char **argv, bool *ret_don
 
 static int name_node(struct node *node, const struct options *o, struct error *err)
 {
-    static char host[65];
-
     node->driver_name = o->driver_name;
     node->node_id = o->node_id;
-    if (o->node_id[0] == '\0') {
-        if (gethostname(host, sizeof(host)) < 0)
-            return error_errno(err, errno, "read the host's name (--node-id is empty)");
-        host[sizeof(host) - 1] = '\0';
-        node->node_id = host;
-    }
+    if (driver_node_id(&node->node_id, err) < 0)
+        return -1;
     return driver_names_check(node->driver_name, node->node_id, node->topology_key, err);
 }
 

@@ -12,23 +12,6 @@ static int get_plugin_info(void *ctx, struct csi_call *call, struct csi_plugin_i
     return 0;
 }
 
-static int get_plugin_capabilities(void *ctx, struct csi_call *call, struct csi_plugin_caps *ret,
-                                   struct error *err)
-{
-    *ret = (struct csi_plugin_caps){ .controller_service = true,
-                                     .accessibility_constraints = true,
-                                     .online_expansion = true };
-    return 0;
-}
-
-/* Speaks of this process alone: an outage of Vault or of a pool must not restart the node plugin.
- */
-static int probe(void *ctx, struct csi_call *call, bool *ret_ready, struct error *err)
-{
-    *ret_ready = true;
-    return 0;
-}
-
 static int get_capabilities(void *ctx, struct csi_call *call, struct csi_node_caps *ret,
                             struct error *err)
 {
@@ -54,8 +37,8 @@ static int get_info(void *ctx, struct csi_call *call, struct csi_node_info *ret,
 
 const struct csi_identity_ops node_identity_ops = {
     .get_plugin_info = get_plugin_info,
-    .get_plugin_capabilities = get_plugin_capabilities,
-    .probe = probe,
+    .get_plugin_capabilities = csi_driver_capabilities,
+    .probe = csi_probe_ready,
 };
 
 const struct csi_node_ops node_ops = {

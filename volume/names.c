@@ -3,6 +3,8 @@
 #include "volume/names.h"
 
 #include <ctype.h>
+#include <errno.h>
+#include <unistd.h>
 
 static bool is_one_of(char c, const char *more)
 {
@@ -35,6 +37,18 @@ static bool node_id_valid(const char *id)
             return false;
     }
     return true;
+}
+
+int driver_node_id(const char **node_id, struct error *err)
+{
+    static char host[256];
+
+    if ((*node_id)[0] != '\0')
+        return 0;
+    if (gethostname(host, sizeof(host) - 1) < 0)
+        return error_errno(err, errno, "read the host's name (--node-id is empty)");
+    *node_id = host;
+    return 0;
 }
 
 int driver_names_check(const char *driver_name, const char *node_id,

@@ -4,6 +4,8 @@
 
 #include "tests/support/unit.h"
 
+#include <unistd.h>
+
 static void test_names(void **state UNUSED)
 {
     static const char *const good[] = { "csi.coffer.dev", "ab", "a-b_c.D" };
@@ -35,9 +37,23 @@ static void test_names(void **state UNUSED)
     }
 }
 
+static void test_node_id(void **state UNUSED)
+{
+    const char *given = "n1", *host = "";
+    char here[256] = "";
+    struct error err = ERROR_INIT;
+
+    assert_int_equal(driver_node_id(&given, &err), 0);
+    assert_string_equal(given, "n1");
+    assert_int_equal(gethostname(here, sizeof(here) - 1), 0);
+    assert_int_equal(driver_node_id(&host, &err), 0);
+    assert_string_equal(host, here);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_names) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_names),
+                                        cmocka_unit_test(test_node_id) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
