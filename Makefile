@@ -18,6 +18,7 @@ include mk/install.mk
 include mk/deb.mk
 include mk/image.mk
 include mk/lint.mk
+include mk/analyze.mk
 
 .PHONY: help
 help: ## list the targets

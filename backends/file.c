@@ -37,7 +37,7 @@ int file_pool_decode(const char *text, size_t len, char ret_id[33], struct error
         return error_set(err, ERR_PRECONDITION,
                          "%s: version %llu; this program knows only version %d", FILE_POOL_JSON,
                          (unsigned long long)version, POOL_VERSION);
-    if (!hex_lower_valid(id, 2 * POOL_ID_BYTES))
+    if (!hex_lower_valid(id, sizeof(id) - 1))
         return error_set(err, ERR_DATA_LOSS, "%s: field 'id' is not 32 lower-case hex digits",
                          FILE_POOL_JSON);
     if (strcmp(backend, file_backend.name) != 0)

@@ -25,8 +25,8 @@ typedef void doctor_check(const struct doctor *d, struct findings *f);
 /* doctor_coffer.c: what Coffer itself is made of */
 doctor_check check_config, check_pool, check_helper, check_keyd, check_node, check_admin,
     check_controller;
-/* doctor_kms.c: what coffer-keyd's STATUS says of its key services; `kms` is that array. Pure. */
-void doctor_kms(const struct config *config, const json_t *kms, struct findings *f);
+/* doctor_kms.c: what coffer-keyd's STATUS says of its key services; `list` is that array. Pure. */
+void doctor_kms(const struct config *config, const json_t *list, struct findings *f);
 /* doctor_host.c: what the machine must have */
 doctor_check check_user, check_device_mapper, check_crypt_target, check_loop, check_keyring,
     check_device_dir, check_tools, check_clock, check_swap, check_cores;

@@ -16,7 +16,7 @@ bool vault_check_token(const struct vault_target *t, struct findings *f);
 void vault_check_audit(const struct vault_target *t, struct findings *f);
 
 /* vault_check_keys.c: the keys of tenants and of the server */
-void vault_check_keys(const struct vault_target *t, struct findings *f);
+void vault_check_keys(const struct vault_target *t, struct findings *all);
 /* What is wrong with one key, as the engine describes it: NULL: nothing. Pure. */
 const char *vault_key_problem(const json_t *key, bool tenant, enum verdict *ret);
 

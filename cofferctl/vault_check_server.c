@@ -12,7 +12,7 @@
     "drsecondarycode=200&performancestandbycode=200"
 #define SKEW_WARN_S 5
 #define SKEW_FAIL_S 60
-#define TTL_MAX_S   (32 * 86400)
+#define TTL_MAX_S   (32L * 86400)
 
 static const char *text_of(const json_t *obj, const char *key)
 {

@@ -15,8 +15,8 @@ int parse_bool(const char *text, bool *ret) MUST_CHECK;     /* "true" | "false" 
 int parse_size(const char *text, uint64_t *ret) MUST_CHECK; /* digits, nothing or Ki, Mi, Gi, Ti */
 /* A device number as the kernel writes it: "major:minor" in decimal, within its 12 and 20 bits. */
 int parse_dev(const char *text, dev_t *ret) MUST_CHECK;
-bool utf8_valid(const char *text, size_t len);      /* RFC 3629 */
-size_t utf8_char_len(const char *text, size_t len); /* of the first; 0: malformed */
+bool utf8_valid(const char *text, size_t len);       /* RFC 3629 */
+size_t utf8_char_len(const char *text, size_t left); /* of the first; 0: malformed */
 /* Bytes of the first character when no terminal may get it: C0, DEL, C1, the marks that end a line
  * or turn the direction of writing. Else 0. */
 size_t utf8_unsafe_len(const char *text, size_t len);

@@ -49,7 +49,7 @@ struct keyd_request { /* one, from its frame to its reply; the server's memory *
 };
 
 /* Runs the request, counts it, writes its audit line; then `done`, perhaps before this returns. */
-void ops_start(struct keyd_request *r);
+void ops_start(struct keyd_request *q);
 /* A reply that only carries an error. */
 void ops_error_reply(uint16_t op, const struct error *err, struct wire_reply *ret);
 

@@ -6,7 +6,7 @@ DEPS_BUILD := gcc g++ make pkg-config git protobuf-compiler protobuf-c-compiler 
   libmd-dev libmicrohttpd-dev libcmocka-dev
 DEPS_RUN := qemu-system-x86 busybox-static kmod cryptsetup-bin dmsetup e2fsprogs xfsprogs btrfs-progs socat cpio zstd xz-utils binutils \
   strace curl iproute2 python3 python3-yaml nodejs nginx-light chromium openssl util-linux mount procps ca-certificates systemd udev
-DEPS_LINT := clang clang-format llvm libclang-rt-14-dev universal-ctags shellcheck pyflakes3 mandoc
+DEPS_LINT := clang clang-format clang-tidy cppcheck llvm libclang-rt-14-dev universal-ctags shellcheck pyflakes3 mandoc
 
 # what compiles without calling `make deps` first says so before a compiler does
 COMPILES := $(filter-out help deps deb clean demo test e2e bench vault-server kubernetes-components,$(or $(MAKECMDGOALS),all))

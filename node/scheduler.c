@@ -78,13 +78,13 @@ static const char *below(const char *directory, const char *path)
     return strncmp(path, directory, len) == 0 && path[len] == '/' ? path + len + 1 : NULL;
 }
 
-/* "<id>/<last>" */
+/* "<id>/<last>"; NULL is none. */
 static bool take_cloud(const char *rest, const char *last, char ret[CLOUD_ID_LEN + 1])
 {
     char id[CLOUD_ID_LEN + 1];
 
-    if (strlen(rest) != CLOUD_ID_LEN + 1 + strlen(last) || rest[CLOUD_ID_LEN] != '/' ||
-        strcmp(rest + CLOUD_ID_LEN + 1, last) != 0)
+    if (rest == NULL || strlen(rest) != CLOUD_ID_LEN + 1 + strlen(last) ||
+        rest[CLOUD_ID_LEN] != '/' || strcmp(rest + CLOUD_ID_LEN + 1, last) != 0)
         return false;
     memcpy(id, rest, CLOUD_ID_LEN);
     id[CLOUD_ID_LEN] = '\0';
@@ -110,12 +110,10 @@ int scheduler_place_check(const struct scheduler_service *s, const char *volume_
 {
     char cloud[CLOUD_ID_LEN + 1];
     struct volume_id id;
-    const char *rest;
 
     if (request_path(path, field, err) < 0)
         return -1;
-    rest = below(s->directory, path);
-    if (rest == NULL || !take_cloud(rest, last, cloud))
+    if (!take_cloud(below(s->directory, path), last, cloud))
         return error_set(err, ERR_PERMISSION,
                          "%s '%.200s' isn't '%s/<32 lower-case hex digits>/%s', the one place of a "
                          "volume of coffer-scheduler",
@@ -142,7 +140,8 @@ static int make_place(const struct scheduler_service *s, const char *path, struc
     AUTO_CLOSE int dir = -1, place = -1;
     char cloud[CLOUD_ID_LEN + 1];
 
-    (void)take_cloud(below(s->directory, path), STAGING, cloud);
+    if (!take_cloud(below(s->directory, path), STAGING, cloud))
+        return error_set(err, ERR_INTERNAL, "'%s' is no place of a cloud", path);
     if (open_directory(s->directory, &dir, err) < 0 || make_below(dir, cloud, path, err) < 0)
         return -1;
     FAULT_POINT("scheduler:place:made");

@@ -157,13 +157,14 @@ static int read_token(const struct kube_api *a, struct wipe_buffer *ret, struct 
     while (n > 0 && strchr("\r\n \t", text[n - 1]) != NULL)
         n--;
     if (n == 0 || (size_t)n > TOKEN_MAX)
-        return error_set(err, ERR_UNAVAILABLE, "the API server's token '%s' is %s", a->token_path,
-                         n == 0 ? "empty" : "too long");
-    rc = wipe_buffer_add(ret, "Bearer ", 7, KIB(16)) < 0 ||
-                 wipe_buffer_add(ret, text, (size_t)n, KIB(16)) < 0
-             ? error_memory(err)
-             : 0;
-    explicit_bzero(text, sizeof(text));
+        rc = error_set(err, ERR_UNAVAILABLE, "the API server's token '%s' is %s", a->token_path,
+                       n == 0 ? "empty" : "too long");
+    else
+        rc = wipe_buffer_add(ret, "Bearer ", 7, KIB(16)) < 0 ||
+                     wipe_buffer_add(ret, text, (size_t)n, KIB(16)) < 0
+                 ? error_memory(err)
+                 : 0;
+    explicit_bzero(text, sizeof(text)); /* also what was too long */
     return rc;
 }
 

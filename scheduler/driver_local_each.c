@@ -193,6 +193,7 @@ static void tell_node(struct walk *w)
     w->err = &why;
     if (walk_node(w) < 0)
         tell_unread(w, "", "", why.msg);
+    w->err = NULL;
     local_set_silent(w->d, w->n, why.code != ERR_OK);
 }
 

@@ -46,6 +46,9 @@ BANNED = (  # call, why, files that may; in code, not in tests; common/base.h ba
     (r'\b(gets|alloca|tmpnam|mktemp)\s*\(', 'has no safe use'),
     (r'\b(atol|atoll)\s*\(', 'does not report bad input; use common/parse.h'),
     (r'\b(rand|random|srand|drand48)\s*\(', 'is no source of randomness; use getrandom'),
+    # (of what clang-tidy's concurrency-mt-unsafe names, these have one buffer for all threads)
+    (r'\b(localtime|gmtime|asctime|ctime|getpwnam|getpwuid|getgrnam|getgrgid|strsignal|ptsname|ttyname|inet_ntoa|gethostbyname|'
+     r'dirname|basename|getlogin|setlocale|putenv)\s*\(', 'is not for programs with threads; take the one that ends in _r'),
 )
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+(?:"([^"]+)"|<([^>]+)>)', re.M)
 

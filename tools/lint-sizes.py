@@ -1,22 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """lint-sizes.py: functions over 100 lines and files over 800 fail, those over 60 and 500 are listed."""
-import json
-import subprocess
-
 import lintlib
 
 FUNCTION_LISTED, FUNCTION_LIMIT = 60, 100
 FILE_LISTED, FILE_LIMIT = 500, 800
-
-
-def functions(paths):
-    """(lines, path, line, name) of every function."""
-    command = ['ctags', '-L', '-', '--languages=C,Python', '--kinds-C=f', '--kinds-Python=fm', '--fields=+ne',
-               '--output-format=json', '-f', '-']
-    done = subprocess.run(command, input='\n'.join(paths).encode(), stdout=subprocess.PIPE, check=True)
-    tags = [json.loads(line) for line in done.stdout.splitlines()]
-    return [(tag['end'] - tag['line'] + 1, tag['path'], tag['line'], tag['name']) for tag in tags if 'end' in tag]
 
 
 def judge(sized, listed, limit, findings):
@@ -31,7 +19,7 @@ def judge(sized, listed, limit, findings):
 def main():
     findings = []
     paths = lintlib.tracked('*.c', '*.h', '*.py', 'e2e/run', 'e2e/vm/vm-or-native')
-    judge([(lines, f'{path}:{line} {name}') for lines, path, line, name in functions(paths)],
+    judge([(lines, f'{path}:{line} {name}') for lines, path, line, name in lintlib.functions(paths)],
           FUNCTION_LISTED, FUNCTION_LIMIT, findings)
     paths += lintlib.tracked('*.sh', '*.mk', 'Makefile', 'e2e/vm/init', 'e2e/vm/agent')
     judge([(lintlib.read(path).count('\n'), path) for path in paths], FILE_LISTED, FILE_LIMIT, findings)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the lint scripts share. A script collects one sentence per finding and ends with finish()."""
+import json
 import os
 import re
 import subprocess
@@ -26,6 +27,15 @@ def read(path):
 def code(text):
     """C text with comments and strings blanked; line numbers stay."""
     return _TOKEN.sub(lambda m: re.sub(r'[^\n]', ' ', m.group()), text)
+
+
+def functions(paths):
+    """(lines, path, line, name) of every function, by ctags."""
+    command = ['ctags', '-L', '-', '--languages=C,Python', '--kinds-C=f', '--kinds-Python=fm', '--fields=+ne',
+               '--output-format=json', '-f', '-']
+    done = subprocess.run(command, input='\n'.join(paths).encode(), stdout=subprocess.PIPE, check=True)
+    tags = [json.loads(line) for line in done.stdout.splitlines()]
+    return [(tag['end'] - tag['line'] + 1, tag['path'], tag['line'], tag['name']) for tag in tags if 'end' in tag]
 
 
 def line_of(text, position):

@@ -100,7 +100,7 @@ bool token_refused(struct vault *v, uint64_t generation);
 void token_take(struct vault *v, const json_t *auth);
 /* A token that isn't ours to revoke; takes *text. ttl_s 0: it doesn't expire. */
 void token_take_given(struct vault *v, struct wipe_buffer *text, uint64_t ttl_s, bool renewable);
-void token_fail(struct vault *v, const struct error *err);
+void token_fail(struct vault *v, const struct error *why);
 /* One of v->revoking was given back: vault_stop may be over. */
 void token_given_back(struct vault *v);
 #define TOKEN_REVOKE_MS 3000u
