@@ -93,7 +93,7 @@ class CloudPast(Recorded):
         state, doing = facts['state'], facts['doing']
         device = self.tablet if 'tablet' in facts['owners'] else self.phone
         demand(not self.c.left_over(), f'a machine that just started has {self.c.left_over()}')
-        found = self.c.api.find(device)
+        found = self.find(device)
         if state == 'gone' or state == 'absent' and doing is None:
             demand(found['status'] == 'nonexistent', f'find says {found}')
             return
@@ -104,9 +104,20 @@ class CloudPast(Recorded):
             self.created_once_more(found)
         gone(self.c, device)
 
+    def find(self, device):
+        """A slow machine may answer 504 at first; what it says in the end is printed if it is nothing that a client knows."""
+        last = []
+
+        def known():
+            last[:] = [self.c.api.find(device)]
+            return last[0].status not in (503, 504)
+        wait_for('find is answered', known, 900)
+        demand(last[0].status == 200, f'find says {last[0]}')
+        return last[0]
+
     def opens(self, device, facts):
         """By the key that is wrapped for it: of a change that was cut, the old one or the new one."""
-        device.key = device.unseal(self.c.api.find(device)['wrappedKey'])
+        device.key = device.unseal(self.find(device)['wrappedKey'])
         allowed = {self.old} if 'tablet' not in facts['owners'] else {self.new} if facts['owners'] == ['tablet'] else {
             self.old, self.new} if facts['doing'] == 'remove' else {self.old}
         demand(device.key in allowed, 'another key is wrapped for it than was acknowledged')
