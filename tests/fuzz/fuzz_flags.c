@@ -3,7 +3,7 @@
  * A command line, one argument per line of the input.
  *
  * covers: common/flags.c
- * but: flags_help flags_answer (print)
+ * but: flags_help asks_for_version flags_daemon flags_usage_error (print)
  */
 #include "tests/fuzz/target.h"
 
