@@ -2,9 +2,10 @@
 /*
  * cofferctl/host_store.h: the folder of what cofferctl keeps on a host (default /var/lib/coffer):
  *   volumes/NAME.json   host_volume.h, 0600, replaced whole and durable before a call goes on
- *   volumes/NAME.lock   held (flock) by the cofferctl that works on the volume; goes with the
- * volume staging/ID          where a volume is staged; exists only meanwhile Root's. One thread;
- * any number of processes.
+ *   volumes/NAME.lock   held (flock) by the cofferctl that works on the volume; goes with it
+ *   staging/ID          where a volume is staged; exists only meanwhile
+ *
+ * All of it is root's. One thread; any number of processes.
  */
 #ifndef COFFER_COFFERCTL_HOST_STORE_H
 #define COFFER_COFFERCTL_HOST_STORE_H

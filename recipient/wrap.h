@@ -4,8 +4,8 @@
  * wrapped key is bytes that are no secret; only the private half, which never comes here, opens it.
  *
  *   RSA-OAEP-256, RSA-OAEP-512          RFC 8017 §7.1, MGF1 with the same hash, no label (that is
- *                                       what WebCrypto, Vault and smart cards do): not bound to a
- * use HPKE-Base-X25519-SHA256-A256GCM     hpke.h, `info` as given
+ *                                       what WebCrypto, Vault and smart cards do): bound to no use
+ *   HPKE-Base-X25519-SHA256-A256GCM     hpke.h, `info` as given
  *
  * Pure but for libcrypto's random. Thread-safe.
  */

@@ -8,8 +8,8 @@
  * was asked to unwrap, and no text of the server's gets into an error.
  *
  * covers: vault/call.c vault/token.c vault/auth.c vault/auth_approle.c vault/auth_token_file.c
- * vault/transit.c vault/kv.c vault/status.c keyd/kms_vault.c keyd/kms_transit.c keyd/kms_kv.c
- * keyd/kms_vault_session.c
+ * vault/transit.c vault/kv.c vault/status.c vault/capability.c keyd/kms_vault.c
+ * keyd/kms_transit.c keyd/kms_kv.c keyd/kms_vault_session.c
  * but: auth_token_login transit_create_rsa_body transit_rewrap_body transit_minimum_body
  * transit_trim_body transit_key_made (cofferctl's) but: same_identity kms_vault_stats (two services
  * at one server; metrics)
@@ -17,54 +17,13 @@
 #include "tests/fuzz/target.h"
 
 #include "common/cleanup.h"
-#include "common/deadline.h"
 #include "common/log.h"
 #include "http/client.h"
 #include "keyd/kms.h"
+#include "tests/support/played_clock.h"
 #include "tests/support/tmpdir.h"
 
 #define TURNS_MAX 400
-
-/* ---- played: time ---- */
-
-static uint64_t now = 1000000;
-
-uint64_t clock_ms(void)
-{
-    return now;
-}
-
-uint64_t clock_us(void)
-{
-    return now * 1000;
-}
-
-uint64_t deadline_in(uint64_t ms)
-{
-    return ms > DEADLINE_NEVER - now ? DEADLINE_NEVER : now + ms;
-}
-
-uint64_t deadline_sooner(uint64_t deadline, uint64_t ms)
-{
-    return deadline_in(ms) < deadline ? deadline_in(ms) : deadline;
-}
-
-uint64_t deadline_left(uint64_t deadline)
-{
-    return deadline == DEADLINE_NEVER ? DEADLINE_NEVER : deadline > now ? deadline - now : 0;
-}
-
-/* The loop would wait: it is later at once. */
-int deadline_poll_timeout(uint64_t deadline)
-{
-    now += deadline_left(deadline) < 50 ? deadline_left(deadline) : 50;
-    return 0;
-}
-
-void sleep_ms(uint64_t ms)
-{
-    now += ms;
-}
 
 /* ---- played: HTTP ---- */
 

@@ -17,6 +17,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -155,6 +156,25 @@ static inline bool exists(const char *path)
     struct stat st;
 
     return lstat(path, &st) == 0;
+}
+
+/* ---- loop devices ---- */
+
+static inline bool is_attached(dev_t dev)
+{
+    char path[64];
+
+    (void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/loop/backing_file", major(dev),
+                   minor(dev));
+    return exists(path);
+}
+
+/* The kernel clears an autoclear loop after the last close, not in it. */
+static inline bool is_cleared(dev_t dev)
+{
+    for (int i = 0; i < 1000 && is_attached(dev); i++)
+        (void)usleep(10000);
+    return !is_attached(dev);
 }
 
 #ifdef COFFER_FAULT

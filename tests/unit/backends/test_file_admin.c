@@ -6,7 +6,6 @@
 
 #include <linux/loop.h>
 #include <sys/ioctl.h>
-#include <sys/sysmacros.h>
 
 #define NEEDS_LOOPS()                                       \
     do {                                                    \
@@ -38,22 +37,6 @@ static int permanent_loop(const char *path, uint32_t flags, char ret_path[64])
     (void)close(control);
     assert_true(fd >= 0);
     return fd;
-}
-
-static bool is_attached(dev_t dev)
-{
-    char path[64];
-
-    (void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/loop/backing_file", major(dev),
-                   minor(dev));
-    return exists(path);
-}
-
-static bool is_cleared(dev_t dev)
-{
-    for (int i = 0; i < 1000 && is_attached(dev); i++)
-        (void)usleep(10000);
-    return !is_attached(dev);
 }
 
 static void test_locate(void **state UNUSED)

@@ -8,7 +8,6 @@
 #include <linux/loop.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/sysmacros.h>
 
 static bool can_loop(void)
 {
@@ -34,23 +33,6 @@ static void open_volume(struct fixture *f, const char *name, struct volume *v)
     struct error err = ERROR_INIT;
 
     assert_ok(volume_open(f->set->pools[0], &id, false, v, &err), err);
-}
-
-static bool is_attached(dev_t dev)
-{
-    char path[64];
-
-    (void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/loop/backing_file", major(dev),
-                   minor(dev));
-    return exists(path);
-}
-
-/* The kernel clears an autoclear loop after the last close, not in it. */
-static bool is_cleared(dev_t dev)
-{
-    for (int i = 0; i < 200 && is_attached(dev); i++)
-        (void)usleep(10000);
-    return !is_attached(dev);
 }
 
 static uint64_t device_size(int fd)

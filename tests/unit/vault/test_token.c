@@ -4,49 +4,14 @@
 #include "common/base.h"
 #include "vault/client.h"
 
-#include "common/deadline.h"
 #include "common/log.h"
 #include "http/client.h"
+#include "tests/support/played_clock.h"
 #include "tests/support/tmpdir.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
-
-/* ---- played: time ---- */
-
-static uint64_t now;
-
-uint64_t clock_ms(void)
-{
-    return now;
-}
-
-uint64_t clock_us(void)
-{
-    return now * 1000;
-}
-
-uint64_t deadline_in(uint64_t ms)
-{
-    return ms > DEADLINE_NEVER - now ? DEADLINE_NEVER : now + ms;
-}
-
-uint64_t deadline_left(uint64_t deadline)
-{
-    return deadline == DEADLINE_NEVER ? DEADLINE_NEVER : deadline > now ? deadline - now : 0;
-}
-
-int deadline_poll_timeout(uint64_t deadline)
-{
-    now += deadline_left(deadline) < 50 ? deadline_left(deadline) : 50;
-    return 0;
-}
-
-void sleep_ms(uint64_t ms)
-{
-    now += ms;
-}
 
 /* ---- played: Vault ---- */
 
