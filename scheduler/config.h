@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * config.h: the scheduler's own file (default /etc/coffer/scheduler.json), strict JSON as
- * volume/config.h's: an unknown key or a wrong value is named. docs/scheduler.md shows it.
+ * volume/config.h's: an unknown key or a wrong value is named. coffer-scheduler(8) has all of it.
  *
  *   {"driver": "local",
  *    "url": "https://clouds.example.com:8444/clouds/",
