@@ -123,7 +123,8 @@ def each_allocation(name):
         for number in tried:
             if said := once_failed(rig, name, allocations, number):
                 errors.setdefault(said, []).append(number)
-        print(f'# {name}: {count} allocations at {len(places)} places, {len(tried)} failed, {sum(map(len, errors.values()))} were told '
+        told = sum(map(len, errors.values()))
+        print(f'# {name}: {count} allocations at {len(places)} places, {len(tried)} failed, {told} were told to the caller', flush=True)
               'to the caller', flush=True)
         wrong = {said: numbers for said, numbers in errors.items() if not said.startswith(MEMORY)}
         assert not wrong, wrong
