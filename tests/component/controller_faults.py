@@ -125,7 +125,6 @@ def each_allocation(name):
                 errors.setdefault(said, []).append(number)
         told = sum(map(len, errors.values()))
         print(f'# {name}: {count} allocations at {len(places)} places, {len(tried)} failed, {told} were told to the caller', flush=True)
-              'to the caller', flush=True)
         wrong = {said: numbers for said, numbers in errors.items() if not said.startswith(MEMORY)}
         assert not wrong, wrong
         assert errors or count < 3, 'no failure was seen by the caller'
