@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""lint-man.py FOLDER: every flag that a program of FOLDER shows in its --help is in its manual page, and cofferctl's are in
-the bash completion; no page and no completion knows a flag or verb that isn't there; mandoc finds nothing."""
+"""lint-man.py FOLDER: every flag that a program of FOLDER shows in its --help is in its manual page, with its default and its variable of
+the environment, and cofferctl's are in the bash completion; no page and no completion knows a flag or verb that isn't there; mandoc finds
+nothing."""
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import lintlib
 DAEMONS = ('coffer-controller', 'coffer-node', 'coffer-keyd', 'coffer-launch', 'coffer-scheduler')
 GENERAL = {'help', 'version'}
 COMMON = {'config', 'output'}
+NOT_GIVEN = ('', 'false', '0')  # defaults that are nothing
 IN_HELP = re.compile(r'^  --([a-z][a-z-]*)', re.M)
 IN_PAGE = re.compile(r'^\.It Fl -([a-z][a-z-]*)(?: , Fl -([a-z][a-z-]*))?', re.M)
 VERB = re.compile(r'^  ([a-z]+(?: [a-z-]+)?)((?: [A-Z|]+)*)$', re.M)
@@ -18,6 +20,27 @@ VERB = re.compile(r'^  ([a-z]+(?: [a-z-]+)?)((?: [A-Z|]+)*)$', re.M)
 
 def help_of(folder, program, *words):
     return lintlib.output(f'{folder}/{program}', *words, '--help')
+
+
+def facts(text):
+    """Of a --help: flag -> (its default, its variable)."""
+    found = {}
+    for name, block in re.findall(r'^  --([a-z][a-z-]*)[^\n]*\n((?:        .*\n?)*)', text, re.M):
+        line = ' '.join(block.split())
+        found[name] = tuple(m.group(1) if (m := re.search(rf'\[{what}: (.*?)\]', line)) else '' for what in ('default', 'environment'))
+    return found
+
+
+def untold(where, page, text, said):
+    """said: a --help's facts. What the page's text under a flag doesn't say of them; a flag that is explained elsewhere is passed by."""
+    for name, (default, variable) in said.items():
+        entry = re.search(rf'^\.It Fl -{name}\b(.*?\n)(.*?)(?=^\.(?:It|El))', text, re.M | re.S)
+        if not entry or not entry.group(2) or entry.group(2).startswith('As '):
+            continue
+        if default not in NOT_GIVEN and default not in ''.join(entry.groups()).replace('\\&', ''):
+            yield f'{where}: --{name} lacks its default, {default}.'
+        if variable and variable not in page:
+            yield f'{where} lacks {variable}, the variable of --{name}.'
 
 
 def page_flags(text):
@@ -32,9 +55,10 @@ def compare(where, there, wanted):
 
 
 def check_daemon(folder, program):
-    page = f'dist/man/{program}.8'
-    flags = set(IN_HELP.findall(help_of(folder, program)))
-    return compare(page, page_flags(lintlib.read(page)), flags | GENERAL)
+    page, said = f'dist/man/{program}.8', help_of(folder, program)
+    text = lintlib.read(page)
+    yield from compare(page, page_flags(text), set(IN_HELP.findall(said)) | GENERAL)
+    yield from untold(page, text, text, facts(said))
 
 
 def sections(text):
@@ -44,8 +68,11 @@ def sections(text):
 
 
 def check_verb(folder, verb, body, completed):
-    flags = set(IN_HELP.findall(help_of(folder, 'cofferctl', *verb.split()))) - COMMON
+    said = help_of(folder, 'cofferctl', *verb.split())
+    flags = set(IN_HELP.findall(said)) - COMMON
     yield from compare(f'dist/man/cofferctl.1, "{verb}",', page_flags(body), flags)
+    yield from untold(f'dist/man/cofferctl.1, "{verb}"', lintlib.read('dist/man/cofferctl.1'), body,
+                      {name: fact for name, fact in facts(said).items() if name in flags})
     if verb in completed:
         yield from compare(f'dist/completion/cofferctl, "{verb}",', completed[verb], flags)
 
