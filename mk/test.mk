@@ -66,7 +66,7 @@ STORIES = $(shell e2e/run --names)
 VAULT_STORIES = $(filter vault-% erase client-keys,$(STORIES))
 CHECK_SUITES := $(COMPONENT) $(UNIT) $(foreach f,$(FUZZ_NAMES),"$(B)/tests/fuzz/$(f) tests/fuzz/corpus/$(f)")
 # make test leaves these to make e2e, for their time: `kubernetes`, `scheduler-local`, `rotation` and components stand on what they show
-LEFT_TO_E2E := $(addprefix kubernetes-,rig nodes native chart restart storm conformance) filesystems input rekey launch faults power scheduler \
+LEFT_TO_E2E := $(addprefix kubernetes-,rig nodes native chart restart storm conformance) filesystems input rekey launch faults power soak scheduler \
   $(addprefix scheduler-,kill browser kubernetes kubernetes-api)
 # the long ones first
 ALL_SUITES = $(patsubst %,"e2e/run %",$(filter-out $(LEFT_TO_E2E),$(STORIES))) e2e/vm/selftest.py e2e/sanity/wire.sh $(CHECK_SUITES)
