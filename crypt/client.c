@@ -133,29 +133,36 @@ static int run_helper(const struct call *c, const char *request, struct proc_res
     return r;
 }
 
-static const char *signal_hint(int number)
+/* SIGKILL says nothing about the volume: what was asked is asked again. Whoever asked by a request
+ * that isn't repeated (coffer-scheduler's lock) would leave half of it behind. */
+static int ended_by_signal(const struct call *c, int number, struct error *err)
 {
     static const struct {
         int number;
+        enum error_code code;
         const char *hint;
-    } HINTS[] = {
-        { SIGSYS, " (its sandbox refused a system call)" },
-        { SIGKILL,
+    } KNOWN[] = {
+        { SIGSYS, ERR_INTERNAL, " (its sandbox refused a system call)" },
+        { SIGKILL, ERR_UNAVAILABLE,
           " (somebody killed it, or the kernel for want of memory: coffer-node's limit?)" },
     };
+    enum error_code code = ERR_INTERNAL;
+    const char *hint = "";
 
-    for (size_t i = 0; i < ARRAY_SIZE(HINTS); i++)
-        if (HINTS[i].number == number)
-            return HINTS[i].hint;
-    return "";
+    for (size_t i = 0; i < ARRAY_SIZE(KNOWN); i++) {
+        if (KNOWN[i].number == number) {
+            code = KNOWN[i].code;
+            hint = KNOWN[i].hint;
+        }
+    }
+    return error_set(err, code, "coffer-crypt %s was ended by signal %d%s", c->verb, number, hint);
 }
 
 static int read_reply(const struct call *c, const struct proc_result *r, json_t **ret,
                       struct error *err)
 {
     if (r->signal != 0)
-        return error_set(err, ERR_INTERNAL, "coffer-crypt %s was ended by signal %d%s", c->verb,
-                         r->signal, signal_hint(r->signal));
+        return ended_by_signal(c, r->signal, err);
     return answer_read(c->verb, strbuf_text(&r->output), r->output.len, r->exit_code, ret, err);
 }
 

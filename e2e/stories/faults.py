@@ -140,7 +140,7 @@ def full_pool(m):
 RUNS_OUT = (
     ('file descriptors', few_descriptors, ('EXHAUSTED', 'UNAVAILABLE'), ('Too many open files', 'descriptor')),
     ('processes', no_more_processes, ('EXHAUSTED',), ('Resource temporarily unavailable', 'Cannot allocate')),
-    ('memory', little_memory, ('EXHAUSTED', 'INTERNAL'), ('Cannot allocate', 'out of memory', 'for want of memory')),
+    ('memory', little_memory, ('EXHAUSTED', 'UNAVAILABLE'), ('Cannot allocate', 'out of memory', 'for want of memory')),
     ('loop devices', no_loop_device, ('EXHAUSTED',), ('get a free loop device: No space left',)),
 )
 
