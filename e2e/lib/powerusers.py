@@ -112,7 +112,7 @@ class CloudPast(Recorded):
             last[:] = [self.c.api.find(device)]
             return last[0].status not in (503, 504)
         wait_for('find is answered', known, 900)
-        demand(last[0].status == 200, f'find says {last[0]}')
+        demand(last[0].status in (200, 404), f'find says {last[0]}')
         return last[0]
 
     def opens(self, device, facts):
