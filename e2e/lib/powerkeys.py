@@ -120,9 +120,14 @@ class RotatedPast(Recorded):
         super().judge(cut)
 
 
+def recorded_beside_vault(tap, folder, past_of, title, writes):
+    """A life on a recorded disk, beside a Vault that keeps its power."""
+    server = folder + '.server'
+    os.mkdir(server)
+    with vaultserver.open_vault(server) as vault:
+        past = past_of(vault, folder)
+        past.run(tap, past.story, title, writes=writes)
+
+
 def recorded(tap, folder):
-    vault_folder = folder + '.server'
-    os.mkdir(vault_folder)
-    with vaultserver.open_vault(vault_folder) as vault:
-        past = RotatedPast(vault, folder)
-        past.run(tap, past.story, 'a tenant\'s key is rotated', writes=0)
+    recorded_beside_vault(tap, folder, RotatedPast, 'a tenant\'s key is rotated', writes=0)

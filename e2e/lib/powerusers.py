@@ -4,10 +4,10 @@ deleted, all by coffer-scheduler's HTTP API. Vault and the devices are other mac
 import os
 import shutil
 
-import vaultserver
 from fixture import wait_for
 from localcloud import LocalHost
 from powercloud import accepted, gone, mount, text_is_there, write_text
+from powerkeys import recorded_beside_vault
 from powerlife import Aftermath
 from powerpast import Recorded
 from schedulerlib import Device
@@ -143,8 +143,4 @@ class CloudPast(Recorded):
 
 
 def recorded(tap, folder):
-    server = folder + '.server'
-    os.mkdir(server)
-    with vaultserver.open_vault(server) as vault:
-        past = CloudPast(vault, folder)
-        past.run(tap, past.story, 'a user\'s cloud', writes=1)
+    recorded_beside_vault(tap, folder, CloudPast, 'a user\'s cloud', writes=1)
