@@ -104,12 +104,12 @@ e2e: ## list and run all stories whole, or one: make e2e STORY=name
 	$(Q)$(MAKE) --no-print-directory deps
 	$(AGAIN) e2e-run
 e2e-run: $(TEST_BIN) leaky-bin
-	$(Q)e2e/run --list
 ifeq ($(STORY),vault)
 	$(Q)$(TEST_ENV) COFFER_SAMPLE=$(or $(SAMPLE),1) tests/run.py --timeout $(STORY_SECONDS) --log $(BUILD)/log $(VAULT_STORIES:%="e2e/run %")
 else ifdef STORY
 	$(Q)$(TEST_ENV) COFFER_SAMPLE=$(or $(SAMPLE),1) e2e/run $(STORY)
 else
+	$(Q)e2e/run --list
 	$(Q)$(TEST_ENV) COFFER_SAMPLE=$(or $(SAMPLE),1) tests/run.py --timeout $(STORY_SECONDS) --log $(BUILD)/log $(STORIES:%="e2e/run %")
 endif
 
