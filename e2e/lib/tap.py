@@ -49,5 +49,7 @@ class Tap:
         return self.check(True, name)
 
     def done(self):
+        if self.count == 0:  # COFFER_ONLY has a word that no part's name has
+            print('# no test ran', flush=True)
         print(f'1..{self.count}', flush=True)
-        sys.exit(1 if self.failures else 0)
+        sys.exit(1 if self.failures or self.count == 0 else 0)
