@@ -101,7 +101,8 @@ static int same_creation(const struct restore_there *there, const struct record 
                      there->record.uuid, backup->uuid);
 }
 
-/* The record there holds the only form of the key that opens the volume now. */
+/* The record there may hold the only form of the key that opens the volume now. A recipient more or
+ * fewer changes the MAC as well: which of the two it was, nobody can tell without the key. */
 static int same_key(const struct restore_there *there, const struct record *backup,
                     struct error *err)
 {
@@ -112,9 +113,9 @@ static int same_key(const struct restore_there *there, const struct record *back
         return 0;
     return error_set(
         err, ERR_PRECONDITION,
-        "the record there has another storage key than the backup: the key was rotated "
-        "since, and the backup's opens nothing any more; if the record there is the one "
-        "that is wrong, move it away first");
+        "the record there has another storage key than the backup, or other recipients: the key "
+        "was rotated since, and the backup's opens nothing any more, or the list was changed; if "
+        "the record there is the one that is wrong, move it away first");
 }
 
 static int not_in_use_otherwise(const struct restore_there *there, const struct record *backup,

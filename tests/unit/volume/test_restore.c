@@ -223,6 +223,7 @@ static void test_key_of_before_a_rotation(void **state UNUSED)
     now.mac[0] = 'f';
     t = with(&now);
     refused(&t, &backup, ERR_PRECONDITION, "the key was rotated");
+    refused(&t, &backup, ERR_PRECONDITION, "or other recipients");
     now.stale_slots = true;
     t = with(&now);
     refused(&t, &backup, ERR_PRECONDITION, "the key was rotated");
