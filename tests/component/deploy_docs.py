@@ -11,12 +11,14 @@ import caselib
 from caselib import ROOT, program
 
 PAGES = ('docs/kubernetes.md', 'docs/RECOVERY.md', 'docs/troubleshooting.md', 'docs/vault.md', 'docs/administration.md',
-         'docs/host.md', 'deploy/kustomize/README.md', 'deploy/chart/templates/NOTES.txt', 'deploy/monitoring/README.md')
+         'docs/host.md', 'docs/rotation.md', 'docs/rekey.md', 'docs/recipients.md', 'docs/client-keys.md', 'docs/clouds-client.md',
+         'docs/launch.md', 'docs/scheduler.md', 'docs/scheduler-local.md', 'README.md', 'SECURITY.md', 'ARCHITECTURE.md',
+         'deploy/kustomize/README.md', 'deploy/chart/templates/NOTES.txt', 'deploy/monitoring/README.md')
 SOURCES = ('common', 'volume', 'csi', 'backends', 'http', 'vault', 'keyd', 'crypt', 'controller', 'node', 'cofferctl')
 # what kubelet, the scheduler and the provisioner say
 KUBERNETES = {'configmap "coffer-vault-ca" not found', 'waiting for first consumer', 'did not have enough free storage',
               'driver name csi.coffer.dev not found in the list of registered CSI drivers', 'waiting for an external controller'}
-COMMAND = re.compile(r'cofferctl ((?:config|pool|volume|record|node|vault) [a-z-]+|doctor)((?: +[^ `|;&\n]+)*)')
+COMMAND = re.compile(r'cofferctl ((?:config|pool|volume|recipient|record|node|vault|key|vm) [a-z-]+|doctor)((?: +[^ `|;&\n]+)*)')
 
 
 def pages():
