@@ -244,8 +244,11 @@ def monitoring_is_opt_in():
     made = chart_objects('--set', 'serviceMonitor.enabled=true,prometheusRule.enabled=true,serviceMonitor.labels.release=prom')
     monitor = made['PodMonitor', 'coffer']
     assert monitor['metadata']['labels']['release'] == 'prom'
-    ports = {p['name'] for _, c in containers(made) for p in c.get('ports', [])}
-    assert {e['port'] for e in monitor['spec']['podMetricsEndpoints']} == ports
+    more = chart_objects('--set', 'serviceMonitor.enabled=true,scheduler.enabled=true,clientKeys.enabled=true,clientKeys.namespaces={clouds}')
+    for objects in (made, more):
+        ports = {p['name'] for _, c in containers(objects) for p in c.get('ports', []) if p['name'].startswith('http-')}
+        assert {e['port'] for e in objects['PodMonitor', 'coffer']['spec']['podMetricsEndpoints']} == ports
+    assert 'http-scheduler' in ports
     rules = deploylib.documents(caselib.read(deploylib.DEPLOY, 'monitoring/alerts.yaml'))[0]
     assert made['PrometheusRule', 'coffer']['spec'] == rules
     assert os.path.islink(os.path.join(deploylib.CHART, 'files/alerts.yaml')), 'one text for both'
