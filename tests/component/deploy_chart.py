@@ -244,7 +244,8 @@ def monitoring_is_opt_in():
     made = chart_objects('--set', 'serviceMonitor.enabled=true,prometheusRule.enabled=true,serviceMonitor.labels.release=prom')
     monitor = made['PodMonitor', 'coffer']
     assert monitor['metadata']['labels']['release'] == 'prom'
-    more = chart_objects('--set', 'serviceMonitor.enabled=true,scheduler.enabled=true,clientKeys.enabled=true,clientKeys.namespaces={clouds}')
+    more = chart_objects('--set', 'serviceMonitor.enabled=true,scheduler.enabled=true', '--set',
+                         'clientKeys.enabled=true,clientKeys.namespaces={clouds}')
     for objects in (made, more):
         ports = {p['name'] for _, c in containers(objects) for p in c.get('ports', []) if p['name'].startswith('http-')}
         assert {e['port'] for e in objects['PodMonitor', 'coffer']['spec']['podMetricsEndpoints']} == ports
