@@ -64,7 +64,7 @@ def main():
         if text and not text.endswith('\n'):
             findings.append(f'{path} does not end in a newline.')
         start = text.split('\n', 3)[:3]
-        if path in sources and not any('SPDX-License-Identifier: Apache-2.0' in line for line in start):
+        if path in sources and not path.endswith('.md') and not any('SPDX-License-Identifier: Apache-2.0' in line for line in start):
             findings.append(f'{path} has no SPDX line at its top.')
     lintlib.finish(findings)
 
