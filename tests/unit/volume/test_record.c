@@ -271,57 +271,6 @@ static void test_encode_refuses(void **state UNUSED)
     assert_int_equal(sb.len, 0);
 }
 
-static void test_mac_input(void **state UNUSED)
-{
-    static const char wanted[] =
-        "{\"created\":\"2026-11-22T01:02:03Z\",\"crypt\":{\"cipher\":\"aes-xts-plain64\","
-        "\"data_offset\":4194304,\"key_bits\":512,\"sector\":4096},\"digest\":\"" HEX64
-        "\",\"fs\":\"ext4\","
-        "\"id\":\"" ID
-        "\",\"keySource\":\"vault\",\"kms\":\"lab\",\"name\":\"pvc-1\",\"recipients\":[],"
-        "\"sealed\":false,\"source\":null,\"tenant\":\"team-a\",\"uuid\":\"" UUID "\",\"v\":1}";
-    struct record r = ready_record();
-    AUTO_STRBUF struct strbuf a = STRBUF_INIT(RECORD_MAX), b = STRBUF_INIT(RECORD_MAX);
-
-    assert_works(record_mac_input(&r, &a, &err));
-    assert_string_equal(strbuf_text(&a), wanted);
-    /* what changes over a volume's life is outside */
-    r.gen = 99;
-    r.size = GIB(2);
-    r.state = RECORD_ERASED;
-    memset(r.mac, 'f', 64);
-    r.key.version = 5;
-    memcpy(r.key.ciphertext, "other", 6);
-    assert_works(record_mac_input(&r, &b, &err));
-    assert_string_equal(strbuf_text(&b), wanted);
-}
-
-/* Each field under the MAC, changed alone, changes its input. */
-static void test_mac_covers(void **state UNUSED)
-{
-    struct record r = ready_record();
-    char *const fields[] = { r.id,  r.name,       r.uuid,   r.tenant, r.fs,
-                             r.kms, r.key_source, r.digest, r.created };
-    AUTO_STRBUF struct strbuf before = STRBUF_INIT(RECORD_MAX), after = STRBUF_INIT(RECORD_MAX);
-
-    assert_works(record_mac_input(&r, &before, &err));
-    for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
-        fields[i][0]++;
-        strbuf_clear(&after);
-        assert_works(record_mac_input(&r, &after, &err));
-        assert_string_not_equal(strbuf_text(&before), strbuf_text(&after));
-        fields[i][0]--;
-    }
-    bool *const flags[] = { &r.sealed, &r.discard, &r.pod, &r.stale_slots };
-    for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
-        *flags[i] = true;
-        strbuf_clear(&after);
-        assert_works(record_mac_input(&r, &after, &err));
-        assert_string_not_equal(strbuf_text(&before), strbuf_text(&after));
-        *flags[i] = false;
-    }
-}
-
 /* Written only when true: a volume without it has the same bytes and the same MAC as ever. */
 static void only_true(const char *name, bool *flag, struct record *r)
 {
@@ -397,46 +346,6 @@ static void test_identity(void **state UNUSED)
         assert_fails(record_decode(text, (size_t)n, &back, &err), ERR_DATA_LOSS,
                      "record: field 'tenantIdentity' must be pod, or not there");
     }
-}
-
-static void test_matches(void **state UNUSED)
-{
-    const struct record r = ready_record();
-    const struct record_claim right = { .id = ID,
-                                        .tenant = "team-a",
-                                        .uuid = UUID,
-                                        .kms = "lab",
-                                        .key_source = "vault",
-                                        .discard = "false" };
-    struct record_claim c = { .id = NULL };
-
-    assert_works(record_matches(&r, &c, &err));
-    assert_works(record_matches(&r, &right, &err));
-    c = right;
-    c.id = "fast.3f0c12ac." HASH;
-    c.tenant = "x";
-    assert_fails(record_matches(&r, &c, &err), ERR_DATA_LOSS,
-                 "record: field 'id' is '" ID "', which is not what the request says");
-    c = right;
-    c.tenant = "team-b";
-    assert_fails(record_matches(&r, &c, &err), ERR_DATA_LOSS,
-                 "record: field 'tenant' is 'team-a', which is not what the request says");
-    c = right;
-    c.uuid = "";
-    assert_fails(record_matches(&r, &c, &err), ERR_DATA_LOSS,
-                 "record: field 'uuid' is '" UUID "', which is not what the request says");
-    c = right;
-    c.kms = "la";
-    assert_fails(record_matches(&r, &c, &err), ERR_DATA_LOSS,
-                 "record: field 'kms' is 'lab', which is not what the request says");
-    c = right;
-    c.key_source = "client";
-    assert_fails(record_matches(&r, &c, &err), ERR_DATA_LOSS,
-                 "record: field 'keySource' is 'vault', which is not what the request says");
-    c = right;
-    c.discard = "true";
-    assert_fails(record_matches(&r, &c, &err), ERR_DATA_LOSS,
-                 "record: field 'discard' is 'false', which is not what the request says");
 }
 
 #define DEVICE "[{\"alg\":\"RSA-OAEP-256\",\"key\":\"MAA=\",\"label\":\"\",\"wrapped\":\"AAAA\"}]"
@@ -552,12 +461,9 @@ int main(void)
         cmocka_unit_test(test_not_json),
         cmocka_unit_test(test_from_json_before_proof),
         cmocka_unit_test(test_encode_refuses),
-        cmocka_unit_test(test_mac_input),
-        cmocka_unit_test(test_mac_covers),
         cmocka_unit_test(test_only_true),
         cmocka_unit_test(test_stale_slots_need_a_header),
         cmocka_unit_test(test_identity),
-        cmocka_unit_test(test_matches),
         cmocka_unit_test(test_client),
         cmocka_unit_test(test_now),
         cmocka_unit_test(test_no_memory),
