@@ -16,58 +16,16 @@ import kubeleaks  # noqa: E402
 import vaultserver  # noqa: E402
 from kubeapi import object_path  # noqa: E402
 from kubecoffer import NAMESPACE  # noqa: E402
+from kubepods import SLEEPS, busybox, claim, database, of_claim  # noqa: E402
 from tap import Tap, demand  # noqa: E402
 
-SPEC = '''accessModes: [{access}]
-{indent}resources: {{requests: {{storage: 64Mi}}}}
-{indent}storageClassName: encrypted'''
-CLAIM = '''
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {{name: {name}}}
-spec:
-  {spec}
-'''
-DATABASE = '''
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}}}
-spec:
-  terminationGracePeriodSeconds: 5
-  containers:
-  - name: database
-    image: localhost/my-database:1
-    volumeMounts: [{{name: v, mountPath: /var/lib/postgresql/data}}]
-  volumes: [{{name: v, persistentVolumeClaim: {{claimName: {claim}}}}}]
-'''
-SHELL = '''
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}}}
-spec:
-  terminationGracePeriodSeconds: 2
-  containers:
-  - name: c
-    image: localhost/busybox:1
-    command: [sh, -c, "trap exit TERM; sleep 100000 & wait"]
-    volumeMounts: [{{name: v, mountPath: /data}}]
-  volumes:
-  - name: v
-    {volume}
-'''
+EPHEMERAL = ('ephemeral: {volumeClaimTemplate: {spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 64Mi}}, '
+             'storageClassName: encrypted}}}')
 USER = 'my-database'  # it writes a record a second, from the beginning to the end
 
 
-def claim(name, access='ReadWriteOnce'):
-    return CLAIM.format(name=name, spec=SPEC.format(access=access, indent='  '))
-
-
 def shell(name, volume):
-    return SHELL.format(name=name, volume=volume)
-
-
-def of_claim(name, read_only=False):
-    return f'persistentVolumeClaim: {{claimName: {name}, readOnly: {str(read_only).lower()}}}'
+    return busybox(name, volume, command=SLEEPS)
 
 
 class World:
@@ -145,7 +103,7 @@ def installs(w):
 
 
 def a_pod_uses_it(w):
-    w.c.apply(f'{claim(USER)}---{DATABASE.format(name=USER, claim=USER)}')
+    w.c.apply(f'{claim(USER)}---{database(USER)}')
     w.c.wait_pod(USER)
     w.container = w.container_of(USER)
     demand(len(w.node.run('dmsetup ls | grep ^coffer-').splitlines()) == 1, 'a mapping')
@@ -170,7 +128,7 @@ def closes_what_the_old_one_opened(w):
     """The database ends and comes back, by a coffer-node that didn't open its volume."""
     w.c.delete('Pod', USER)
     demand(w.coffer.left_over(w.node) == '', w.coffer.left_over(w.node))
-    w.c.apply(DATABASE.format(name=USER, claim=USER))
+    w.c.apply(database(USER))
     w.c.wait_pod(USER)
     w.container = w.container_of(USER)
     w.goes_on()
@@ -229,8 +187,7 @@ def a_configuration_that_is_wrong(w):
 
 def ephemeral(w):
     """A volume that goes with its pod."""
-    template = f'ephemeral: {{volumeClaimTemplate: {{spec: {{{SPEC.format(access="ReadWriteOnce", indent="").replace(chr(10), ", ")}}}}}}}'
-    w.c.apply(shell('scratch', template))
+    w.c.apply(shell('scratch', EPHEMERAL))
     w.c.wait_pod('scratch')
     volume, handle = w.coffer.volume_of('scratch-v')
     w.sh('scratch', 'echo mine >/data/file && sync && grep -q mine /data/file')
@@ -294,7 +251,7 @@ def installs_again(w):
     with w.c.times.of('the pod that waited for its volume to be closed is gone'):
         w.c.api.wait_gone('Pod', USER)
     demand(w.coffer.left_over(w.node) == '', w.coffer.left_over(w.node))
-    w.c.apply(DATABASE.format(name=USER, claim=USER))
+    w.c.apply(database(USER))
     w.c.wait_pod(USER)
     w.container = w.container_of(USER)
     w.goes_on()

@@ -11,36 +11,10 @@ import kubecluster  # noqa: E402
 import kubecoffer  # noqa: E402
 import vaultserver  # noqa: E402
 from kubeapi import object_path  # noqa: E402
+from kubepods import claim, database  # noqa: E402
 from tap import Tap, demand  # noqa: E402
 
 NODES = ('n1', 'n2')
-CLAIM = '''
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {{name: {name}}}
-spec:
-  accessModes: [ReadWriteOnce]
-  resources: {{requests: {{storage: 64Mi}}}}
-  storageClassName: encrypted
-'''
-POD = '''
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}}}
-spec:
-  terminationGracePeriodSeconds: 2
-  nodeSelector: {selector}
-  containers:
-  - name: database
-    image: localhost/my-database:1
-    volumeMounts: [{{name: v, mountPath: /var/lib/postgresql/data}}]
-  volumes: [{{name: v, persistentVolumeClaim: {{claimName: {name}}}}}]
-'''
-
-
-def pod(name, node=None):
-    selector = f'{{kubernetes.io/hostname: {node}}}' if node else '{}'
-    return POD.format(name=name, selector=selector)
 
 
 def name_on(node):
@@ -66,7 +40,7 @@ def installs(c, coffer):
 def lies_where_it_runs(c, coffer):
     with c.times.of('a pod on each node runs'):
         for node in NODES:
-            c.apply(f'{CLAIM.format(name=name_on(node))}---{pod(name_on(node), node)}')
+            c.apply(f'{claim(name_on(node))}---{database(name_on(node), node=node, grace=2)}')
         for node in NODES:
             c.wait_pod(name_on(node))
     for node in NODES:
@@ -80,7 +54,7 @@ def stays_with_its_data(c, _):
     """The other node would have room; the pod waits for its own."""
     c.delete('Pod', name_on('n1'))
     c.api.patch('Node', 'n1', {'spec': {'unschedulable': True}})
-    c.apply(pod(name_on('n1')))
+    c.apply(database(name_on('n1'), grace=2))
     waiting = c.api.wait(object_path('Pod', name_on('n1')), lambda o: any(
         s['type'] == 'PodScheduled' and s['status'] == 'False' for s in o['status']['conditions']))
     demand('node(s)' in waiting['status']['conditions'][0]['message'], waiting['status'])
@@ -119,7 +93,7 @@ def node_is_lost(c, coffer):
 
 def is_made_again(c, coffer):
     """As a StatefulSet would: the same claim, now on the node that is left; the other volume never noticed."""
-    c.apply(f'{CLAIM.format(name=name_on("n2"))}---{pod(name_on("n2"))}')
+    c.apply(f'{claim(name_on("n2"))}---{database(name_on("n2"), grace=2)}')
     ran = c.wait_pod(name_on('n2'))
     listed = c.kubectl('exec', name_on('n2'), '--', 'my-database', 'list')
     demand(ran['spec']['nodeName'] == 'n1' and 'written on' not in listed, listed)

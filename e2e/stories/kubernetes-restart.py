@@ -13,44 +13,10 @@ import kubecluster  # noqa: E402
 import kubecoffer  # noqa: E402
 import vaultserver  # noqa: E402
 from kubeapi import object_path  # noqa: E402
+from kubepods import BLOCK, busybox, claim, database, of_claim  # noqa: E402
 from sweep import SAMPLE  # noqa: E402
 from tap import Tap, demand  # noqa: E402
 
-CLAIM = '''
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {{name: {name}}}
-spec:
-  accessModes: [ReadWriteOnce]
-  volumeMode: {mode}
-  resources: {{requests: {{storage: 64Mi}}}}
-  storageClassName: encrypted
-'''
-DATABASE = '''
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}}}
-spec:
-  terminationGracePeriodSeconds: 5
-  containers:
-  - name: database
-    image: localhost/my-database:1
-    volumeMounts: [{{name: v, mountPath: /var/lib/postgresql/data}}]
-  volumes: [{{name: v, persistentVolumeClaim: {{claimName: {name}}}}}]
-'''
-BLOCK = '''
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}}}
-spec:
-  terminationGracePeriodSeconds: 2
-  containers:
-  - name: c
-    image: localhost/busybox:1
-    command: [sh, -c, "trap exit TERM; while :; do sleep 1; done"]
-    volumeDevices: [{{name: v, devicePath: /dev/volume}}]
-  volumes: [{{name: v, persistentVolumeClaim: {{claimName: {name}}}}}]
-'''
 STAYS, RAW, FIRST, SECOND = 'stays', 'raw', 'first', 'second'
 MARKER = 'written before anything was restarted'
 KEYD = '$(find /var/lib/containerd -path "*/fs/usr/*bin/coffer-keyd")'  # in the image, which all its containers share
@@ -210,9 +176,9 @@ def rows():
 
 def installs(w):
     w.coffer.install()
-    for name, mode, pod in ((STAYS, 'Filesystem', DATABASE), (RAW, 'Block', BLOCK), (FIRST, 'Filesystem', DATABASE),
-                            (SECOND, 'Filesystem', DATABASE)):
-        w.c.apply(f'{CLAIM.format(name=name, mode=mode)}---{pod.format(name=name)}')
+    for name in (STAYS, FIRST, SECOND):
+        w.c.apply(f'{claim(name)}---{database(name)}')
+    w.c.apply(f'{claim(RAW, mode="Block")}---{busybox(RAW, of_claim(RAW), BLOCK)}')
     for name in (STAYS, RAW, FIRST, SECOND):
         w.c.wait_pod(name)
         if name != RAW:
@@ -229,7 +195,7 @@ def restart(w, event, outage):
 
     def meanwhile():
         w.c.api.delete('Pod', w.goes)
-        w.c.apply(DATABASE.format(name=w.comes))
+        w.c.apply(database(w.comes))
 
     wrong.begin()
     try:
@@ -279,13 +245,13 @@ def claim_waits(w):
     """A new claim while Vault is sealed: no volume without a key; then it is bound, and its pod runs."""
     w.coffer.vault.seal()
     try:
-        w.c.apply(f'{CLAIM.format(name="late", mode="Filesystem")}---{DATABASE.format(name="late")}')
+        w.c.apply(f'{claim("late")}---{database("late")}')
         said = w.c.api.wait(object_path('Event'), lambda o: any(
             e['reason'] == 'ProvisioningFailed' and e['involvedObject']['name'] == 'late' for e in o['items']))
         messages = [e['message'] for e in said['items'] if e['reason'] == 'ProvisioningFailed']
         demand(all('Unavailable' in m or 'DeadlineExceeded' in m for m in messages), messages)
-        claim = w.c.api.get(object_path('PersistentVolumeClaim', 'late'))
-        demand(claim['status']['phase'] == 'Pending' and w.get('late')['status']['phase'] == 'Pending', claim)
+        late = w.c.api.get(object_path('PersistentVolumeClaim', 'late'))
+        demand(late['status']['phase'] == 'Pending' and w.get('late')['status']['phase'] == 'Pending', late)
     finally:
         w.coffer.vault.unseal()
     with w.c.times.of('a claim that waited for Vault has its pod running'):

@@ -16,21 +16,14 @@ import kubecoffer  # noqa: E402
 import kubeleaks  # noqa: E402
 import vaultserver  # noqa: E402
 from kubeapi import object_path  # noqa: E402
+from kubepods import claim  # noqa: E402
 from tap import Tap, demand  # noqa: E402
 
 COUNT = max(50 // int(os.environ.get('COFFER_SAMPLE') or 1), 4)
 STORM, CALM = 'storm', 'calm'  # namespaces: each a tenant with a key of its own
 MIB, PAUSE, LIMIT = 1 << 20, 0.5, 3600  # 50 at once were seen to take 20 minutes on a busy machine without KVM
 CLASSES = ('encrypted', 'encrypted', 'encrypted-kv', 'encrypted-pod')  # in turn
-OBJECTS = '''
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {{name: {name}}}
-spec:
-  accessModes: [ReadWriteOnce]
-  resources: {{requests: {{storage: 64Mi}}}}
-  storageClassName: {storage_class}
----
+POD = '''
 apiVersion: v1
 kind: Pod
 metadata: {{name: {name}}}
@@ -54,7 +47,8 @@ def names(count=COUNT):
 
 def manifest(count=COUNT, only=('PersistentVolumeClaim', 'Pod')):
     """One text for one apply."""
-    text = [OBJECTS.format(name=name, storage_class=CLASSES[number % len(CLASSES)]) for number, name in enumerate(names(count))]
+    text = [f'{claim(name, storage_class=CLASSES[number % len(CLASSES)])}---{POD.format(name=name)}'
+            for number, name in enumerate(names(count))]
     return '---'.join(part for one in text for part in one.split('---') if any(f'kind: {kind}\n' in part for kind in only))
 
 

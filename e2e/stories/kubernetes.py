@@ -14,6 +14,7 @@ import kubecluster  # noqa: E402
 import kubecoffer  # noqa: E402
 import vaultserver  # noqa: E402
 from kubeapi import object_path  # noqa: E402
+from kubepods import BLOCK, FILES, busybox, claim as claim_of, of_claim  # noqa: E402
 from leakscan import Needles, scan_file  # noqa: E402
 from tap import Tap, demand  # noqa: E402
 
@@ -50,38 +51,14 @@ spec:
       persistentVolumeClaim:
         claimName: my-encrypted-volume-claim
 '''.replace('image: postgres', 'image: localhost/my-database:1')
-OTHER_CLAIM = '''
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {{name: {name}}}
-spec:
-  accessModes: [{access}]
-  volumeMode: {mode}
-  resources: {{requests: {{storage: 256Mi}}}}
-  storageClassName: {storage_class}
-'''
-OTHER_POD = '''
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}}}
-spec:
-  terminationGracePeriodSeconds: 2
-  containers:
-  - name: c
-    image: localhost/busybox:1
-    command: [sh, -c, "trap exit TERM; while :; do sleep 1; done"]
-    {uses}
-  volumes: [{{name: v, persistentVolumeClaim: {{claimName: {claim}}}}}]
-'''
-FILES, BLOCK = 'volumeMounts: [{name: v, mountPath: /data}]', 'volumeDevices: [{name: v, devicePath: /dev/volume}]'
 
 
-def claim(name, access='ReadWriteOnce', mode='Filesystem', storage_class='encrypted'):
-    return OTHER_CLAIM.format(name=name, access=access, mode=mode, storage_class=storage_class)
+def claim(name, **more):
+    return claim_of(name, size='256Mi', **more)
 
 
 def pod(name, of, uses=FILES):
-    return OTHER_POD.format(name=name, claim=of, uses=uses)
+    return busybox(name, of_claim(of), uses)
 
 
 class World:
