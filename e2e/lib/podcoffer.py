@@ -8,6 +8,7 @@ import os
 import socket
 import time
 
+import vaultcoffer
 from fakekube import TokenReviewer
 from fixture import GID, UID_CONTROLLER, UID_KEYD, Coffer, Daemon
 from testpki import sign_jwt
@@ -89,10 +90,7 @@ class PodCoffer(Coffer):
         super().__init__(root, services=self.identity, **more)
         self.node_config = os.path.join(self.root, 'node-config.json')
         self.mint_socket, self.minter = os.path.join(self.run, 'keyd/mint.sock'), None
-        for path in (w.ca, role['secret_id_path']):
-            os.chown(path, UID_KEYD, GID)
-        for path in (w.folder, os.path.dirname(w.folder)):
-            os.chmod(path, 0o755)
+        vaultcoffer.readable(w, role)
 
     def write_config(self, kms=('lab',)):
         super().write_config(kms)

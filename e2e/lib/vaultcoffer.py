@@ -9,6 +9,14 @@ from vaultsetup import KV_PREFIX, TENANT_KEY
 ROLES = ('controller', 'node')
 
 
+def readable(w, auth):
+    """The files of a keydfaults.World, and of this login of it, for a coffer-keyd that runs as its own user."""
+    for path in (w.ca, auth['secret_id_path']):
+        os.chown(path, UID_KEYD, GID)
+    for path in (w.folder, os.path.dirname(w.folder)):
+        os.chmod(path, 0o755)
+
+
 def services(vault, layout, folder):
     """layout: mounted, with its policies. The files are made readable for coffer-keyd's user."""
     role = layout.approle(*ROLES)

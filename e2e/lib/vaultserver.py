@@ -9,11 +9,13 @@ and with an audit log. What can't be done to somebody else's server raises NotOu
 
 Sealing, stopping and certificates are the server's; what is inside it is in vaultsetup.py, what it logged in auditlog.py.
 """
+import contextlib
 import os
 import select
 import signal
 import ssl
 import subprocess
+import tempfile
 import time
 
 from auditlog import AuditLog
@@ -198,16 +200,22 @@ def why_not():
     return os.environ.get('COFFER_VAULT_WHY') or 'COFFER_VAULT does not say where the Vault test server is (e2e/run sets it)'
 
 
-def main(name, needs, story):
-    """A story that wants the tests' own server and a scratch disk: story(vault, folder, tap). needs: why not any server."""
+@contextlib.contextmanager
+def scratch_folder():
+    path = os.path.join(os.environ['COFFER_SCRATCH'], 'vault')
+    os.mkdir(path)
+    yield path
+
+
+def main(name, needs, story, here=False):
+    """A story: story(vault, folder, tap). needs: why it wants the tests' own server; '': any will do. here: it has no scratch disk
+    (where=here), and gets a temporary folder."""
     tap = Tap()
     if reason := why_not():
         tap.skip(name, reason)
-    elif 'VAULT_ADDR' in os.environ:
+    elif needs and 'VAULT_ADDR' in os.environ:
         tap.skip(name, f'the server of VAULT_ADDR is not the tests\' own: {needs}')
     else:
-        folder = os.path.join(os.environ['COFFER_SCRATCH'], 'vault')
-        os.mkdir(folder)
-        with open_vault(folder) as vault:
+        with tempfile.TemporaryDirectory(prefix='coffer-') if here else scratch_folder() as folder, open_vault(folder) as vault:
             story(vault, folder, tap)
     tap.done()

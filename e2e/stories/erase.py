@@ -9,8 +9,9 @@ import shutil
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import vaultcoffer  # noqa: E402
 import vaultserver  # noqa: E402
-from fixture import GID, MIB, UID_KEYD, CallError, Coffer  # noqa: E402
+from fixture import MIB, CallError, Coffer  # noqa: E402
 from keydfaults import opened  # noqa: E402
 from sweep import FaultKiller, demand_clean, sampled, until_ok  # noqa: E402
 from tap import demand  # noqa: E402
@@ -33,10 +34,7 @@ class World:
         self.w = w
         auth = w.approle()
         self.c = Coffer(fault=True, services=w.config(w.server, auth=auth)['kms'])
-        for path in (w.ca, auth['secret_id_path']):
-            os.chown(path, UID_KEYD, GID)
-        for path in (w.folder, os.path.dirname(w.folder)):
-            os.chmod(path, 0o755)
+        vaultcoffer.readable(w, auth)
         self.c.install()
         self.c.start()
 

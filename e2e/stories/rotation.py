@@ -19,8 +19,9 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import vaultcoffer  # noqa: E402
 import vaultserver  # noqa: E402
-from fixture import GID, MIB, UID_CONTROLLER, UID_KEYD, Coffer  # noqa: E402
+from fixture import GID, MIB, UID_CONTROLLER, Coffer  # noqa: E402
 from keydfaults import opened  # noqa: E402
 from sweep import SAMPLE, outcome, sampled, until_ok  # noqa: E402
 from tap import demand  # noqa: E402
@@ -62,10 +63,7 @@ class World:
         self.w, self.root, self.transit = w, w.root, w.layout.transit
         auth = w.approle()
         self.c = SparseCoffer(fault=True, services=w.config(w.server, auth=auth)['kms'])
-        for path in (w.ca, auth['secret_id_path']):
-            os.chown(path, UID_KEYD, GID)
-        for path in (w.folder, os.path.dirname(w.folder)):
-            os.chmod(path, 0o755)
+        vaultcoffer.readable(w, auth)
         self.c.install()
         self.c.start()
         self.volumes, self.keys, self.staged, self.old = [], {}, [], {}

@@ -9,14 +9,13 @@ import os
 import stat
 import subprocess
 import sys
-import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, '..', 'lib'), os.path.join(HERE, '..', '..', 'tests', 'component')]
 import keydlib  # noqa: E402
 import vaultserver  # noqa: E402
 from fakekube import TokenReviewer  # noqa: E402
-from tap import Tap, demand  # noqa: E402
+from tap import demand  # noqa: E402
 from vaultsetup import Layout  # noqa: E402
 
 ROOT = os.path.realpath(os.path.join(HERE, '..', '..'))
@@ -482,7 +481,7 @@ STEPS = (
 )
 
 
-def story(vault, tap, folder):
+def story(vault, folder, tap):
     w = World(vault, tap, folder)
     w.auth = {'method': 'approle', 'mount': w.mount('approle'), 'role': f'{w.prefix}host', 'role_id': 'not-yet',
               'secret_id_path': f'{folder}/none'}
@@ -500,14 +499,4 @@ def story(vault, tap, folder):
         w.remove()
 
 
-def main():
-    tap = Tap()
-    if reason := vaultserver.why_not():
-        tap.skip('vault-admin', reason)
-    else:
-        with tempfile.TemporaryDirectory(prefix='coffer-') as scratch, vaultserver.open_vault(scratch) as vault:
-            story(vault, tap, scratch)
-    tap.done()
-
-
-main()
+vaultserver.main('vault-admin', '', story, here=True)

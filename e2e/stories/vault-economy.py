@@ -10,7 +10,6 @@ import random
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 
@@ -20,7 +19,7 @@ import vaultserver  # noqa: E402
 from fakekube import TokenReviewer  # noqa: E402
 from keydclient import Gone, Volume  # noqa: E402
 from keydfaults import BOTH, KMS, Case, opened, until_ok  # noqa: E402
-from tap import Tap, demand  # noqa: E402
+from tap import demand  # noqa: E402
 from testpki import sign_jwt  # noqa: E402
 from vaultsetup import service_account  # noqa: E402
 
@@ -467,16 +466,4 @@ def story(vault, folder, tap):
         tap.check(not found and n > 20, f'no key, token or credential in a log or a reply ({n} forms looked for)', '\n'.join(found))
 
 
-def main():
-    tap = Tap()
-    if reason := vaultserver.why_not():
-        tap.skip('vault-economy', reason)
-    elif 'VAULT_ADDR' in os.environ:
-        tap.skip('vault-economy', 'the server of VAULT_ADDR is not the tests\' own: its audit log can\'t be read')
-    else:
-        with tempfile.TemporaryDirectory(prefix='coffer-') as folder, vaultserver.open_vault(folder) as vault:
-            story(vault, folder, tap)
-    tap.done()
-
-
-main()
+vaultserver.main('vault-economy', "its audit log can't be read", story, here=True)

@@ -9,7 +9,6 @@ import dataclasses
 import os
 import socket
 import sys
-import tempfile
 import time
 import typing
 
@@ -18,7 +17,6 @@ import faultproxy as fp  # noqa: E402
 import serverfaults as server  # noqa: E402
 import vaultserver  # noqa: E402
 from keydfaults import KMS, Case, opened, until_ok  # noqa: E402
-from tap import Tap  # noqa: E402
 
 CELLS = tuple((kms, op) for kms in KMS for op in ('MINT', 'UNWRAP'))
 OK, UNAVAILABLE, DENIED, PRECONDITION, DEADLINE = 'OK', 'UNAVAILABLE', 'PERMISSION_DENIED', 'FAILED_PRECONDITION', 'DEADLINE_EXCEEDED'
@@ -287,16 +285,4 @@ def story(vault, folder, tap):
         tap.check(not found and n > 20, f'no key, token or credential in a log or a reply ({n} forms looked for)', '\n'.join(found))
 
 
-def main():
-    tap = Tap()
-    if reason := vaultserver.why_not():
-        tap.skip('vault-faults', reason)
-    elif 'VAULT_ADDR' in os.environ:
-        tap.skip('vault-faults', 'the server of VAULT_ADDR is not the tests\' own: it can\'t be sealed and stopped')
-    else:
-        with tempfile.TemporaryDirectory(prefix='coffer-') as folder, vaultserver.open_vault(folder) as vault:
-            story(vault, folder, tap)
-    tap.done()
-
-
-main()
+vaultserver.main('vault-faults', "it can't be sealed and stopped", story, here=True)

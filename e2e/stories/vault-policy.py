@@ -7,11 +7,9 @@ import base64
 import hashlib
 import os
 import sys
-import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import vaultserver  # noqa: E402
-from tap import Tap  # noqa: E402
 from vaultsetup import KV_PREFIX, SERVER_KEY, TENANT_KEY, Layout  # noqa: E402
 
 IDENTITIES = ('controller', 'node', 'node-rekey', 'node-tenant', 'scheduler', 'rotation', 'trim')
@@ -357,7 +355,7 @@ def binding(w):
         w.tap.skip('the audit log has no ciphertext in clear', 'the log of this server is not here to be read')
 
 
-def story(vault, tap):
+def story(vault, _, tap):
     w = World(vault, tap)
     try:
         print(f'# Vault {w.root.version()}', flush=True)
@@ -375,14 +373,4 @@ def story(vault, tap):
         w.layout.remove()
 
 
-def main():
-    tap = Tap()
-    if reason := vaultserver.why_not():
-        tap.skip('vault-policy', reason)
-    else:
-        with tempfile.TemporaryDirectory(prefix='coffer-') as scratch, vaultserver.open_vault(scratch) as vault:
-            story(vault, tap)
-    tap.done()
-
-
-main()
+vaultserver.main('vault-policy', '', story, here=True)

@@ -10,8 +10,9 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import vaultcoffer  # noqa: E402
 import vaultserver  # noqa: E402
-from fixture import GID, MIB, UID_KEYD, Coffer  # noqa: E402
+from fixture import MIB, Coffer  # noqa: E402
 from keydfaults import opened  # noqa: E402
 from tap import demand  # noqa: E402
 
@@ -32,10 +33,7 @@ class Machine:
         self.w, self.folder = w, os.path.join(os.environ['COFFER_SCRATCH'], 'machine')
         os.mkdir(self.folder, 0o700)
         auth = w.approle()
-        for path in (w.ca, auth['secret_id_path']):
-            os.chown(path, UID_KEYD, GID)
-        for path in (w.folder, os.path.dirname(w.folder)):
-            os.chmod(path, 0o755)
+        vaultcoffer.readable(w, auth)
         c = self.c = Coffer(services=w.config(w.server, auth=auth)['kms'])
         c.install()
         c.start()

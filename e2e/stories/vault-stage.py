@@ -12,8 +12,9 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import faultproxy as fp  # noqa: E402
+import vaultcoffer  # noqa: E402
 import vaultserver  # noqa: E402
-from fixture import GID, MIB, UID_KEYD, CallError, Coffer  # noqa: E402
+from fixture import MIB, CallError, Coffer  # noqa: E402
 from keydfaults import BOTH, opened, until_ok  # noqa: E402
 from tap import demand  # noqa: E402
 from vaultsetup import TENANT_KEY  # noqa: E402
@@ -32,10 +33,7 @@ class World:
         auth = w.approle()
         direct, front = w.config(w.server, auth=auth)['kms'], w.config(w.proxied, auth=auth)['kms']
         self.c = Coffer(services={**direct, 'vault-front': front['vault'], 'kv-front': front['kv']})
-        for path in (w.ca, auth['secret_id_path']):
-            os.chown(path, UID_KEYD, GID)
-        for path in (w.folder, os.path.dirname(w.folder)):
-            os.chmod(path, 0o755)
+        vaultcoffer.readable(w, auth)
         self.c.install()
         self.c.start()
         self.mark = 0
