@@ -2,6 +2,7 @@
 """The calls that kill sweeps are made of, as Jobs (sweep.py), over one machine's volumes of one file system."""
 import os
 
+from files import write
 from fixture import MIB
 from sweep import Job, until_ok
 
@@ -20,9 +21,7 @@ class Machine:
 
     def write_data(self):
         self.c.stage(self.data)
-        with open(self.c.staging(self.data) + '/file', 'wb') as f:
-            f.write(PLAIN)
-            os.fsync(f.fileno())
+        write(self.c.staging(self.data) + '/file', PLAIN)
         self.c.unstage(self.data)
 
     def demand_data(self, where):

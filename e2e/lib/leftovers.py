@@ -4,6 +4,7 @@
 import os
 import subprocess
 
+from files import write
 from fixture import MIB
 
 SIZE = 32 * MIB
@@ -11,12 +12,6 @@ SIZE = 32 * MIB
 
 def run(*argv):
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def write(path, data):
-    with open(path, 'wb') as f:
-        f.write(data)
-        os.fsync(f.fileno())
 
 
 def dm_uuid(c, volume):

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import threading
 
+from files import read, write
 from fixture import GID, MIB, UID_CONTROLLER, CallError, wait_for
 from luks2 import Header, stock_format
 from sweep import demand_clean
@@ -17,18 +18,6 @@ from tap import demand
 SIZE = 32 * MIB
 MARKER = b'a line that must never lie on the disk in clear\n'
 PLAIN = MARKER * 4000
-
-
-def read(path):
-    with open(path, 'rb') as f:
-        return f.read()
-
-
-def write(path, data):
-    with open(path, 'wb') as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
 
 
 def drop_caches():

@@ -12,11 +12,11 @@ import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import damage  # noqa: E402
+from files import read, write  # noqa: E402
 from fixture import MIB, CallError, Coffer, wait_for  # noqa: E402
 from jobs import Machine, expand_job, node_jobs  # noqa: E402
 from staged import SIZE, Stage, pattern, refuse_write, refused  # noqa: E402
 from sweep import SAMPLE, FaultKiller, demand_clean, sweep, until_ok  # noqa: E402
-from tamper import read, write  # noqa: E402
 from tap import Tap, demand  # noqa: E402
 
 SMALLEST = {'ext4': 16 * MIB, 'xfs': 300 * MIB, 'btrfs': 256 * MIB}  # volume/fskind.c says the same

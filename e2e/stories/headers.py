@@ -11,11 +11,12 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import luks2  # noqa: E402
+from files import read  # noqa: E402
 from fixture import MIB, CallError, Coffer  # noqa: E402
 from luks2 import AREA, BOTH, COPY, OTHER_KEY, PRIMARY, SECONDARY, SEQUENCE  # noqa: E402
 from records import NOBODY, broken_records, changed_fields  # noqa: E402
 from sweep import demand_clean  # noqa: E402
-from tamper import MARKER, SIZE, Victim, place_file, read, the_end  # noqa: E402
+from tamper import MARKER, SIZE, Victim, place_file, the_end  # noqa: E402
 from tap import Tap, demand  # noqa: E402
 # After an attack the image is restored byte by byte and nothing is left on the node: that the volume opens then is
 # shown after some of them and at the end of each part, for each stage takes seconds in a VM.

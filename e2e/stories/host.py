@@ -18,6 +18,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, 'e2e', 'lib'))
 import hostvms  # noqa: E402
+from files import read, write  # noqa: E402
 from fixture import MIB, wait_for  # noqa: E402
 from sweep import sampled  # noqa: E402
 from tap import Tap, demand  # noqa: E402
@@ -47,17 +48,6 @@ VERBS = ('create', 'mount', 'unmount', 'expand', 'delete')
 def refused(sentence, *args):
     p = run('cofferctl', *args, '--timeout', PATIENCE, code=1)
     demand(sentence in p.stderr and p.stderr.count('\n') <= 2, p.stderr)
-
-
-def write(path, data):
-    with open(path, 'wb') as f:
-        f.write(data)
-        os.fsync(f.fileno())
-
-
-def read(path):
-    with open(path, 'rb') as f:
-        return f.read()
 
 
 def mounts():

@@ -10,6 +10,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import vaultserver  # noqa: E402
+from files import read, write  # noqa: E402
 from fixture import MIB, wait_for  # noqa: E402
 from imageroot import ContainedCoffer, ImageRoot  # noqa: E402
 from tap import Tap, demand  # noqa: E402
@@ -32,11 +33,6 @@ def only_from_the_image(c):
         demand(not foreign, f'{daemon.name} has {foreign} in its memory')
 
 
-def file_bytes(path):
-    with open(path, 'rb') as f:
-        return f.read()
-
-
 def life(c, fs, parameters=None):
     """Format, mount, write, grow while mounted, close, check, open again, delete."""
     small, large = (n * MIB for n in SIZES[fs])
@@ -44,9 +40,7 @@ def life(c, fs, parameters=None):
     data = secrets.token_bytes(1 << 20)
     c.stage(volume)
     c.publish(volume)
-    with open(os.path.join(c.target(volume), 'data'), 'wb') as f:
-        f.write(data)
-        os.fsync(f.fileno())
+    write(os.path.join(c.target(volume), 'data'), data)
     before = os.statvfs(c.target(volume))
     c.controller_expand(volume['volume_id'], large)
     c.node_expand(volume, large)
@@ -55,9 +49,9 @@ def life(c, fs, parameters=None):
     c.unpublish(volume)
     c.unstage(volume)
     demand(not c.left_over(), f'left over: {c.left_over()}')
-    demand(data[:64] not in file_bytes(c.image(volume)), 'the disk shows the plaintext')
+    demand(data[:64] not in read(c.image(volume)), 'the disk shows the plaintext')
     c.stage(volume)
-    demand(file_bytes(os.path.join(c.staging(volume), 'data')) == data, 'the data is not what was written')
+    demand(read(os.path.join(c.staging(volume), 'data')) == data, 'the data is not what was written')
     c.unstage(volume)
     c.delete(volume['volume_id'])
     demand(not c.left_over() and not os.path.exists(c.place(volume)), f'left over: {c.left_over()}')

@@ -15,6 +15,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+from files import write  # noqa: E402
 from fixture import GID, MIB, UID_CONTROLLER, CallError, Coffer, wait_for  # noqa: E402
 from sweep import demand_clean  # noqa: E402
 from tap import Tap, demand  # noqa: E402
@@ -95,13 +96,6 @@ class TwoPools(Coffer):
             json.dump({k: v for k, v in record.items() if v is not None or k in ('source', 'key')}, f)
 
 
-def write_file(path, data):
-    with open(path, 'wb') as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
-
-
 def digest(path):
     with open(path, 'rb') as f:
         return hashlib.file_digest(f, 'sha256').hexdigest() if hasattr(hashlib, 'file_digest') \
@@ -164,7 +158,7 @@ def run_full(c, tap, volumes):
         c.stage(volumes[name])
         demand({'errors=remount-ro', 'noinit_itable'} <= mount_options(c.staging(volumes[name])),
                f'mounted with {mount_options(c.staging(volumes[name]))}')
-        write_file(c.staging(volumes[name]) + '/before', os.urandom(12 * MIB))
+        write(c.staging(volumes[name]) + '/before', os.urandom(12 * MIB))
         hashes[name] = digest(c.staging(volumes[name]) + '/before')
     volumes['raw'] = c.make('raw', 64 * MIB, block=True)
     c.stage(volumes['raw'], block=True)
@@ -217,7 +211,7 @@ def metadata_storm(c, tap, volumes):
     tap.run('a file system that can\'t write its metadata goes read-only', wait_for, 'read-only',
             lambda: 'Remounting filesystem read-only' in sh('dmesg').stdout)
     try:
-        write_file(where + '/late', b'x')
+        write(where + '/late', b'x')
         tap.check(False, 'nothing is written to it any more')
     except OSError as e:
         tap.check(e.errno in (errno.EIO, errno.EROFS), 'nothing is written to it any more', e)
@@ -265,7 +259,7 @@ def space_back(c, tap, volumes, hashes):
     for name, want in hashes.items():
         tap.run(f'volume {name} is staged again when there is space', c.stage, volumes[name])
         tap.check(digest(c.staging(volumes[name]) + '/before') == want, 'what was flushed before is as it was')
-        write_file(c.staging(volumes[name]) + '/after', b'x' * MIB)
+        write(c.staging(volumes[name]) + '/after', b'x' * MIB)
         c.unstage(volumes[name])
         loop_check(c, tap, volumes[name], name)
 
@@ -316,7 +310,7 @@ def settle(c, volume, below):
 
 
 def fill_and_free(c, volume):
-    write_file(c.staging(volume) + '/big', os.urandom(24 * MIB))
+    write(c.staging(volume) + '/big', os.urandom(24 * MIB))
     full = c.used(volume)
     os.unlink(c.staging(volume) + '/big')
     os.sync()
@@ -328,7 +322,7 @@ def discard_true(c, tap):
     tap.check(volume['volume_context'].get('discard') == 'true', 'volume_context has discard', volume)
     c.stage(volume)
     tap.check(' allow_discards ' in c.table(volume), 'the mapping passes discards on', c.table(volume))
-    write_file(c.staging(volume) + '/keep', os.urandom(4 * MIB))
+    write(c.staging(volume) + '/keep', os.urandom(4 * MIB))
     want = digest(c.staging(volume) + '/keep')
     full = fill_and_free(c, volume)
     now = settle(c, volume, full - 20 * MIB)

@@ -9,10 +9,11 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import luks2  # noqa: E402
+from files import read, write  # noqa: E402
 from fixture import MIB, Coffer  # noqa: E402
 from luks2 import AREA, OTHER_KEY  # noqa: E402
 from sweep import demand_clean  # noqa: E402
-from tamper import MARKER, PLAIN, SIZE, Paused, Victim, drop_caches, place_file, read, the_end, write  # noqa: E402
+from tamper import MARKER, PLAIN, SIZE, Paused, Victim, drop_caches, place_file, the_end  # noqa: E402
 from tap import Tap, demand  # noqa: E402
 
 

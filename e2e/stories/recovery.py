@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+from files import write  # noqa: E402
 from fixture import MIB, CallError, Coffer  # noqa: E402
 from sweep import demand_clean  # noqa: E402
 from tap import Tap, demand  # noqa: E402
@@ -27,9 +28,7 @@ def shell(line, **more):
 def ready_volume(c, name):
     volume = c.create(name, SIZE)
     c.stage(volume)
-    with open(c.staging(volume) + '/file', 'wb') as f:
-        f.write(name.encode())
-        os.fsync(f.fileno())
+    write(c.staging(volume) + '/file', name.encode())
     c.unstage(volume)
     return volume
 

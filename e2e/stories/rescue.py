@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+from files import write  # noqa: E402
 from fixture import MIB, CallError, Coffer  # noqa: E402
 from tap import Tap, demand  # noqa: E402
 
@@ -51,9 +52,7 @@ class Lab:
         c = self.c
         volume = c.create(name, SIZE)
         c.stage(volume)
-        with open(c.staging(volume) + '/file', 'wb') as f:
-            f.write(name.encode() * 1000)
-            os.fsync(f.fileno())
+        write(c.staging(volume) + '/file', name.encode() * 1000)
         c.unstage(volume)
         return volume
 

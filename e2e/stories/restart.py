@@ -9,22 +9,12 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+from files import read, write  # noqa: E402
 from fixture import MIB, CallError, Coffer  # noqa: E402
 from sweep import SyscallKiller, demand_clean  # noqa: E402
 from tap import Tap, demand  # noqa: E402
 
 SIZE = 32 * MIB
-
-
-def write(path, data):
-    with open(path, 'wb') as f:
-        f.write(data)
-        os.fsync(f.fileno())
-
-
-def read(path):
-    with open(path, 'rb') as f:
-        return f.read()
 
 
 def life_after(c, volume):

@@ -11,16 +11,12 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import leftovers  # noqa: E402
+from files import read  # noqa: E402
 from fixture import MIB, Coffer  # noqa: E402
 from sweep import FaultKiller, demand_clean, sampled  # noqa: E402
 from tap import Tap, demand  # noqa: E402
 
 SIZE = 32 * MIB
-
-
-def read(path):
-    with open(path, 'rb') as f:
-        return f.read()
 
 
 def record_path(c, volume):

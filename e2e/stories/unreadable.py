@@ -14,11 +14,12 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import luks2  # noqa: E402
 from faultydisk import FaultyDisk, GoingDisk, drop_caches, extents, sh  # noqa: E402
+from files import read, write  # noqa: E402
 from fixture import GID, MIB, UID_CONTROLLER, CallError, Coffer  # noqa: E402
 from luks2 import AREA, COPY  # noqa: E402
 from records import NOBODY  # noqa: E402
 from sweep import demand_clean  # noqa: E402
-from tamper import PLAIN, SIZE, Victim, read, write  # noqa: E402
+from tamper import PLAIN, SIZE, Victim  # noqa: E402
 from tap import Tap, demand  # noqa: E402
 
 # An I/O error is none of these: "there is no such volume", "done", "try another disk".

@@ -12,6 +12,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import vaultcoffer  # noqa: E402
 import vaultserver  # noqa: E402
+from files import write  # noqa: E402
 from fixture import MIB, Coffer  # noqa: E402
 from keydfaults import opened  # noqa: E402
 from tap import demand  # noqa: E402
@@ -40,9 +41,7 @@ class Machine:
         for kms in SERVICES:
             volume = c.create(kms, SIZE, parameters={'kms': kms})
             c.stage(volume)
-            with open(c.staging(volume) + '/file', 'wb') as f:
-                f.write(kms.encode() * 1000)
-                os.fsync(f.fileno())
+            write(c.staging(volume) + '/file', kms.encode() * 1000)
             c.unstage(volume)
             shell(f'cp --sparse=always {c.image(volume)} {self.folder}/{kms}.image && '
                   f'cp {c.place(volume)}/record.json {self.folder}/{kms}.json')

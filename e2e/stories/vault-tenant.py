@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import leakscan  # noqa: E402
 import podjobs  # noqa: E402
 import vaultserver  # noqa: E402
+from files import write  # noqa: E402
 from fixture import MIB, CallError  # noqa: E402
 from keydfaults import opened  # noqa: E402
 from podcoffer import NAMESPACE, PodCoffer, Pods, tokens  # noqa: E402
@@ -62,9 +63,7 @@ class World:
             return hashlib.sha256(f.read(MIB)).hexdigest(), st.st_mtime_ns, st.st_size, self.c.record(volume)
 
     def write(self, volume, n=0):
-        with open(self.c.target(volume, n) + '/file', 'wb') as f:
-            f.write(TEXT)
-            os.fsync(f.fileno())
+        write(self.c.target(volume, n) + '/file', TEXT)
 
     def read(self, volume, n=0):
         with open(self.c.target(volume, n) + '/file', 'rb') as f:
