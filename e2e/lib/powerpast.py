@@ -79,7 +79,10 @@ class Recorded:
                 self.judge_known(dict(self.history[int(text)][0]) if text else {})
             finally:
                 self.c.stop()
-                clean(self.c)  # of what was judged wrong
+                self.clean()  # of what was judged wrong
+
+    def clean(self):
+        clean(self.c)
 
     def judge_known(self, known):
         """What was acknowledged before the cut."""

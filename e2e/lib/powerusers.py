@@ -82,6 +82,10 @@ class CloudPast(Recorded):
 
     # ---- after a cut
 
+    def clean(self):
+        self.c.kill_vms()
+        super().clean()
+
     def judge_known(self, known):
         facts = known.get(CLOUD)
         if facts is not None:

@@ -12,6 +12,13 @@ def demand(condition, sentence):
         raise RuntimeError(sentence)
 
 
+def earlier(e):
+    """What was raised first, when clearing up after it failed too."""
+    while e.__context__ is not None:
+        e = e.__context__
+        yield e
+
+
 class Tap:
     def __init__(self):
         self.count, self.failures = 0, 0
@@ -45,6 +52,7 @@ class Tap:
         try:
             function(*args)
         except Exception as e:  # pylint: disable=broad-except
+            print(''.join(f'# before that: {first}\n' for first in earlier(e)), end='')
             return self.check(False, name, f'{e}\n{traceback.format_exc()}')
         return self.check(True, name)
 
