@@ -114,6 +114,8 @@ struct backend_ops {
     /* Overwritten as far as the storage goes, and gone. There is none: 0. */
     int (*drop_header_backup)(struct volume *v, struct error *err);
     int (*remove)(struct volume *v, struct error *err); /* data, record, lock, place; idempotent */
+    /* That open found no such volume is durable: its remover may have been killed before. */
+    int (*settle_absent)(struct pool *pool, const struct volume_id *id, struct error *err);
     /* Attaches (or finds the attachment of) the volume's bytes. */
     int (*attach)(struct volume *v, struct block_device *ret, struct error *err);
     /* After allocate: makes the attached device show the new size. */

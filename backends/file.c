@@ -271,6 +271,7 @@ const struct backend_ops file_backend = {
     .header_backup = file_header_backup,
     .drop_header_backup = file_drop_header_backup,
     .remove = file_remove,
+    .settle_absent = file_settle_absent,
     .attach = file_attach,
     .refresh = file_refresh,
     .list = file_list,

@@ -93,6 +93,7 @@ int file_open(struct pool *pool, const struct volume_id *id, bool create, struct
               struct error *err);
 int file_scrub(struct volume *v, uint64_t bytes, struct error *err);
 int file_remove(struct volume *v, struct error *err);
+int file_settle_absent(struct pool *pool, const struct volume_id *id, struct error *err);
 /* Zeros over what was written of the first `end` bytes, flushed. Holes stay holes: a full file
  * system must not keep anybody from it. */
 int file_zero_data(int fd, off_t end, const char *name, struct error *err) MUST_CHECK;

@@ -401,3 +401,18 @@ int file_remove(struct volume *v, struct error *err)
     FAULT_POINT("file:remove:place");
     return 0;
 }
+
+int file_settle_absent(struct pool *pool, const struct volume_id *id, struct error *err)
+{
+    AUTO_CLOSE int root = -1;
+    struct error local = ERROR_INIT;
+    char place[FILE_PLACE_MAX];
+
+    if (file_root_open(pool, &root, err) < 0)
+        return -1;
+    file_place_name(id, place);
+    if (settle_removal(root, place, &local) == 0 || local.code == ERR_NOT_FOUND)
+        return 0;
+    (void)file_place_error(pool, id, &local);
+    return error_pass(err, &local);
+}

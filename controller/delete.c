@@ -174,7 +174,8 @@ static int delete_locked(struct controller *c, const struct volume_id *id, struc
         return -1;
     (void)pool_watch(pool);
     if (volume_open(pool, id, false, &v, &local) < 0)
-        return local.code == ERR_NOT_FOUND ? 0 : error_pass(err, &local);
+        return local.code == ERR_NOT_FOUND ? pool->ops->settle_absent(pool, id, err)
+                                           : error_pass(err, &local);
     FAULT_POINT("controller:delete:locked");
     if (delete_open(c, &v, err) < 0)
         return -1;

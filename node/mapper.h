@@ -44,8 +44,9 @@ struct mapper_node {
 int mapper_node_open(const char *device_dir, const char *dm_name, const char *dm_uuid, dev_t dev,
                      bool writable, struct mapper_node *ret, struct error *err) MUST_CHECK;
 void mapper_node_close(struct mapper_node *n); /* keeps the node in the directory */
-void mapper_node_unlink(const char *device_dir,
-                        const char *dm_name); /* after the mapping is gone */
+/* Before the mapping is closed, so that no kill leaves a node without one. Where the close then
+ * fails, the next mapper_node_open makes it again. */
+void mapper_node_unlink(const char *device_dir, const char *dm_name);
 #define AUTO_MAPPER_NODE __attribute__((cleanup(mapper_node_close)))
 
 #endif

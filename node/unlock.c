@@ -327,8 +327,6 @@ int unlock_apply(struct stage *s, bool *changed, struct error *err)
 int unlock_undo(struct stage *s, struct error *err)
 {
     mapper_node_close(&s->node);
-    if (close_mapping(s, err) < 0)
-        return -1;
     mapper_node_unlink(s->op->node->device_dir, s->op->dm_name);
-    return 0;
+    return close_mapping(s, err);
 }

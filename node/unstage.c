@@ -64,12 +64,13 @@ int unstage_close(struct node_op *op, const struct live_mapping *live, struct er
 {
     const char *dm_uuid = live->dev != 0 ? live->dm_uuid : NULL;
 
+    /* first: no node outlives its mapping, whose number the kernel gives away again */
+    mapper_node_unlink(op->node->device_dir, op->dm_name);
     FAULT_POINT("unstage:close:before");
     if (crypt_close(&op->node->crypt, op->dm_name, dm_uuid, op->volume.lock_fd,
                     unlock_crypt_deadline(), err) < 0)
         return name_holder(op, live->dev, err);
     FAULT_POINT("unstage:close:after");
-    mapper_node_unlink(op->node->device_dir, op->dm_name);
     return 0;
 }
 

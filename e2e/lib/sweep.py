@@ -167,10 +167,18 @@ exec "$helper" "$@"
             return '+++ killed by SIGKILL' in f.read()
 
 
+def demand_no_stale_node(coffer):
+    """Its number is the next mapping's: also when nobody repeats the call, no kill may leave one."""
+    stale = set(coffer.device_nodes()) - set(coffer.mappings())
+    if stale:
+        raise RuntimeError(f'device nodes without their mapping: {sorted(stale)}')
+
+
 def one_point(coffer, job, killer, point):
     job.before()
     if not killer.strike(point, job.call):
         raise RuntimeError(f'the point was not reached; the call said: {killer.said}')
+    demand_no_stale_node(coffer)
     until_ok(job.call)
     job.check()
     job.after()

@@ -118,6 +118,31 @@ static void test_remove(void **state UNUSED)
 }
 
 /* Whoever waits with the old lock file open must not believe that it holds the new volume. */
+/* The flush itself shows in no file system that goes on: that it is asked for, and what it says. */
+static void test_absent_is_settled(void **state UNUSED)
+{
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
+    AUTO_VOLUME struct volume v = VOLUME_INIT;
+    struct error err = ERROR_INIT;
+    struct pool *pool;
+    struct volume_id id;
+    char shard[64];
+
+    fixture_make(&f, 1);
+    pool = f.set->pools[0];
+    id = fixture_id(&f, 0, "pvc-1");
+    assert_ok(pool->ops->settle_absent(pool, &id, &err), err); /* no folder at all */
+    assert_ok(volume_open(pool, &id, true, &v, &err), err);
+    assert_ok(pool->ops->remove(&v, &err), err);
+    volume_close(&v);
+    assert_ok(pool->ops->settle_absent(pool, &id, &err), err);
+    (void)snprintf(shard, sizeof(shard), "a/volumes/%.2s", id.hash);
+    assert_int_equal(rmdir(tmpdir_path(&f.dir, shard)), 0);
+    assert_int_equal(symlink("elsewhere", tmpdir_path(&f.dir, shard)), 0);
+    assert_int_equal(pool->ops->settle_absent(pool, &id, &err), -1);
+    assert_non_null(strstr(err.msg, "pool 'a'"));
+}
+
 static void test_stale_lock_file_is_noticed(void **state UNUSED)
 {
     AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
@@ -438,6 +463,7 @@ int main(void)
         cmocka_unit_test(test_lock_is_exclusive),
         cmocka_unit_test(test_child_holds_the_lock),
         cmocka_unit_test(test_remove),
+        cmocka_unit_test(test_absent_is_settled),
         cmocka_unit_test(test_stale_lock_file_is_noticed),
         cmocka_unit_test(test_foreign_files_stay),
         cmocka_unit_test(test_links_are_not_followed),
