@@ -71,7 +71,7 @@ def nothing_left(c, coffer, used_before):
     c.api.wait(object_path('Namespace'), lambda o: not any('e2e-framework' in (n['metadata'].get('labels') or {}) for n in o['items']))
     c.api.wait(object_path('PersistentVolume'), lambda o: o['items'] == [])
     for node in c.nodes:
-        left = coffer.left_over(node) or node.run('find /var/lib/coffer/default -name record.json -o -name "*.img"').strip()
+        left = coffer.left_over(node) or node.run('find /var/lib/coffer/default -name record.json -o -name image').strip()
         grown = coffer.pool_used(node) - used_before[node.name]
         if left or grown > 1 << 20:
             raise AssertionError(f'{node.name}: {grown} bytes more than before; left: {left}')
