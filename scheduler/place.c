@@ -54,16 +54,18 @@ static int compare(const struct place_node *a, const struct place_node *b,
     return strcmp(a->name, b->name);
 }
 
-/* "no node has room: 3 too little memory, 1 takes no VMs now" */
-static int no_room(const size_t counts[PLACE_VERDICTS], struct error *err)
+/* "no node has room: 3 too little memory, 1 takes no VMs now". Where no node was seen to lack room,
+ * the same request may fit a moment later: each is about to be heard of again. */
+static int no_room(const size_t counts[PLACE_VERDICTS], size_t n, struct error *err)
 {
     AUTO_STRBUF struct strbuf text = STRBUF_INIT(512);
+    bool all_closed = n > 0 && counts[PLACE_CLOSED] == n;
 
     for (size_t i = 1; i < PLACE_VERDICTS; i++) {
         if (counts[i] > 0)
             strbuf_addf(&text, "%s%zu %s", text.len > 0 ? ", " : ": ", counts[i], verdicts[i]);
     }
-    return error_set(err, ERR_EXHAUSTED, "no node has room%s",
+    return error_set(err, all_closed ? ERR_UNAVAILABLE : ERR_EXHAUSTED, "no node has room%s",
                      text.len > 0 ? strbuf_text(&text) : ": there is none");
 }
 
@@ -102,7 +104,7 @@ int place(const struct place_node *nodes, size_t n, const struct place_request *
         counts[verdict]++;
     }
     if (counts[PLACE_FITS] == 0)
-        return no_room(counts, err);
+        return no_room(counts, n, err);
     *ret = best;
     return 0;
 }

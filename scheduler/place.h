@@ -40,8 +40,8 @@ enum place_verdict {
 };
 
 /* *ret: index into nodes. ERR_EXHAUSTED: no node fits; the text counts why. ERR_UNAVAILABLE: the
- * volume's node isn't there, or closed. The headroom is for VMs that are at home: a cloud that has
- * a volume may use it. One pass over the nodes. */
+ * volume's node isn't there, or closed; or every node is closed. The headroom is for VMs that are
+ * at home: a cloud that has a volume may use it. One pass over the nodes. */
 int place(const struct place_node *nodes, size_t n, const struct place_request *r, size_t *ret,
           struct error *err) MUST_CHECK;
 enum place_verdict place_judge(const struct place_node *node, const struct place_request *r);

@@ -193,7 +193,7 @@ static void test_what_isnt_known(void **state UNUSED)
                 "{" WHO ",\"status\":\"attached\",\"url\":\"https://clouds.example/c/" ID "/\"}");
     s->server_key_at = clock_ms();
     s->nodes[0].schedulable = s->nodes[1].schedulable = false;
-    assert_no_answer(NULL, ERR_EXHAUSTED, "no node has room: 2 takes no VMs now");
+    assert_no_answer(NULL, ERR_UNAVAILABLE, "no node has room: 2 takes no VMs now");
 }
 
 /* ---- lists ---- */

@@ -70,6 +70,15 @@ static void assert_right(const struct place_node *nodes, size_t n, const struct 
     }
 }
 
+static bool all_closed(const struct place_node *nodes, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (nodes[i].schedulable)
+            return false;
+    }
+    return n > 0;
+}
+
 /* Never over capacity, the fullest or the emptiest, none only when none fits, any order of the
  * nodes gives the same one. */
 static void test_properties(void **state UNUSED)
@@ -88,7 +97,7 @@ static void test_properties(void **state UNUSED)
         r.headroom_percent = (uint32_t)draw(91);
         r.spread = draw(2) != 0;
         if (place(nodes, n, &r, &chosen, &why) < 0) {
-            assert_int_equal(why.code, ERR_EXHAUSTED);
+            assert_int_equal(why.code, all_closed(nodes, n) ? ERR_UNAVAILABLE : ERR_EXHAUSTED);
             assert_int_equal(chosen, NODES);
             for (size_t i = 0; i < n; i++)
                 assert_int_not_equal(place_judge(&nodes[i], &r), PLACE_FITS);
@@ -197,6 +206,10 @@ static void test_extremes(void **state UNUSED)
     nodes[0].schedulable = false;
     assert_fails(place(nodes, 4, &r, &chosen, &err), ERR_EXHAUSTED,
                  "no node has room: 1 takes no VMs now, 3 too little memory");
+    for (size_t i = 0; i < 4; i++)
+        nodes[i].schedulable = false;
+    assert_fails(place(nodes, 4, &r, &chosen, &err), ERR_UNAVAILABLE,
+                 "no node has room: 4 takes no VMs now");
 }
 
 static void assert_explained(const struct place_node *nodes, size_t n,
