@@ -83,6 +83,8 @@ class Soak:
             with self.lock:
                 self.ended += 1
                 self.look()
+                if self.ended % (ROUNDS // 20) == 0:
+                    print(f'# {self.ended} rounds, {self.killed} kills', flush=True)
 
     def look(self):
         """One sample a round, of those that are alive."""
