@@ -13,11 +13,11 @@ $(B)/lib/%.a:
 	$(Q)rm -f $@ && ar rcs $@ $(filter %.o,$^)
 $(B)/lib/csi.a: $(patsubst $(GEN)/%.c,$(B)/obj/gen/%.o,$(GEN_C))
 
-$(B)/obj/%.o: %.c
+$(B)/obj/%.o: %.c mk/flags.mk
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  CC      $<")
 	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
-$(B)/obj/gen/%.o: $(GEN)/%.c
+$(B)/obj/gen/%.o: $(GEN)/%.c mk/flags.mk
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) -std=gnu11 -w $(CFLAGS_$(PROFILE)) -MMD -MP -c $< -o $@
 # a pattern rule without a recipe would be no rule at all: these are named one by one

@@ -24,7 +24,8 @@ WARN := -Wall -Wextra -Wshadow -Wvla -Wcast-qual -Wformat=2 -Wconversion -Wstric
 HARDEN := -fstack-protector-strong -fstack-clash-protection -fPIE
 CPPFLAGS += -I. -isystem $(GEN) -D_GNU_SOURCE -DCOFFER_VERSION='"$(VERSION)"'
 CFLAGS_release := -O2 -g -ffile-prefix-map=$(CURDIR)=. -D_FORTIFY_SOURCE=2 $(HARDEN)
-CFLAGS_test := -O1 -g -DCOFFER_FAULT $(HARDEN)
+# an index that is out of its array's bounds ends the program: every story looks for one
+CFLAGS_test := -O1 -g -DCOFFER_FAULT -fsanitize=bounds -fsanitize-undefined-trap-on-error $(HARDEN)
 CFLAGS_leaky := $(CFLAGS_test) -DCOFFER_LEAKY
 CFLAGS_asan := -O1 -g -DCOFFER_FAULT -DCOFFER_SANITIZER -fsanitize=address,undefined -fno-sanitize-recover=all \
   -fno-omit-frame-pointer -fPIE

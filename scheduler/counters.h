@@ -5,15 +5,15 @@
 
 #include "common/base.h"
 #include "common/metrics.h"
+#include "scheduler/operation.h"
 
 #include <stdatomic.h>
 
-#define COUNTED_KINDS  8u
 #define COUNTED_STATUS 6u /* classes: 0 (never answered), 1xx to 5xx */
 
 struct counters {
     atomic_ulong requests[COUNTED_STATUS];
-    atomic_ulong operations[COUNTED_KINDS][2]; /* went well, failed */
+    atomic_ulong operations[OPERATION_KINDS][2]; /* went well, failed */
     atomic_ulong proofs_refused;
     atomic_ulong challenges;
     atomic_ulong rounds[2];   /* good, failed */
