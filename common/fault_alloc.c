@@ -22,7 +22,7 @@
 struct count {
     _Atomic uint64_t fail_at;
     _Atomic uint64_t seen;
-    uint64_t places[]; /* of each that was seen, as far as the file goes */
+    _Atomic uint64_t places[]; /* of each that was seen, as far as the file goes */
 };
 
 static struct count *count; /* NULL: nobody asked */
@@ -82,7 +82,8 @@ static bool fails(void)
         return false;
     uint64_t number = atomic_fetch_add(&count->seen, 1) + 1;
     if (number <= n_places)
-        count->places[number - 1] = place();
+        atomic_store(&count->places[number - 1],
+                     place()); /* `seen` begins again, set from outside */
     errno = saved;
     if (number != atomic_load(&count->fail_at))
         return false;

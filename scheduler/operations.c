@@ -57,8 +57,10 @@ static enum step_result run_volume(struct scheduler *s, struct operation *op, st
 {
     const struct cloud_seed seed = seed_of(op);
 
-    if (op->cloud.volume[0] == '\0')
-        op->made_volume = true; /* said before it is done: a failing call may have */
+    /* Said before it is done: a failing call may have made it. One that was never opened holds
+     * nothing, whoever made it: a create that was killed, or one without a session. */
+    if (op->cloud.volume[0] == '\0' || !op->cloud.ever_opened)
+        op->made_volume = true;
     if (s->config->driver->create_volume(s->driver, op->id, op->node, &seed, call_deadline(op),
                                          err) < 0 ||
         refresh(s, op, err) < 0)

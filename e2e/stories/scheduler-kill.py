@@ -79,6 +79,7 @@ class Clouds:
 
     def __init__(self, rig):
         self.rig, self.api, self.fresh, self.lent = rig, Api('unix://' + rig.api_socket), None, None
+        self.killed = False
         self.old = rig.user('old', api=self.api)
         self.reach(self.old, lambda: self.old.create(), 'attached')
         rig.store.put(self.old.opened().body['url'], 'note', 'what was written before the kill')
@@ -122,6 +123,14 @@ class Clouds:
     def roll_back(self):
         """With a program that ends at once as VM."""
         return self.reach(self.fresh, lambda: self.fresh.ask('POST', '/deploy', self.lent), 'failure')
+
+    def check_rolled_back(self):
+        """After a kill an opened volume stays: who comes later can't know that nobody wrote to it. Its user deletes it."""
+        records = self.rig.c.records(self.fresh.device.id)
+        demand(not records or self.killed and records[0]['state'] == 'ready', records)
+        if records:
+            self.delete()
+        self.check_deleted()
 
     def delete(self):
         return self.reach(self.fresh, self.fresh.delete, 'nonexistent')
@@ -173,13 +182,14 @@ class Clouds:
 
 
 def rollback(clouds):
-    return Job('create whose VM never runs', clouds.new_user, clouds.roll_back, clouds.check_deleted, lambda: None)
+    return Job('create whose VM never runs', clouds.new_user, clouds.roll_back, clouds.check_rolled_back, lambda: None)
 
 
 def one_point(clouds, job, killer, point):
     job.before()
     if not killer.strike(point, job.call):
         raise RuntimeError(f'the point was not reached; the call said: {killer.said}')
+    clouds.killed = True
     job.call()
     job.check()
     job.after()
@@ -199,6 +209,7 @@ def recover(clouds, job):
 
 
 def enumerate_points(clouds, job, killer):
+    clouds.killed = False
     job.before()
     points = killer.record(job.call)
     job.check()

@@ -183,8 +183,24 @@ static void test_volume(void **state UNUSED)
     assert_string_equal(played.calls, " create delete");
 }
 
-/* It was there: this create didn't make it, and doesn't take it away. */
+/* It was there and opened: this create didn't make it, and doesn't take it away. */
 static void test_a_volume_that_was_there(void **state UNUSED)
+{
+    AUTO_OPERATION struct operation *op = made(OPERATION_CREATE);
+    struct error why = ERROR_INIT;
+
+    memcpy(op->cloud.volume, "v", sizeof("v"));
+    op->cloud.ever_opened = true;
+    played_add(ID);
+    assert_int_equal(run(op, "volume", &why), STEP_DONE);
+    assert_false(op->made_volume);
+    assert_int_equal(step_of(op, "volume")->undo(s, op, &why), 0);
+    assert_string_equal(played.calls, " create");
+    assert_non_null(played_cloud(ID));
+}
+
+/* What a create that was killed had made, and nobody opened. */
+static void test_a_volume_that_was_never_opened(void **state UNUSED)
 {
     AUTO_OPERATION struct operation *op = made(OPERATION_CREATE);
     struct error why = ERROR_INIT;
@@ -192,10 +208,10 @@ static void test_a_volume_that_was_there(void **state UNUSED)
     memcpy(op->cloud.volume, "v", sizeof("v"));
     played_add(ID);
     assert_int_equal(run(op, "volume", &why), STEP_DONE);
-    assert_false(op->made_volume);
+    assert_true(op->made_volume);
     assert_int_equal(step_of(op, "volume")->undo(s, op, &why), 0);
-    assert_string_equal(played.calls, " create");
-    assert_non_null(played_cloud(ID));
+    assert_string_equal(played.calls, " create delete");
+    assert_null(played_cloud(ID));
 }
 
 /* A call that fails may have made it; one that says that it is another's has not. */
@@ -333,6 +349,7 @@ int main(void)
         PLAYED_TEST(test_place),
         PLAYED_TEST(test_volume),
         PLAYED_TEST(test_a_volume_that_was_there),
+        PLAYED_TEST(test_a_volume_that_was_never_opened),
         PLAYED_TEST(test_a_volume_that_fails),
         PLAYED_TEST(test_a_volume_alone),
         PLAYED_TEST(test_attach),
