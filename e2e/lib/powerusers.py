@@ -127,7 +127,7 @@ class CloudPast(Recorded):
         demand(device.key in allowed, 'another key is wrapped for it than was acknowledged')
         mount(self.c, device)
         if facts['has_text']:
-            text_is_there(self.c, device)
+            text_is_there(self.c, self.phone)  # the VM has the name of the device that made the cloud
         self.c.api.locked(device)
         if facts['doing'] == 'add':
             self.add()
