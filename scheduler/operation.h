@@ -88,7 +88,7 @@ struct operation {
     struct cloud cloud; /* facts as this operation knows them */
     bool looked;        /* its first facts are there */
     bool found;         /* there is something to have facts of */
-    bool made_volume;   /* by this operation, or never opened before it */
+    bool undoes_volume; /* made by this operation, perhaps, or never opened before it */
     bool finished;      /* before its last step: there is nothing left to do */
     unsigned int tries;
     uint64_t started, deadline, ready_by, due; /* clock_ms() */

@@ -57,14 +57,16 @@ static enum step_result run_volume(struct scheduler *s, struct operation *op, st
 {
     const struct cloud_seed seed = seed_of(op);
 
-    /* Said before it is done: a failing call may have made it. One that was never opened holds
-     * nothing, whoever made it: a create that was killed, or one without a session. */
-    if (op->cloud.volume[0] == '\0' || !op->cloud.ever_opened)
-        op->made_volume = true;
+    if (op->cloud.volume[0] == '\0')
+        op->undoes_volume = true; /* said before it is done: a failing call may have made it */
     if (s->config->driver->create_volume(s->driver, op->id, op->node, &seed, call_deadline(op),
                                          err) < 0 ||
         refresh(s, op, err) < 0)
         return STEP_FAILED;
+    /* One that is this device's (else it were a conflict) and was never opened holds nothing: a
+     * create that was killed had made it, or one without a session. */
+    if (!op->cloud.ever_opened)
+        op->undoes_volume = true;
     op->finished = op->input.session == NULL; /* it was to make the volume alone */
     return STEP_DONE;
 }
@@ -73,7 +75,7 @@ static int undo_volume(struct scheduler *s, struct operation *op, struct error *
 {
     struct error gone = ERROR_INIT;
 
-    if (!op->made_volume || op->err.code == ERR_EXISTS)
+    if (!op->undoes_volume || op->err.code == ERR_EXISTS)
         return 0;
     if (refresh(s, op, &gone) < 0)
         return gone.code == ERR_NOT_FOUND ? 0 : error_pass(err, &gone);

@@ -54,8 +54,8 @@ static int compare(const struct place_node *a, const struct place_node *b,
     return strcmp(a->name, b->name);
 }
 
-/* "no node has room: 3 too little memory, 1 takes no VMs now". Where no node was seen to lack room,
- * the same request may fit a moment later: each is about to be heard of again. */
+/* "no node has room: 3 too little memory, 1 takes no VMs now". Where no node was seen to lack room
+ * (each is away, or cordoned), the same request may fit a moment later. */
 static int no_room(const size_t counts[PLACE_VERDICTS], size_t n, struct error *err)
 {
     AUTO_STRBUF struct strbuf text = STRBUF_INIT(512);

@@ -165,7 +165,7 @@ static void keep_ghost(struct operation *op)
         return;
     *device = op->input.device;
     memcpy(op->cloud.id, op->id, sizeof(op->id));
-    if (op->made_volume)
+    if (op->undoes_volume)
         memcpy(op->cloud.node, op->node, sizeof(op->node));
     op->cloud.devices = device;
     op->cloud.n_devices = 1;
@@ -303,7 +303,7 @@ static void fail(struct scheduler *s, struct operation *op, const struct error *
     log_debug("a step failed", KV("cloud", op->id), KV("step", op->row->steps[op->step].name),
               KV("error", err->msg));
     op->deadline = deadline_in(UNDO_MS);
-    if (!op->found && !op->made_volume) {
+    if (!op->found && !op->undoes_volume) {
         finish(s, op);
         return;
     }

@@ -182,6 +182,15 @@ class LocalHost(Coffer):
             with open(path, 'w', encoding='ascii') as f:
                 f.write('1')
 
+    def forget_vms(self):
+        """What coffer-launch keeps of them, when nothing is mounted any more."""
+        for place in glob.glob(self.clouds + '/*'):
+            os.rmdir(place)
+        for path in glob.glob(self.vms + '/*'):
+            os.unlink(path)
+        for folder in glob.glob(self.launch_state + '/*'):
+            shutil.rmtree(folder)
+
     # ---- what there is
 
     def cloud_volume(self, device):

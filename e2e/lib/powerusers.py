@@ -85,6 +85,7 @@ class CloudPast(Recorded):
     def clean(self):
         self.c.kill_vms()
         super().clean()
+        self.c.forget_vms()
 
     def judge_known(self, known):
         facts = known.get(CLOUD)

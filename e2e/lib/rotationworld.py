@@ -25,25 +25,14 @@ def context_of(r):
     return base64.b64encode(hashlib.sha256(tuple_).digest()).decode()
 
 
-class SparseCoffer(Coffer):
-    """A thousand volumes in a small pool."""
-
-    def write_config(self, kms=('lab',)):
-        super().write_config(kms)
-        with open(self.config, encoding='utf-8') as f:
-            config = json.load(f)
-        config['pools']['default'].update(allocate='sparse', overcommit=100)
-        with open(self.config, 'w', encoding='utf-8') as f:
-            json.dump(config, f)
-
-
 class World:
     """Coffer with its keys in Vault, volumes with what is known of each, and cofferctl with the rotation job's token."""
 
     def __init__(self, w):
         self.w, self.root, self.transit = w, w.root, w.layout.transit
         auth = w.approle()
-        self.c = SparseCoffer(fault=True, services=w.config(w.server, auth=auth)['kms'])
+        self.c = Coffer(fault=True, services=w.config(w.server, auth=auth)['kms'])
+        self.c.pool_settings = {'allocate': 'sparse', 'overcommit': 100}  # a thousand volumes in a small pool
         vaultcoffer.readable(w, auth)
         self.c.install()
         self.c.start()

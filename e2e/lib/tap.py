@@ -52,7 +52,8 @@ class Tap:
         try:
             function(*args)
         except Exception as e:  # pylint: disable=broad-except
-            print(''.join(f'# before that: {first}\n' for first in earlier(e)), end='')
+            for first in earlier(e):
+                print('# before that:', ' '.join(str(first).split()), flush=True)
             return self.check(False, name, f'{e}\n{traceback.format_exc()}')
         return self.check(True, name)
 

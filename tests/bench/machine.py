@@ -21,19 +21,12 @@ class Controller(Coffer):
     def __init__(self, name):
         super().__init__(os.path.join(os.environ['COFFER_SCRATCH'], name))
         self.log_level, self.csi_call = 'error', os.path.join(self.bin, 'csi-call')
+        self.pool_settings = {'allocate': 'sparse', 'overcommit': 1000}
         self.install()
         self.start_keyd()
         self.start_controller()
         with open(os.path.join(self.pool, 'pool.json'), encoding='utf-8') as f:
             self.tag = json.load(f)['id'][:8]
-
-    def write_config(self, kms=('lab',)):
-        super().write_config(kms)
-        with open(self.config, encoding='utf-8') as f:
-            config = json.load(f)
-        config['pools']['default'].update(allocate='sparse', overcommit=1000)
-        with open(self.config, 'w', encoding='utf-8') as f:
-            json.dump(config, f)
 
     @property
     def pid(self):

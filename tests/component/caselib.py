@@ -33,6 +33,10 @@ def built_with(name, text):
         return text in f.read()
 
 
+def sanitized(name):
+    return built_with(name, b'__asan_init') or built_with(name, b'__tsan_init')
+
+
 # ---- cases ----
 
 def run_case(number, test, fresh):

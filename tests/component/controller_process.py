@@ -46,7 +46,7 @@ def test_command_line(rig):
 
 
 def test_closed_descriptors(rig):
-    if caselib.built_with('coffer-controller', b'__asan_init') or caselib.built_with('coffer-controller', b'__tsan_init'):
+    if caselib.sanitized('coffer-controller'):
         raise Skip('gRPC is a shared library in this build, and its constructor takes a descriptor before ours runs')
     stop(rig.controller)
     rig.controller = subprocess.Popen(rig.argv(), close_fds=True, preexec_fn=lambda: [os.close(fd) for fd in range(3)],

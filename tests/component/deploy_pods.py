@@ -156,7 +156,7 @@ def host():
     if os.geteuid() != 0:
         raise Skip('needs root: mounts, and processes of other users')
     deploylib.need_yaml()
-    if caselib.built_with('coffer-keyd', b'__asan_init') or caselib.built_with('coffer-keyd', b'__tsan_init'):
+    if caselib.sanitized('coffer-keyd'):
         raise Skip('a sanitizer wants a /proc and memory of its own')
     with caselib.folder('coffer-pods-') as root, contextlib.closing(Host(root)) as made:
         made.start('coffer-controller', 'coffer-keyd', 'coffer-keyd is ready')

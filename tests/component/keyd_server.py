@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 import keydlib
-from caselib import Skip, built_with, end, keyd_flags, read, run, wait_for, write, write_key
+from caselib import Skip, end, keyd_flags, read, run, sanitized, wait_for, write, write_key
 from keydlib import KEYD, STATUS, UUID, VOLUME, Client, Keyd, frame, mint, new_key, open_key, pipe, status, unwrap
 
 
@@ -135,7 +135,7 @@ def sandboxed(root):
         for name in ('CapEff', 'CapPrm', 'CapInh', 'CapAmb'):
             assert re.search(rf'^{name}:\s*0+$', text, re.M), name
         assert re.search(r'^NoNewPrivs:\s*1$', text, re.M)
-        if not built_with('coffer-keyd', b'__asan_init') and not built_with('coffer-keyd', b'__tsan_init'):
+        if not sanitized('coffer-keyd'):
             assert re.search(r'^Seccomp:\s*2$', text, re.M), 'no seccomp filter'
         assert re.search(r'^Max core file size\s+0\s+0', read(f'/proc/{k.p.pid}/limits'), re.M)
 

@@ -175,7 +175,7 @@ static void test_volume(void **state UNUSED)
     memcpy(op->node, "n2", sizeof("n2"));
     assert_int_equal(run(op, "volume", &why), STEP_DONE);
     assert_string_equal(op->cloud.volume, "n2/" ID);
-    assert_true(op->made_volume && op->found && !op->finished);
+    assert_true(op->undoes_volume && op->found && !op->finished);
     assert_int_equal(step_of(op, "volume")->undo(s, op, &why), 0);
     assert_string_equal(played.calls, " create delete");
     assert_true(!op->found && op->cloud.volume[0] == '\0');
@@ -190,10 +190,9 @@ static void test_a_volume_that_was_there(void **state UNUSED)
     struct error why = ERROR_INIT;
 
     memcpy(op->cloud.volume, "v", sizeof("v"));
-    op->cloud.ever_opened = true;
-    played_add(ID);
+    played_add(ID)->ever_opened = true;
     assert_int_equal(run(op, "volume", &why), STEP_DONE);
-    assert_false(op->made_volume);
+    assert_false(op->undoes_volume);
     assert_int_equal(step_of(op, "volume")->undo(s, op, &why), 0);
     assert_string_equal(played.calls, " create");
     assert_non_null(played_cloud(ID));
@@ -208,7 +207,7 @@ static void test_a_volume_that_was_never_opened(void **state UNUSED)
     memcpy(op->cloud.volume, "v", sizeof("v"));
     played_add(ID);
     assert_int_equal(run(op, "volume", &why), STEP_DONE);
-    assert_true(op->made_volume);
+    assert_true(op->undoes_volume);
     assert_int_equal(step_of(op, "volume")->undo(s, op, &why), 0);
     assert_string_equal(played.calls, " create delete");
     assert_null(played_cloud(ID));
