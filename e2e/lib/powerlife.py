@@ -4,6 +4,7 @@ its users have been told by then (`tell`): that is what a cut may not take back.
 cut, and judges what the disk has: records, keys, file systems, every acknowledged file; it repeats the call that was cut, and takes
 everything away again."""
 import copy
+import json
 import os
 import random
 import re
@@ -190,6 +191,11 @@ def passphrase(c, volume):
     return done.stdout.strip().encode()
 
 
+def keyslots(c, volume):
+    dump = subprocess.run(['cryptsetup', 'luksDump', '--dump-json-metadata', c.image(volume)], check=True, stdout=subprocess.PIPE).stdout
+    return len(json.loads(dump)['keyslots'])
+
+
 class Aftermath:
     def __init__(self, c, known):
         self.c, self.known = c, known
@@ -262,10 +268,12 @@ class Aftermath:
             demand(self.c.mapping_bytes(volume) == facts['grown'] and s.f_blocks * s.f_frsize >= facts['grown'] * 3 // 5,
                    f'{self.c.mapping_bytes(volume)} and {s.f_blocks * s.f_frsize} bytes of {facts["grown"]}')
         if facts['doing'] == 'rotate':
-            before = passphrase(self.c, volume)
+            before, rest_alone = passphrase(self.c, volume), 'staleSlots' in self.c.record(volume)
             rotate(self.c, volume)
             demand('staleSlots' not in self.c.record(volume), 'the rotation, repeated, leaves the mark')
-            demand(passphrase(self.c, volume) != before or 'staleSlots' in facts, 'the rotation, repeated, made no other key')
+            # a record with the mark names the new key already: what was left is to drop the old one
+            demand((passphrase(self.c, volume) == before) == rest_alone, f'the rotation, repeated, with the mark {rest_alone}: wrong key')
+            demand(keyslots(self.c, volume) == 1, f'the rotation, repeated, leaves {keyslots(self.c, volume)} keyslots')
 
     def stock_tools(self, volume, facts):
         """cryptsetup opens the image by the key that the record names, and the file system on it is clean."""
