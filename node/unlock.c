@@ -2,6 +2,7 @@
 #include "common/base.h"
 #include "node/unlock.h"
 
+#include "common/blockdev.h"
 #include "common/deadline.h"
 #include "common/fault.h"
 #include "common/leak.h"
@@ -161,6 +162,18 @@ static int refuse_shown(struct node_op *op, dev_t dev, struct error *err)
     return 0;
 }
 
+/* sysfs is asked before a helper is started to list; where it can't say, the helper can. A mapping
+ * without a table isn't there: nothing was ever mounted from it, and crypt_open, which looks for
+ * its own name, reaps it. */
+static bool mapping_may_be_there(const struct node_op *op)
+{
+    struct error local = ERROR_INIT;
+    struct dm_device found;
+
+    return op->record.state != RECORD_READY || dm_device_find(op->dm_name, &found, &local) == 0 ||
+           local.code != ERR_NOT_FOUND;
+}
+
 /* A mapping that was there before this call: kept when it is right, removed when nothing can be on
  * it. */
 static int look_at_existing(struct stage *s, bool *ret_open, struct error *err)
@@ -169,6 +182,8 @@ static int look_at_existing(struct stage *s, bool *ret_open, struct error *err)
     AUTO_MAPPING_LIST struct mapping_list list = { .items = NULL, .n = 0 };
     const struct crypt_volume target = unlock_target(op, wants_read_only(s));
 
+    if (!mapping_may_be_there(op))
+        return 0;
     if (crypt_list(&op->node->crypt, unlock_crypt_deadline(), &list, err) < 0)
         return -1;
     const struct mapping *m = mapping_find(&list, op->dm_name);

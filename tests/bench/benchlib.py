@@ -100,10 +100,12 @@ def cpu_ns(pid):
     return total
 
 
-def load(csi_call, endpoint, method, request, repeat=0, parallel=1):
-    """Many calls over one connection; all must be OK. request: one object, or a list with one per call."""
+def load(csi_call, endpoint, method, request, repeat=0, parallel=1, warm=False):
+    """Many calls over one connection; all must be OK. request: one object, or a list with one per call. warm: the connection is
+    there before the first of them."""
     command = [csi_call, 'unix://' + endpoint, method, '-', '--parallel', str(parallel), '--timeout', '600']
-    done = subprocess.run(command + (['--repeat', str(repeat)] if repeat else []), input=json.dumps(request).encode(),
+    command += (['--repeat', str(repeat)] if repeat else []) + (['--warm'] if warm else [])
+    done = subprocess.run(command, input=json.dumps(request).encode(),
                           capture_output=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f'{method}: {done.stderr.decode()} {done.stdout.decode()}')

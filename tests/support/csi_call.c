@@ -3,11 +3,12 @@
  * csi-call: one CSI call, JSON in and out; the client of the demo, the stories and the load
  * figures.
  *
- *   csi-call ENDPOINT METHOD [JSON|-] [--timeout S] [--repeat N] [--parallel N]
+ *   csi-call ENDPOINT METHOD [JSON|-] [--timeout S] [--repeat N] [--parallel N] [--warm]
  *
  * Prints the reply's JSON. A gRPC error: "CODE: message" on stderr and the code's number as exit
  * status. A call that can't be made (usage, bad JSON) exits 64. With --repeat it prints one line of
- * figures instead; so it does for an array of requests: each is one call.
+ * figures instead; so it does for an array of requests: each is one call. With --warm the
+ * connection is made first, by a Probe that isn't counted.
  */
 #include "common/base.h"
 
@@ -30,6 +31,7 @@
 struct plan {
     const char *endpoint, *method, *json;
     uint64_t timeout_ms, repeat, parallel;
+    bool warm;
 };
 
 struct load {
@@ -43,11 +45,11 @@ struct load {
 
 static int usage(const char *problem)
 {
-    (void)fprintf(
-        stderr,
-        "csi-call: %s\n"
-        "usage: csi-call ENDPOINT METHOD [JSON|-] [--timeout S] [--repeat N] [--parallel N]\n",
-        problem);
+    (void)fprintf(stderr,
+                  "csi-call: %s\n"
+                  "usage: csi-call ENDPOINT METHOD [JSON|-] [--timeout S] [--repeat N] [--parallel "
+                  "N] [--warm]\n",
+                  problem);
     return EXIT_USAGE;
 }
 
@@ -57,12 +59,17 @@ static int parse_args(int argc, char **argv, struct plan *ret)
         { "timeout", required_argument, NULL, 't' },
         { "repeat", required_argument, NULL, 'r' },
         { "parallel", required_argument, NULL, 'p' },
+        { "warm", no_argument, NULL, 'w' },
         { NULL, 0, NULL, 0 },
     };
     uint64_t seconds = 120;
     struct plan p = { .json = "{}", .repeat = 0, .parallel = 1 };
     int opt;
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (opt == 'w') {
+            p.warm = true;
+            continue;
+        }
         uint64_t *to = opt == 't'   ? &seconds
                        : opt == 'r' ? &p.repeat
                        : opt == 'p' ? &p.parallel
@@ -163,6 +170,13 @@ static void *load_thread(void *arg)
     }
 }
 
+static int warm_up(const struct plan *p, struct csi_client *client, struct error *err)
+{
+    AUTO_JSON json_t *request = json_object();
+    AUTO_JSON json_t *reply = NULL;
+    return csi_client_request(client, "csi.v1.Identity/Probe", request, p->timeout_ms, &reply, err);
+}
+
 static int compare_u64(const void *a, const void *b)
 {
     const uint64_t *x = a, *y = b;
@@ -226,6 +240,8 @@ static int run(int argc, char **argv)
         return usage(err.msg);
     if (json_is_array(request))
         p.repeat = json_array_size(request);
+    if (p.warm && warm_up(&p, client, &err) < 0)
+        return fail(&err);
     return p.repeat > 0 ? call_many(&p, client, request) : call_once(&p, client, request);
 }
 
