@@ -76,7 +76,9 @@ def check_file_system(kind, device):
     """Raises when it isn't as a clean unmount leaves it; repairs nothing."""
     done = subprocess.run([*CHECK[kind], device], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise RuntimeError(f'{" ".join(CHECK[kind])}: exit {done.returncode}\n{done.stdout[-1500:]}{done.stderr[-500:]}')
+        # xfs_repair tells each phase and group as well: what it found is between them
+        found = [x for x in (done.stdout + done.stderr).splitlines() if not x.startswith(('Phase ', '        - '))]
+        raise RuntimeError('\n'.join([f'{" ".join(CHECK[kind])}: exit {done.returncode}', *found[:40]]))
 
 
 class RecordedDisk:

@@ -22,6 +22,7 @@ from tap import Tap, demand  # noqa: E402
 EPHEMERAL = ('ephemeral: {volumeClaimTemplate: {spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 64Mi}}, '
              'storageClassName: encrypted}}}')
 USER = 'my-database'  # it writes a record a second, from the beginning to the end
+ATTACHMENTS = '/apis/storage.k8s.io/v1/volumeattachments'
 
 
 def shell(name, volume):
@@ -258,13 +259,21 @@ def installs_again(w):
     w.use_a_new_volume('reinstalled')
 
 
+def attachments(w):
+    return w.c.api.call('GET', ATTACHMENTS)['items']
+
+
 def all_goes(w):
+    """While no CSIDriver said that a volume isn't attached, Kubernetes may have noted that one is to be: docs/kubernetes.md, Uninstall."""
     w.c.delete('Pod', USER)
     w.remove_claim(USER)
     demand(w.coffer.left_over(w.node) == '', w.coffer.left_over(w.node))
     left = w.node.run('find /var/lib/coffer/default/volumes -mindepth 2').split()
-    attachments = w.c.api.call('GET', '/apis/storage.k8s.io/v1/volumeattachments')['items']
-    demand(not left and not attachments, f'{left} {attachments}')
+    demand(not left, f'{left}')
+    for a in attachments(w):
+        demand(not a['status']['attached'] and 'finalizers' not in a['metadata'], f'{a}')
+        w.c.api.call('DELETE', f'{ATTACHMENTS}/{a["metadata"]["name"]}')
+    demand(not attachments(w), f'{attachments(w)}')
 
 
 TESTS = (
