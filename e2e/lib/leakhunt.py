@@ -108,6 +108,7 @@ class Hunt:
 def write_and_grow(c, volume):
     with open(c.target(volume) + '/file', 'wb') as f:
         f.write(b'what the user wrote\n' * 10000)
+        f.flush()
         os.fsync(f.fileno())
     c.controller_expand(volume['volume_id'], SIZE + 16 * MIB)
     c.node_expand(volume, SIZE + 16 * MIB)
@@ -120,6 +121,7 @@ def patched(path, at, data):
         before = f.read(len(data))
         f.seek(at)
         f.write(data)
+        f.flush()
         os.fsync(f.fileno())
     return before
 

@@ -51,6 +51,7 @@ class Story:
     def write(path, data):
         with open(path, 'wb') as f:
             f.write(data)
+            f.flush()
             os.fsync(f.fileno())
 
     def make_canary(self):

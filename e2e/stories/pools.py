@@ -164,6 +164,7 @@ def run_full(c, tap, volumes):
     c.stage(volumes['raw'], block=True)
     with open(c.node_path(volumes['raw']), 'wb') as f:
         f.write(os.urandom(16 * MIB))
+        f.flush()
         os.fsync(f.fileno())
     c.unstage(volumes['raw'])
     with open(os.path.join(c.pool, 'other-tenant'), 'wb') as f:  # what else lies on that file system
@@ -415,6 +416,7 @@ def raw_block(c, tap):
         path = c.target(volume)
         with open(path, 'wb') as f:
             f.write(os.urandom(24 * MIB))
+            f.flush()
             os.fsync(f.fileno())
         full = c.used(volume)
         p = sh('blkdiscard', path, check=False)
