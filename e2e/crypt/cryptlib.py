@@ -13,6 +13,7 @@ import struct
 import subprocess
 import tempfile
 import time
+import traceback
 import uuid as uuidlib
 
 MIB = 1 << 20
@@ -358,3 +359,42 @@ class Crypt:
         out = os.read(r, 4096)
         os.close(r)
         return out
+
+
+class Tests:
+    """A story's, in their order: each is a function of the helper and of one volume, which goes from test to test."""
+
+    def __init__(self):
+        self.all = []
+
+    def add(self, function):
+        self.all.append(function)
+        return function
+
+    def run(self, title):
+        """Prints TAP; the exit code."""
+        if os.geteuid() != 0 or not os.path.exists('/sys/class/misc/device-mapper'):
+            print(f'ok 1 - {title} # SKIP needs root and device-mapper')
+            return 77
+        c, v, bad = Crypt(), Volume(f'/tmp/{title}.img', 64 * MIB), 0
+        print(f'1..{len(self.all)}')
+        for n, function in enumerate(self.all, 1):
+            name = function.__name__.replace('_', ' ')
+            try:
+                function(c, v)
+                print(f'ok {n} - {name}', flush=True)
+            except Exception:  # pylint: disable=broad-except
+                bad += 1
+                print(f'not ok {n} - {name}\n# ' + traceback.format_exc().replace('\n', '\n# '), flush=True)
+        v.remove()
+        return 1 if bad else 0
+
+
+def refuses(code, text, call, *args, **kw):
+    try:
+        call(*args, **kw)
+    except Refused as e:
+        assert e.code == code, f'{e.code} instead of {code}: {e}'
+        assert text in str(e), f'"{text}" is not in: {e}'
+        return
+    raise AssertionError(f'not refused: {call.__name__}')

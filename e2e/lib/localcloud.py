@@ -188,7 +188,7 @@ class LocalHost(Coffer):
             os.rmdir(place)
         for path in glob.glob(self.vms + '/*'):
             os.unlink(path)
-        for folder in glob.glob(self.launch_state + '/*'):
+        for folder in glob.glob(self.launch_state + '/*/'):  # beside them is its lock file
             shutil.rmtree(folder)
 
     # ---- what there is
