@@ -3,8 +3,10 @@
 #include "node/filesystem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/types.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #define PACKAGE "xfsprogs"
 
@@ -81,20 +83,45 @@ static int geometry(int mount_fd, struct xfs_geometry_v1 *ret, struct error *err
     return 0;
 }
 
-static int xfs_size(const struct fs_device *d UNUSED, int mount_fd, uint64_t *ret,
-                    struct error *err)
+/* What the superblock of a later allocation group says; one that is none is xfs_repair's business.
+ */
+static int secondary_blocks(const struct fs_device *d, uint64_t at, uint64_t *blocks,
+                            struct error *err)
+{
+    unsigned char sb[SUPER_LEN];
+
+    (void)posix_fadvise(d->fd, (off_t)at, BLOCK_SIZE_MAX,
+                        POSIX_FADV_DONTNEED); /* xfs writes past */
+    if (filesystem_read(d->fd, sb, sizeof(sb), at, err) < 0)
+        return -1;
+    if (memcmp(sb, "XFSB", 4) == 0)
+        *blocks = fs_be64(sb + AT_BLOCKS);
+    return 0;
+}
+
+/* The smallest that one of its superblocks says. The kernel writes the secondary ones behind a
+ * growth that is committed, and flushes nothing: after a power cut they may have the old size.
+ * xfs_repair takes that for damage, and xfs_growfs finds nothing to do. The ioctl writes them all.
+ */
+static int xfs_size(const struct fs_device *d, int mount_fd, uint64_t *ret, struct error *err)
 {
     struct xfs_geometry_v1 g = { .blocksize = 0 };
 
     if (geometry(mount_fd, &g, err) < 0)
         return -1;
-    *ret = g.datablocks * g.blocksize;
+    uint64_t least = g.datablocks;
+    for (uint32_t group = 1; group < g.agcount; group++) {
+        uint64_t blocks = g.datablocks;
+        if (secondary_blocks(d, (uint64_t)group * g.agblocks * g.blocksize, &blocks, err) < 0)
+            return -1;
+        least = blocks < least ? blocks : least;
+    }
+    *ret = least * g.blocksize;
     return 0;
 }
 
 /* By ioctl, not xfs_growfs: that looks a path up in the mount table, this has the mount open. */
-static int xfs_grow(const struct fs_device *d UNUSED, int mount_fd, uint64_t bytes,
-                    struct error *err)
+static int xfs_grow(const struct fs_device *d, int mount_fd, uint64_t bytes, struct error *err)
 {
     struct xfs_geometry_v1 g = { .blocksize = 0 };
 
@@ -102,7 +129,7 @@ static int xfs_grow(const struct fs_device *d UNUSED, int mount_fd, uint64_t byt
         return -1;
     struct xfs_grow_data grow = { .newblocks = bytes / g.blocksize, .imaxpct = g.imaxpct };
     if (ioctl(mount_fd, XFS_GROW_DATA, &grow) == 0)
-        return 0;
+        return fsync(d->fd) == 0 ? 0 : error_errno(err, errno, "flush the xfs that has grown");
     if (errno == EWOULDBLOCK)
         return error_set(err, ERR_ABORTED, "somebody else is growing the xfs");
     return error_errno(err, errno, "grow the xfs to %llu bytes", (unsigned long long)bytes);

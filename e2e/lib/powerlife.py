@@ -196,6 +196,17 @@ def keyslots(c, volume):
     return len(json.loads(dump)['keyslots'])
 
 
+def stock_tools(c, volume, fs):
+    """cryptsetup opens the image by the key that the record names, and the file system on it is clean."""
+    node = '/dev/mapper/story-stock'
+    subprocess.run(['cryptsetup', 'open', '--key-file', '-', c.image(volume), 'story-stock'], check=True, capture_output=True,
+                   input=passphrase(c, volume))
+    try:
+        check_file_system(fs, node)
+    finally:
+        subprocess.run(['cryptsetup', 'close', 'story-stock'], check=True, capture_output=True)
+
+
 class Aftermath:
     def __init__(self, c, known):
         self.c, self.known = c, known
@@ -221,7 +232,7 @@ class Aftermath:
             self.files_are_right(name, volume, facts)
             self.again(volume, facts)
             until_ok(lambda: self.c.unstage(volume))
-            self.stock_tools(volume, facts)
+            stock_tools(self.c, volume, facts['fs'])
         until_ok(lambda: self.c.delete(volume['volume_id']))
         demand(not os.path.exists(self.c.place(volume)), f'{name} is deleted, and its place is there: {self.files(volume)}')
 
@@ -274,16 +285,6 @@ class Aftermath:
             # a record with the mark names the new key already: what was left is to drop the old one
             demand((passphrase(self.c, volume) == before) == rest_alone, f'the rotation, repeated, with the mark {rest_alone}: wrong key')
             demand(keyslots(self.c, volume) == 1, f'the rotation, repeated, leaves {keyslots(self.c, volume)} keyslots')
-
-    def stock_tools(self, volume, facts):
-        """cryptsetup opens the image by the key that the record names, and the file system on it is clean."""
-        node = '/dev/mapper/story-stock'
-        subprocess.run(['cryptsetup', 'open', '--key-file', '-', self.c.image(volume), 'story-stock'], check=True, capture_output=True,
-                       input=passphrase(self.c, volume))
-        try:
-            check_file_system(facts['fs'], node)
-        finally:
-            subprocess.run(['cryptsetup', 'close', 'story-stock'], check=True, capture_output=True)
 
     def demand_empty(self):
         """Of a pool whose volumes are all gone."""

@@ -6,6 +6,7 @@ system, a crash with a dirty journal, damage that is refused with the commands t
 that another volume pretends to belong to, and the kill sweep's stage and expand points for xfs and btrfs."""
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import damage  # noqa: E402
 from files import read, write  # noqa: E402
 from fixture import MIB, CallError, Coffer, wait_for  # noqa: E402
 from jobs import Machine, expand_job, node_jobs  # noqa: E402
+from powerlife import stock_tools  # noqa: E402
 from staged import SIZE, Stage, pattern, refuse_write, refused  # noqa: E402
 from sweep import SAMPLE, FaultKiller, demand_clean, sweep, until_ok  # noqa: E402
 from tap import Tap, demand  # noqa: E402
@@ -201,6 +203,36 @@ def by_volume_path(c, v, size):
     demand(v.bytes() > before + 8 * MIB, f'{before} bytes became {v.bytes()}')
 
 
+def group_bytes(path):
+    """Of an xfs: what lies between two of its superblocks."""
+    said = subprocess.run(['xfs_info', path], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return int(re.search(r'agsize=(\d+)', said)[1]) * int(re.search(r'data .*bsize=(\d+)', said)[1])
+
+
+def half_grown(c):
+    """A power cut behind the growth of an xfs can lose what the kernel wrote last: all superblocks but the first. xfs_repair takes that
+    for damage. The next stage ends it."""
+    with Stage(c, 'half', 'xfs') as v:
+        size, apart = SIZE['xfs'] + 64 * MIB, group_bytes(v.path)
+        c.unstage(v.volume)
+        before = damage.spans_of(c.image(v.volume), [(n * apart, 4096) for n in range(1, SIZE['xfs'] // apart)])
+        demand(before, 'one group has no second superblock')
+        c.stage(v.volume)
+        v.grow(size, path=v.path)
+        c.unstage(v.volume)
+        stock_tools(c, v.volume, 'xfs')
+        damage.put_back(c.image(v.volume), before)
+        try:
+            stock_tools(c, v.volume, 'xfs')
+        except RuntimeError as e:
+            demand('superblock' in str(e), f'{e}')
+        else:
+            raise RuntimeError('the old superblocks are no damage: this test shows nothing')
+        v.again()
+        c.unstage(v.volume)
+        stock_tools(c, v.volume, 'xfs')
+
+
 def full(c, fs):
     """The smallest volume, filled: writes fail, everything else goes on, growing makes room."""
     with Stage(c, 'full', fs, SMALLEST[fs]) as v:
@@ -367,6 +399,7 @@ def main():
     c.start()
     for fs, (what, test, *arguments) in of_each_kind():
         tap.run(f'{fs}: {what}', test, c, fs, *arguments)
+    tap.run('xfs: a growth that a power cut left half done is ended by the next stage', half_grown, c)
     tap.run('btrfs: another volume that carries its id is never mounted in its place', pretender, c)
     tap.run('btrfs: one that got a second device is refused', several_devices, c)
     sweeps(tap, c)
