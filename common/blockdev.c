@@ -65,10 +65,12 @@ static int sysfs_line(const char *block, const char *file, char *ret, size_t siz
 }
 
 /* Its files are gone; or they are there and it is being removed: from then on, and for good, the
- * kernel answers EINVAL (drivers/md/dm-sysfs.c: no device for that kobject any more). */
+ * kernel answers EIO when it opens one and EINVAL when it reads (drivers/md/dm-sysfs.c: no device
+ * for that kobject any more). */
 static bool went_away(const struct error *e)
 {
-    return e->sys_errno == ENOENT || e->sys_errno == ENODEV || e->sys_errno == EINVAL;
+    return e->sys_errno == ENOENT || e->sys_errno == ENODEV || e->sys_errno == EINVAL ||
+           e->sys_errno == EIO;
 }
 
 /* 0: here it is. 1: it went away meanwhile. */

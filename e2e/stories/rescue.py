@@ -179,7 +179,7 @@ def stock_lines():
 def opens_by_stock_tools(lab):
     """The page's block as it is printed, but for what its first line says: names."""
     first, rest = stock_lines().split('\n', 1)
-    demand(first == 'image=IMAGE record=record.json key=escrow.pem', first)
+    demand(first == 'image=IMAGE record=record.json key=escrow.key', first)
     shell('image=rsa.image record=rsa.json key=rsa.key\n' + rest)
     must_hold('rsa')
     for record, key in (('rsa', 'other'), ('second', 'rsa'), ('without', 'rsa')):

@@ -212,7 +212,7 @@ def stock_lines():
     """The page's block for openssl, python3 and cryptsetup."""
     [block] = [block for block in re.findall(r'```sh\n(.*?)```', read(caselib.ROOT, 'docs/RECOVERY.md'), re.S) if 'pkeyutl' in block]
     first, rest = block.split('\n', 1)
-    assert first == 'image=IMAGE record=record.json key=escrow.pem', first
+    assert first == 'image=IMAGE record=record.json key=escrow.key', first
     return rest
 
 
