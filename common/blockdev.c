@@ -54,6 +54,30 @@ int blockdev_line(dev_t dev, const char *file, char *ret, size_t size, struct er
 
 /* ---- device-mapper by name ---- */
 
+/* Its files are gone; or they are there and it is being removed: from then on, and for good, the
+ * kernel answers EIO (it has lost its name), then EINVAL (no device for that kobject any more:
+ * drivers/md/dm-sysfs.c). */
+static bool went_away(const struct error *e)
+{
+    return e->sys_errno == ENOENT || e->sys_errno == ENODEV || e->sys_errno == EINVAL ||
+           e->sys_errno == EIO;
+}
+
+bool blockdev_is_gone(const struct error *e)
+{
+    return went_away(e) && access("/sys/dev/block", F_OK) == 0;
+}
+
+/* A missing list isn't an empty one: never ERR_NOT_FOUND. */
+static int open_list(DIR **ret, struct error *err)
+{
+    *ret = opendir("/sys/block");
+    if (*ret != NULL)
+        return 0;
+    (void)error_errno(err, errno, "open '/sys/block'");
+    return error_recode(err, ERR_INTERNAL);
+}
+
 static int sysfs_line(const char *block, const char *file, char *ret, size_t size,
                       struct error *err)
 {
@@ -62,15 +86,6 @@ static int sysfs_line(const char *block, const char *file, char *ret, size_t siz
     if (snprintf(path, sizeof(path), "/sys/block/%s/%s", block, file) >= (int)sizeof(path))
         return error_set(err, ERR_INTERNAL, "block device name '%s' is too long", block);
     return fs_read_line(path, ret, size, err);
-}
-
-/* Its files are gone; or they are there and it is being removed: from then on, and for good, the
- * kernel answers EIO when it opens one and EINVAL when it reads (drivers/md/dm-sysfs.c: no device
- * for that kobject any more). */
-static bool went_away(const struct error *e)
-{
-    return e->sys_errno == ENOENT || e->sys_errno == ENODEV || e->sys_errno == EINVAL ||
-           e->sys_errno == EIO;
 }
 
 /* 0: here it is. 1: it went away meanwhile. */
@@ -123,12 +138,11 @@ static int search(DIR *dir, const char *dm_name, struct dm_device *ret, struct e
 
 int dm_device_find(const char *dm_name, struct dm_device *ret, struct error *err)
 {
-    DIR *dir = opendir("/sys/block");
-    int r;
+    DIR *dir;
 
-    if (dir == NULL)
-        return error_errno(err, errno, "open '/sys/block'");
-    r = search(dir, dm_name, ret, err);
+    if (open_list(&dir, err) < 0)
+        return -1;
+    int r = search(dir, dm_name, ret, err);
     (void)closedir(dir);
     if (r == 1)
         return error_set(err, ERR_NOT_FOUND, "there is no mapping '%s'", dm_name);
@@ -170,10 +184,10 @@ static int each_device(DIR *dir, dm_device_cb *cb, void *ctx, struct error *err)
 
 int dm_device_each(dm_device_cb *cb, void *ctx, struct error *err)
 {
-    DIR *dir = opendir("/sys/block");
+    DIR *dir;
 
-    if (dir == NULL)
-        return error_errno(err, errno, "open '/sys/block'");
+    if (open_list(&dir, err) < 0)
+        return -1;
     int r = each_device(dir, cb, ctx, err);
     (void)closedir(dir);
     return r;

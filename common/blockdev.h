@@ -20,6 +20,9 @@ bool blockdev_has_holders(dev_t dev); /* a device lies on it */
 /* One line of /sys/dev/block/<major:minor>/<file>, such as "dm/name" or "size". */
 int blockdev_line(dev_t dev, const char *file, char *ret, size_t size,
                   struct error *err) MUST_CHECK;
+/* What blockdev_line failed with means: no such device, or none of device-mapper's, or it is being
+ * removed. false: it means that nobody can say. */
+bool blockdev_is_gone(const struct error *e);
 
 struct dm_device {
     dev_t dev;

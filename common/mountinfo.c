@@ -134,7 +134,8 @@ static int parse_line(const char *line, size_t len, struct mount_entry *ret)
     ret->fs_type = unescape(f[dash + 1].text, f[dash + 1].len);
     ret->source = unescape(f[dash + 2].text, f[dash + 2].len);
     ret->no_symlinks = has_option(&f[5], "nosymfollow");
-    ret->read_only = has_option(&f[5], "ro") || has_option(&f[dash + 3], "ro");
+    ret->failed = !has_option(&f[5], "ro") && has_option(&f[dash + 3], "ro");
+    ret->read_only = ret->failed || has_option(&f[5], "ro");
     return 0;
 }
 

@@ -20,6 +20,8 @@ struct mount_entry {
     char *fs_type;
     char *source;     /* what was mounted, as the file system shows it now, unescaped */
     bool read_only;   /* of this mount point or of its super block */
+    bool failed;      /* this mount point may be written to, its super block is read-only: so most
+                         file systems end up after an error */
     bool no_symlinks; /* of this mount point: "nosymfollow" */
 };
 

@@ -17,7 +17,9 @@
 #include "node/unlock.h"
 #include "volume/geometry.h"
 
+#include <errno.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 struct expand {
     struct node_op *op;
@@ -51,13 +53,28 @@ static int decide_size(struct expand *x, struct error *err)
 }
 
 /* The kernel grows a file system through any mount of it that is a directory and may be written to.
- * A file that is bind-mounted alone (a subPath) won't do. */
-static bool grows_through(const struct mount_table *table, const struct mount_entry *e)
+ * A file that is bind-mounted alone (a subPath) won't do. One that failed can't grow: OK would say
+ * that it has. */
+static int look_at_mount(struct expand *x, const struct mount_table *table,
+                         const struct mount_entry *e, struct error *err)
 {
     struct stat st;
 
-    return !e->read_only && mount_table_at(table, e->point) == e && stat(e->point, &st) == 0 &&
-           S_ISDIR(st.st_mode);
+    if (mount_table_at(table, e->point) != e)
+        return 0;
+    if (e->failed)
+        return error_set(err, ERR_PRECONDITION,
+                         "the file system of volume '%s' has turned read-only after an error: it "
+                         "grows when it is staged again and whole",
+                         x->op->id_text);
+    if (stat(e->point, &st) < 0)
+        return errno == ENOENT
+                   ? 0
+                   : error_errno(err, errno, "look at the mount of volume '%s'", x->op->id_text);
+    if (e->read_only || !S_ISDIR(st.st_mode) || x->mounted != NULL)
+        return 0;
+    x->mounted = strdup(e->point);
+    return x->mounted != NULL ? 0 : error_memory(err);
 }
 
 static int find_mounts(struct expand *x, struct error *err)
@@ -72,9 +89,8 @@ static int find_mounts(struct expand *x, struct error *err)
         if (mount_match(e, x->live.dev) != MOUNT_OURS)
             continue;
         there = there || strcmp(e->point, x->req->volume_path) == 0;
-        if (x->mounted == NULL && x->fs->mount_type != NULL && grows_through(&table, e) &&
-            (x->mounted = strdup(e->point)) == NULL)
-            return error_memory(err);
+        if (x->fs->mount_type != NULL && look_at_mount(x, &table, e, err) < 0)
+            return -1;
     }
     /* raw block is staged without a mount, so its staging path can't be in the table */
     if (!there && x->fs->mount_type != NULL)
@@ -171,6 +187,9 @@ static int grow_file_system(struct expand *x, struct error *err)
                                  .lock_fd = x->op->volume.lock_fd };
     if (filesystem_grow(x->fs, &d, x->live.dev, x->mounted, &grown, err) < 0)
         return -1;
+    /* also what an earlier call wrote that was killed before it flushed */
+    if (fsync(node.fd) < 0)
+        return error_errno(err, errno, "flush the file system that has grown");
     FAULT_POINT("expand:filesystem:after");
     return 0;
 }

@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <linux/types.h>
 #include <sys/ioctl.h>
-#include <unistd.h>
 
 #define PACKAGE "xfsprogs"
 
@@ -15,6 +14,8 @@
 #define AT_BLOCK_SIZE  4
 #define AT_BLOCKS      8
 #define BLOCK_SIZE_MAX 65536u
+/* A new one has 4 to 32; so many seeks end in time on a slow disk. */
+#define GROUPS_LOOKED_AT 1024u
 
 /* xfs_fs.h, which is no kernel header: two calls of a stable interface are cheaper than a package.
  */
@@ -83,20 +84,18 @@ static int geometry(int mount_fd, struct xfs_geometry_v1 *ret, struct error *err
     return 0;
 }
 
-/* What the superblock of a later allocation group says; one that is none is xfs_repair's business.
- */
-static int secondary_blocks(const struct fs_device *d, uint64_t at, uint64_t *blocks,
-                            struct error *err)
+/* What the superblock of a later allocation group says. One that is none, or can't be read, says
+ * nothing: it keeps nobody from his data, and is xfs_repair's business. */
+static uint64_t secondary_blocks(const struct fs_device *d, uint64_t at, uint64_t otherwise)
 {
+    struct error ignored = ERROR_INIT;
     unsigned char sb[SUPER_LEN];
 
-    (void)posix_fadvise(d->fd, (off_t)at, BLOCK_SIZE_MAX,
-                        POSIX_FADV_DONTNEED); /* xfs writes past */
-    if (filesystem_read(d->fd, sb, sizeof(sb), at, err) < 0)
-        return -1;
-    if (memcmp(sb, "XFSB", 4) == 0)
-        *blocks = fs_be64(sb + AT_BLOCKS);
-    return 0;
+    /* xfs writes past the device's cache */
+    (void)posix_fadvise(d->fd, (off_t)at, BLOCK_SIZE_MAX, POSIX_FADV_DONTNEED);
+    if (filesystem_read(d->fd, sb, sizeof(sb), at, &ignored) < 0 || memcmp(sb, "XFSB", 4) != 0)
+        return otherwise;
+    return fs_be64(sb + AT_BLOCKS);
 }
 
 /* The smallest that one of its superblocks says. The kernel writes the secondary ones behind a
@@ -110,10 +109,9 @@ static int xfs_size(const struct fs_device *d, int mount_fd, uint64_t *ret, stru
     if (geometry(mount_fd, &g, err) < 0)
         return -1;
     uint64_t least = g.datablocks;
-    for (uint32_t group = 1; group < g.agcount; group++) {
-        uint64_t blocks = g.datablocks;
-        if (secondary_blocks(d, (uint64_t)group * g.agblocks * g.blocksize, &blocks, err) < 0)
-            return -1;
+    for (uint32_t group = 1; group < g.agcount && group < GROUPS_LOOKED_AT; group++) {
+        uint64_t at = (uint64_t)group * g.agblocks * g.blocksize;
+        uint64_t blocks = secondary_blocks(d, at, g.datablocks);
         least = blocks < least ? blocks : least;
     }
     *ret = least * g.blocksize;
@@ -121,7 +119,8 @@ static int xfs_size(const struct fs_device *d, int mount_fd, uint64_t *ret, stru
 }
 
 /* By ioctl, not xfs_growfs: that looks a path up in the mount table, this has the mount open. */
-static int xfs_grow(const struct fs_device *d, int mount_fd, uint64_t bytes, struct error *err)
+static int xfs_grow(const struct fs_device *d UNUSED, int mount_fd, uint64_t bytes,
+                    struct error *err)
 {
     struct xfs_geometry_v1 g = { .blocksize = 0 };
 
@@ -129,7 +128,7 @@ static int xfs_grow(const struct fs_device *d, int mount_fd, uint64_t bytes, str
         return -1;
     struct xfs_grow_data grow = { .newblocks = bytes / g.blocksize, .imaxpct = g.imaxpct };
     if (ioctl(mount_fd, XFS_GROW_DATA, &grow) == 0)
-        return fsync(d->fd) == 0 ? 0 : error_errno(err, errno, "flush the xfs that has grown");
+        return 0;
     if (errno == EWOULDBLOCK)
         return error_set(err, ERR_ABORTED, "somebody else is growing the xfs");
     return error_errno(err, errno, "grow the xfs to %llu bytes", (unsigned long long)bytes);

@@ -79,6 +79,13 @@ static int list_of(const struct node_op *op, struct recipient_list *ret, struct 
                                                                   : 0;
 }
 
+/* Whoever wrote it may have been killed before it was durable, and an answer can't be taken back.
+ */
+static int settled(const struct node_op *op, struct error *err)
+{
+    return op->pool->ops->settle(op->pool, err);
+}
+
 static int is_added(const struct inline_request *r, bool *ret, struct error *err)
 {
     AUTO_NODE_OP struct node_op op = NODE_OP_INIT;
@@ -94,7 +101,7 @@ static int is_added(const struct inline_request *r, bool *ret, struct error *err
         return 0;
     recipient_fingerprint(there->wrapped, there->wrapped_len, digest); /* SHA-256 of any bytes */
     *ret = strcmp(digest, r->wrapped) == 0;
-    return 0;
+    return *ret ? settled(&op, err) : 0;
 }
 
 /* ret_stale: old keyslots are still there. */
@@ -108,7 +115,7 @@ static int is_removed(const struct inline_request *r, bool *ret, bool *ret_stale
     *ret = strcmp(record_commitment(&op.record), r->commitment) == 0 &&
            recipients_find(&list, r->fingerprint) == NULL;
     *ret_stale = op.record.stale_slots;
-    return 0;
+    return *ret ? settled(&op, err) : 0;
 }
 
 static bool has_session(const struct inline_request *r)

@@ -10,16 +10,19 @@
 #include "common/blockdev.h"
 #include "node/mounts.h"
 
-/* It is a node whose number isn't its mapping's. */
+/* It is a node whose number isn't its mapping's. Where nobody can say, it is no such node: nothing
+ * is unmounted for that. */
 static bool is_stale(const struct mount_entry *e, char ret_name[DM_NAME_LEN + 1], dev_t *ret_dev)
 {
     char live[256], hash[33], tag[9];
+    struct error local = ERROR_INIT;
 
     if (!mount_node_name(e, ret_name, DM_NAME_LEN + 1, ret_dev) ||
         volume_dm_name_parse(ret_name, hash, tag) < 0)
         return false;
-    return blockdev_line(*ret_dev, "dm/name", live, sizeof(live), NULL) < 0 ||
-           strcmp(live, ret_name) != 0;
+    if (blockdev_line(*ret_dev, "dm/name", live, sizeof(live), &local) < 0)
+        return blockdev_is_gone(&local);
+    return strcmp(live, ret_name) != 0;
 }
 
 int stale_mount_find(struct reconcile *r, struct error *err)

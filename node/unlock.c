@@ -137,10 +137,15 @@ static bool wants_read_only(const struct stage *s)
     return s->use.read_only && s->use.block;
 }
 
-static int close_mapping(struct stage *s, struct error *err)
+/* One that isn't dead and has another uuid is of another creation of that name: perhaps the last
+ * way to somebody's data. It is refused. */
+static int close_mapping(struct stage *s, bool dead, struct error *err)
 {
-    return crypt_close(&s->op->node->crypt, s->op->dm_name, NULL, s->op->volume.lock_fd,
-                       unlock_crypt_deadline(), err);
+    char uuid[DM_UUID_MAX + 1];
+
+    volume_dm_uuid(s->op->record.uuid, s->op->dm_name, uuid);
+    return crypt_close(&s->op->node->crypt, s->op->dm_name, dead ? NULL : uuid,
+                       s->op->volume.lock_fd, unlock_crypt_deadline(), err);
 }
 
 /* A bind mount of a device node opens nothing: it doesn't keep the mapping, and shows whoever gets
@@ -194,7 +199,7 @@ static int look_at_existing(struct stage *s, bool *ret_open, struct error *err)
         if (refuse_shown(op, m->dev, err) < 0)
             return -1;
         node_count(op->node, NODE_REAPED);
-        return close_mapping(s, err);
+        return close_mapping(s, m->state == MAPPING_ZOMBIE, err);
     }
     if (m->read_only != target.read_only)
         return error_set(err, ERR_EXISTS, "volume '%s' is already staged %s", op->id_text,
@@ -312,7 +317,7 @@ static int clean_up(struct stage *s, struct error *err)
 {
     struct error close_err = ERROR_INIT;
 
-    if (close_mapping(s, &close_err) < 0)
+    if (close_mapping(s, false, &close_err) < 0 && close_err.code != ERR_PRECONDITION)
         return error_recode(err, ERR_ABORTED);
     return -1;
 }
@@ -343,5 +348,5 @@ int unlock_undo(struct stage *s, struct error *err)
 {
     mapper_node_close(&s->node);
     mapper_node_unlink(s->op->node->device_dir, s->op->dm_name);
-    return close_mapping(s, err);
+    return close_mapping(s, false, err);
 }

@@ -15,6 +15,9 @@
 #include "node/request.h"
 #include "node/unlock.h"
 
+#include <errno.h>
+#include <unistd.h>
+
 static int refuse_published(struct node_op *op, const struct mount_table *table, dev_t dev,
                             const char *staging, struct error *err)
 {
@@ -60,10 +63,28 @@ static int unmount_staging(struct node_op *op, const struct live_mapping *live, 
     return unstage_unmount(op, live->dev, staging, err);
 }
 
+/* What was written to a raw block volume and not flushed: its last close wrote it, and flushed
+ * nothing. (A file system was flushed when it was unmounted.) A disk that is gone keeps nobody. */
+static void flush(struct node_op *op, const struct live_mapping *live)
+{
+    AUTO_MAPPER_NODE struct mapper_node node = MAPPER_NODE_INIT;
+    struct error local = ERROR_INIT;
+
+    if (mapper_node_open(op->node->device_dir, op->dm_name, live->dm_uuid, live->dev, false, &node,
+                         &local) == 0 &&
+        fsync(node.fd) < 0)
+        (void)error_errno(&local, errno, "flush the volume");
+    if (local.code != ERR_OK)
+        log_warn("not flushed before it is closed", KV("volume_id", op->id_text),
+                 KV("error", local.msg));
+}
+
 int unstage_close(struct node_op *op, const struct live_mapping *live, struct error *err)
 {
     const char *dm_uuid = live->dev != 0 ? live->dm_uuid : NULL;
 
+    if (live->dev != 0)
+        flush(op, live);
     /* first: no node outlives its mapping, whose number the kernel gives away again */
     mapper_node_unlink(op->node->device_dir, op->dm_name);
     FAULT_POINT("unstage:close:before");

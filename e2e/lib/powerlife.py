@@ -78,6 +78,17 @@ class Life:
     def stage(self, name):
         self.call(name, 'stage', lambda: self.c.stage(self.volume(name)), state='ready', staged=True)
 
+    def raw(self, name):
+        """A raw block volume, written to without a flush; unstage keeps it."""
+        self.create(name, block=True)
+        volume = self.volume(name)
+        self.call(name, 'stage', lambda: self.c.stage(volume, block=True), state='ready', staged=True)
+        self.c.publish(volume, block=True)
+        with open(self.c.target(volume), 'r+b') as f:
+            f.write(content(name))
+        self.c.unpublish(volume)
+        self.call(name, 'unstage', lambda: self.c.unstage(volume), staged=False, late=True)
+
     def unstage(self, name):
         with open(self.c.staging(self.volume(name)) + '/late', 'w', encoding='ascii') as f:
             f.write(LATE)
@@ -226,7 +237,10 @@ class Aftermath:
             return
         if facts['state'] == 'absent':
             volume = until_ok(lambda: self.c.create(name, facts['size'], fs=facts['fs'], **facts['more']))
-        if facts['doing'] != 'delete':
+        if facts['doing'] != 'delete' and facts['more'].get('block'):
+            self.record(name, volume, facts)
+            self.raw(name, volume, facts)
+        elif facts['doing'] != 'delete':
             self.record(name, volume, facts)
             self.stage(volume, facts)
             self.files_are_right(name, volume, facts)
@@ -256,6 +270,15 @@ class Aftermath:
         where = self.c.staging(volume)
         s = os.statvfs(where)
         demand(s.f_blocks * s.f_frsize >= facts['size'] * 3 // 5, f'the file system has {s.f_blocks * s.f_frsize} bytes')
+
+    def raw(self, name, volume, facts):
+        until_ok(lambda: self.c.stage(volume, block=True))
+        until_ok(lambda: self.c.publish(volume, block=True))
+        with open(self.c.target(volume), 'rb') as f:
+            there = f.read(len(content(name)))
+        demand(there == content(name) or not facts.get('late'), f'{name}: unstage lost what was written')
+        until_ok(lambda: self.c.unpublish(volume))
+        until_ok(lambda: self.c.unstage(volume))
 
     def files_are_right(self, name, volume, facts):
         where, rounds = self.c.staging(volume), facts['rounds']

@@ -130,6 +130,7 @@ def whole_life(life):
     life.write('a')
     life.rotate('a')
     life.unstage('a')
+    life.raw('r')
 
 
 def host_life(life):

@@ -203,6 +203,18 @@ def by_volume_path(c, v, size):
     demand(v.bytes() > before + 8 * MIB, f'{before} bytes became {v.bytes()}')
 
 
+def failed(c, fs):
+    """Its super block is read-only, as after an error, and the mount isn't: an expand doesn't say that it grew."""
+    with Stage(c, 'failed', fs) as v:
+        size, before = SIZE[fs] + 64 * MIB, v.bytes()
+        for options in ('remount,ro', 'remount,bind,rw'):
+            subprocess.run(['mount', '-o', options, v.path], check=True)
+        c.controller_expand(v.volume['volume_id'], size)
+        refused('PRECONDITION', 'read-only after an error', c.node_expand, v.volume, size, path=v.path)
+        v.again()
+        demand(v.bytes() > before + 48 * MIB, f'{before} bytes became {v.bytes()}')
+
+
 def group_bytes(path):
     """Of an xfs: what lies between two of its superblocks."""
     said = subprocess.run(['xfs_info', path], check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -378,6 +390,7 @@ OF_EACH_KIND = (
     ('who holds it is named', holder),
     ('grows under a writer, by a volume path alone, and by a stage', growth),
     ('full, staged again, grown, writable', full),
+    ('one that turned read-only is not said to have grown', failed),
     ('after a crash the log is replayed', crash, {}),
     ('after a crash the log is replayed, read-only', crash, {'mode': 'SINGLE_NODE_READER_ONLY'}),
     ('damaged metadata is refused', damage.metadata),

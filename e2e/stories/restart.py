@@ -145,6 +145,27 @@ def zombie_before_stage(c):
     life_after(c, volume)
 
 
+def another_creation(c):
+    """A mapping of this name, but of another volume, that nobody has open: it may be the last way to somebody's data."""
+    volume = c.create('restart-again', SIZE)
+    name = c.dm_name(volume)
+    subprocess.run(['dmsetup', 'create', name, '--uuid', f'CRYPT-LUKS2-{"0" * 32}-{name}', '--table', '0 8192 zero'], check=True)
+    try:
+        try:
+            c.stage(volume)
+        except CallError as e:
+            demand(e.code == 'PRECONDITION' and 'instead of' in e.message, f'{e}')
+        else:
+            raise RuntimeError('it was staged')
+        demand(name in c.mappings() and c.record(volume)['state'] == 'new', 'it was taken away')
+    finally:
+        subprocess.run(['dmsetup', 'remove', '--retry', name], check=True)
+    c.stage(volume)
+    c.unstage(volume)
+    c.delete(volume['volume_id'])
+    demand_clean(c)
+
+
 def zombie_before_unstage(c):
     volume = c.create('restart-zombie-2', SIZE)
     no_table(c, volume)
@@ -199,6 +220,7 @@ def main():
     for test in (race, busy, busy_device, single_writer):
         tap.run(f'{test.__name__}: ran to its end', test, c, tap)
     tap.run('a mapping without a table is reaped by stage', zombie_before_stage, c)
+    tap.run('a mapping of another creation of that name is left alone', another_creation, c)
     tap.run('a mapping without a table is reaped by unstage', zombie_before_unstage, c)
     tap.run('a stale device node never leads to another volume', stale_node, c)
     tap.run('all is gone at the end', demand_clean, c)

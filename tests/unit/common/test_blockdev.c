@@ -4,6 +4,7 @@
 
 #include "tests/support/unit.h"
 
+#include <errno.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -30,6 +31,23 @@ static void test_what_is_not_there(void **state UNUSED)
     assert_int_equal(d.size, 77);
 }
 
+/* What says that a device isn't there, and what says nothing. */
+static void test_gone(void **state UNUSED)
+{
+    static const int gone[] = { ENOENT, ENODEV, EINVAL, EIO };
+    static const int unknown[] = { EACCES, ENOMEM, EMFILE, ENFILE, 0 };
+    struct error e = { .code = ERR_INTERNAL };
+
+    for (size_t i = 0; i < ARRAY_SIZE(gone); i++) {
+        e.sys_errno = gone[i];
+        assert_int_equal(blockdev_is_gone(&e), access("/sys/dev/block", F_OK) == 0);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(unknown); i++) {
+        e.sys_errno = unknown[i];
+        assert_false(blockdev_is_gone(&e));
+    }
+}
+
 static bool count(void *ctx, const char *name, dev_t dev)
 {
     size_t *n = ctx;
@@ -53,6 +71,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text),
         cmocka_unit_test(test_what_is_not_there),
+        cmocka_unit_test(test_gone),
         cmocka_unit_test(test_each),
     };
 

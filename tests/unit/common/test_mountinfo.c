@@ -98,23 +98,27 @@ static void test_read_only(void **state UNUSED)
 {
     static const struct {
         const char *line;
-        bool want;
+        bool want, failed;
     } cases[] = {
-        { "1 0 8:1 / /a rw - ext4 /dev/x rw", false },
-        { "1 0 8:1 / /a ro - ext4 /dev/x rw", true },
-        { "1 0 8:1 / /a rw - ext4 /dev/x ro", true },
-        { "1 0 8:1 / /a rw,nosuid,ro,nodev - ext4 /dev/x rw", true },
-        { "1 0 8:1 / /a rw - ext4 /dev/x rw,errors=remount-ro", false },
-        { "1 0 8:1 / /a rw - ext4 /dev/x rw,rox,xro", false },
-        { "1 0 8:1 / /a rw ro - ext4 ro rw", false }, /* optional field and source of that name */
-        { "1 0 8:1 / /a rw - tmpfs  ro,size=4k", true }, /* an empty source */
-        { "1 0 8:1 / /a rw - tmpfs  rw,size=4k", false },
+        { "1 0 8:1 / /a rw - ext4 /dev/x rw", false, false },
+        { "1 0 8:1 / /a ro - ext4 /dev/x rw", true, false },
+        { "1 0 8:1 / /a ro - ext4 /dev/x ro", true, false },
+        { "1 0 8:1 / /a rw - ext4 /dev/x ro", true, true },
+        { "1 0 8:1 / /a rw,nosuid,ro,nodev - ext4 /dev/x rw", true, false },
+        { "1 0 8:1 / /a rw - ext4 /dev/x rw,errors=remount-ro", false, false },
+        { "1 0 8:1 / /a rw - ext4 /dev/x rw,rox,xro", false, false },
+        { "1 0 8:1 / /a rw ro - ext4 ro rw", false,
+          false }, /* optional field and source of that name */
+        { "1 0 8:1 / /a rw - tmpfs  ro,size=4k", true, true }, /* an empty source */
+        { "1 0 8:1 / /a rw - tmpfs  rw,size=4k", false, false },
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         AUTO_MOUNT_TABLE struct mount_table t = parsed(cases[i].line);
         if (t.items[0].read_only != cases[i].want)
             fail_msg("'%s': read-only is %d", cases[i].line, t.items[0].read_only);
+        if (t.items[0].failed != cases[i].failed)
+            fail_msg("'%s': failed is %d", cases[i].line, t.items[0].failed);
     }
 }
 
