@@ -163,6 +163,8 @@ static int read_reply(const struct call *c, const struct proc_result *r, json_t 
 {
     if (r->signal != 0)
         return ended_by_signal(c, r->signal, err);
+    if (strbuf_check(&r->output, "coffer-crypt's reply", err) < 0)
+        return -1;
     return answer_read(c->verb, strbuf_text(&r->output), r->output.len, r->exit_code, ret, err);
 }
 

@@ -46,7 +46,8 @@ def check_evidence(path, text):
         for match in EVIDENCE.finditer(line):
             if match.group(1):
                 subject = match.group(1)
-                files = [f for f in (f'e2e/stories/{subject}.py', f'tests/component/{subject}.py') if os.path.exists(f)]
+                places = (f'e2e/stories/{subject}.py', f'e2e/crypt/{subject.removeprefix("crypt-")}.py', f'tests/component/{subject}.py')
+                files = filter(os.path.exists, places)
                 source = ''.join(map(lintlib.read, files)).replace("\\'", "'")
             elif match.group(2) not in source:
                 yield f'{path}:{number} names a test that {subject or "nothing"} has not: {match.group(2)}.'
