@@ -40,7 +40,8 @@ struct filesystem {
     int (*check)(const struct fs_device *d, struct error *err);
     /* The block device below a mount that is open as mount_fd. */
     int (*device)(int mount_fd, dev_t *ret, struct error *err);
-    /* Bytes that the mounted file system believes its device to have. */
+    /* Bytes that the mounted file system believes its device to have: the least that one of its
+     * superblocks says. */
     int (*size)(const struct fs_device *d, int mount_fd, uint64_t *ret, struct error *err);
     /* Grows the mounted file system to its device's `bytes`. */
     int (*grow)(const struct fs_device *d, int mount_fd, uint64_t bytes, struct error *err);

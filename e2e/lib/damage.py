@@ -47,7 +47,6 @@ def put_back(image, saved):
     with open(image, 'r+b') as f:
         for at, data in saved:
             os.pwrite(f.fileno(), data, DATA_OFFSET + at)
-        f.flush()
         os.fsync(f.fileno())
 
 

@@ -11,6 +11,7 @@ import tempfile
 import time
 
 import leakscan
+from files import write
 from fixture import MIB, CallError
 from sweep import demand_clean, until_ok
 from watched import Paused, secrets_of, storage_key
@@ -106,10 +107,7 @@ class Hunt:
 
 # ---- parts of a life ----
 def write_and_grow(c, volume):
-    with open(c.target(volume) + '/file', 'wb') as f:
-        f.write(b'what the user wrote\n' * 10000)
-        f.flush()
-        os.fsync(f.fileno())
+    write(c.target(volume) + '/file', b'what the user wrote\n' * 10000)
     c.controller_expand(volume['volume_id'], SIZE + 16 * MIB)
     c.node_expand(volume, SIZE + 16 * MIB)
 

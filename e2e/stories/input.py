@@ -20,6 +20,7 @@ sys.path[:0] = [os.path.join(HERE, '..', 'lib'), os.path.join(HERE, '..', '..', 
 import h2  # noqa: E402
 import h2broken  # noqa: E402
 import snapshot  # noqa: E402
+from files import write  # noqa: E402
 from fixture import MIB, CallError, Coffer  # noqa: E402
 from sweep import demand_clean, sampled  # noqa: E402
 from tap import Tap  # noqa: E402
@@ -43,23 +44,16 @@ class Story:
         self.steady = self.c.create('steady', SIZE)
         self.c.stage(self.steady)
         self.c.publish(self.steady)
-        self.write(self.c.target(self.steady) + '/data', b'of another volume')
+        write(self.c.target(self.steady) + '/data', b'of another volume')
         os.mkdir(self.c.target(self.steady) + '/empty')
         self.before = self.look()
-
-    @staticmethod
-    def write(path, data):
-        with open(path, 'wb') as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
 
     def make_canary(self):
         """Things that a path could lead to: they must all be there afterwards, as they were."""
         for name in ('', '/empty', '/full', '/full/inner'):
             os.mkdir(self.canary + name)
         for name, data in (('/file', b''), ('/data', b'precious'), ('/full/inner/data', b'too')):
-            self.write(self.canary + name, data)
+            write(self.canary + name, data)
         os.symlink('full', self.canary + '/link')
         os.symlink('/', self.canary + '/to-root')
         os.mkfifo(self.canary + '/fifo')
@@ -78,7 +72,7 @@ class Story:
         v = self.c.create(f'life-{self.lives}', SIZE)
         self.c.stage(v)
         self.c.publish(v)
-        self.write(self.c.target(v) + '/file', b'data')
+        write(self.c.target(v) + '/file', b'data')
         size = SIZE + 4 * MIB
         self.c.controller_expand(v['volume_id'], size)
         self.c.node_expand(v, size)

@@ -231,6 +231,7 @@ def uninstalls(w):
     """Under the running database, which goes on; what is the administrator's stays."""
     _, handle = w.coffer.volume_of(USER)
     record = w.coffer.record(w.node, handle)
+    demand(not attachments(w), f'{attachments(w)}')  # the CSIDriver says that nothing is attached
     w.helm.uninstall()
     w.c.api.wait(object_path('Pod', '', NAMESPACE), lambda o: not o['items'])
     for name in w.objects:

@@ -162,10 +162,7 @@ def run_full(c, tap, volumes):
         hashes[name] = digest(c.staging(volumes[name]) + '/before')
     volumes['raw'] = c.make('raw', 64 * MIB, block=True)
     c.stage(volumes['raw'], block=True)
-    with open(c.node_path(volumes['raw']), 'wb') as f:
-        f.write(os.urandom(16 * MIB))
-        f.flush()
-        os.fsync(f.fileno())
+    write(c.node_path(volumes['raw']), os.urandom(16 * MIB))
     c.unstage(volumes['raw'])
     with open(os.path.join(c.pool, 'other-tenant'), 'wb') as f:  # what else lies on that file system
         os.posix_fallocate(f.fileno(), 0, c.free() - 40 * MIB)
@@ -414,10 +411,7 @@ def raw_block(c, tap):
         c.stage(volume, block=True)
         c.publish(volume, block=True)
         path = c.target(volume)
-        with open(path, 'wb') as f:
-            f.write(os.urandom(24 * MIB))
-            f.flush()
-            os.fsync(f.fileno())
+        write(path, os.urandom(24 * MIB))
         full = c.used(volume)
         p = sh('blkdiscard', path, check=False)
         if discard == 'true':

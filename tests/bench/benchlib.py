@@ -105,8 +105,7 @@ def load(csi_call, endpoint, method, request, repeat=0, parallel=1, warm=False):
     there before the first of them."""
     command = [csi_call, 'unix://' + endpoint, method, '-', '--parallel', str(parallel), '--timeout', '600']
     command += (['--repeat', str(repeat)] if repeat else []) + (['--warm'] if warm else [])
-    done = subprocess.run(command, input=json.dumps(request).encode(),
-                          capture_output=True, check=False)
+    done = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f'{method}: {done.stderr.decode()} {done.stdout.decode()}')
     return json.loads(done.stdout)
