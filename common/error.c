@@ -171,6 +171,18 @@ int error_recode(struct error *err, enum error_code code)
     return -1;
 }
 
+int error_not_final(struct error *err)
+{
+    static const enum error_code repeated[] = { ERR_CANCELED, ERR_DEADLINE, ERR_UNAVAILABLE,
+                                                ERR_EXHAUSTED, ERR_ABORTED };
+
+    for (size_t i = 0; err != NULL && i < ARRAY_SIZE(repeated); i++) {
+        if (err->code == repeated[i])
+            return -1;
+    }
+    return error_recode(err, ERR_ABORTED);
+}
+
 int error_pass(struct error *err, const struct error *from)
 {
     if (err != NULL)

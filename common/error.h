@@ -64,16 +64,22 @@ bool error_is_memory(const struct error *err);
  * read or asked. Returns -1. */
 int error_recode(struct error *err, enum error_code code);
 
+/* Something may be left of the call: gives a set error a code after which it is repeated, and lets
+ * one be that is such a code already (kubelet's isFinalError: CANCELLED, DEADLINE_EXCEEDED,
+ * UNAVAILABLE, RESOURCE_EXHAUSTED and ABORTED aren't final). Returns -1. */
+int error_not_final(struct error *err);
+
 /* Hands on an error that was kept aside until it was clear that it is one. Returns -1. */
 int error_pass(struct error *err, const struct error *from);
 
 #ifdef COFFER_ANALYZE /* make analyze: who sees one file at a time is told what they return */
-#define error_set(...)    (error_set(__VA_ARGS__), -1)
-#define error_errno(...)  (error_errno(__VA_ARGS__), -1)
-#define error_prefix(...) (error_prefix(__VA_ARGS__), -1)
-#define error_memory(...) (error_memory(__VA_ARGS__), -1)
-#define error_recode(...) (error_recode(__VA_ARGS__), -1)
-#define error_pass(...)   (error_pass(__VA_ARGS__), -1)
+#define error_set(...)       (error_set(__VA_ARGS__), -1)
+#define error_errno(...)     (error_errno(__VA_ARGS__), -1)
+#define error_prefix(...)    (error_prefix(__VA_ARGS__), -1)
+#define error_memory(...)    (error_memory(__VA_ARGS__), -1)
+#define error_recode(...)    (error_recode(__VA_ARGS__), -1)
+#define error_pass(...)      (error_pass(__VA_ARGS__), -1)
+#define error_not_final(...) (error_not_final(__VA_ARGS__), -1)
 #endif
 
 /* "ABORTED", "DATA_LOSS", ...: gRPC's names. Never NULL. */

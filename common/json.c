@@ -164,6 +164,14 @@ void json_problem_memory(struct json_reader *r)
     json_problem(r, "out of memory");
 }
 
+void json_problem_error(struct json_reader *r, const struct error *why)
+{
+    if (error_is_memory(why))
+        json_problem_memory(r);
+    else
+        json_problem(r, "%s", why->msg);
+}
+
 static bool was_seen(const struct json_reader *r, const char *key)
 {
     for (size_t i = 0; i < r->n_seen; i++)

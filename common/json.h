@@ -66,6 +66,7 @@ json_t *json_get_array(struct json_reader *r, const char *key);
 json_t *json_get_any_opt(struct json_reader *r, const char *key); /* marks as seen, any type */
 void json_problem(struct json_reader *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void json_problem_memory(struct json_reader *r);
+void json_problem_error(struct json_reader *r, const struct error *why); /* of a value inside */
 /* -1 with ERR_INVALID (or error_memory's) when something was wrong or a field was not asked for. */
 int json_reader_done(struct json_reader *r, struct error *err) MUST_CHECK;
 

@@ -137,15 +137,29 @@ static int run(const struct verb *verb, json_t *reply, struct error *err)
     return verb->run(&q, reply, err);
 }
 
-static int answer(json_t *reply)
+static int write_line(const char *text)
 {
-    AUTO_FREE char *text = json_text(reply, JSON_COMPACT);
     struct error err = ERROR_INIT;
 
-    if (text == NULL || fs_write_all(STDOUT_FILENO, text, strlen(text), "reply", &err) < 0 ||
+    if (fs_write_all(STDOUT_FILENO, text, strlen(text), "reply", &err) < 0 ||
         fs_write_all(STDOUT_FILENO, "\n", 1, "reply", &err) < 0)
         return EXIT_REFUSED;
     return EXIT_DONE;
+}
+
+/* That memory is lacking is said without any. */
+static int answer_no_memory(void)
+{
+    (void)write_line("{\"error\":{\"code\":\"RESOURCE_EXHAUSTED\","
+                     "\"message\":\"out of memory\"}}");
+    return EXIT_REFUSED;
+}
+
+static int answer(json_t *reply)
+{
+    AUTO_FREE char *text = reply != NULL ? json_text(reply, JSON_COMPACT) : NULL;
+
+    return text != NULL ? write_line(text) : answer_no_memory();
 }
 
 /* Messages quote what a disk says, which may be no text at all: JSON wants UTF-8, a log wants one

@@ -34,7 +34,7 @@ static void read_record(struct json_reader *r, struct request *q)
     json_t *obj = json_get_object(r, "record");
 
     if (obj != NULL && record_from_json(obj, &q->record, &local) < 0)
-        json_problem(r, "%.150s", local.msg);
+        json_problem_error(r, &local);
 }
 
 static void read_device(struct json_reader *r, struct request *q)
@@ -68,7 +68,7 @@ static void read_recipients(struct json_reader *r, struct request *q)
 
     if (array != NULL && (recipients_from_json(array, &list, &local) < 0 ||
                           recipients_encode(&list, q->recipients, &local) < 0))
-        json_problem(r, "%.150s", local.msg);
+        json_problem_error(r, &local);
 }
 
 static const struct field {

@@ -2,7 +2,6 @@
 #include "common/base.h"
 #include "crypt/table.h"
 
-#include "common/cleanup.h"
 #include "common/parse.h"
 #include "volume/geometry.h"
 
@@ -40,16 +39,24 @@ _Static_assert(GEOMETRY_DATA_OFFSET == 8192 * 512, "the table's data offset");
 _Static_assert(GEOMETRY_SECTOR == 4096 && GEOMETRY_KEY_BITS == 8 * 64,
                "the table's sector and key size");
 
-/* Cuts text into words in place; the count may exceed WORDS_MAX, what is beyond isn't stored. */
-static size_t split(char *text, char *words[WORDS_MAX])
+/* A word that is longer is cut; none of ours is that long. */
+#define WORD_SIZE 128
+
+typedef char word[WORD_SIZE];
+
+/* Copies the words of a text; the count may exceed WORDS_MAX, what is beyond isn't stored. */
+static size_t split(const char *text, word words[WORDS_MAX])
 {
     size_t n = 0;
-    char *save = NULL;
 
-    for (char *w = strtok_r(text, " ", &save); w != NULL; w = strtok_r(NULL, " ", &save)) {
+    for (text += strspn(text, " "); *text != '\0'; text += strspn(text, " ")) {
+        size_t len = strcspn(text, " ");
+
         if (n < WORDS_MAX)
-            words[n] = w;
+            (void)snprintf(words[n], WORD_SIZE, "%.*s", len < WORD_SIZE ? (int)len : WORD_SIZE,
+                           text);
         n++;
+        text += len;
     }
     return n;
 }
@@ -76,7 +83,7 @@ static const struct form *form_of(size_t n, char why[128])
     return NULL;
 }
 
-static bool words_are_ours(char *const words[WORDS_MAX], const struct form *form, const char *uuid,
+static bool words_are_ours(word words[WORDS_MAX], const struct form *form, const char *uuid,
                            char why[128])
 {
     for (size_t i = 0; i < form->n; i++) {
@@ -94,23 +101,14 @@ static bool words_are_ours(char *const words[WORDS_MAX], const struct form *form
 
 bool table_is_ours(const char *params, const char *uuid, struct table_facts *ret, char why[128])
 {
-    AUTO_FREE char *copy = strdup(params);
-    char *words[WORDS_MAX] = { NULL };
-    size_t n, len = strlen(params);
-    const struct form *form;
-    bool ours;
+    word words[WORDS_MAX] = { "" };
+    const size_t n = split(params, words);
+    const struct form *form = form_of(n, why);
+    const bool ours = form != NULL && words_are_ours(words, form, uuid, why);
 
-    *ret = (struct table_facts){ .backing = 0 };
-    if (copy == NULL) {
-        (void)snprintf(why, 128, "out of memory");
-        return false;
-    }
-    n = split(copy, words);
+    *ret = (struct table_facts){ .discards = ours && form->discards };
     if (n > DEVICE && parse_dev(words[DEVICE], &ret->backing) < 0)
         ret->backing = 0;
-    form = form_of(n, why);
-    ours = form != NULL && words_are_ours(words, form, uuid, why);
-    ret->discards = ours && form->discards;
-    explicit_bzero(copy, len); /* a foreign table shows its key */
+    explicit_bzero(words, sizeof(words)); /* a foreign table shows its key */
     return ours;
 }

@@ -18,7 +18,8 @@ struct table_facts {
 };
 
 /* True when the parameters are Coffer's for that volume uuid. Else `why` says what differs; never a
- * key, even when the table shows one; *ret->backing is filled all the same. */
+ * key, even when the table shows one; *ret->backing is filled all the same. Allocates nothing: what
+ * memory is lacking for must not be judged as somebody else's. */
 bool table_is_ours(const char *params, const char *uuid, struct table_facts *ret, char why[128]);
 
 #endif

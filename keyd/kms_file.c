@@ -11,6 +11,7 @@
 #include "common/b64.h"
 #include "common/strbuf.h"
 #include "keyd/frame.h"
+#include "recipient/libcrypto.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -69,7 +70,7 @@ static int read_key(int fd, const char *path, struct secret *to, struct error *e
 
 /* blob: the nonce in front is there already; ciphertext and tag are filled in. */
 static int seal(const struct secret *master, const unsigned char *context,
-                const struct secret *plain, unsigned char blob[BLOB_BYTES])
+                const struct secret *plain, unsigned char blob[BLOB_BYTES], struct error *err)
 {
     int n = 0;
     unsigned char *ct = blob + NONCE_BYTES;
@@ -79,15 +80,14 @@ static int seal(const struct secret *master, const unsigned char *context,
         EVP_EncryptUpdate(c, NULL, &n, context, CONTEXT_SIZE) != 1 ||
         EVP_EncryptUpdate(c, ct, &n, secret_data(plain), KEY_BYTES) != 1 || n != KEY_BYTES ||
         EVP_EncryptFinal_ex(c, ct + n, &n) != 1 ||
-        EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_GET_TAG, TAG_BYTES, ct + KEY_BYTES) != 1) {
-        ERR_clear_error();
-        return -1;
-    }
+        EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_GET_TAG, TAG_BYTES, ct + KEY_BYTES) != 1)
+        return libcrypto_error(err, ERR_INTERNAL, "AES-256-GCM could not wrap a key");
     return 0;
 }
 
+/* Only a tag that doesn't fit says something of the key. */
 static int unseal(const struct secret *master, const unsigned char *context,
-                  unsigned char blob[BLOB_BYTES], struct secret *plain)
+                  unsigned char blob[BLOB_BYTES], struct secret *plain, struct error *err)
 {
     int n = 0;
     unsigned char *ct = blob + NONCE_BYTES;
@@ -96,10 +96,11 @@ static int unseal(const struct secret *master, const unsigned char *context,
         EVP_DecryptInit_ex2(c, EVP_aes_256_gcm(), secret_data(master), blob, NULL) != 1 ||
         EVP_DecryptUpdate(c, NULL, &n, context, CONTEXT_SIZE) != 1 ||
         EVP_DecryptUpdate(c, secret_bytes(plain), &n, ct, KEY_BYTES) != 1 || n != KEY_BYTES ||
-        EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_SET_TAG, TAG_BYTES, ct + KEY_BYTES) != 1 ||
-        EVP_DecryptFinal_ex(c, secret_bytes(plain) + n, &n) != 1) {
+        EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_SET_TAG, TAG_BYTES, ct + KEY_BYTES) != 1)
+        return libcrypto_error(err, ERR_INTERNAL, "AES-256-GCM could not open a key");
+    if (EVP_DecryptFinal_ex(c, secret_bytes(plain) + n, &n) != 1) {
         ERR_clear_error();
-        return -1;
+        return kms_refuse_key(err);
     }
     secret_set_len(plain, KEY_BYTES);
     return 0;
@@ -114,8 +115,8 @@ static int wrap_new(const struct secret *state, const struct kms_call *call,
     unsigned char blob[BLOB_BYTES];
     if (getrandom(blob, NONCE_BYTES, 0) != NONCE_BYTES)
         return error_errno(err, errno, "getrandom");
-    if (seal(state, call->context, plain, blob) < 0)
-        return error_set(err, ERR_INTERNAL, "AES-256-GCM could not wrap a key");
+    if (seal(state, call->context, plain, blob, err) < 0)
+        return -1;
     char text[B64_LEN(BLOB_BYTES) + 1];
     b64_encode(text, blob, sizeof(blob));
     struct keyd_wrapped key = { .kind = "file", .version = FORMAT_VERSION };
@@ -138,10 +139,8 @@ static int unwrap(const struct secret *state, const struct kms_call *call,
         len != sizeof(blob))
         return kms_refuse_key(err);
     AUTO_SECRET struct secret *plain = secret_new(KEY_BYTES, err);
-    if (plain == NULL)
+    if (plain == NULL || unseal(state, call->context, blob, plain, err) < 0)
         return -1;
-    if (unseal(state, call->context, blob, plain) < 0)
-        return kms_refuse_key(err);
     *ret = TAKE_PTR(plain);
     return 0;
 }
@@ -155,7 +154,7 @@ static int self_test(void *master, struct error *err)
     struct keyd_wrapped key;
     AUTO_SECRET struct secret *plain = NULL;
     if (wrap_new(master, &call, &key, err) < 0 || unwrap(master, &call, &key, &plain, err) < 0)
-        return error_set(err, ERR_INTERNAL, "AES-256-GCM fails its self-test");
+        return error_prefix(err, "AES-256-GCM fails its self-test");
     return 0;
 }
 

@@ -135,11 +135,11 @@ static int send_reply(struct server *s, int fd, const struct wire_reply *reply, 
     return n == (ssize_t)s->out.len ? 0 : error_errno(err, errno, "send a reply");
 }
 
-static void refuse(struct server *s, int fd, const struct error *why)
+static void refuse(struct server *s, int fd, uint16_t op, const struct error *why)
 {
     struct error ignored = ERROR_INIT;
     struct wire_reply reply;
-    ops_error_reply(WIRE_NONE, why, &reply);
+    ops_error_reply(op, why, &reply);
     (void)!send_reply(s, fd, &reply, &ignored);
 }
 
@@ -153,7 +153,7 @@ static int check_version(struct server *s, const struct connection *c, const str
     (void)error_set(err, ERR_UNAVAILABLE,
                     "this coffer-keyd speaks wire version %u, the caller version %u", WIRE_VERSION,
                     h->version);
-    refuse(s, c->fd, err);
+    refuse(s, c->fd, WIRE_NONE, err);
     return -1;
 }
 
@@ -224,8 +224,11 @@ static int start(struct connection *c, struct error *err)
     if (check_descriptors(m, in->n_fds, err) < 0)
         return -1;
     struct pending *p = pending_new(c);
-    if (p == NULL)
-        return error_memory(err);
+    if (p == NULL) {
+        (void)error_memory(err);
+        refuse(s, c->fd, header.op, err);
+        return -1;
+    }
     if (wire_request_decode(p->frame, p->frame_len, &p->request.wire, err) < 0) {
         pending_free(p);
         return -1;
@@ -275,7 +278,7 @@ static int check_peer(struct server *s, int fd, struct ucred *ret)
     log_warn("peer refused", KV("peer_uid", ret->uid), KV("peer_gid", ret->gid));
     (void)error_set(&err, ERR_PERMISSION, "uid %u gid %u may not use this coffer-keyd", ret->uid,
                     ret->gid);
-    refuse(s, fd, &err);
+    refuse(s, fd, WIRE_NONE, &err);
     return -1;
 }
 

@@ -5,10 +5,10 @@
 #include "common/b64.h"
 #include "common/parse.h"
 #include "keyd/frame.h"
+#include "recipient/libcrypto.h"
 #include "volume/session.h"
 
 #include <openssl/crypto.h>
-#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
@@ -40,10 +40,8 @@ int session_commitment(const unsigned char *key, const char *uuid,
         return error_set(err, ERR_INVALID, "'%.64s' is not a volume's uuid", uuid);
     session_commit_text(uuid, text);
     if (HMAC(EVP_sha256(), key, (int)KEY_BYTES, text, sizeof(text), ret, &len) == NULL ||
-        len != COMMITMENT_SIZE) {
-        ERR_clear_error();
-        return error_set(err, ERR_INTERNAL, "HMAC-SHA256 fails");
-    }
+        len != COMMITMENT_SIZE)
+        return libcrypto_error(err, ERR_INTERNAL, "HMAC-SHA256 fails");
     return 0;
 }
 

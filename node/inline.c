@@ -241,7 +241,7 @@ static int remove_device(const struct inline_request *r, struct error *err)
     if (is_removed(r, &done, &stale, err) < 0)
         return -1;
     if (done)
-        (void)error_recode(&why, ERR_ABORTED);
+        (void)error_not_final(&why);
     return error_pass(err, &why);
 }
 

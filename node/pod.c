@@ -99,7 +99,7 @@ static int roll_back(struct publish *p, struct error *err)
     if (close_if_unused(p->op, &local) == 0)
         return -1;
     log_warn("roll-back failed", KV("volume_id", p->op->id_text), KV("error", local.msg));
-    return error_recode(err, ERR_ABORTED);
+    return error_not_final(err);
 }
 
 static int look(struct publish *p, struct error *err)

@@ -180,7 +180,7 @@ static int roll_back(const struct stage_step *steps, size_t failed, const bool *
         node_count(s->op->node, NODE_ROLL_BACK_FAILED);
         log_warn("roll-back failed", KV("volume_id", s->op->id_text), KV("step", step->name),
                  KV("error", undo_err.msg));
-        return error_recode(err, ERR_ABORTED);
+        return error_not_final(err);
     }
     return -1;
 }

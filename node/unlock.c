@@ -318,7 +318,7 @@ static int clean_up(struct stage *s, struct error *err)
     struct error close_err = ERROR_INIT;
 
     if (close_mapping(s, false, &close_err) < 0 && close_err.code != ERR_PRECONDITION)
-        return error_recode(err, ERR_ABORTED);
+        return error_not_final(err);
     return -1;
 }
 

@@ -2,9 +2,10 @@
 #include "common/base.h"
 #include "recipient/hpke.h"
 
+#include "recipient/libcrypto.h"
+
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
-#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/params.h>
 
@@ -33,7 +34,8 @@ DEFINE_AUTO(evp_pkey_st, EVP_PKEY_free)
 
 static int broken(struct error *err)
 {
-    return error_set(err, ERR_INTERNAL, "libcrypto can't do HPKE (X25519, SHA-256, AES-256-GCM)");
+    return libcrypto_error(err, ERR_INTERNAL,
+                           "libcrypto can't do HPKE (X25519, SHA-256, AES-256-GCM)");
 }
 
 static struct bytes text(const char *s)
@@ -103,7 +105,6 @@ static int exchange(EVP_PKEY *own, const unsigned char peer[HPKE_KEY_BYTES],
              len == HPKE_KEY_BYTES && CRYPTO_memcmp(ret, zero, sizeof(zero)) != 0;
 
     EVP_PKEY_CTX_free(ctx);
-    ERR_clear_error(); /* what a bad key leaves there is nobody else's */
     return ok ? 0 : -1;
 }
 
@@ -166,7 +167,6 @@ static int decrypt(const struct schedule *s, struct bytes aad, struct bytes seal
              EVP_DecryptFinal_ex(ctx, secret_bytes(ret) + len, &n);
 
     EVP_CIPHER_CTX_free(ctx);
-    ERR_clear_error();
     return ok ? 0 : -1;
 }
 
@@ -195,7 +195,7 @@ static int seal(EVP_PKEY *own, const unsigned char public_key[HPKE_KEY_BYTES], s
     if (!EVP_PKEY_get_raw_public_key(own, enc, &len) || len != sizeof(enc))
         return broken(err);
     if (exchange(own, public_key, s->dh) < 0)
-        return error_set(err, ERR_INVALID, "no secret can be agreed on with this X25519 key");
+        return libcrypto_error(err, ERR_INVALID, "no secret can be agreed on with this X25519 key");
     if (derive_shared(s, enc, public_key) < 0 || derive_keys(s, info) < 0 ||
         encrypt(s, aad, plain, ret + ENC_BYTES) < 0)
         return broken(err);
@@ -232,11 +232,11 @@ static int unseal(EVP_PKEY *own, struct schedule *s, struct bytes info, struct b
     if (!EVP_PKEY_get_raw_public_key(own, public_key, &len) || len != sizeof(public_key))
         return broken(err);
     if (exchange(own, enc, s->dh) < 0)
-        return error_set(err, ERR_INVALID, "the sealed message's ephemeral key is none");
+        return libcrypto_error(err, ERR_INVALID, "the sealed message's ephemeral key is none");
     if (derive_shared(s, enc, public_key) < 0 || derive_keys(s, info) < 0)
         return broken(err);
     if (decrypt(s, aad, box, ret) < 0)
-        return error_set(err, ERR_INVALID, "the sealed message isn't for this key and use");
+        return libcrypto_error(err, ERR_INVALID, "the sealed message isn't for this key and use");
     secret_set_len(ret, box.len - TAG_BYTES);
     return 0;
 }
@@ -258,7 +258,7 @@ int hpke_open(const struct secret *private_key, struct bytes info, struct bytes 
     if (plain == NULL)
         return -1;
     if (own == NULL)
-        return error_set(err, ERR_INVALID, "an X25519 key has %u bytes", HPKE_KEY_BYTES);
+        return libcrypto_error(err, ERR_INVALID, "an X25519 key has 32 bytes");
     if (unseal(own, (struct schedule *)secret_bytes(room), info, aad, sealed, plain, err) < 0)
         return -1;
     *ret = TAKE_PTR(plain);

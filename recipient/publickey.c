@@ -4,6 +4,7 @@
 
 #include "common/b64.h"
 #include "common/strbuf.h"
+#include "recipient/libcrypto.h"
 
 #include <openssl/bio.h>
 #include <openssl/bn.h>
@@ -74,12 +75,12 @@ static int check_rsa(const EVP_PKEY *key, struct error *err)
         return error_set(err, ERR_INVALID, "an RSA key of %d bits, where %d to %d are taken", bits,
                          RSA_BITS_MIN, RSA_BITS_MAX);
     if (!EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &e))
-        return error_set(err, ERR_INVALID, "an RSA key without an exponent");
+        return libcrypto_error(err, ERR_INVALID, "an RSA key without an exponent");
     if (!BN_is_word(e, RSA_EXPONENT))
         return error_set(err, ERR_INVALID, "an RSA key whose exponent isn't %u", RSA_EXPONENT);
     /* nothing can be encrypted for it: libcrypto says so only then */
     if (!EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_N, &n) || !BN_is_odd(n))
-        return error_set(err, ERR_INVALID, "an RSA key whose modulus is even");
+        return libcrypto_error(err, ERR_INVALID, "an RSA key whose modulus is even");
     return 0;
 }
 
@@ -113,7 +114,7 @@ int public_key_der(const struct public_key *k, unsigned char *ret, size_t *ret_l
     unsigned char *end = ret;
 
     if (len <= 0 || len > (int)PUBLIC_KEY_DER_MAX || i2d_PUBKEY(k->handle, &end) != len)
-        return error_set(err, ERR_INTERNAL, "libcrypto can't write a public key");
+        return libcrypto_error(err, ERR_INTERNAL, "libcrypto can't write a public key");
     *ret_len = (size_t)len;
     return 0;
 }
@@ -127,7 +128,7 @@ static int take_fingerprint(struct public_key *k, struct error *err)
         return -1;
     return sha256_hex(der, len, k->fingerprint) == 0
                ? 0
-               : error_set(err, ERR_INTERNAL, "libcrypto can't name a public key");
+               : libcrypto_error(err, ERR_INTERNAL, "libcrypto can't name a public key");
 }
 
 int public_key_parse(const void *data, size_t len, struct public_key **ret, struct error *err)
@@ -141,10 +142,10 @@ int public_key_parse(const void *data, size_t len, struct public_key **ret, stru
         return error_set(err, ERR_INVALID, "a public key of %zu bytes, where 1 to %u are taken",
                          len, PUBLIC_KEY_MAX);
     k->handle = pem ? from_pem(data, len) : from_der(data, len);
-    ERR_clear_error();
     if (k->handle == NULL)
-        return error_set(err, ERR_INVALID,
-                         "a public key must be one SubjectPublicKeyInfo in PEM or DER");
+        return libcrypto_error(err, ERR_INVALID,
+                               "a public key must be one SubjectPublicKeyInfo in PEM or DER");
+    ERR_clear_error();
     if (classify(k, err) < 0 || take_fingerprint(k, err) < 0)
         return -1;
     *ret = TAKE_PTR(k);

@@ -2,6 +2,8 @@
 #include "common/base.h"
 #include "recipient/unwrap.h"
 
+#include "recipient/libcrypto.h"
+
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -47,7 +49,6 @@ static EVP_PKEY *from_pem(const struct secret *pem)
         key = NULL;
     }
     BIO_free(in);
-    ERR_clear_error();
     return key;
 }
 
@@ -61,7 +62,7 @@ static int take_public(struct private_key *k, struct error *err)
     unsigned char *der = NULL;
     int len = i2d_PUBKEY(k->handle, &der);
     int r = len > 0 ? public_key_parse(der, (size_t)len, &k->public, err)
-                    : error_set(err, ERR_INVALID, "it has no public half");
+                    : libcrypto_error(err, ERR_INVALID, "it has no public half");
 
     OPENSSL_free(der);
     ERR_clear_error();
@@ -83,9 +84,10 @@ int private_key_parse(const struct secret *pem, struct private_key **ret, struct
                          "as 'openssl pkey -in FILE' writes it");
     k->handle = begins(pem, PEM_BEGIN) ? from_pem(pem) : NULL;
     if (k->handle == NULL)
-        return error_set(err, ERR_INVALID,
-                         "a private key must be one PKCS#8 block in PEM ('openssl pkey -in FILE' "
-                         "writes it so), with nothing beside it");
+        return libcrypto_error(err, ERR_INVALID,
+                               "a private key must be one PKCS#8 block in PEM ('openssl pkey -in "
+                               "FILE' writes it so), with nothing beside it");
+    ERR_clear_error();
     if (take_public(k, err) < 0)
         return -1;
     *ret = TAKE_PTR(k);
@@ -110,10 +112,19 @@ const struct public_key *private_key_public(const struct private_key *k)
 
 static int refused(const struct wrap_algorithm *a, struct error *err)
 {
+    if (libcrypto_no_memory())
+        return error_memory(err);
     return error_set(err, ERR_INVALID,
                      "this private key doesn't open what was wrapped by %s: it was wrapped for "
                      "another key or use, or was changed",
                      a->name);
+}
+
+static int cannot_open(const struct wrap_algorithm *a, struct error *err)
+{
+    if (libcrypto_no_memory())
+        return error_memory(err);
+    return error_set(err, ERR_INTERNAL, "libcrypto can't open what was wrapped by %s", a->name);
 }
 
 static EVP_PKEY_CTX *oaep_context(const struct wrap_algorithm *a, EVP_PKEY *key)
@@ -139,7 +150,7 @@ static int open_rsa(const struct wrap_algorithm *a, const struct private_key *ow
     int r = -1;
 
     if (ctx == NULL)
-        r = error_set(err, ERR_INTERNAL, "libcrypto can't open what was wrapped by %s", a->name);
+        r = cannot_open(a, err);
     else if (plain != NULL)
         r = EVP_PKEY_decrypt(ctx, secret_bytes(plain), &len, wrapped.data, wrapped.len) > 0
                 ? 0
@@ -164,7 +175,7 @@ static int open_hpke(const struct wrap_algorithm *a, const struct private_key *o
     if (raw == NULL)
         return -1;
     if (!EVP_PKEY_get_raw_private_key(own->handle, secret_bytes(raw), &len))
-        return error_set(err, ERR_INTERNAL, "libcrypto can't open what was wrapped by %s", a->name);
+        return cannot_open(a, err);
     secret_set_len(raw, len);
     if (hpke_open(raw, info, (struct bytes){ "", 0 }, wrapped, ret, &local) < 0)
         return local.code == ERR_INVALID ? refused(a, err) : error_pass(err, &local);

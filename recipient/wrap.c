@@ -2,9 +2,17 @@
 #include "common/base.h"
 #include "recipient/wrap.h"
 
-#include <openssl/err.h>
+#include "recipient/libcrypto.h"
+
 #include <openssl/evp.h>
 #include <openssl/rsa.h>
+
+static int cannot_wrap(const struct wrap_algorithm *a, struct error *err)
+{
+    if (libcrypto_no_memory())
+        return error_memory(err);
+    return error_set(err, ERR_INTERNAL, "libcrypto can't wrap a key by %s", a->name);
+}
 
 static int seal_rsa(const struct wrap_algorithm *a, const struct public_key *to, struct bytes info,
                     const struct secret *key, struct wrapped *ret, struct error *err)
@@ -19,9 +27,8 @@ static int seal_rsa(const struct wrap_algorithm *a, const struct public_key *to,
 
     (void)info; /* OAEP's label would hold it, but the other side has none */
     EVP_PKEY_CTX_free(ctx);
-    ERR_clear_error();
     if (!ok)
-        return error_set(err, ERR_INTERNAL, "libcrypto can't wrap a key by %s", a->name);
+        return cannot_wrap(a, err);
     *ret = out;
     return 0;
 }
@@ -34,7 +41,7 @@ static int seal_hpke(const struct wrap_algorithm *a, const struct public_key *to
     size_t len = sizeof(raw);
 
     if (!EVP_PKEY_get_raw_public_key(public_key_handle(to), raw, &len) || len != sizeof(raw))
-        return error_set(err, ERR_INTERNAL, "libcrypto can't wrap a key by %s", a->name);
+        return cannot_wrap(a, err);
     if (hpke_seal(raw, info, (struct bytes){ "", 0 }, key, out.data, err) < 0)
         return -1;
     *ret = out;

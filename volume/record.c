@@ -116,7 +116,7 @@ static void close_inner(struct json_reader *r, struct json_reader *inner)
     struct error local = ERROR_INIT;
 
     if (json_reader_done(inner, &local) < 0)
-        json_problem(r, "%s", local.msg);
+        json_problem_error(r, &local);
 }
 
 static void expect_u64(struct json_reader *r, const char *key, uint64_t wanted)

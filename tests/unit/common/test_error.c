@@ -67,6 +67,28 @@ static void test_prefix(void **state UNUSED)
     assert_string_equal(err.msg, "again: stage volume 'v': lock: Device or resource busy");
 }
 
+static void test_not_final(void **state UNUSED)
+{
+    static const struct {
+        enum error_code was, is;
+    } rows[] = {
+        { ERR_INTERNAL, ERR_ABORTED },    { ERR_PRECONDITION, ERR_ABORTED },
+        { ERR_DATA_LOSS, ERR_ABORTED },   { ERR_ABORTED, ERR_ABORTED },
+        { ERR_EXHAUSTED, ERR_EXHAUSTED }, { ERR_UNAVAILABLE, ERR_UNAVAILABLE },
+        { ERR_DEADLINE, ERR_DEADLINE },   { ERR_CANCELED, ERR_CANCELED },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct error err = ERROR_INIT;
+
+        (void)error_set(&err, rows[i].was, "text");
+        assert_int_equal(error_not_final(&err), -1);
+        assert_int_equal(err.code, rows[i].is);
+        assert_string_equal(err.msg, "text");
+    }
+    assert_int_equal(error_not_final(NULL), -1);
+}
+
 static void test_cut(void **state UNUSED)
 {
     struct error err = ERROR_INIT;
@@ -141,8 +163,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_set),       cmocka_unit_test(test_errno),
         cmocka_unit_test(test_prefix),    cmocka_unit_test(test_cut),
-        cmocka_unit_test(test_malformed), cmocka_unit_test(test_unsafe),
-        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_not_final), cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_unsafe),    cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

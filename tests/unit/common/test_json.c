@@ -182,6 +182,23 @@ static void test_problems(void **state UNUSED)
     expect_problem(text, want_nothing, sentence);
 }
 
+static void test_problem_of_a_value(void **state UNUSED)
+{
+    AUTO_JSON json_t *obj = json_object();
+    struct json_reader r = json_reader_of(obj, "x"), none = json_reader_of(obj, "x");
+    struct error why = ERROR_INIT, err = ERROR_INIT;
+
+    (void)error_set(&why, ERR_DATA_LOSS, "field 'id' is odd");
+    json_problem_error(&r, &why);
+    assert_int_equal(json_reader_done(&r, &err), -1);
+    assert_int_equal(err.code, ERR_INVALID);
+    assert_string_equal(err.msg, "x: field 'id' is odd");
+    (void)error_memory(&why);
+    json_problem_error(&none, &why);
+    assert_int_equal(json_reader_done(&none, &err), -1);
+    assert_true(error_is_memory(&err));
+}
+
 static void test_absent_object(void **state UNUSED)
 {
     struct json_reader r = json_reader_of(NULL, "thing");
@@ -238,10 +255,15 @@ static void test_memory_is_wiped(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refused),   cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_reader),    cmocka_unit_test(test_problems),
-        cmocka_unit_test(test_too_many),  cmocka_unit_test(test_absent_object),
-        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_memory_is_wiped),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_reader),
+        cmocka_unit_test(test_problems),
+        cmocka_unit_test(test_problem_of_a_value),
+        cmocka_unit_test(test_too_many),
+        cmocka_unit_test(test_absent_object),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_memory_is_wiped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
