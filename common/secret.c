@@ -100,7 +100,11 @@ struct secret *secret_new(size_t capacity, struct error *err)
     AUTO_FREE struct secret *s = calloc(1, sizeof(*s));
     size_t page = page_size();
 
-    if (s == NULL || capacity == 0 || capacity > CAPACITY_MAX) {
+    if (s == NULL) {
+        (void)error_memory(err);
+        return NULL;
+    }
+    if (capacity == 0 || capacity > CAPACITY_MAX) {
         (void)error_set(err, ERR_EXHAUSTED, "no room for a secret of %zu bytes", capacity);
         return NULL;
     }

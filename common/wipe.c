@@ -4,14 +4,32 @@
 
 #include <malloc.h>
 
+static _Thread_local bool lacked;
+
+void wipe_watch(void)
+{
+    lacked = false;
+}
+
+bool wipe_lacked(void)
+{
+    return lacked;
+}
+
+static void *noted(void *p)
+{
+    lacked |= p == NULL;
+    return p;
+}
+
 void *wipe_malloc(size_t size)
 {
-    return malloc(size);
+    return noted(malloc(size));
 }
 
 void *wipe_calloc(size_t n, size_t size)
 {
-    return calloc(n, size);
+    return noted(calloc(n, size));
 }
 
 void wipe_free(void *p)
@@ -26,11 +44,11 @@ void wipe_free(void *p)
 void *wipe_realloc(void *p, size_t size)
 {
     if (p == NULL)
-        return malloc(size);
+        return wipe_malloc(size);
     size_t old = malloc_usable_size(p);
     if (size != 0 && size <= old && size >= old / 2)
         return p;
-    void *fresh = malloc(size);
+    void *fresh = wipe_malloc(size);
     if (fresh == NULL)
         return NULL;
     memcpy(fresh, p, old < size ? old : size);
@@ -40,7 +58,7 @@ void *wipe_realloc(void *p, size_t size)
 
 char *wipe_strdup(const char *text)
 {
-    return strdup(text);
+    return noted(strdup(text));
 }
 
 int wipe_buffer_add(struct wipe_buffer *b, const void *data, size_t len, size_t max)

@@ -17,6 +17,11 @@ void *wipe_realloc(void *p, size_t size);
 char *wipe_strdup(const char *text);
 void wipe_free(void *p);
 
+/* Libraries call what they had no memory for something else (libcrypto: "no key"). wipe_lacked:
+ * one of the above gave nothing in this thread since wipe_watch. */
+void wipe_watch(void);
+bool wipe_lacked(void);
+
 /* NUL-terminated once anything was added. */
 struct wipe_buffer {
     char *bytes; /* NULL while empty */

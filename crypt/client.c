@@ -181,7 +181,7 @@ static int run_verb(const struct call *c, json_t **ret, struct error *err)
                             json_integer((json_int_t)(left < WAIT_MAX_MS ? left : WAIT_MAX_MS))) ==
         0)
         text = json_text(c->request, JSON_COMPACT);
-    if (text == NULL)
+    if (text == NULL || json_no_memory())
         return error_memory(err);
     if (strlen(text) > REQUEST_MAX)
         return error_set(err, ERR_INTERNAL, "no request for coffer-crypt %s could be made",
@@ -193,10 +193,18 @@ static int run_verb(const struct call *c, json_t **ret, struct error *err)
 
 /* --- requests and answers --- */
 
+/* run_verb asks whether memory lacked for any field: a request without it says something else. */
+static json_t *empty_request(void)
+{
+    json_watch();
+    return json_object();
+}
+
 static json_t *volume_request(const struct crypt_volume *v)
 {
     char device[DEV_TEXT_SIZE];
 
+    json_watch();
     blockdev_text(v->device, device);
     return json_pack("{ss so ss}", "name", v->dm_name, "record", record_to_json(v->record),
                      "device", device);
@@ -238,7 +246,7 @@ static struct call keyless(const struct crypt_client *c, const char *verb, uint6
 int crypt_list(const struct crypt_client *c, uint64_t deadline, struct mapping_list *ret,
                struct error *err)
 {
-    AUTO_JSON json_t *request = json_object();
+    AUTO_JSON json_t *request = empty_request();
     AUTO_JSON json_t *reply = NULL;
     const struct call k = keyless(c, "list", deadline, -1, request);
 
@@ -310,10 +318,16 @@ int crypt_resize(const struct crypt_client *c, const struct crypt_volume *v, int
     return run_verb(&k, &reply, err) < 0 ? -1 : answer_mapping(reply, ret, err);
 }
 
+static json_t *close_request(const char *dm_name, const char *dm_uuid)
+{
+    json_watch();
+    return json_pack("{ss ss*}", "name", dm_name, "dm_uuid", dm_uuid);
+}
+
 int crypt_close(const struct crypt_client *c, const char *dm_name, const char *dm_uuid, int lock_fd,
                 uint64_t deadline, struct error *err)
 {
-    AUTO_JSON json_t *request = json_pack("{ss ss*}", "name", dm_name, "dm_uuid", dm_uuid);
+    AUTO_JSON json_t *request = close_request(dm_name, dm_uuid);
     AUTO_JSON json_t *reply = NULL;
     const struct call k = keyless(c, "close", deadline, lock_fd, request);
 

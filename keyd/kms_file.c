@@ -15,7 +15,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -81,7 +80,7 @@ static int seal(const struct secret *master, const unsigned char *context,
         EVP_EncryptUpdate(c, ct, &n, secret_data(plain), KEY_BYTES) != 1 || n != KEY_BYTES ||
         EVP_EncryptFinal_ex(c, ct + n, &n) != 1 ||
         EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_GET_TAG, TAG_BYTES, ct + KEY_BYTES) != 1)
-        return libcrypto_error(err, ERR_INTERNAL, "AES-256-GCM could not wrap a key");
+        return error_set(err, ERR_INTERNAL, "AES-256-GCM could not wrap a key");
     return 0;
 }
 
@@ -97,11 +96,9 @@ static int unseal(const struct secret *master, const unsigned char *context,
         EVP_DecryptUpdate(c, NULL, &n, context, CONTEXT_SIZE) != 1 ||
         EVP_DecryptUpdate(c, secret_bytes(plain), &n, ct, KEY_BYTES) != 1 || n != KEY_BYTES ||
         EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_SET_TAG, TAG_BYTES, ct + KEY_BYTES) != 1)
-        return libcrypto_error(err, ERR_INTERNAL, "AES-256-GCM could not open a key");
-    if (EVP_DecryptFinal_ex(c, secret_bytes(plain) + n, &n) != 1) {
-        ERR_clear_error();
+        return error_set(err, ERR_INTERNAL, "AES-256-GCM could not open a key");
+    if (EVP_DecryptFinal_ex(c, secret_bytes(plain) + n, &n) != 1)
         return kms_refuse_key(err);
-    }
     secret_set_len(plain, KEY_BYTES);
     return 0;
 }
@@ -115,7 +112,8 @@ static int wrap_new(const struct secret *state, const struct kms_call *call,
     unsigned char blob[BLOB_BYTES];
     if (getrandom(blob, NONCE_BYTES, 0) != NONCE_BYTES)
         return error_errno(err, errno, "getrandom");
-    if (seal(state, call->context, plain, blob, err) < 0)
+    libcrypto_watch();
+    if (libcrypto_end(seal(state, call->context, plain, blob, err), err) < 0)
         return -1;
     char text[B64_LEN(BLOB_BYTES) + 1];
     b64_encode(text, blob, sizeof(blob));
@@ -139,7 +137,10 @@ static int unwrap(const struct secret *state, const struct kms_call *call,
         len != sizeof(blob))
         return kms_refuse_key(err);
     AUTO_SECRET struct secret *plain = secret_new(KEY_BYTES, err);
-    if (plain == NULL || unseal(state, call->context, blob, plain, err) < 0)
+    if (plain == NULL)
+        return -1;
+    libcrypto_watch();
+    if (libcrypto_end(unseal(state, call->context, blob, plain, err), err) < 0)
         return -1;
     *ret = TAKE_PTR(plain);
     return 0;

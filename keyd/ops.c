@@ -288,11 +288,14 @@ static json_t *kms_json(const struct kms_set *set)
 
 static int status_text(struct keyd *k, struct error *err)
 {
+    json_watch(); /* a status that lacks something says something else */
     AUTO_JSON json_t *status = json_pack(
         "{s:s, s:i, s:b, s:o, s:o, s:I, s:o}", "version", COFFER_VERSION, "wire", (int)WIRE_VERSION,
         "insecure", kms_set_insecure(k->kms), "allow", allowed_json(k), "kms", kms_json(k->kms),
         "connections", (json_int_t)k->connections, "counters", counters_to_json(&k->counters));
-    char *text = status == NULL ? NULL : json_text(status, JSON_COMPACT | JSON_SORT_KEYS);
+    char *text = status == NULL || json_no_memory()
+                     ? NULL
+                     : json_text(status, JSON_COMPACT | JSON_SORT_KEYS);
     if (text == NULL)
         return error_memory(err);
     strbuf_clear(&k->text);

@@ -39,10 +39,13 @@ int session_commitment(const unsigned char *key, const char *uuid,
     if (strlen(uuid) != UUID_LEN)
         return error_set(err, ERR_INVALID, "'%.64s' is not a volume's uuid", uuid);
     session_commit_text(uuid, text);
-    if (HMAC(EVP_sha256(), key, (int)KEY_BYTES, text, sizeof(text), ret, &len) == NULL ||
-        len != COMMITMENT_SIZE)
-        return libcrypto_error(err, ERR_INTERNAL, "HMAC-SHA256 fails");
-    return 0;
+    libcrypto_watch();
+    const unsigned char *mac =
+        HMAC(EVP_sha256(), key, (int)KEY_BYTES, text, sizeof(text), ret, &len);
+    int r = mac != NULL && len == COMMITMENT_SIZE
+                ? 0
+                : error_set(err, ERR_INTERNAL, "HMAC-SHA256 fails");
+    return libcrypto_end(r, err);
 }
 
 /* All of it, whatever the first of them says. */

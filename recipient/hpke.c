@@ -2,8 +2,6 @@
 #include "common/base.h"
 #include "recipient/hpke.h"
 
-#include "recipient/libcrypto.h"
-
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -34,8 +32,7 @@ DEFINE_AUTO(evp_pkey_st, EVP_PKEY_free)
 
 static int broken(struct error *err)
 {
-    return libcrypto_error(err, ERR_INTERNAL,
-                           "libcrypto can't do HPKE (X25519, SHA-256, AES-256-GCM)");
+    return error_set(err, ERR_INTERNAL, "libcrypto can't do HPKE (X25519, SHA-256, AES-256-GCM)");
 }
 
 static struct bytes text(const char *s)
@@ -195,7 +192,7 @@ static int seal(EVP_PKEY *own, const unsigned char public_key[HPKE_KEY_BYTES], s
     if (!EVP_PKEY_get_raw_public_key(own, enc, &len) || len != sizeof(enc))
         return broken(err);
     if (exchange(own, public_key, s->dh) < 0)
-        return libcrypto_error(err, ERR_INVALID, "no secret can be agreed on with this X25519 key");
+        return error_set(err, ERR_INVALID, "no secret can be agreed on with this X25519 key");
     if (derive_shared(s, enc, public_key) < 0 || derive_keys(s, info) < 0 ||
         encrypt(s, aad, plain, ret + ENC_BYTES) < 0)
         return broken(err);
@@ -232,11 +229,11 @@ static int unseal(EVP_PKEY *own, struct schedule *s, struct bytes info, struct b
     if (!EVP_PKEY_get_raw_public_key(own, public_key, &len) || len != sizeof(public_key))
         return broken(err);
     if (exchange(own, enc, s->dh) < 0)
-        return libcrypto_error(err, ERR_INVALID, "the sealed message's ephemeral key is none");
+        return error_set(err, ERR_INVALID, "the sealed message's ephemeral key is none");
     if (derive_shared(s, enc, public_key) < 0 || derive_keys(s, info) < 0)
         return broken(err);
     if (decrypt(s, aad, box, ret) < 0)
-        return libcrypto_error(err, ERR_INVALID, "the sealed message isn't for this key and use");
+        return error_set(err, ERR_INVALID, "the sealed message isn't for this key and use");
     secret_set_len(ret, box.len - TAG_BYTES);
     return 0;
 }
@@ -258,7 +255,7 @@ int hpke_open(const struct secret *private_key, struct bytes info, struct bytes 
     if (plain == NULL)
         return -1;
     if (own == NULL)
-        return libcrypto_error(err, ERR_INVALID, "an X25519 key has 32 bytes");
+        return error_set(err, ERR_INVALID, "an X25519 key has %u bytes", HPKE_KEY_BYTES);
     if (unseal(own, (struct schedule *)secret_bytes(room), info, aad, sealed, plain, err) < 0)
         return -1;
     *ret = TAKE_PTR(plain);

@@ -2,19 +2,22 @@
 #include "common/base.h"
 #include "recipient/libcrypto.h"
 
+#include "common/wipe.h"
+
 #include <openssl/err.h>
 
-bool libcrypto_no_memory(void)
+void libcrypto_watch(void)
 {
-    bool found = false;
+    ERR_clear_error();
+    wipe_watch();
+}
+
+int libcrypto_end(int rc, struct error *err)
+{
+    bool lacked = wipe_lacked();
     unsigned long e;
 
     while ((e = ERR_get_error()) != 0)
-        found |= ERR_GET_REASON(e) == ERR_R_MALLOC_FAILURE;
-    return found;
-}
-
-int libcrypto_error(struct error *err, enum error_code code, const char *what)
-{
-    return libcrypto_no_memory() ? error_memory(err) : error_set(err, code, "%s", what);
+        lacked |= ERR_GET_REASON(e) == ERR_R_MALLOC_FAILURE;
+    return rc < 0 && lacked ? error_memory(err) : rc;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libcrypto.h: what libcrypto left in this thread's queue of errors, told apart: that it had no
- * memory says nothing of the key or the text it was given. Thread-safe; the queue is empty after
- * each call.
+ * libcrypto.h: that libcrypto had no memory says nothing of the key or the text it was given, and
+ * not each place in it says that: libcrypto_end tells. Where its allocator is wipe.h's (whoever
+ * called http_global_init), that one knows; elsewhere libcrypto's queue of errors does, mostly.
+ * Thread-safe, for what one thread does between the two. They nest: the inner pair has its own say.
  */
 #ifndef COFFER_RECIPIENT_LIBCRYPTO_H
 #define COFFER_RECIPIENT_LIBCRYPTO_H
@@ -10,10 +11,10 @@
 #include "common/base.h"
 #include "common/error.h"
 
-/* An allocation is among what failed since the queue was empty. */
-bool libcrypto_no_memory(void);
+void libcrypto_watch(void);
 
-/* Sets the error of memory, else of `code` with `what`. Returns -1. */
-int libcrypto_error(struct error *err, enum error_code code, const char *what);
+/* rc, after what was done since libcrypto_watch. When it is negative, and an allocation failed,
+ * *err becomes the error of memory. Empties the queue of errors. */
+int libcrypto_end(int rc, struct error *err);
 
 #endif

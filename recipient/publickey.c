@@ -9,7 +9,6 @@
 #include <openssl/bio.h>
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
-#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
@@ -75,12 +74,12 @@ static int check_rsa(const EVP_PKEY *key, struct error *err)
         return error_set(err, ERR_INVALID, "an RSA key of %d bits, where %d to %d are taken", bits,
                          RSA_BITS_MIN, RSA_BITS_MAX);
     if (!EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &e))
-        return libcrypto_error(err, ERR_INVALID, "an RSA key without an exponent");
+        return error_set(err, ERR_INVALID, "an RSA key without an exponent");
     if (!BN_is_word(e, RSA_EXPONENT))
         return error_set(err, ERR_INVALID, "an RSA key whose exponent isn't %u", RSA_EXPONENT);
     /* nothing can be encrypted for it: libcrypto says so only then */
     if (!EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_N, &n) || !BN_is_odd(n))
-        return libcrypto_error(err, ERR_INVALID, "an RSA key whose modulus is even");
+        return error_set(err, ERR_INVALID, "an RSA key whose modulus is even");
     return 0;
 }
 
@@ -114,7 +113,7 @@ int public_key_der(const struct public_key *k, unsigned char *ret, size_t *ret_l
     unsigned char *end = ret;
 
     if (len <= 0 || len > (int)PUBLIC_KEY_DER_MAX || i2d_PUBKEY(k->handle, &end) != len)
-        return libcrypto_error(err, ERR_INTERNAL, "libcrypto can't write a public key");
+        return error_set(err, ERR_INTERNAL, "libcrypto can't write a public key");
     *ret_len = (size_t)len;
     return 0;
 }
@@ -128,25 +127,31 @@ static int take_fingerprint(struct public_key *k, struct error *err)
         return -1;
     return sha256_hex(der, len, k->fingerprint) == 0
                ? 0
-               : libcrypto_error(err, ERR_INTERNAL, "libcrypto can't name a public key");
+               : error_set(err, ERR_INTERNAL, "libcrypto can't name a public key");
+}
+
+static int read_key(struct public_key *k, const void *data, size_t len, struct error *err)
+{
+    bool pem = len > strlen(PEM_BEGIN) && memcmp(data, PEM_BEGIN, strlen(PEM_BEGIN)) == 0;
+
+    k->handle = pem ? from_pem(data, len) : from_der(data, len);
+    if (k->handle == NULL)
+        return error_set(err, ERR_INVALID,
+                         "a public key must be one SubjectPublicKeyInfo in PEM or DER");
+    return classify(k, err) < 0 ? -1 : take_fingerprint(k, err);
 }
 
 int public_key_parse(const void *data, size_t len, struct public_key **ret, struct error *err)
 {
     AUTO_PUBLIC_KEY struct public_key *k = calloc(1, sizeof(*k));
-    bool pem = len > strlen(PEM_BEGIN) && memcmp(data, PEM_BEGIN, strlen(PEM_BEGIN)) == 0;
 
     if (k == NULL)
         return error_memory(err);
     if (len == 0 || len > PUBLIC_KEY_MAX)
         return error_set(err, ERR_INVALID, "a public key of %zu bytes, where 1 to %u are taken",
                          len, PUBLIC_KEY_MAX);
-    k->handle = pem ? from_pem(data, len) : from_der(data, len);
-    if (k->handle == NULL)
-        return libcrypto_error(err, ERR_INVALID,
-                               "a public key must be one SubjectPublicKeyInfo in PEM or DER");
-    ERR_clear_error();
-    if (classify(k, err) < 0 || take_fingerprint(k, err) < 0)
+    libcrypto_watch();
+    if (libcrypto_end(read_key(k, data, len, err), err) < 0)
         return -1;
     *ret = TAKE_PTR(k);
     return 0;

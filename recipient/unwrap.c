@@ -5,7 +5,6 @@
 #include "recipient/libcrypto.h"
 
 #include <openssl/bio.h>
-#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
@@ -62,11 +61,20 @@ static int take_public(struct private_key *k, struct error *err)
     unsigned char *der = NULL;
     int len = i2d_PUBKEY(k->handle, &der);
     int r = len > 0 ? public_key_parse(der, (size_t)len, &k->public, err)
-                    : libcrypto_error(err, ERR_INVALID, "it has no public half");
+                    : error_set(err, ERR_INVALID, "it has no public half");
 
     OPENSSL_free(der);
-    ERR_clear_error();
     return r == 0 ? 0 : error_prefix(err, "the private key can't be used");
+}
+
+static int read_key(struct private_key *k, const struct secret *pem, struct error *err)
+{
+    k->handle = begins(pem, PEM_BEGIN) ? from_pem(pem) : NULL;
+    if (k->handle == NULL)
+        return error_set(err, ERR_INVALID,
+                         "a private key must be one PKCS#8 block in PEM ('openssl pkey -in FILE' "
+                         "writes it so), with nothing beside it");
+    return take_public(k, err);
 }
 
 int private_key_parse(const struct secret *pem, struct private_key **ret, struct error *err)
@@ -82,13 +90,8 @@ int private_key_parse(const struct secret *pem, struct private_key **ret, struct
         return error_set(err, ERR_INVALID,
                          "the private key is protected by a passphrase: give it through a pipe, "
                          "as 'openssl pkey -in FILE' writes it");
-    k->handle = begins(pem, PEM_BEGIN) ? from_pem(pem) : NULL;
-    if (k->handle == NULL)
-        return libcrypto_error(err, ERR_INVALID,
-                               "a private key must be one PKCS#8 block in PEM ('openssl pkey -in "
-                               "FILE' writes it so), with nothing beside it");
-    ERR_clear_error();
-    if (take_public(k, err) < 0)
+    libcrypto_watch();
+    if (libcrypto_end(read_key(k, pem, err), err) < 0)
         return -1;
     *ret = TAKE_PTR(k);
     return 0;
@@ -112,19 +115,10 @@ const struct public_key *private_key_public(const struct private_key *k)
 
 static int refused(const struct wrap_algorithm *a, struct error *err)
 {
-    if (libcrypto_no_memory())
-        return error_memory(err);
     return error_set(err, ERR_INVALID,
                      "this private key doesn't open what was wrapped by %s: it was wrapped for "
                      "another key or use, or was changed",
                      a->name);
-}
-
-static int cannot_open(const struct wrap_algorithm *a, struct error *err)
-{
-    if (libcrypto_no_memory())
-        return error_memory(err);
-    return error_set(err, ERR_INTERNAL, "libcrypto can't open what was wrapped by %s", a->name);
 }
 
 static EVP_PKEY_CTX *oaep_context(const struct wrap_algorithm *a, EVP_PKEY *key)
@@ -150,13 +144,12 @@ static int open_rsa(const struct wrap_algorithm *a, const struct private_key *ow
     int r = -1;
 
     if (ctx == NULL)
-        r = cannot_open(a, err);
+        r = error_set(err, ERR_INTERNAL, "libcrypto can't open what was wrapped by %s", a->name);
     else if (plain != NULL)
         r = EVP_PKEY_decrypt(ctx, secret_bytes(plain), &len, wrapped.data, wrapped.len) > 0
                 ? 0
                 : refused(a, err);
     EVP_PKEY_CTX_free(ctx);
-    ERR_clear_error();
     if (r < 0)
         return -1;
     secret_set_len(plain, len);
@@ -175,7 +168,7 @@ static int open_hpke(const struct wrap_algorithm *a, const struct private_key *o
     if (raw == NULL)
         return -1;
     if (!EVP_PKEY_get_raw_private_key(own->handle, secret_bytes(raw), &len))
-        return cannot_open(a, err);
+        return error_set(err, ERR_INTERNAL, "libcrypto can't open what was wrapped by %s", a->name);
     secret_set_len(raw, len);
     if (hpke_open(raw, info, (struct bytes){ "", 0 }, wrapped, ret, &local) < 0)
         return local.code == ERR_INVALID ? refused(a, err) : error_pass(err, &local);
@@ -198,7 +191,8 @@ int unwrap_key(const struct wrap_algorithm *a, const struct private_key *own, st
         return error_set(err, ERR_INVALID, "%s doesn't take this kind of key", a->name);
     if (wrapped.len == 0 || wrapped.len > WRAPPED_MAX)
         return refused(a, err);
-    if (OPENERS[a->kind](a, own, info, wrapped, &key, err) < 0)
+    libcrypto_watch();
+    if (libcrypto_end(OPENERS[a->kind](a, own, info, wrapped, &key, err), err) < 0)
         return -1;
     if (secret_len(key) == 0 || secret_len(key) > WRAP_PLAIN_MAX)
         return refused(a, err);

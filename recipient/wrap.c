@@ -7,13 +7,6 @@
 #include <openssl/evp.h>
 #include <openssl/rsa.h>
 
-static int cannot_wrap(const struct wrap_algorithm *a, struct error *err)
-{
-    if (libcrypto_no_memory())
-        return error_memory(err);
-    return error_set(err, ERR_INTERNAL, "libcrypto can't wrap a key by %s", a->name);
-}
-
 static int seal_rsa(const struct wrap_algorithm *a, const struct public_key *to, struct bytes info,
                     const struct secret *key, struct wrapped *ret, struct error *err)
 {
@@ -28,7 +21,7 @@ static int seal_rsa(const struct wrap_algorithm *a, const struct public_key *to,
     (void)info; /* OAEP's label would hold it, but the other side has none */
     EVP_PKEY_CTX_free(ctx);
     if (!ok)
-        return cannot_wrap(a, err);
+        return error_set(err, ERR_INTERNAL, "libcrypto can't wrap a key by %s", a->name);
     *ret = out;
     return 0;
 }
@@ -41,7 +34,7 @@ static int seal_hpke(const struct wrap_algorithm *a, const struct public_key *to
     size_t len = sizeof(raw);
 
     if (!EVP_PKEY_get_raw_public_key(public_key_handle(to), raw, &len) || len != sizeof(raw))
-        return cannot_wrap(a, err);
+        return error_set(err, ERR_INTERNAL, "libcrypto can't wrap a key by %s", a->name);
     if (hpke_seal(raw, info, (struct bytes){ "", 0 }, key, out.data, err) < 0)
         return -1;
     *ret = out;
@@ -80,5 +73,6 @@ int wrap_key(const struct wrap_algorithm *a, const struct public_key *to, struct
         return error_set(err, ERR_INVALID, "%s doesn't take this kind of key", a->name);
     if (secret_len(key) == 0 || secret_len(key) > WRAP_PLAIN_MAX)
         return error_set(err, ERR_INVALID, "a key of %zu bytes can't be wrapped", secret_len(key));
-    return a->seal(a, to, info, key, ret, err);
+    libcrypto_watch();
+    return libcrypto_end(a->seal(a, to, info, key, ret, err), err);
 }

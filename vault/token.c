@@ -221,8 +221,9 @@ void token_fail(struct vault *v, const struct error *why)
     /* The login's time was over, not that of those who wait for it. */
     if (err->code == ERR_DEADLINE)
         (void)error_recode(err, ERR_UNAVAILABLE);
-    /* Vault that doesn't answer is asked again at once: the breaker does the sparing. */
-    if (err->code != ERR_UNAVAILABLE)
+    /* Vault that doesn't answer is asked again at once: the breaker does the sparing. And what
+     * lacked here was no word of Vault's. */
+    if (err->code != ERR_UNAVAILABLE && err->code != ERR_EXHAUSTED)
         hold(t, err);
     if (t->state == TOKEN_READY && !v->stopping) {
         event_timer_set(v->loop, &t->renew, deadline_in(RENEW_AGAIN_MS));

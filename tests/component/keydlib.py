@@ -96,7 +96,7 @@ class Client:
 
 
 class Keyd:
-    def __init__(self, root, *more, peer=ME, allow='MINT,UNWRAP', socket_name='keyd.sock', uid=None, insecure=True):
+    def __init__(self, root, *more, peer=ME, allow='MINT,UNWRAP', socket_name='keyd.sock', uid=None, insecure=True, env=None):
         self.root, self.path = root, os.path.join(root, socket_name)
         self.log_path = os.path.join(root, f'{socket_name}.log')
         binary = KEYD
@@ -105,7 +105,8 @@ class Keyd:
         flags = caselib.keyd_flags(os.path.join(root, 'config.json'), self.path, allow, peer)
         flags = [f for f in flags if insecure or f != '--insecure-file-kms']
         caselib.write(self.log_path, '')
-        self.p = caselib.spawn([binary, *flags, *more], self.log_path, user=uid, group=uid, extra_groups=[] if uid else None)
+        self.p = caselib.spawn([binary, *flags, *more], self.log_path, user=uid, group=uid, extra_groups=[] if uid else None,
+                               env=env)
 
     def wait_ready(self):
         self.wait_log('coffer-keyd is ready', self.p)

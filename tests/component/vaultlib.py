@@ -111,6 +111,13 @@ class Played(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        """A client that goes away is no news here."""
+
+
 class Vault:
     """rules: [path's beginning, function of (handler, path, body), 1 for once or None]."""
 
@@ -125,8 +132,7 @@ class Vault:
         self.certificate = f'{root}/tls.pem'
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(f'{root}/tls.pem', f'{root}/tls.key')
-        self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), type('Handler', (Played,), {'vault': self}))
-        self.server.daemon_threads = True
+        self.server = Server(('127.0.0.1', 0), type('Handler', (Played,), {'vault': self}))
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         self.address = f'127.0.0.1:{self.server.server_address[1]}'
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()

@@ -29,6 +29,20 @@ static void test_realloc_keeps_the_text(void **state UNUSED)
     wipe_free(p);
 }
 
+static void test_lacked(void **state UNUSED)
+{
+    void *p = wipe_malloc(8);
+
+    wipe_watch();
+    assert_false(wipe_lacked());
+    assert_null(wipe_realloc(p, SIZE_MAX / 4)); /* more than there is anywhere */
+    assert_true(wipe_lacked());
+    assert_true(wipe_lacked());
+    wipe_watch();
+    assert_false(wipe_lacked());
+    wipe_free(p);
+}
+
 static void test_buffer(void **state UNUSED)
 {
     struct wipe_buffer b = WIPE_BUFFER_INIT;
@@ -51,6 +65,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_realloc_keeps_the_text),
+        cmocka_unit_test(test_lacked),
         cmocka_unit_test(test_buffer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""coffer-keyd when each of its allocations fails once (common/fault_alloc.h), libcurl's, libcrypto's and jansson's among them: the answer
+is one clear error or the right answer, no key comes with an error, the process lives, and the same request then works. Before a played
+Vault over TLS, with a connection that is there and with one that has to be made. What one place allocates again and again fails there once.
+TAP on stdout. COFFER_SAMPLE=N tries each N-th (default 16); COFFER_SAMPLE=1 is the whole."""
+import contextlib
+import json
+import os
+import sys
+
+import caselib
+import keydlib
+from caselib import ROOT, Skip
+from keyd_session import KEY, NODE_MAY, lend, play, sealed
+from keydlib import Keyd, frame, wrap_for
+from vaultlib import DESTROY, POD_MOUNT, Vault, mint, unwrap, write_config
+
+sys.path.insert(0, os.path.join(ROOT, 'e2e', 'lib'))
+from allocations import Allocations  # noqa: E402
+
+SAMPLE = int(os.environ.get('COFFER_SAMPLE', '16'))
+ALLOW = 'MINT,UNWRAP,DESTROY,WRAP_FOR,UNWRAP_CLIENT,STATUS'
+
+
+class World:
+    """A played Vault, coffer-keyd with the key services `vault`, `kv` and `dev`, a fault folder."""
+
+    def __init__(self, root, vault):
+        self.root, self.vault = root, vault
+        self.allocations = Allocations(f'{root}/faults/coffer-keyd.alloc')
+        self.environment = {**os.environ, 'COFFER_FAULT_DIR': f'{root}/faults'}
+        self.keyd = None
+        caselib.run(['openssl', 'pkey', '-in', f'{root}/recipient', '-pubout', '-outform', 'DER', '-out', f'{root}/recipient.pub'])
+        with open(f'{root}/recipient.pub', 'rb') as f:
+            self.recipient = f.read()
+
+    def start(self):
+        self.allocations.set(0)
+        self.keyd = Keyd(self.root, allow=ALLOW, env=self.environment)
+        return self.keyd.wait_ready()
+
+    def again(self):
+        """Without a login and a connection."""
+        assert self.keyd.stop() == 0, self.keyd.log()[-2000:]
+        self.start()
+
+
+@contextlib.contextmanager
+def world():
+    with keydlib.fresh_root() as root, contextlib.closing(Vault(root)) as vault:
+        config = json.loads(caselib.read(f'{root}/config.json'))
+        caselib.write(f'{root}/token', 'hvs.played\n', 0o600)
+        write_config(root, vault, method='token-file', token_path=f'{root}/token', pod_role='coffer-pod', pod_mount=POD_MOUNT)
+        config['kms'].update(json.loads(caselib.read(f'{root}/config.json'))['kms'])
+        config['pools']['fast'] = caselib.file_pool(f'{root}/pool', *config['kms'])
+        caselib.write(f'{root}/config.json', config)
+        caselib.run(['openssl', 'genpkey', '-algorithm', 'X25519', '-out', f'{root}/recipient'])
+        os.mkdir(f'{root}/faults')
+        vault.may = {**NODE_MAY, 'datakey/wrapped': ['update']}
+        play(vault, None)
+        w = World(root, vault)
+        w.start()
+        try:
+            yield w
+        finally:
+            caselib.end(w.keyd.p)
+
+
+# ---- what is asked: name -> (what is there before, the request) -> (code, message), and what came with it when it worked ----
+
+def answer(reply, *given):
+    return reply.code, reply.message, given
+
+
+def nothing(_):
+    return None
+
+
+def minted(kms):
+    def make(w):
+        reply = mint(w.keyd, kms)
+        assert reply.code == 'OK', (reply.code, reply.message)
+        return reply, unwrap(w.keyd, kms, reply)[1] if kms != 'kv' else None
+    return make
+
+
+def ask_mint(kms):
+    def ask(w, _):
+        reply = mint(w.keyd, kms)
+        return answer(reply)
+    return ask
+
+
+def ask_unwrap(kms):
+    def ask(w, made):
+        reply, key = unwrap(w.keyd, kms, made[0])
+        assert reply.code != 'OK' or made[1] is None or key == made[1], 'another key'
+        return answer(reply)
+    return ask
+
+
+def ask_wrap_for(w, made):
+    kind, ciphertext, _ = made[0].rest
+    with w.keyd.client() as c:
+        return answer(c.ask(wrap_for(ciphertext.decode(), 'HPKE-Base-X25519-SHA256-A256GCM', w.recipient, kind=kind.decode())))
+
+
+def ask_session(w, _):
+    reply, key = lend(w.keyd, sealed())
+    assert reply.code != 'OK' or key == KEY, 'another key'
+    return answer(reply)
+
+
+def ask_destroy(w, _):
+    with w.keyd.client() as c:
+        return answer(c.ask(frame(DESTROY, 20000, 'kv', 'team-a', keydlib.VOLUME, keydlib.UUID)))
+
+
+def ask_status(w, _):
+    with w.keyd.client() as c:
+        return answer(c.ask(frame(keydlib.STATUS, 20000)))
+
+
+REQUESTS = {
+    'MINT, a file': (nothing, ask_mint('dev')),
+    'UNWRAP, a file': (minted('dev'), ask_unwrap('dev')),
+    'WRAP_FOR, a file': (minted('dev'), ask_wrap_for),
+    'MINT, transit': (nothing, ask_mint('vault')),
+    'UNWRAP, transit': (minted('vault'), ask_unwrap('vault')),
+    'UNWRAP_CLIENT, transit': (nothing, ask_session),
+    'DESTROY, kv': (minted('kv'), ask_destroy),
+    'STATUS': (nothing, ask_status),
+}
+
+
+def once_failed(w, name, number, fresh):
+    before, ask = REQUESTS[name]
+    made = before(w)
+    if fresh:
+        w.again()
+    w.allocations.set(number)
+    code, message, _ = ask(w, made)
+    w.allocations.set(0)
+    assert w.keyd.p.poll() is None, f'allocation {number}: it ended ({w.keyd.p.returncode}): {w.keyd.log()[-1500:]}'
+    repeated = ask(w, made)
+    assert repeated[0] == 'OK', f'allocation {number}, once more: {repeated}'
+    return '' if code == 'OK' else f'{code}: {message}'
+
+
+def places_of(w, name, fresh):
+    before, ask = REQUESTS[name]
+    made = before(w)
+    if fresh:
+        w.again()
+    w.allocations.set(0)
+    code, message, _ = ask(w, made)
+    assert code == 'OK', (code, message)
+    return w.allocations.seen(), w.allocations.firsts()
+
+
+def each_allocation(name, fresh):
+    def test(w):
+        (count, places), errors = places_of(w, name, fresh), {}
+        tried = places[::SAMPLE]
+        for number in tried:
+            if said := once_failed(w, name, number, fresh):
+                errors.setdefault(said, []).append(number)
+        told = sum(map(len, errors.values()))
+        print(f'# {name}: {count} allocations at {len(places)} places, {len(tried)} failed, {told} were told to the caller', flush=True)
+        wrong = {said: numbers for said, numbers in errors.items() if not said.startswith('RESOURCE_EXHAUSTED')}
+        assert not wrong, wrong
+    test.__name__ = f'each allocation of {name}{", first of all," if fresh else ""} failed once'
+    return test
+
+
+def fault_points(_):
+    raise Skip('this build has no fault points')
+
+
+def main():
+    with open(keydlib.KEYD, 'rb') as f:
+        if b'COFFER_FAULT_DIR' not in f.read():
+            return caselib.main([fault_points])
+    return caselib.main([each_allocation(name, fresh) for fresh in (False, True) for name in REQUESTS], world)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
