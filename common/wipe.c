@@ -3,8 +3,10 @@
 #include "common/wipe.h"
 
 #include <malloc.h>
+#include <stdatomic.h>
 
 static _Thread_local bool lacked;
+static atomic_bool ever;
 
 void wipe_watch(void)
 {
@@ -16,9 +18,17 @@ bool wipe_lacked(void)
     return lacked;
 }
 
+bool wipe_ever_lacked(void)
+{
+    return atomic_load(&ever);
+}
+
 static void *noted(void *p)
 {
-    lacked |= p == NULL;
+    if (p == NULL) {
+        lacked = true;
+        atomic_store(&ever, true);
+    }
     return p;
 }
 

@@ -21,6 +21,7 @@ void wipe_free(void *p);
  * one of the above gave nothing in this thread since wipe_watch. */
 void wipe_watch(void);
 bool wipe_lacked(void);
+bool wipe_ever_lacked(void); /* in any thread, since the program began */
 
 /* NUL-terminated once anything was added. */
 struct wipe_buffer {

@@ -328,12 +328,22 @@ static void on_capabilities(void *ctx, const struct vault_answer *answer)
 json_t *capability_question(const struct kms_vault *s, const char *name)
 {
     char path[VAULT_PATH_MAX + 1];
+    json_watch();
     json_t *paths = json_array();
     for (size_t i = 0; i < s->n_rows; i++) {
         if (path_of_row(s, &s->rows[i], name, path))
             (void)json_array_append_new(paths, json_string(path));
     }
     return json_pack("{s:o}", "paths", paths);
+}
+
+bool capability_question_whole(const json_t *question, struct vault_answer *ret)
+{
+    *ret = (struct vault_answer){ .err = ERROR_INIT };
+    if (question != NULL && !json_no_memory())
+        return true;
+    (void)error_memory(&ret->err);
+    return false;
 }
 
 static void test(struct kms_vault *s, const struct vault_job *first)
@@ -344,8 +354,12 @@ static void test(struct kms_vault *s, const struct vault_job *first)
                                      .path = "sys/capabilities-self",
                                      .body = body,
                                      .deadline = deadline_in(TEST_MS) };
+    struct vault_answer none;
     s->testing = true;
-    vault_call(s->vault, &r, on_capabilities, s);
+    if (capability_question_whole(body, &none))
+        vault_call(s->vault, &r, on_capabilities, s);
+    else
+        on_capabilities(s, &none);
     json_decref(body);
 }
 

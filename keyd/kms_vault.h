@@ -105,8 +105,11 @@ void vault_job_probe(struct vault_job *j, const char *path, json_t *body, vault_
 
 /* ---- what a login may do, for kms_vault_pod.c too ---- */
 
-/* The body of a question to sys/capabilities-self about all rows. */
+/* The body of a question to sys/capabilities-self about all rows; more may be added to it until
+ * capability_question_whole is asked. */
 json_t *capability_question(const struct kms_vault *s, const char *name);
+/* False, and *ret is the answer instead: memory lacked for some of it. */
+bool capability_question_whole(const json_t *question, struct vault_answer *ret);
 int capability_judge(const struct kms_vault *s, const enum may may[CAP_NEVER + 1], const char *name,
                      const json_t *data, struct error *err) MUST_CHECK;
 /* "data/%s" with the name in it, below the mount. False: it is too long. */

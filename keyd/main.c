@@ -111,6 +111,7 @@ static int serve(const struct options *o, struct keyd *keyd, struct error *err)
     AUTO_KMS_SET struct kms_set *kms = NULL;
     if (event_loop_new(&loop, err) < 0 || load_config(o, &config, err) < 0)
         return -1;
+    keyd->loop = loop;
     const struct kms_env env = { .loop = loop,
                                  .allow_insecure = o->insecure_file_kms,
                                  .mint = keyd->allowed[WIRE_MINT],
@@ -143,6 +144,10 @@ static int serve(const struct options *o, struct keyd *keyd, struct error *err)
     if (server_run(server, err) < 0)
         return -1;
     kms_set_stop(kms, loop);
+    if (keyd->broken)
+        return error_set(err, ERR_UNAVAILABLE,
+                         "a request failed, and memory lacked before: libcrypto may work no more, "
+                         "a new process will");
     log_info("coffer-keyd stops");
     return 0;
 }

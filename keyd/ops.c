@@ -344,11 +344,24 @@ void ops_error_reply(uint16_t op, const struct error *err, struct wire_reply *re
     (void)snprintf(ret->message, sizeof(ret->message), "%.511s", err->msg);
 }
 
+/* What libcrypto once had no memory to load it never has again (recipient/libcrypto.h), and TLS is
+ * libcrypto's too. So, when something fails after that, a new process is worth more than this one:
+ * callers repeat, and whoever started us does so again. */
+static void end_when_broken(struct keyd *k, const struct error *err)
+{
+    if ((err->code != ERR_INTERNAL && err->code != ERR_UNAVAILABLE) || !wipe_ever_lacked())
+        return;
+    k->broken = true;
+    event_loop_stop(k->loop);
+}
+
 static void end(struct keyd_request *q, const struct error *err)
 {
-    q->keyd->counters.requests[q->wire.op][err->code]++;
+    struct keyd *k = q->keyd;
+    k->counters.requests[q->wire.op][err->code]++;
     if (ops[q->wire.op].audited)
         audit(q, err);
+    end_when_broken(k, err);
     q->done(q);
 }
 

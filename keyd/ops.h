@@ -22,7 +22,9 @@ struct keyd {
     bool allowed[WIRE_OP_LIMIT];
     struct counters counters;
     uint64_t connections; /* open now; for STATUS */
-    struct strbuf text;   /* STATUS's reply, until the next request */
+    struct event_loop *loop;
+    bool broken;        /* the loop was stopped: see ops.c */
+    struct strbuf text; /* STATUS's reply, until the next request */
 };
 
 #define KEYD_TEXT_MAX (WIRE_FRAME_MAX - 1024u)

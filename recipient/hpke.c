@@ -4,6 +4,7 @@
 
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/params.h>
 
@@ -102,6 +103,7 @@ static int exchange(EVP_PKEY *own, const unsigned char peer[HPKE_KEY_BYTES],
              len == HPKE_KEY_BYTES && CRYPTO_memcmp(ret, zero, sizeof(zero)) != 0;
 
     EVP_PKEY_CTX_free(ctx);
+    ERR_clear_error(); /* what a bad key leaves there is nobody else's */
     return ok ? 0 : -1;
 }
 
@@ -164,6 +166,7 @@ static int decrypt(const struct schedule *s, struct bytes aad, struct bytes seal
              EVP_DecryptFinal_ex(ctx, secret_bytes(ret) + len, &n);
 
     EVP_CIPHER_CTX_free(ctx);
+    ERR_clear_error();
     return ok ? 0 : -1;
 }
 

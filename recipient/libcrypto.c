@@ -19,5 +19,12 @@ int libcrypto_end(int rc, struct error *err)
 
     while ((e = ERR_get_error()) != 0)
         lacked |= ERR_GET_REASON(e) == ERR_R_MALLOC_FAILURE;
-    return rc < 0 && lacked ? error_memory(err) : rc;
+    if (rc >= 0)
+        return rc;
+    if (lacked)
+        return error_memory(err);
+    if (!wipe_ever_lacked())
+        return rc;
+    (void)error_recode(err, ERR_UNAVAILABLE);
+    return error_prefix(err, "memory lacked before, libcrypto may be wrong");
 }

@@ -14,7 +14,9 @@
 void libcrypto_watch(void);
 
 /* rc, after what was done since libcrypto_watch. When it is negative, and an allocation failed,
- * *err becomes the error of memory. Empties the queue of errors. */
+ * *err becomes the error of memory; one that failed any time before makes it ERR_UNAVAILABLE: what
+ * libcrypto had no memory to load it never has again (3.0: random numbers, a cipher, a decoder, for
+ * which it calls every key none). A new process can tell. Empties the queue of errors. */
 int libcrypto_end(int rc, struct error *err);
 
 #endif

@@ -35,11 +35,13 @@ static void test_lacked(void **state UNUSED)
 
     wipe_watch();
     assert_false(wipe_lacked());
+    assert_false(wipe_ever_lacked());
     assert_null(wipe_realloc(p, SIZE_MAX / 4)); /* more than there is anywhere */
     assert_true(wipe_lacked());
     assert_true(wipe_lacked());
     wipe_watch();
     assert_false(wipe_lacked());
+    assert_true(wipe_ever_lacked());
     wipe_free(p);
 }
 

@@ -166,6 +166,19 @@ static void test_end(void **state UNUSED)
     assert_int_equal(err.code, ERR_OK);
 }
 
+/* Then nothing is believed any more. */
+static void test_a_verdict_after_it(void **state UNUSED)
+{
+    AUTO_PUBLIC_KEY struct public_key *k = NULL;
+
+    assert_fails(public_key_parse("x", 1, &k, &err), ERR_INVALID,
+                 "a public key must be one SubjectPublicKeyInfo in PEM or DER");
+    assert_null(wipe_malloc(SIZE_MAX / 4));
+    assert_fails(public_key_parse("x", 1, &k, &err), ERR_UNAVAILABLE,
+                 "memory lacked before, libcrypto may be wrong: a public key must be one "
+                 "SubjectPublicKeyInfo in PEM or DER");
+}
+
 static void *crypto_malloc(size_t n, const char *file UNUSED, int line UNUSED)
 {
     return wipe_malloc(n);
@@ -185,6 +198,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_end),
+        cmocka_unit_test(test_a_verdict_after_it),
         cmocka_unit_test(test_each_allocation),
     };
 
