@@ -8,6 +8,10 @@ import subprocess
 import sys
 
 import caselib
+from caselib import ROOT
+
+sys.path.insert(0, os.path.join(ROOT, 'e2e', 'lib'))
+from allocations import Allocations  # noqa: E402
 
 BIN = caselib.program('coffer-crypt')
 NAME = 'coffer-' + '0' * 32 + '-' + '0' * 8
@@ -76,6 +80,27 @@ def usage():
     p = call('--help')
     assert p.returncode == 0 and b'passphrase' in p.stdout and p.stderr == b'', p
     assert call('--version').stdout.startswith(b'coffer-crypt ')
+
+
+@test
+def out_of_memory_is_said_as_that():
+    """Each allocation of our own and jansson's fails once, in what can be asked without device-mapper: that, or the usual answer."""
+    with open(BIN, 'rb') as f:
+        if b'COFFER_FAULT_DIR' not in f.read():
+            raise caselib.Skip('this build has no fault points')
+    with caselib.folder() as faults:
+        allocations = Allocations(f'{faults}/coffer-crypt.alloc')
+        env = {'COFFER_FAULT_DIR': faults}
+        for ask in (lambda: call('list', request=b'{"wait_ms":0}', env=env), lambda: opening(OPEN, env=env)):
+            allocations.set(0)
+            usual, told = json.loads(ask().stdout), 0
+            assert 'error' in usual, usual
+            for number in range(1, allocations.seen() + 1):
+                allocations.set(number)
+                said = json.loads(ask().stdout)
+                assert said == usual or said['error']['code'] == 'RESOURCE_EXHAUSTED', (number, said)
+                told += said != usual
+            assert told > 5, told
 
 
 @test

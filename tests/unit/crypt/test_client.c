@@ -6,6 +6,8 @@
 
 #include "common/cleanup.h"
 #include "common/deadline.h"
+#include "tests/support/nomem.h"
+#include "tests/support/skip.h"
 #include "tests/support/tmpdir.h"
 #include "tests/support/unit.h"
 
@@ -313,6 +315,38 @@ static void helpers_are_bounded(void **state)
     assert_true(most >= 1 && most <= limit);
 }
 
+/* Each allocation fails once: a request that lacks a field would be refused for another reason. */
+static void out_of_memory_is_said_as_that(void **state)
+{
+    struct stage *s = *state;
+    char digest[65], mac[65];
+    struct mapping m;
+
+    if (!nomem_works())
+        skip_because(SKIP_ASAN);
+    play(s, "case $(cat) in\n"
+            "*'\"device\"'*'\"read_only\"'*'\"stored_state\"'*'\"wait_ms\"'*)\n"
+            "echo '{\"mapping\":" MAPPING(
+                "ok") ",\"digest\":\"" HEX64 "\",\"mac\":\"" HEX64 "\"}';;\n"
+                      "*) echo '{\"error\":{\"code\":\"INVALID_ARGUMENT\",\"message\":\"a "
+                      "field\"}}';; esac");
+    for (unsigned int n = 1;; n++) {
+        struct error err = ERROR_INIT;
+        int rc;
+
+        nomem_arm(n);
+        rc = crypt_format(&s->client, &s->volume, RECORD_NEW, s->fd, deadline_in(20000), digest,
+                          mac, &m, &err);
+        if (!nomem_disarm()) {
+            assert_int_equal(rc, 0);
+            assert_true(n > 20);
+            return;
+        }
+        if (rc != 0 && err.code != ERR_EXHAUSTED)
+            fail_msg("allocation %u: %s: %s", n, error_code_name(err.code), err.msg);
+    }
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, stage_make, stage_remove)
 
 int main(void)
@@ -326,6 +360,7 @@ int main(void)
         TEST(rescue_passes_a_private_key_and_no_pipe),
         TEST(rekey_passes_both_keys_and_the_backup),
         TEST(bad_answers_are_errors),
+        TEST(out_of_memory_is_said_as_that),
         TEST(no_helper_or_no_time),
         TEST(helpers_are_bounded),
     };
