@@ -14,7 +14,7 @@ PAGES = ('docs/kubernetes.md', 'docs/RECOVERY.md', 'docs/troubleshooting.md', 'd
          'docs/host.md', 'docs/rotation.md', 'docs/rekey.md', 'docs/recipients.md', 'docs/client-keys.md', 'docs/clouds-client.md',
          'docs/launch.md', 'docs/scheduler.md', 'docs/scheduler-local.md', 'README.md', 'SECURITY.md', 'ARCHITECTURE.md',
          'deploy/kustomize/README.md', 'deploy/chart/templates/NOTES.txt', 'deploy/monitoring/README.md')
-SOURCES = ('common', 'volume', 'csi', 'backends', 'http', 'vault', 'keyd', 'crypt', 'controller', 'node', 'cofferctl')
+SOURCES = ('common', 'volume', 'csi', 'backends', 'http', 'vault', 'keyd', 'crypt', 'controller', 'node', 'recipient', 'cofferctl')
 # what kubelet, the scheduler and the provisioner say
 KUBERNETES = {'configmap "coffer-vault-ca" not found', 'waiting for first consumer', 'did not have enough free storage',
               'driver name csi.coffer.dev not found in the list of registered CSI drivers', 'waiting for an external controller'}
