@@ -8,7 +8,7 @@
 #include "common/json.h"
 #include "scheduler/scheduler.h"
 
-/* As they are told, and their numbers in Arcs. */
+/* As they are told; find's status=number tells these numbers. */
 enum cloud_status {
     CLOUD_NONEXISTENT,
     CLOUD_ATTACHED,
