@@ -47,7 +47,7 @@ class World:
         self.api['node-tenant'] = self.layout.jwt('node-tenant', tenant='team-a').login()
         self.api['other tenant'] = self.layout.jwt('node-tenant', tenant='team-b').login()
         self.api['login without a tenant'] = self.layout.token('node-tenant')
-        self.api['nobody'] = self.root.as_()
+        self.api['nobody'], self.api['root'] = self.root.as_(), self.root
         for key in (A, B):
             self.root.call('POST', f'{self.transit}/keys/{key}', DERIVED)
         self.root.call('POST', f'{self.transit}/keys/{SERVER}', {'type': 'rsa-2048'})
@@ -167,6 +167,7 @@ def flipped(ciphertext):
 def secrets_of_volumes(w):
     """The life of a secret in KV v2, in this order."""
     data, metadata, destroy = (f'{w.kv}/{part}/{KV_PREFIX}/6f9d1d2e-uuid' for part in ('data', 'metadata', 'destroy'))
+    another = [f'{w.kv}/{part}/{KV_PREFIX}/0b5e77aa-uuid' for part in ('data', 'destroy', 'metadata')]
     first, blind = {'options': {'cas': 0}, 'data': {'key': b64(b'k' * 32)}}, {'data': {'key': 'y'}}
     return (
         ('node', 'POST', data, first, REFUSED, 'a node makes no secret'),
@@ -199,6 +200,12 @@ def secrets_of_volumes(w):
         ('controller', 'DELETE', metadata, None, DONE, 'erases what is known of it'),
         ('controller', 'DELETE', metadata, None, DONE, 'which may be done twice'),
         ('node', 'GET', data, None, GONE, 'as if it had never been'),
+        ('root', 'POST', another[0], first, DONE, 'a volume\'s key that the controller didn\'t store'),
+        ('root', 'GET', another[0], None, DONE, 'an operator reads it'),
+        ('controller', 'POST', another[1], {'versions': [1]}, DONE, 'destroys any volume\'s key'),
+        ('node', 'GET', another[0], None, GONE, 'which nobody reads any more'),
+        ('root', 'GET', another[0], None, GONE, 'an operator neither'),
+        ('controller', 'DELETE', another[2], None, DONE, 'and erases what is known of it'),
     )
 
 
@@ -247,6 +254,17 @@ def rotating(w):
         ('trim', 'POST', f'{key}/trim', {'min_available_version': 2}, DONE, 'trims'),
         ('trim', 'POST', f'{key}/config', {'min_decryption_version': 1}, WRONG, 'after which there is no way back'),
         ('node', 'POST', decrypt, old, WRONG, 'the old ciphertext is lost'),
+    )
+
+
+def operator(w):
+    """Whoever has root's token: what SECURITY.md says he can do. Last of all that team-a's key is asked for."""
+    return (
+        ('root', 'POST', f'{w.transit}/decrypt/{A}', {'context': VOLUME, 'ciphertext': w.ciphertext}, DONE,
+         'an operator unwraps any volume\'s key'),
+        ('root', 'GET', f'{w.transit}/export/encryption-key/{A}', None, WRONG, 'a tenant\'s key can\'t be exported'),
+        ('root', 'POST', f'{w.transit}/keys/{A}/config', {'exportable': True}, DONE, 'but he can allow it'),
+        ('root', 'GET', f'{w.transit}/export/encryption-key/{A}', None, DONE, 'and then has the key itself'),
     )
 
 
@@ -369,6 +387,7 @@ def story(vault, _, tap):
         w.rows(rotating(w))
         for who in IDENTITIES:
             own_token(w, who)
+        w.rows(operator(w))
     finally:
         w.layout.remove()
 

@@ -77,5 +77,22 @@ def a_copy_of_the_header_is_made_first(v):
     assert opens(v) and v.slots() == ['0']
 
 
+def volume_key(header, sk, uuid):
+    said = run('cryptsetup', '-q', 'luksDump', '--dump-volume-key', '--key-file=-', header, input=passphrase_of(sk, uuid).encode())
+    return said.split('MK dump:')[1]
+
+
+def an_old_copy_and_its_key_give_the_volume_key_for_ever(v):
+    """What no new storage key takes away (SECURITY.md): the volume key is in the copy, and stays the volume's."""
+    old = v.image + '.old'
+    with open(old, 'wb') as f:
+        f.write(v.header())
+    was = volume_key(v.loop, v.sk, v.uuid)
+    new = C.prune(C.rekey(v, os.urandom(32)))
+    assert not v.stock_opens(v.sk) and new.stock_opens(new.sk)
+    assert volume_key(old, v.sk, v.uuid) == was == volume_key(v.loop, new.sk, v.uuid) and len(''.join(was.split())) == 128, was
+
+
 if __name__ == '__main__':
-    sys.exit(caselib.main([one_key_after_the_other, killed_at_each_point, a_copy_of_the_header_is_made_first], volume))
+    sys.exit(caselib.main([one_key_after_the_other, killed_at_each_point, a_copy_of_the_header_is_made_first,
+                           an_old_copy_and_its_key_give_the_volume_key_for_ever], volume))
