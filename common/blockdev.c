@@ -37,9 +37,10 @@ bool blockdev_has_holders(dev_t dev)
     path_of(dev, "holders", path, sizeof(path));
     DIR *dir = opendir(path);
     if (dir == NULL)
-        return false;
-    while (!found && (e = readdir(dir)) != NULL)
+        return errno != ENOENT;
+    while (errno = 0, !found && (e = readdir(dir)) != NULL)
         found = e->d_name[0] != '.';
+    found = found || errno != 0;
     (void)closedir(dir);
     return found;
 }

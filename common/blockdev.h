@@ -16,7 +16,7 @@
 void blockdev_text(dev_t dev, char ret[DEV_TEXT_SIZE]); /* "253:7", as parse_dev reads it */
 
 bool blockdev_present(dev_t dev);
-bool blockdev_has_holders(dev_t dev); /* a device lies on it */
+bool blockdev_has_holders(dev_t dev); /* a device lies on it, or nobody can say */
 /* One line of /sys/dev/block/<major:minor>/<file>, such as "dm/name" or "size". */
 int blockdev_line(dev_t dev, const char *file, char *ret, size_t size,
                   struct error *err) MUST_CHECK;

@@ -52,13 +52,15 @@ static int only_device(DIR *dir, const char *path, dev_t *ret, struct error *err
     unsigned n = 0;
     dev_t dev = 0;
 
-    while ((e = readdir(dir)) != NULL) {
+    for (errno = 0; (e = readdir(dir)) != NULL; errno = 0) {
         if (e->d_name[0] == '.')
             continue;
         if (read_number(path, e->d_name, &dev, err) < 0)
             return -1;
         n++;
     }
+    if (errno != 0)
+        return error_errno(err, errno, "read directory '%s'", path);
     if (n != 1)
         return error_set(err, ERR_DATA_LOSS, "'%s' shows %u devices: a volume is one device", path,
                          n);

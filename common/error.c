@@ -164,23 +164,33 @@ bool error_is_memory(const struct error *err)
     return err != NULL && err->code == ERR_EXHAUSTED && err->sys_errno == ENOMEM;
 }
 
+static bool is_repeated(enum error_code code)
+{
+    static const enum error_code repeated[] = { ERR_CANCELED, ERR_DEADLINE, ERR_UNAVAILABLE,
+                                                ERR_EXHAUSTED, ERR_ABORTED };
+
+    for (size_t i = 0; i < ARRAY_SIZE(repeated); i++) {
+        if (code == repeated[i])
+            return true;
+    }
+    return false;
+}
+
+static bool is_of_descriptors(const struct error *err)
+{
+    return err->code == ERR_EXHAUSTED && (err->sys_errno == EMFILE || err->sys_errno == ENFILE);
+}
+
 int error_recode(struct error *err, enum error_code code)
 {
-    if (err != NULL && !error_is_memory(err))
+    if (err != NULL && !error_is_memory(err) && (is_repeated(code) || !is_of_descriptors(err)))
         err->code = code;
     return -1;
 }
 
 int error_not_final(struct error *err)
 {
-    static const enum error_code repeated[] = { ERR_CANCELED, ERR_DEADLINE, ERR_UNAVAILABLE,
-                                                ERR_EXHAUSTED, ERR_ABORTED };
-
-    for (size_t i = 0; err != NULL && i < ARRAY_SIZE(repeated); i++) {
-        if (err->code == repeated[i])
-            return -1;
-    }
-    return error_recode(err, ERR_ABORTED);
+    return err == NULL || is_repeated(err->code) ? -1 : error_recode(err, ERR_ABORTED);
 }
 
 int error_pass(struct error *err, const struct error *from)

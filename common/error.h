@@ -60,8 +60,9 @@ int error_prefix(struct error *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
 int error_memory(struct error *err);
 bool error_is_memory(const struct error *err);
 
-/* Gives a set error another code, keeps its text; not one of memory, which says nothing of what was
- * read or asked. Returns -1. */
+/* Gives a set error another code, keeps its text. What was lacking says nothing of what was read or
+ * asked: one of memory stays as it is, and one of descriptors (EMFILE, ENFILE) becomes no code that
+ * is final. Returns -1. */
 int error_recode(struct error *err, enum error_code code);
 
 /* Something may be left of the call: gives a set error a code after which it is repeated, and lets

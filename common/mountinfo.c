@@ -166,7 +166,7 @@ static int parse_lines(const char *text, size_t len, struct mount_table *t, stru
         if (e.root == NULL || e.point == NULL || e.fs_type == NULL || e.source == NULL ||
             add_entry(t, &e) < 0) {
             entry_release(&e);
-            return error_set(err, ERR_EXHAUSTED, "out of memory for mountinfo");
+            return error_memory(err);
         }
         at = end + 1;
     }

@@ -2,6 +2,7 @@
 #include "common/base.h"
 #include "common/blockdev.h"
 
+#include "tests/support/nofile.h"
 #include "tests/support/unit.h"
 
 #include <errno.h>
@@ -48,6 +49,21 @@ static void test_gone(void **state UNUSED)
     }
 }
 
+/* Nobody can say: that is neither "no mapping" nor "no holder". */
+static void test_no_descriptors(void **state UNUSED)
+{
+    struct dm_device d = { .size = 77 };
+    struct error err = ERROR_INIT;
+
+    nofile_arm(0);
+    int r = dm_device_find("coffer-no-such", &d, &err);
+    bool holders = blockdev_has_holders(makedev(4095, 1048575));
+    nofile_disarm();
+    assert_int_equal(r, -1);
+    assert_int_equal(err.code, ERR_EXHAUSTED);
+    assert_true(holders);
+}
+
 static bool count(void *ctx, const char *name, dev_t dev)
 {
     size_t *n = ctx;
@@ -69,9 +85,8 @@ static void test_each(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_text),
-        cmocka_unit_test(test_what_is_not_there),
-        cmocka_unit_test(test_gone),
+        cmocka_unit_test(test_text), cmocka_unit_test(test_what_is_not_there),
+        cmocka_unit_test(test_gone), cmocka_unit_test(test_no_descriptors),
         cmocka_unit_test(test_each),
     };
 

@@ -89,6 +89,31 @@ static void test_not_final(void **state UNUSED)
     assert_int_equal(error_not_final(NULL), -1);
 }
 
+/* What was lacking is no verdict, whoever has one to give. */
+static void test_lacking(void **state UNUSED)
+{
+    static const int lacking[] = { EMFILE, ENFILE };
+    static const enum error_code final[] = { ERR_INVALID, ERR_INTERNAL, ERR_DATA_LOSS,
+                                             ERR_PRECONDITION, ERR_NOT_FOUND };
+    struct error err = ERROR_INIT;
+
+    for (size_t i = 0; i < ARRAY_SIZE(lacking); i++) {
+        for (size_t k = 0; k < ARRAY_SIZE(final); k++) {
+            (void)error_errno(&err, lacking[i], "open");
+            assert_int_equal(error_recode(&err, final[k]), -1);
+            assert_int_equal(err.code, ERR_EXHAUSTED);
+        }
+        assert_int_equal(error_recode(&err, ERR_UNAVAILABLE), -1);
+        assert_int_equal(err.code, ERR_UNAVAILABLE);
+    }
+    (void)error_memory(&err);
+    (void)error_recode(&err, ERR_UNAVAILABLE);
+    assert_int_equal(err.code, ERR_EXHAUSTED);
+    (void)error_errno(&err, ENOSPC, "write");
+    (void)error_recode(&err, ERR_DATA_LOSS);
+    assert_int_equal(err.code, ERR_DATA_LOSS);
+}
+
 static void test_cut(void **state UNUSED)
 {
     struct error err = ERROR_INIT;
@@ -165,6 +190,7 @@ int main(void)
         cmocka_unit_test(test_prefix),    cmocka_unit_test(test_cut),
         cmocka_unit_test(test_not_final), cmocka_unit_test(test_malformed),
         cmocka_unit_test(test_unsafe),    cmocka_unit_test(test_names),
+        cmocka_unit_test(test_lacking),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
