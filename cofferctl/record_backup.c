@@ -26,7 +26,8 @@ static int check(const struct cli *cli UNUSED, struct error *err)
 static int check_readable(const struct cli *cli, const struct strbuf *text,
                           struct restore_there *ret, struct error *err)
 {
-    restore_read(strbuf_text(text), text->len, cli->operand, ret);
+    if (restore_read(strbuf_text(text), text->len, cli->operand, ret, err) < 0)
+        return -1;
     if (ret->found == RESTORE_RECORD)
         return 0;
     return error_set(err, ERR_DATA_LOSS,

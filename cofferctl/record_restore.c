@@ -68,10 +68,8 @@ static int read_there(struct restore *r, struct error *err)
     struct error local = ERROR_INIT;
     strbuf_clear(&r->text);
     if (r->pool->ops->peek_text(r->pool, &r->id, &r->text, &local) == 0)
-        restore_read(strbuf_text(&r->text), r->text.len, r->cli->operand, &r->there);
-    else if (local.code != ERR_NOT_FOUND)
-        return error_pass(err, &local);
-    return 0;
+        return restore_read(strbuf_text(&r->text), r->text.len, r->cli->operand, &r->there, err);
+    return local.code == ERR_NOT_FOUND ? 0 : error_pass(err, &local);
 }
 
 static int look_for_mapping(struct restore *r, struct error *err)

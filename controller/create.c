@@ -303,8 +303,8 @@ static int check_compatible(const struct plan *p, const struct record *r, struct
         differs = "discard";
     else if (r->pod != p->params.pod)
         differs = "tenantIdentity";
-    else if (p->client)
-        differs = client_key_differs(&p->key, r);
+    else if (p->client && client_key_differs(&p->key, r, &differs, err) < 0)
+        return -1;
     if (differs == NULL)
         return 0;
     return error_set(err, ERR_EXISTS, "a volume of this name exists with another %s", differs);
@@ -334,10 +334,15 @@ static int make_new(struct controller *c, const struct csi_call *call, const str
 
 /* It makes way for the one that is asked for: an erased one, and one that was begun with other
  * parameters and never came to be (nobody was told of it; no other call says that it exists). */
-static bool makes_way(const struct plan *p, const struct record *r)
+static int makes_way(const struct plan *p, const struct record *r, bool *ret, struct error *err)
 {
-    return r->state == RECORD_ERASED ||
-           (r->state == RECORD_MINTING && check_compatible(p, r, NULL) < 0);
+    struct error local = ERROR_INIT;
+
+    *ret = r->state == RECORD_ERASED;
+    if (r->state != RECORD_MINTING || check_compatible(p, r, &local) == 0)
+        return 0;
+    *ret = local.code == ERR_EXISTS;
+    return *ret ? 0 : error_pass(err, &local);
 }
 
 /* *ret_again: something of this name was in the way and is gone now, with its lock. */
@@ -354,10 +359,9 @@ static int create_once(struct controller *c, const struct csi_call *call, const 
     if (p->pool->ops->read_record(&v, ret, &local) < 0)
         return local.code == ERR_NOT_FOUND ? make_new(c, call, p, &v, ret, err)
                                            : error_pass(err, &local);
-    if (!makes_way(p, ret))
-        return take_existing(c, call, p, &v, ret, err);
-    *ret_again = true;
-    return controller_erase(c, &v, ret, err);
+    if (makes_way(p, ret, ret_again, err) < 0)
+        return -1;
+    return *ret_again ? controller_erase(c, &v, ret, err) : take_existing(c, call, p, &v, ret, err);
 }
 
 static int create_locked(struct controller *c, const struct csi_call *call, const struct plan *p,

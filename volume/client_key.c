@@ -118,27 +118,31 @@ int client_key_decode(const struct param *secrets, size_t n, struct client_key *
     return 0;
 }
 
-static bool has_device(const struct client_key *key, const struct record *r)
+static bool has_device(struct recipient_list *list, const struct recipient *device,
+                       const char *fingerprint)
 {
-    struct recipient_list mine, theirs;
+    const struct recipient *found = recipients_find(list, fingerprint);
 
-    if (recipients_decode(key->device, &mine, NULL) < 0 ||
-        recipients_decode(r->recipients, &theirs, NULL) < 0)
-        return false;
-    const struct recipient *found = recipients_find(&theirs, key->fingerprint);
-    return found != NULL && strcmp(found->algorithm, mine.items[0].algorithm) == 0 &&
-           strcmp(found->label, mine.items[0].label) == 0 &&
-           found->wrapped_len == mine.items[0].wrapped_len &&
-           memcmp(found->wrapped, mine.items[0].wrapped, found->wrapped_len) == 0;
+    return found != NULL && strcmp(found->algorithm, device->algorithm) == 0 &&
+           strcmp(found->label, device->label) == 0 && found->wrapped_len == device->wrapped_len &&
+           memcmp(found->wrapped, device->wrapped, found->wrapped_len) == 0;
 }
 
-const char *client_key_differs(const struct client_key *key, const struct record *r)
+int client_key_differs(const struct client_key *key, const struct record *r, const char **ret,
+                       struct error *err)
 {
     const char *commitment = record_commitment(r);
+    struct recipient_list mine, theirs;
 
+    if (recipients_decode(key->device, &mine, err) < 0 ||
+        recipients_decode(r->recipients, &theirs, err) < 0)
+        return -1;
+    *ret = NULL;
     if (strcmp(key->uuid, r->uuid) != 0)
-        return "uuid";
-    if (commitment[0] != '\0' && strcmp(key->commitment, commitment) != 0)
-        return "commitment";
-    return has_device(key, r) ? NULL : "device key or wrapped key";
+        *ret = "uuid";
+    else if (commitment[0] != '\0' && strcmp(key->commitment, commitment) != 0)
+        *ret = "commitment";
+    else if (!has_device(&theirs, &mine.items[0], key->fingerprint))
+        *ret = "device key or wrapped key";
+    return 0;
 }

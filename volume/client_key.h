@@ -28,8 +28,9 @@ struct client_key {
 int client_key_decode(const struct param *secrets, size_t n, struct client_key *ret,
                       struct error *err) MUST_CHECK;
 
-/* What differs from the volume that is there, or NULL. While a record is `minting` it has no
+/* *ret: what differs from the volume that is there, or NULL. While a record is `minting` it has no
  * commitment yet. Adding recipients later changes nothing: the device must be among them. */
-const char *client_key_differs(const struct client_key *key, const struct record *r);
+int client_key_differs(const struct client_key *key, const struct record *r, const char **ret,
+                       struct error *err) MUST_CHECK;
 
 #endif

@@ -63,7 +63,10 @@ int escrow_decode(const char *text, size_t len, struct recipient *ret, struct er
     AUTO_STRBUF struct strbuf body = STRBUF_INIT(PEM_MAX);
     struct recipient r = { .label = ESCROW_LABEL };
 
-    if (!split(text, len, &body) || body.len == 0 ||
+    bool whole = split(text, len, &body);
+    if (body.no_memory)
+        return error_memory(err);
+    if (!whole || body.len == 0 ||
         b64_decode(r.key, sizeof(r.key), strbuf_text(&body), body.len, &r.key_len) < 0)
         return error_set(err, ERR_PRECONDITION,
                          "it must be one public key in PEM (" PEM_BEGIN "), with nothing beside "

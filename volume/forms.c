@@ -94,8 +94,11 @@ int forms_take(const char *text, struct recipient_list *list, struct error *err)
 {
     struct recipient_list all = *list;
     AUTO_JSON json_t *array = NULL;
+    struct error local = ERROR_INIT;
 
-    if (json_parse(text, strlen(text), "recipients", &array, NULL) < 0 || !json_is_array(array))
+    if (json_parse(text, strlen(text), "recipients", &array, &local) < 0 && error_is_memory(&local))
+        return error_pass(err, &local);
+    if (!json_is_array(array))
         return error_set(err, ERR_INVALID, "it must be a JSON array");
     if (take_all(array, &all, err) < 0)
         return error_recode(err, ERR_INVALID);

@@ -17,20 +17,23 @@ static uint64_t number_of(const json_t *obj, const char *key)
     return json_is_integer(v) && json_integer_value(v) > 0 ? (uint64_t)json_integer_value(v) : 0;
 }
 
-static void take_hints(const char *text, size_t len, struct restore_there *ret)
+static int take_hints(const char *text, size_t len, struct restore_there *ret, struct error *err)
 {
     AUTO_JSON json_t *obj = NULL;
+    struct error local = ERROR_INIT;
 
-    if (json_parse(text, len, "record", &obj, NULL) < 0)
-        return;
+    if (json_parse(text, len, "record", &obj, &local) < 0)
+        return error_is_memory(&local) ? error_pass(err, &local) : 0;
     const char *state = json_string_value(json_object_get(obj, "state"));
     ret->gen = number_of(obj, "gen");
     ret->version = number_of(obj, "v");
     if (state != NULL)
         (void)snprintf(ret->state, sizeof(ret->state), "%.15s", state);
+    return 0;
 }
 
-void restore_read(const char *text, size_t len, const char *id, struct restore_there *ret)
+int restore_read(const char *text, size_t len, const char *id, struct restore_there *ret,
+                 struct error *err)
 {
     const struct record_claim claim = { .id = id };
     struct error local = ERROR_INIT;
@@ -38,11 +41,13 @@ void restore_read(const char *text, size_t len, const char *id, struct restore_t
     if (record_decode(text, len, &ret->record, &local) == 0 &&
         record_matches(&ret->record, &claim, &local) == 0) {
         ret->found = RESTORE_RECORD;
-        return;
+        return 0;
     }
+    if (error_is_memory(&local)) /* as unreadable it could be overwritten by an older one */
+        return error_pass(err, &local);
     ret->found = RESTORE_UNREADABLE;
     (void)snprintf(ret->problem, sizeof(ret->problem), "%.299s", local.msg);
-    take_hints(text, len, ret);
+    return take_hints(text, len, ret, err);
 }
 
 /* ---- the rules, one function each ---- */
@@ -224,5 +229,6 @@ void restore_difference(const struct record *a, const struct record *b, char *re
         if (strcmp(key, "gen") != 0 && !json_equal(value, json_object_get(other, key)))
             strbuf_addf(&text, "%s%s", text.len > 0 ? ", " : "", key);
     }
-    (void)snprintf(ret, size, "%s", one != NULL && other != NULL ? strbuf_text(&text) : "?");
+    bool whole = one != NULL && other != NULL && !text.failed;
+    (void)snprintf(ret, size, "%s", whole ? strbuf_text(&text) : "?");
 }

@@ -26,8 +26,9 @@ struct restore_there { /* what is in the volume's place now */
     char dm_uuid[129];    /* of a live mapping of this volume; "" none */
 };
 
-/* Judges the stored text (any bytes) of the volume with that id. */
-void restore_read(const char *text, size_t len, const char *id, struct restore_there *ret);
+/* Judges the stored text (any bytes) of the volume with that id. Fails for want of memory alone. */
+int restore_read(const char *text, size_t len, const char *id, struct restore_there *ret,
+                 struct error *err) MUST_CHECK;
 
 /* *ret: what is to be written, whole: the backup with generation max + 1 and the size that the
  * image has. Every other field is the backup's (the MAC covers most of them). Refusals name what
@@ -35,7 +36,8 @@ void restore_read(const char *text, size_t len, const char *id, struct restore_t
 int restore_plan(const struct restore_there *there, const struct record *backup, struct record *ret,
                  struct error *err) MUST_CHECK;
 
-/* Says in *ret which fields differ ("key, tenant"), "" when none but `gen` does. */
+/* Says in *ret which fields differ ("key, tenant"), "" when none but `gen` does; "?": for want of
+ * memory nobody can say. */
 void restore_difference(const struct record *a, const struct record *b, char *ret, size_t size);
 
 #endif

@@ -41,16 +41,19 @@ static void check(const struct client_key *key)
     static struct recipient_list list;
     struct record r = { .key_source = KEY_SOURCE_CLIENT };
     struct error err = ERROR_INIT;
+    const char *differs;
 
     must(uuid_valid(key->uuid) && hex_lower_valid(key->commitment, COMMITMENT_LEN));
     must(recipients_decode(key->device, &list, &err) == 0 && list.n == 1);
     must(strcmp(list.items[0].fingerprint, key->fingerprint) == 0);
     memcpy(r.uuid, key->uuid, sizeof(r.uuid));
     memcpy(r.recipients, key->device, sizeof(r.recipients));
-    must(client_key_differs(key, &r) == NULL);
-    must(record_commit(&r, key->commitment, &err) == 0 && client_key_differs(key, &r) == NULL);
+    must(client_key_differs(key, &r, &differs, &err) == 0 && differs == NULL);
+    must(record_commit(&r, key->commitment, &err) == 0 &&
+         client_key_differs(key, &r, &differs, &err) == 0 && differs == NULL);
     r.key.ciphertext[strlen(r.key.ciphertext) - 1] ^= 1;
-    must(client_key_differs(key, &r) != NULL || record_commitment(&r)[0] == '\0');
+    must(client_key_differs(key, &r, &differs, &err) == 0 &&
+         (differs != NULL || record_commitment(&r)[0] == '\0'));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

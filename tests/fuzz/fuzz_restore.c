@@ -60,7 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(&there, 0, sizeof(there));
     size -= (size_t)(end + 1 - data);
     if (size > 0)
-        restore_read((const char *)end + 1, size, backup.id, &there);
+        must(restore_read((const char *)end + 1, size, backup.id, &there, &err) == 0);
     must(strnlen(there.problem, sizeof(there.problem)) < sizeof(there.problem));
     must((there.found == RESTORE_UNREADABLE) == (there.problem[0] != '\0'));
     plan(&there, &backup);

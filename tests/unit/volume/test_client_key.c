@@ -2,6 +2,8 @@
 #include "common/base.h"
 #include "volume/client_key.h"
 
+#include "tests/support/nomem.h"
+#include "tests/support/skip.h"
 #include "tests/support/unit.h"
 
 #define UUID "123e4567-e89b-42d3-a456-426614174000"
@@ -148,23 +150,54 @@ static void test_long_keys(void **state UNUSED)
     assert_int_equal(client_key_decode(secrets, SECRETS, &key, NULL), -1);
 }
 
+static const char *differs(const struct client_key *key, const struct record *r)
+{
+    const char *what = "";
+
+    assert_works(client_key_differs(key, r, &what, &err));
+    return what;
+}
+
 static void test_differs(void **state UNUSED)
 {
     const struct client_key key = decoded();
     struct record r = { .uuid = UUID, .key_source = "client" };
 
     (void)snprintf(r.recipients, sizeof(r.recipients), "%s", key.device);
-    assert_null(client_key_differs(&key, &r)); /* minting: no commitment yet */
+    assert_null(differs(&key, &r)); /* minting: no commitment yet */
     assert_works(record_commit(&r, HASH HASH, &err));
-    assert_null(client_key_differs(&key, &r));
+    assert_null(differs(&key, &r));
     assert_works(record_commit(&r, HASH "00000000000000000000000000000000", &err));
-    assert_string_equal(client_key_differs(&key, &r), "commitment");
+    assert_string_equal(differs(&key, &r), "commitment");
     r.uuid[0] = '2';
-    assert_string_equal(client_key_differs(&key, &r), "uuid");
+    assert_string_equal(differs(&key, &r), "uuid");
     memcpy(r.uuid, UUID, sizeof(UUID));
     assert_works(record_commit(&r, HASH HASH, &err));
     r.recipients[0] = '\0';
-    assert_string_equal(client_key_differs(&key, &r), "device key or wrapped key");
+    assert_string_equal(differs(&key, &r), "device key or wrapped key");
+}
+
+/* A list that couldn't be read isn't one without the device. */
+static void test_no_memory(void **state UNUSED)
+{
+    const struct client_key key = decoded();
+    struct record r = { .uuid = UUID, .key_source = "client" };
+    unsigned int n = 1;
+
+    if (!nomem_works())
+        skip_because(SKIP_ASAN);
+    (void)snprintf(r.recipients, sizeof(r.recipients), "%s", key.device);
+    for (bool happened = true; happened; n++) {
+        struct error err = ERROR_INIT;
+        const char *what = "";
+
+        nomem_arm(n);
+        int rc = client_key_differs(&key, &r, &what, &err);
+        happened = nomem_disarm();
+        assert_true(rc == 0 ? what == NULL : error_is_memory(&err));
+        assert_int_equal(rc, happened ? -1 : 0);
+    }
+    assert_true(n > 3);
 }
 
 int main(void)
@@ -172,7 +205,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_good, setup),    cmocka_unit_test_setup(test_refused, setup),
         cmocka_unit_test_setup(test_missing, setup), cmocka_unit_test_setup(test_long_keys, setup),
-        cmocka_unit_test_setup(test_differs, setup),
+        cmocka_unit_test_setup(test_differs, setup), cmocka_unit_test_setup(test_no_memory, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,9 @@
 #include "common/base.h"
 #include "volume/escrow.h"
 
+#include "tests/support/nofile.h"
+#include "tests/support/nomem.h"
+#include "tests/support/skip.h"
 #include "tests/support/tmpdir.h"
 #include "tests/support/unit.h"
 
@@ -101,12 +104,40 @@ static void test_file(void **state UNUSED)
     assert_fails(escrow_read(link, &r, &err), ERR_PRECONDITION, broken);
 }
 
+/* What is lacking here is no fault of the file's. */
+static void test_lacking(void **state UNUSED)
+{
+    AUTO_TMPDIR struct tmpdir d = tmpdir_make();
+    static const char text[] = BEGIN "\n" BODY "\n" END "\n";
+    struct error err = ERROR_INIT;
+    bool happened = true;
+    struct recipient r;
+    char path[600];
+
+    (void)snprintf(path, sizeof(path), "%s/key.pem", d.path);
+    tmpdir_write(&d, "key.pem", text, strlen(text));
+    nofile_arm(0);
+    int rc = escrow_read(path, &r, &err);
+    nofile_disarm();
+    assert_int_equal(rc, -1);
+    assert_int_equal(err.code, ERR_EXHAUSTED);
+    if (!nomem_works())
+        skip_because(SKIP_ASAN);
+    for (unsigned int n = 1; happened; n++) {
+        nomem_arm(n);
+        rc = escrow_read(path, &r, &err);
+        happened = nomem_disarm();
+        assert_true(rc == 0 || error_is_memory(&err));
+        assert_int_equal(rc, happened ? -1 : 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_x25519),  cmocka_unit_test(test_other),
         cmocka_unit_test(test_refused), cmocka_unit_test(test_too_long),
-        cmocka_unit_test(test_file),
+        cmocka_unit_test(test_file),    cmocka_unit_test(test_lacking),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,6 +2,8 @@
 #include "common/base.h"
 #include "volume/forms.h"
 
+#include "tests/support/nomem.h"
+#include "tests/support/skip.h"
 #include "tests/support/unit.h"
 
 /* SHA-256 of "abc" and of "abd" */
@@ -67,6 +69,23 @@ static void test_refused(void **state UNUSED)
     }
 }
 
+static void test_no_memory(void **state UNUSED)
+{
+    bool happened = true;
+
+    if (!nomem_works())
+        skip_because(SKIP_ASAN);
+    for (unsigned int n = 1; happened; n++) {
+        struct error err = ERROR_INIT;
+
+        nomem_arm(n);
+        int rc = forms_take("[" FORM(ABD, "AAAB") "," FORM(ABC, "AQID") "]", &list, &err);
+        happened = nomem_disarm();
+        assert_true(rc == 0 || error_is_memory(&err));
+        assert_int_equal(rc, happened ? -1 : 0);
+    }
+}
+
 static void test_form(void **state UNUSED)
 {
     struct recipient r = { .algorithm = "RSA-OAEP-512", .wrapped_len = 256 };
@@ -89,6 +108,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_good, setup),
         cmocka_unit_test_setup(test_refused, setup),
+        cmocka_unit_test_setup(test_no_memory, setup),
         cmocka_unit_test(test_form),
     };
 

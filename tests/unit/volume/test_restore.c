@@ -3,6 +3,8 @@
 #include "volume/restore.h"
 
 #include "tests/unit/volume/ready_record.h"
+#include "tests/support/nomem.h"
+#include "tests/support/skip.h"
 #include "tests/support/unit.h"
 #include "volume/geometry.h"
 
@@ -41,7 +43,7 @@ static struct restore_there with_text(const char *text)
 {
     struct restore_there t = nothing();
 
-    restore_read(text, strlen(text), ID, &t);
+    assert_works(restore_read(text, strlen(text), ID, &t, &err));
     return t;
 }
 
@@ -260,9 +262,9 @@ static void test_record_of_another_volume_is_unreadable(void **state UNUSED)
     struct record r = ready_record();
 
     assert_works(record_encode(&r, &text, &err));
-    restore_read(strbuf_text(&text), text.len, ID, &t);
+    assert_works(restore_read(strbuf_text(&text), text.len, ID, &t, &err));
     assert_int_equal(t.found, RESTORE_RECORD);
-    restore_read(strbuf_text(&text), text.len, "slow.3f0c12ab." HASH, &t);
+    assert_works(restore_read(strbuf_text(&text), text.len, "slow.3f0c12ab." HASH, &t, &err));
     assert_int_equal(t.found, RESTORE_UNREADABLE);
     assert_non_null(strstr(t.problem, "'id'"));
 }
@@ -279,6 +281,41 @@ static void test_difference(void **state UNUSED)
     b.tenant[0] = 'x';
     restore_difference(&a, &b, fields, sizeof(fields));
     assert_string_equal(fields, "tenant, key");
+}
+
+/* Where each allocation fails once, a record that is whole isn't unreadable, what an unreadable one
+ * says isn't lost, and two that differ aren't the same. */
+static void test_no_memory(void **state UNUSED)
+{
+    static const char hints[] = "{\"v\":99,\"gen\":41,\"state\":\"ready\"}";
+    AUTO_STRBUF struct strbuf text = STRBUF_INIT(RECORD_MAX);
+    const struct record r = ready_record();
+    struct record other = ready_record();
+    bool happened = true;
+    char fields[200];
+
+    if (!nomem_works())
+        skip_because(SKIP_ASAN);
+    other.tenant[0] = 'x';
+    assert_works(record_encode(&r, &text, &err));
+    for (unsigned int n = 1; happened; n++) {
+        struct restore_there whole = nothing(), half = nothing();
+        struct error err = ERROR_INIT;
+
+        nomem_arm(n);
+        int rc = restore_read(strbuf_text(&text), text.len, ID, &whole, &err);
+        happened = nomem_disarm();
+        assert_true(rc == 0 ? whole.found == RESTORE_RECORD : error_is_memory(&err));
+        nomem_arm(n);
+        rc = restore_read(hints, strlen(hints), ID, &half, &err);
+        happened |= nomem_disarm();
+        assert_true(rc == 0 ? half.gen == 41 && half.version == 99 : error_is_memory(&err));
+        nomem_arm(n);
+        restore_difference(&r, &other, fields, sizeof(fields));
+        happened |= nomem_disarm();
+        assert_true(strcmp(fields, "tenant") == 0 || strcmp(fields, "?") == 0);
+    }
+    assert_string_equal(fields, "tenant");
 }
 
 int main(void)
@@ -299,6 +336,7 @@ int main(void)
         cmocka_unit_test(test_in_use),
         cmocka_unit_test(test_record_of_another_volume_is_unreadable),
         cmocka_unit_test(test_difference),
+        cmocka_unit_test(test_no_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
