@@ -263,14 +263,22 @@ static int finish_change(struct file_ledger *l, const struct file_ledger_text *t
     return file_ledger_end(l, t->from, now, err);
 }
 
+/* One of another boot nobody believes. One that couldn't be read now would be believed later, and
+ * lack the change that comes. */
+static int do_without(struct file_ledger *l, const struct error *why, struct error *err)
+{
+    return why->code == ERR_DATA_LOSS ? 0 : file_ledger_void(l, err);
+}
+
 static int load(struct file_ledger *l, bool count, struct error *err)
 {
+    struct error why = ERROR_INIT;
     struct file_ledger_text t;
 
     if (read_boot(l->boot, err) < 0)
         return -1;
-    if (read_ledger(l->fd, l->boot, &t, NULL) < 0)
-        return count ? count_images(l, err) : 0;
+    if (read_ledger(l->fd, l->boot, &t, &why) < 0)
+        return count ? count_images(l, err) : do_without(l, &why, err);
     l->live = true;
     l->promised = t.promised;
     l->counted = t.counted;

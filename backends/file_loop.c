@@ -202,13 +202,17 @@ static int find_attached(const struct stat *image, struct block_device *ret, str
 }
 
 /* Between the look and our open its last user may have gone: then it is another file's, or
- * nobody's. */
-static bool still_attached(const struct block_device *d, const struct stat *image)
+ * nobody's, and closed. */
+static int keep_if_attached(struct block_device *d, const struct stat *image, struct error *err)
 {
     struct loop_info64 info;
+    int failed = ioctl(d->fd, LOOP_GET_STATUS64, &info) < 0 ? errno : 0;
 
-    return ioctl(d->fd, LOOP_GET_STATUS64, &info) == 0 && info.lo_device == image->st_dev &&
-           info.lo_inode == image->st_ino;
+    if (failed != 0 && !is_gone(failed))
+        return error_errno(err, failed, "ask %s for its file", d->path);
+    if (failed != 0 || info.lo_device != image->st_dev || info.lo_inode != image->st_ino)
+        block_device_close(d);
+    return 0;
 }
 
 /* ---- attaching ---- */
@@ -312,8 +316,8 @@ static int attach(struct volume *v, struct block_device *ret, struct error *err)
     if (file_image_open(v, O_RDWR, &image_fd, &image, err) < 0 || check_size(v, &image, err) < 0 ||
         find_attached(&image, &d, err) < 0)
         return -1;
-    if (d.fd >= 0 && !still_attached(&d, &image))
-        block_device_close(&d);
+    if (d.fd >= 0 && keep_if_attached(&d, &image, err) < 0)
+        return -1;
     (void)snprintf(label, sizeof(label), "coffer-%s", v->id.hash);
     const struct attaching a = { .image_fd = image_fd, .label = label };
     if (d.fd >= 0 ? file_refresh(v, &d, err) < 0 : attach_new(&a, &d, err) < 0)

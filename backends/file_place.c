@@ -322,7 +322,7 @@ int file_zero_data(int fd, off_t end, const char *name, struct error *err)
         off_t to = lseek(fd, from, SEEK_HOLE);
 
         if (to < 0)
-            break;
+            return error_errno(err, errno, "look for the end of what was written to '%s'", name);
         if (zero(fd, from, to < end ? to : end, name, err) < 0)
             return -1;
         from = to;

@@ -2,6 +2,21 @@
 #include "common/base.h"
 #include "tests/unit/backends/fixture.h"
 
+#include <errno.h>
+#include <sys/syscall.h>
+
+static int seek_fails; /* the errno of looking for a hole; 0: it works */
+
+/* In place of the C library's. */
+off_t lseek(int fd, off_t offset, int whence)
+{
+    if (whence == SEEK_HOLE && seek_fails != 0) {
+        errno = seek_fails;
+        return -1;
+    }
+    return (off_t)syscall(SYS_lseek, fd, offset, whence);
+}
+
 static void write_something(struct volume *v)
 {
     struct error err = ERROR_INIT;
@@ -47,6 +62,25 @@ static void test_made_kept_and_dropped(void **state UNUSED)
     assert_ok(v.pool->ops->drop_header_backup(&v, &err), err);
 }
 
+/* What couldn't be overwritten isn't called so. */
+static void test_not_overwritten(void **state UNUSED)
+{
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
+    AUTO_VOLUME struct volume v = VOLUME_INIT;
+    struct error err = ERROR_INIT;
+    struct volume_id id;
+
+    open_first(&f, &id, &v);
+    write_something(&v);
+    seek_fails = EIO;
+    assert_fails(v.pool->ops->drop_header_backup(&v, &err), err, ERR_INTERNAL);
+    assert_true(exists(place_path(&f, &id, "header.backup")));
+    assert_fails(v.pool->ops->scrub(&v, GEOMETRY_DATA_OFFSET, &err), err, ERR_INTERNAL);
+    seek_fails = 0;
+    assert_ok(v.pool->ops->scrub(&v, GEOMETRY_DATA_OFFSET, &err), err);
+    assert_false(exists(place_path(&f, &id, "header.backup")));
+}
+
 static void test_goes_with_the_volume(void **state UNUSED)
 {
     AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
@@ -82,6 +116,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_made_kept_and_dropped),
+        cmocka_unit_test(test_not_overwritten),
         cmocka_unit_test(test_goes_with_the_volume),
         cmocka_unit_test(test_a_link_is_not_followed),
     };

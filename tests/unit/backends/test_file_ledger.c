@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/base.h"
 #include "tests/unit/backends/fixture.h"
+#include "tests/support/nomem.h"
+#include "tests/support/skip.h"
 
 #include "backends/file.h"
 #include "backends/file_ledger.h"
@@ -154,6 +156,37 @@ static void test_without_counting(void **state UNUSED)
     assert_string_equal(text, WHOLE);
 }
 
+/* A ledger that can't be read isn't one that nobody believes: what was removed meanwhile would stay
+ * promised. */
+static void test_unreadable(void **state UNUSED)
+{
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
+    AUTO_CLOSE int root = -1;
+    bool happened = true;
+
+    if (!nomem_works())
+        skip_because(SKIP_ASAN);
+    root = root_of(made(&f));
+    for (unsigned int n = 1; happened; n++) {
+        AUTO_FILE_LEDGER struct file_ledger l = FILE_LEDGER_INIT;
+        struct error err = ERROR_INIT;
+
+        tmpdir_write(&f.dir, "a/" FILE_LEDGER, "", 0);
+        assert_int_equal(promised(&f), 0);
+        nomem_arm(n);
+        int rc = file_ledger_open(f.set->pools[0], root, false, &l, &err);
+        happened = nomem_disarm();
+        if (rc < 0)
+            continue;
+        assert_ok(file_ledger_begin(&l, HASH, 0, &err), err);
+        assert_ok(file_ledger_end(&l, 0, MIB(20), &err), err);
+        if (l.live)
+            continue;
+        AUTO_FREE char *text = tmpdir_read(&f.dir, "a/" FILE_LEDGER);
+        assert_string_equal(text, ""); /* so it is counted anew */
+    }
+}
+
 static void test_void(void **state UNUSED)
 {
     AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
@@ -270,6 +303,7 @@ int main(void)
         cmocka_unit_test(test_counts),
         cmocka_unit_test(test_finishes_what_was_begun),
         cmocka_unit_test(test_without_counting),
+        cmocka_unit_test(test_unreadable),
         cmocka_unit_test(test_void),
         cmocka_unit_test(test_recount),
         cmocka_unit_test(test_waits_for_its_turn),

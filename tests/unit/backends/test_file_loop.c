@@ -5,9 +5,29 @@
 #include "tests/support/skip.h"
 #include "tests/support/namespace.h"
 
+#include <errno.h>
 #include <linux/loop.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
+
+static int status_fails; /* the errno of asking a writable loop for its file; 0: it works */
+
+/* In place of the C library's. */
+int ioctl(int fd, unsigned long request, ...)
+{
+    va_list args;
+
+    va_start(args, request);
+    void *arg = va_arg(args, void *);
+    va_end(args);
+    if (request == LOOP_GET_STATUS64 && status_fails != 0 &&
+        (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR) {
+        errno = status_fails;
+        return -1;
+    }
+    return (int)syscall(SYS_ioctl, fd, request, arg);
+}
 
 static bool can_loop(void)
 {
@@ -76,6 +96,32 @@ static void test_attach(void **state UNUSED)
     assert_true(is_attached(dev));
     block_device_close(&again);
     assert_true(is_cleared(dev));
+}
+
+/* A loop that can't be asked isn't another file's: a second one over the image would have a page
+ * cache of its own. */
+static void test_loop_that_says_nothing(void **state UNUSED)
+{
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
+    AUTO_VOLUME struct volume v = VOLUME_INIT;
+    AUTO_BLOCK_DEVICE struct block_device d = BLOCK_DEVICE_INIT, again = BLOCK_DEVICE_INIT;
+    struct error err = ERROR_INIT;
+
+    NEEDS_LOOPS();
+    fixture_make(&f, 1);
+    open_volume(&f, "pvc-1", &v);
+    assert_ok(v.pool->ops->attach(&v, &d, &err), err);
+    status_fails = EIO;
+    int rc = v.pool->ops->attach(&v, &again, &err);
+    status_fails = 0;
+    assert_int_equal(rc, -1);
+    assert_int_equal(err.code, ERR_INTERNAL);
+    assert_int_equal(again.fd, -1);
+    status_fails = ENXIO; /* its last user has gone */
+    rc = v.pool->ops->attach(&v, &again, &err);
+    status_fails = 0;
+    assert_ok(rc, err);
+    assert_true(again.attached_now);
 }
 
 static void test_grow(void **state UNUSED)
@@ -272,6 +318,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_attach),
+        cmocka_unit_test(test_loop_that_says_nothing),
         cmocka_unit_test(test_grow),
         cmocka_unit_test(test_short_image_is_refused),
         cmocka_unit_test(test_foreign_loops_are_refused),
