@@ -151,7 +151,7 @@ static int check_allowed(struct crypt_device *cd, const char *digest, struct hea
     const char *json = NULL;
 
     if (crypt_dump_json(cd, &json, 0) < 0 || json == NULL)
-        return error_set(err, ERR_DATA_LOSS, "LUKS2 header: libcryptsetup can't show its metadata");
+        return error_memory(err); /* it is loaded: there is nothing else that it could lack */
     if (allow_metadata(json, strlen(json), ret, err) < 0)
         return -1;
     if (digest != NULL && strcmp(ret->digest, digest) != 0)
@@ -176,9 +176,11 @@ static int load_memfd(struct luks *l, int device_fd, const char *uuid, const cha
         return luks_error(err, r, "look at the header's copy");
     r = crypt_load(l->cd, CRYPT_LUKS2,
                    NULL); /* never NULL as type: that tries every parser there is */
-    if (r < 0)
+    if (r == -EINVAL)
         return error_set(err, ERR_DATA_LOSS, "the device holds no usable LUKS2 header%s%s",
                          last_words[0] != '\0' ? ": " : "", last_words);
+    if (r < 0) /* it wasn't read */
+        return luks_error(err, r, "load the LUKS2 header");
     if (check_identity(l->cd, uuid, err) < 0)
         return -1;
     return check_allowed(l->cd, digest, &l->facts, err);

@@ -153,12 +153,11 @@ static int find_existing(const struct request *q, struct mapping *ret, struct er
     return 1;
 }
 
-/* What was just made isn't what was asked for: nothing may use it. */
+/* What was just made isn't what was asked for, or nobody can say: nothing may use it. */
 static int tear_down(const char *name, struct error *err)
 {
     struct error local = ERROR_INIT;
 
-    (void)error_recode(err, ERR_DATA_LOSS);
     if (dm_remove(name, false, &local) == 0)
         return error_prefix(err, "the new mapping was taken down again");
     return error_prefix(err, "the new mapping must not be used and could not be removed (%s)",
@@ -170,9 +169,11 @@ static int read_back(const struct request *q, struct mapping *ret, struct error 
     struct mapping m;
     int r = dm_inspect(q->name, &m, NULL, err);
 
-    if (FAULT_FAIL("crypt:open:readback"))
-        r = error_set(err, ERR_INTERNAL, "injected fault");
-    if (r < 0 || must_fit_mode(&m, q, err) < 0)
+    if (r == 0 &&
+        (FAULT_FAIL("crypt:open:readback") ? error_set(err, ERR_PRECONDITION, "injected fault")
+                                           : must_fit_mode(&m, q, err)) < 0)
+        r = error_recode(err, ERR_DATA_LOSS);
+    if (r < 0)
         return tear_down(q->name, err);
     *ret = m;
     return 0;

@@ -251,8 +251,10 @@ int state_take_uid(const struct state *s, const struct launch_config *c, uid_t *
     char text[16];
     uid_t uid = 0;
 
-    if (state_read_uid(s->base_fd, s->id, &uid, &e) == 0 && uid >= c->uid_first &&
-        uid - c->uid_first < c->uid_count) {
+    int r = state_read_uid(s->base_fd, s->id, &uid, &e);
+    if (r < 0 && e.code != ERR_NOT_FOUND && e.code != ERR_DATA_LOSS)
+        return error_pass(err, &e);
+    if (r == 0 && uid >= c->uid_first && uid - c->uid_first < c->uid_count) {
         *ret = uid;
         return 0;
     }

@@ -8,6 +8,8 @@
 #include "launch/remains.h"
 #include "launch/state.h"
 
+#include <errno.h>
+
 struct listing {
     const struct options *options;
     json_t *vms; /* borrowed */
@@ -30,7 +32,9 @@ static int look_at_group(const struct options *o, const char *id, struct vm *vm,
         return e.code == ERR_NOT_FOUND ? 0 : error_pass(err, &e);
     if (cgroup_populated(fd, &vm->running, &e) < 0 || cgroup_init_pid(fd, &pid, &e) < 0) {
         vm->running = false;
-        return faccessat(fd, "cgroup.events", F_OK, 0) < 0 ? 0 : error_pass(err, &e);
+        bool gone =
+            faccessat(fd, "cgroup.events", F_OK, 0) < 0 && (errno == ENOENT || errno == ENODEV);
+        return gone ? 0 : error_pass(err, &e);
     }
     vm->pid = (uint64_t)pid;
     vm->memory = cgroup_memory(fd);

@@ -49,12 +49,16 @@ static int device_of(const struct mount_entry *entry, dev_t *ret, struct error *
 
 static int check_device(const struct mount_entry *entry, struct error *err)
 {
+    struct error e = ERROR_INIT;
     char uuid[160];
     dev_t dev;
 
     if (device_of(entry, &dev, err) < 0)
         return -1;
-    if (blockdev_line(dev, "dm/uuid", uuid, sizeof(uuid), NULL) < 0 || !volume_dm_uuid_ours(uuid))
+    int r = blockdev_line(dev, "dm/uuid", uuid, sizeof(uuid), &e);
+    if (r < 0 && e.code == ERR_EXHAUSTED) /* nobody can say */
+        return error_pass(err, &e);
+    if (r < 0 || !volume_dm_uuid_ours(uuid))
         return error_set(err, ERR_PRECONDITION, "what is mounted at '%s' is no volume of Coffer's",
                          entry->point);
     return 0;

@@ -42,12 +42,14 @@ int mapper_check_uuid(const struct live_mapping *m, const char *dm_name, const c
     return error_set(err, ERR_DATA_LOSS, "the live mapping isn't the volume that the record names");
 }
 
-bool mapper_is_ours(dev_t dev)
+int mapper_is_ours(dev_t dev, struct error *err)
 {
-    char path[96], name[256];
+    struct error local = ERROR_INIT;
+    char name[256];
 
-    (void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/dm/name", major(dev), minor(dev));
-    return fs_read_line(path, name, sizeof(name), NULL) == 0 && strncmp(name, "coffer-", 7) == 0;
+    if (blockdev_line(dev, "dm/name", name, sizeof(name), &local) == 0)
+        return strncmp(name, "coffer-", 7) == 0 ? 1 : 0;
+    return local.sys_errno == ENOENT || blockdev_is_gone(&local) ? 0 : error_pass(err, &local);
 }
 
 /* The number's name and uuid in sysfs are the ones meant: a number can be re-used by another

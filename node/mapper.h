@@ -27,8 +27,8 @@ int mapper_find(const char *dm_name, struct live_mapping *ret, struct error *err
 /* ERR_DATA_LOSS unless the mapping's dm uuid holds that volume uuid. */
 int mapper_check_uuid(const struct live_mapping *m, const char *dm_name, const char *uuid,
                       struct error *err) MUST_CHECK;
-/* The device is a mapping named coffer-…, of any volume. */
-bool mapper_is_ours(dev_t dev);
+/* 1: the device is a mapping named coffer-…, of any volume. 0: it isn't. -1: nobody can say. */
+int mapper_is_ours(dev_t dev, struct error *err);
 
 struct mapper_node {
     char path[256]; /* <device_dir>/<dm name> */

@@ -142,27 +142,32 @@ int pod_publish(struct publish *p, struct error *err)
 
 /* ---- unpublish ---- */
 
-/* By its record; where that can't be read, by its staging mount. Neither: NodeUnstage will see. */
-static bool is_pods(struct node_op *op)
+/* 1, 0. By its record; where that can't be read, by its staging mount. Neither: NodeUnstage will
+ * see. -1: nobody can say. */
+static int is_pods(struct node_op *op, struct error *err)
 {
     AUTO_MOUNT_TABLE struct mount_table table = { .items = NULL, .n = 0 };
-    struct error ignored = ERROR_INIT;
+    struct error ignored = ERROR_INIT, find_err = ERROR_INIT;
     struct live_mapping live;
 
     if (node_op_peek(op, &ignored) == 0)
-        return op->record.pod;
-    if (mapper_find(op->dm_name, &live, &ignored) < 0 || mount_table_load(&table, &ignored) < 0)
-        return false;
+        return op->record.pod ? 1 : 0;
+    if (mapper_find(op->dm_name, &live, &find_err) < 0)
+        return find_err.code == ERR_NOT_FOUND ? 0 : error_pass(err, &find_err);
+    if (mount_table_load(&table, err) < 0)
+        return -1;
     for (size_t i = 0; i < table.n; i++)
         if (is_staging(&table.items[i], live.dev))
-            return true;
-    return false;
+            return 1;
+    return 0;
 }
 
 int pod_unpublished(struct node_op *op, struct error *err)
 {
-    if (!is_pods(op))
-        return 0;
+    int pods = is_pods(op, err);
+
+    if (pods <= 0)
+        return pods;
     FAULT_POINT("unpublish:pod:before");
     if (unstage_lock(op, err) < 0 || close_if_unused(op, err) < 0)
         return -1;

@@ -13,11 +13,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Where nobody can say, it is: nothing is removed for that. */
 static bool is_right(const char *name, dev_t dev)
 {
+    struct error local = ERROR_INIT;
     char live[256];
 
-    return blockdev_line(dev, "dm/name", live, sizeof(live), NULL) == 0 && strcmp(live, name) == 0;
+    if (blockdev_line(dev, "dm/name", live, sizeof(live), &local) < 0)
+        return !blockdev_is_gone(&local);
+    return strcmp(live, name) == 0;
 }
 
 static int look_at(struct reconcile *r, DIR *dir, const char *name, struct error *err)

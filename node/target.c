@@ -63,9 +63,10 @@ static int refuse_inside(int dir, const char *path, const char *where, struct er
                          path);
     if (device_below(dir, &st, &device, err) < 0)
         return error_prefix(err, "'%s'", path);
-    if (mapper_is_ours(device))
-        return error_set(err, ERR_PRECONDITION, "%s '%s'", where, path);
-    return 0;
+    int ours = mapper_is_ours(device, err);
+    if (ours < 0)
+        return error_prefix(err, "whose device '%s' is on", path);
+    return ours > 0 ? error_set(err, ERR_PRECONDITION, "%s '%s'", where, path) : 0;
 }
 
 static int open_place(const char *path, int *ret_fd, const char **ret_name, struct error *err)
@@ -110,9 +111,12 @@ static int directory_must_be_empty(int parent, const char *name, const char *pat
     if (dir == NULL)
         return error_errno(err, errno, "read '%s'", path);
     (void)TAKE_FD(fd);
-    while (empty && (e = readdir(dir)) != NULL)
+    while (errno = 0, empty && (e = readdir(dir)) != NULL)
         empty = is_dot(e->d_name);
+    int failed = errno;
     (void)closedir(dir);
+    if (failed != 0)
+        return error_errno(err, failed, "read '%s'", path);
     if (!empty)
         return error_set(err, ERR_PRECONDITION, "'%s' is a directory with content", path);
     return 0;

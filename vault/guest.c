@@ -68,8 +68,8 @@ static void log_in(struct vault_guest *s, const struct vault_guest_login *login)
     char path[VAULT_PATH_MAX + 1];
     json_t *body = json_pack("{s:s, s:s}", "role", login->role, "jwt", login->jwt);
 
-    if (body == NULL) {
-        (void)error_set(&err, ERR_INVALID, "the token is not text");
+    if (body == NULL) { /* all of it is text: the caller looked at the token */
+        (void)error_memory(&err);
         refuse(s, &err);
         return;
     }

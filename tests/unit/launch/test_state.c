@@ -2,6 +2,8 @@
 #include "common/base.h"
 #include "launch/state.h"
 
+#include "tests/support/nomem.h"
+#include "tests/support/skip.h"
 #include "tests/support/tmpdir.h"
 #include "tests/support/unit.h"
 
@@ -83,6 +85,26 @@ static void test_unreadable_is_not_free(void **state UNUSED)
     assert_int_equal(uid, 7);
 }
 
+/* Its own: what couldn't be read now is its user all the same. */
+static void test_own_user_is_kept(void **state UNUSED)
+{
+    AUTO_TMPDIR struct tmpdir t = tmpdir_make();
+    AUTO_STATE struct state s = STATE_INIT;
+    struct error e = ERROR_INIT;
+    uid_t first = 0, uid = 7;
+
+    if (!nomem_works())
+        skip_because(SKIP_ASAN);
+    assert_works(state_open(t.path, A, &s, &err));
+    assert_works(state_take_uid(&s, &two_users, &first, &err));
+    nomem_arm(1);
+    int rc = state_take_uid(&s, &two_users, &uid, &e);
+    assert_true(nomem_disarm());
+    assert_true(rc == -1 && error_is_memory(&e) && uid == 7);
+    assert_works(state_take_uid(&s, &two_users, &uid, &err));
+    assert_int_equal(uid, first);
+}
+
 static void test_status(void **state UNUSED)
 {
     AUTO_TMPDIR struct tmpdir t = tmpdir_make();
@@ -131,6 +153,7 @@ int main(void)
         cmocka_unit_test(test_users_are_nobody_elses),
         cmocka_unit_test(test_a_user_outside_the_range_is_changed),
         cmocka_unit_test(test_unreadable_is_not_free),
+        cmocka_unit_test(test_own_user_is_kept),
         cmocka_unit_test(test_status),
         cmocka_unit_test(test_stopping),
     };

@@ -6,7 +6,9 @@
 
 #include "common/log.h"
 #include "http/client.h"
+#include "tests/support/nomem.h"
 #include "tests/support/played_clock.h"
+#include "tests/support/skip.h"
 #include "tests/support/tmpdir.h"
 
 #include <setjmp.h>
@@ -282,6 +284,32 @@ static void test_the_stop_before_any_login(void **state)
     assert_int_equal(w->err.code, ERR_CANCELED);
 }
 
+static void on_guest(void *ctx, struct vault_guest *guest, const struct error *err)
+{
+    assert_null(guest);
+    *(struct error *)ctx = *err;
+}
+
+/* A pod's token that no request could be made of isn't a bad one. */
+static void test_guest_without_memory(void **state)
+{
+    const struct world *w = *state;
+    const struct vault_guest_login login = {
+        .mount = "kubernetes", .role = "pods", .jwt = "a.b.c", .deadline = DEADLINE_NEVER
+    };
+
+    if (!nomem_works())
+        skip_because(SKIP_ASAN);
+    for (unsigned n = 1; n <= 3; n++) {
+        struct error err = ERROR_INIT;
+
+        nomem_arm(n);
+        vault_guest_start(w->vault, &login, on_guest, &err);
+        assert_true(nomem_disarm());
+        assert_true(error_is_memory(&err));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -292,6 +320,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_the_stop_waits_for_a_login, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_the_stop_before_any_login, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_guest_without_memory, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
