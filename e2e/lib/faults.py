@@ -10,12 +10,16 @@ import subprocess
 
 from allocations import Allocations
 from fixture import CODES, wait_for
-from sweep import asked_for, demand_clean, outcome, recover, sampled, until_ok
+from sweep import SyscallKiller, asked_for, demand_clean, outcome, recover, sampled, until_ok
 
 # with which the control path changes or reads the world; what gRPC waits and talks by (futex, epoll, eventfd's read and write) is its own
 CALLS = ('openat', 'openat2', 'newfstatat', 'fstat', 'statx', 'fstatfs', 'ioctl', 'mount', 'umount2', 'mkdir', 'mkdirat', 'mknodat',
          'rmdir', 'unlink', 'unlinkat', 'rename', 'renameat', 'renameat2', 'fsync', 'fdatasync', 'syncfs', 'pread64', 'pwrite64',
          'ftruncate', 'fallocate', 'flock', 'getdents64', 'pipe2', 'memfd_create', 'connect', 'fchmod', 'fchown', 'fchmodat', 'fchownat')
+# of a daemon that is one event loop of our own: how it talks as well
+LOOP_CALLS = (*CALLS, 'accept4', 'recvmsg', 'sendto', 'read', 'write', 'epoll_ctl', 'getsockopt', 'fcntl', 'close')
+# of a program that runs for one call: its start too
+HELPER_CALLS = (*CALLS, 'access', 'faccessat2', 'fcntl', 'read', 'write', 'keyctl', 'add_key', 'close_range', 'seccomp', 'prctl')
 
 
 def code_of(said):
@@ -70,13 +74,14 @@ class AllocationFailer:
 class SyscallFailer:
     """The N-th of a kind in a thread of a daemon fails with EIO."""
 
-    def __init__(self, coffer, program):
-        self.coffer, self.program = coffer, program
+    def __init__(self, coffer, program, calls=CALLS):
+        self.coffer, self.program, self.calls = coffer, program, calls
         self.what = f'a system call of {program}'
         self.trace_file = os.path.join(coffer.root, 'syscalls.trace')
 
     def pid(self):
-        return {'coffer-node': self.coffer.node, 'coffer-controller': self.coffer.controller}[self.program].process.pid
+        daemons = {'coffer-node': self.coffer.node, 'coffer-controller': self.coffer.controller, 'coffer-keyd': self.coffer.keyd}
+        return daemons[self.program].process.pid
 
     def traced(self, call, *more):
         """What `call` returns while strace is attached."""
@@ -84,7 +89,7 @@ class SyscallFailer:
             return call()
 
     def record(self, call):
-        self.traced(call, '-e', 'trace=' + ','.join(CALLS))
+        self.traced(call, '-e', 'trace=' + ','.join(self.calls))
         counts = collections.Counter()
         with open(self.trace_file, encoding='utf-8', errors='replace') as f:
             for line in f:
@@ -98,6 +103,23 @@ class SyscallFailer:
     def strike(self, point, call):
         n, name = point
         return self.traced(lambda: outcome(call), '-e', f'trace={name}', '-e', f'inject={name}:error=EIO:when={n}')
+
+    @staticmethod
+    def right(said):
+        return code_of(said) in CODES.values()
+
+
+class HelperSyscallFailer(SyscallKiller):
+    """The N-th of a kind in coffer-crypt's run for one verb fails with EIO. coffer-node starts SyscallKiller.wrapper instead of it."""
+    program, action = 'coffer-crypt', 'error=EIO'
+
+    def __init__(self, coffer, verb):
+        super().__init__(coffer, verb, HELPER_CALLS)
+        self.what = f'a system call of coffer-crypt {verb}'
+
+    def strike(self, point, call):
+        super().strike(point, call)
+        return self.said
 
     @staticmethod
     def right(said):

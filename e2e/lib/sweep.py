@@ -119,6 +119,7 @@ class FaultKiller:
 
 class SyscallKiller:
     """Kills coffer-crypt at its N-th write, ioctl, unlink or mknod, by strace around the helper."""
+    action = 'signal=SIGKILL'  # what strace does there
 
     def __init__(self, coffer, verb, calls):
         self.coffer, self.verb, self.calls, self.said = coffer, verb, calls, ''
@@ -132,11 +133,11 @@ class SyscallKiller:
             f.write(f'''#!/bin/sh
 export COFFER_FAULT_DIR={root}/fault
 helper={root}/bin/coffer-crypt
-if [ -r {root}/crypt.arm ] && read -r verb call n <{root}/crypt.arm && [ "$verb" = "$1" ]; then
+if [ -r {root}/crypt.arm ] && read -r verb call n action <{root}/crypt.arm && [ "$verb" = "$1" ]; then
     rm -f {root}/crypt.arm
     [ "$n" != 0 ] || exec strace -f -qq -o {root}/crypt.trace -e "trace=$call" "$helper" "$@"
     echo armed >{root}/crypt.trace
-    exec strace -f -qq -o {root}/crypt.trace -e "trace=$call" -e "inject=$call:signal=SIGKILL:when=$n" "$helper" "$@"
+    exec strace -f -qq -o {root}/crypt.trace -e "trace=$call" -e "inject=$call:$action:when=$n" "$helper" "$@"
 fi
 exec "$helper" "$@"
 ''')
@@ -147,7 +148,7 @@ exec "$helper" "$@"
         if os.path.exists(self.trace_file):
             os.unlink(self.trace_file)
         with open(self.arm_file, 'w', encoding='ascii') as f:
-            f.write(f'{self.verb} {call} {n}\n')
+            f.write(f'{self.verb} {call} {n} {self.action}\n')
 
     def record(self, call):
         self.arm(','.join(self.calls), 0)

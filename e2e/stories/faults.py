@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""faults: each allocation and each system call of the control path failed once, on real dm-crypt: coffer-node's, coffer-crypt's and
-coffer-keyd's; before that, what runs out: file descriptors, processes, memory, loop devices, space, a pool that is read-only. One clear
-error each time, nothing is left behind, no daemon ends, and the same call works afterwards. libgrpc ends its process when an allocation
-of its own fails: that is not tried."""
+"""faults: each allocation and each system call of the control path failed once, on real dm-crypt: coffer-node's, coffer-crypt's,
+coffer-keyd's and coffer-controller's (whose allocations are the component suite controller_faults'; keyd_faults has coffer-keyd's before
+a Vault); before that, what runs out: file descriptors, processes, memory, loop devices, space, a pool that is read-only. One clear error
+each time, nothing is left behind, no daemon ends, and the same call works afterwards. libgrpc ends its process when an allocation of its
+own fails: that is not tried."""
 # story: disk=4G timeout=14400
 import contextlib
 import os
@@ -12,10 +13,10 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
-from faults import AllocationFailer, SyscallFailer, alive, attached, fault_sweep  # noqa: E402
+from faults import LOOP_CALLS, AllocationFailer, HelperSyscallFailer, SyscallFailer, alive, attached, fault_sweep  # noqa: E402
 from fixture import MIB, CallError, Coffer, wait_for  # noqa: E402
-from jobs import Machine, node_jobs  # noqa: E402
-from sweep import asked_for, demand_clean, until_ok  # noqa: E402
+from jobs import Machine, controller_jobs, node_jobs  # noqa: E402
+from sweep import SyscallKiller, asked_for, demand_clean, until_ok  # noqa: E402
 from tap import Tap, demand  # noqa: E402
 
 
@@ -156,23 +157,34 @@ RUNS_OUT = (
 )
 
 
+VERBS = {'stage of a new volume': 'format', 'stage': 'open', 'unstage': 'close', 'expand (--expand=controller)': 'resize'}
+
+
+def what_fails(m, allocations):
+    """Each job with each of what can fail in it."""
+    c, jobs = m.c, node_jobs(m)
+    for failer in allocations:
+        yield from ((job, failer) for job in jobs if failer.program != 'coffer-keyd' or 'stage' in job.name)
+    yield from ((job, SyscallFailer(c, 'coffer-node')) for job in jobs)
+    yield from ((job, HelperSyscallFailer(c, VERBS[job.name])) for job in jobs if job.name in VERBS)
+    yield from ((job, SyscallFailer(c, 'coffer-keyd', LOOP_CALLS)) for job in jobs if job.name == 'stage')
+    yield from ((job, SyscallFailer(c, 'coffer-controller')) for job in controller_jobs(m))
+
+
 def main():
     tap, c = Tap(), Coffer(fault=True)
     c.install()
+    c.crypt_helper = SyscallKiller.wrapper(c.root)
     allocations = [AllocationFailer(c, name) for name in ('coffer-node', 'coffer-crypt', 'coffer-keyd')]
     c.start()
-    m = Machine(c)
-    jobs, tried, known = node_jobs(m), 0, 0
+    m, tried, known = Machine(c), 0, 0
     for name, test, *arguments in (*((f'out of {name}', runs_out, *how) for name, *how in RUNS_OUT),
                                    ('the pool is read-only', read_only_pool), ('out of space', full_pool)):
         if asked_for(name):
             tap.run(f'{name}: said, and works again', test, m, *arguments)
-    for failer in [*allocations, SyscallFailer(c, 'coffer-node')]:
-        for job in jobs:
-            if failer.program == 'coffer-keyd' and 'stage' not in job.name:
-                continue
-            done, there, _ = fault_sweep(tap, c, job, failer)
-            tried, known = tried + done, known + there
+    for job, failer in what_fails(m, allocations):
+        done, there, _ = fault_sweep(tap, c, job, failer)
+        tried, known = tried + done, known + there
     c.stop()
     print(f'# {tried} of {known} failures tried')
     tap.done()
