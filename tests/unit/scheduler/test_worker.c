@@ -17,10 +17,22 @@ static int begin(void **state)
 {
     static bool started;
 
+    if (started)
+        scheduler_lock(s);
     (void)played_begin(state);
-    if (!started)
+    if (started)
+        scheduler_unlock(s);
+    else
         assert_works(thread_start(scheduler_worker, s, "operations", &err));
     started = true;
+    return 0;
+}
+
+static int end(void **state)
+{
+    scheduler_lock(s);
+    (void)played_end(state);
+    scheduler_unlock(s);
     return 0;
 }
 
@@ -123,7 +135,7 @@ static void test_each_operation(void **state UNUSED)
         assert_int_equal(e == NULL, cases[i].kind == OPERATION_DELETE);
         if (e != NULL)
             assert_true(e->op == NULL && e->failure[0] == '\0' && e->cloud.volume[0] != '\0');
-        (void)played_end(NULL);
+        (void)end(NULL);
     }
 }
 
@@ -187,7 +199,7 @@ static void test_a_create_that_fails(void **state UNUSED)
         assert_string_equal(e->failure, cases[i].failure);
         assert_true(e->failed_at != 0 && e->cloud.volume[0] == '\0');
         assert_ptr_equal(cloud_table_by_device(s->table, DEVICE), e);
-        (void)played_end(NULL);
+        (void)end(NULL);
     }
 }
 
@@ -218,7 +230,7 @@ static void test_a_mount_that_fails(void **state UNUSED)
         assert_false(played_cloud(ID)->open);
         e = played_entry(ID);
         assert_true(e != NULL && e->failure[0] != '\0' && e->cloud.volume[0] != '\0');
-        (void)played_end(NULL);
+        (void)end(NULL);
     }
 }
 
@@ -292,7 +304,7 @@ static void test_facts_that_cant_be_read(void **state UNUSED)
         assert_string_equal(e->cloud.volume, "n1/" ID);
         assert_int_equal(e->cloud.n_devices, 1);
         assert_true(e->failure[0] != '\0' && e->op == NULL);
-        (void)played_end(NULL);
+        (void)end(NULL);
     }
 }
 
@@ -325,7 +337,7 @@ static void test_where_it_is_looked_for(void **state UNUSED)
     played.asked[0] = '\0';
     run(e, op);
     assert_string_equal(played.asked, ";n1;");
-    (void)played_end(NULL);
+    (void)end(NULL);
     (void)begin(NULL);
     played_add(ID);
     run_new(OPERATION_MOUNT);
@@ -370,7 +382,7 @@ static void test_who_waits_is_told_once(void **state UNUSED)
             assert_int_equal(some[i].code, fails ? ERR_EXISTS : ERR_OK);
         }
         assert_string_equal(e->failure, ""); /* who asked was told */
-        (void)played_end(NULL);
+        (void)end(NULL);
     }
 }
 
@@ -415,7 +427,7 @@ static void test_drained(void **state UNUSED)
     s->n_operations = 0;
 }
 
-#define WORKER_TEST(f) cmocka_unit_test_setup_teardown(f, begin, played_end)
+#define WORKER_TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
 
 int main(void)
 {
