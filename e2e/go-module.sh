@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # e2e/go-module.sh: sourced by the build.sh of what is built from pinned Go modules, in the folder of its go.mod.
 # need_go WHAT: sets Go's environment; ends the script with 77 and the reason on stdout where there is no Go that can.
+# build_once FILE WHAT CACHED ARGUMENTS…: FILE, in a cache, is what `go build ARGUMENTS…` makes, and its path goes to stdout. With
+# CACHED not empty the script ends with 77 and the reason on stdout when it isn't built yet.
 # shellcheck shell=bash
 
 need_go() {
@@ -17,4 +19,28 @@ need_go() {
         echo "Go $have is too old: $1 is built from Go modules, with Go $want or newer"
         exit 77
     fi
+}
+
+build_once() {
+    local file=$1 what=$2 cached=$3 cache name
+    shift 3
+    name=$(basename "$file")
+    if [ ! -x "$file" ] && [ -n "$cached" ]; then
+        echo "$what isn't built yet: make test does it"
+        exit 77
+    fi
+    cache=$(dirname "$file")
+    mkdir -p "$cache"
+    if [ ! -x "$file" ]; then
+        exec 9>"$file.lock"
+        flock 9 # who asks while it is being built waits for it
+    fi
+    if [ ! -x "$file" ]; then
+        echo "build.sh: building $what, once: some 5 minutes of two processors, 4 GiB of memory" >&2
+        nice go build -trimpath -o "$file.new" "$@" >&2 9>&- # behind whatever compiles beside it
+        mv "$file.new" "$file"
+        find "$cache" -name "${name%%-*}-*" -mtime +30 -delete # of other inputs, long unused
+    fi
+    touch "$file"
+    echo "$file"
 }

@@ -11,7 +11,6 @@ An Answer is an answer whatever its status; want(answer, 202) insists. Keys are 
 device's private key, which lies where the story wants it."""
 import base64
 import contextlib
-import dataclasses
 import hashlib
 import hmac
 import http.client
@@ -23,6 +22,7 @@ import time
 import urllib.parse
 
 from clientdevice import HOUR, OpenSslDevice, ServerKey, b64
+from httpanswer import HttpAnswer
 from testpki import base64url, openssl
 
 SECONDS = 600  # one answer, on a busy machine
@@ -100,13 +100,7 @@ class CloudDevice(OpenSslDevice):
 
 # ---- HTTP
 
-@dataclasses.dataclass
-class Answer:
-    status: int
-    headers: dict  # names in lower case
-    raw: bytes
-    body: dict = dataclasses.field(default_factory=dict)
-
+class Answer(HttpAnswer):
     @property
     def code(self):
         return (self.body.get('error') or {}).get('code', '')
@@ -171,12 +165,7 @@ class Api:
         with contextlib.closing(self.connection()) as c:
             c.request(method, path, body=data, headers={**sent, **dict(headers)})
             reply = c.getresponse()
-            raw = reply.read()
-        answer = Answer(reply.status, {k.lower(): v for k, v in reply.getheaders()}, raw)
-        with contextlib.suppress(ValueError):
-            parsed = json.loads(raw)
-            answer.body = parsed if isinstance(parsed, dict) else {}
-        return answer
+            return Answer.of(reply, reply.read())
 
     def find(self, name, query=''):
         return self.request('GET', f'/v1/clouds/{name}{query}')

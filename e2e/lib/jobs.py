@@ -29,6 +29,15 @@ class Machine:
             if f.read() != PLAIN:
                 raise RuntimeError('the data is not what was written')
 
+    def end(self, tap):
+        """After all that was done to its two volumes."""
+        self.c.stage(self.data)
+        tap.run('the data is as it was written', self.demand_data, self.c.staging(self.data))
+        self.unstage()
+        for volume in (self.data, self.block):
+            self.c.delete(volume['volume_id'])
+        tap.check(self.c.left_over() == {}, 'nothing is left over', self.c.left_over())
+
     # ---- states to start from, and back ----
     def staged(self):
         self.c.stage(self.data)

@@ -2,7 +2,7 @@
 """A real Kubernetes for a story: control plane on this machine (kubecontrol.py), nodes in micro-VMs (kubenode.py) or, where this
 machine has dm-crypt, one on it (kubenative.py); images without a registry (kubeimages.py), all in namespaces of its own (kubenet.py).
 
-    reason = kubecluster.why_not()
+    tap = begin('kubernetes-rig', kubecluster.why_not())
     kubecluster.enter()                                  first thing in main(): the program starts again inside
     with kubecluster.cluster('kubernetes-rig') as c:     nodes=2 for two; images=[archive] for more images
         c.apply(text)
@@ -17,10 +17,10 @@ import subprocess
 import sys
 import time
 
+import kubecontrol
 import kubenative
 import kubenet
 from kubeapi import object_path
-from kubecontrol import ControlPlane
 from kubeimages import common_images, node_disk
 from kubenode import Node, copy_disk
 
@@ -39,10 +39,8 @@ def is_native():
 
 def why_not(nodes=1):
     """Why there can't be a cluster here; '' when there can."""
-    if not os.environ.get('COFFER_KUBERNETES'):
-        return os.environ.get('COFFER_KUBERNETES_WHY') or 'COFFER_KUBERNETES does not say where Kubernetes is (e2e/run sets it)'
-    if os.geteuid() != 0:
-        return 'a cluster has network and mount namespaces of its own, which wants root'
+    if reason := kubecontrol.why_not():
+        return reason
     if is_native():
         return kubenative.why_not(nodes)
     if not shutil.which(vmrun.QEMU):
@@ -79,7 +77,7 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
         os.makedirs(f'{self.folder}/work')
         self.nodes = []
-        self.control = ControlPlane(self.folder, f'{self.components}/bin', self.nodes_alive)
+        self.control = kubecontrol.ControlPlane(self.folder, f'{self.components}/bin', self.nodes_alive)
         self.api, self.kubectl = self.control.api, self.control.kubectl
         self.count = nodes
 

@@ -25,6 +25,13 @@ ETCD = f'http://127.0.0.1:{ETCD_PORT}'
 NAMES = (f'IP:{kubenet.HOST}', f'IP:{kubenet.SERVICE}', 'IP:127.0.0.1', 'DNS:localhost', 'DNS:kubernetes.default.svc')
 
 
+def why_not():
+    """Why there can't be a control plane here; '' when there can."""
+    if not os.environ.get('COFFER_KUBERNETES'):
+        return os.environ.get('COFFER_KUBERNETES_WHY') or 'COFFER_KUBERNETES does not say where Kubernetes is (e2e/run sets it)'
+    return '' if os.geteuid() == 0 else 'a control plane has network and mount namespaces of its own, which wants root'
+
+
 def etcd(folder):
     return ['etcd', '--data-dir', f'{folder}/etcd', '--listen-client-urls', ETCD, '--advertise-client-urls', ETCD,
             '--listen-peer-urls', 'http://127.0.0.1:2380', '--unsafe-no-fsync', '--log-level', 'warn']

@@ -3,6 +3,7 @@
 recorded run, then the program is killed at each of them (COFFER_SAMPLE=4: at a fixed-seed quarter), the same
 call is repeated until OK, and the state is checked. Two killers: the program kills itself at its N-th fault point
 (common/fault.h), or strace kills coffer-crypt at its N-th system call of a kind."""
+import contextlib
 import dataclasses
 import os
 import random
@@ -206,19 +207,23 @@ def recover(coffer, job):
     for daemon, start in ((coffer.node, coffer.start_node), (coffer.controller, coffer.start_controller)):
         if not daemon.alive():
             start()
-    for clean in (job.after, lambda: demand_clean(coffer)):
-        try:
-            clean()
-        except Exception:  # pylint: disable=broad-except
-            pass
+    each(job.after, lambda: demand_clean(coffer))
 
 
-def enumerate_points(coffer, job, killer):
+def each(*calls):
+    """All of them, whatever one of them raises."""
+    for call in calls:
+        with contextlib.suppress(Exception):
+            call()
+
+
+def recorded(job, killer, clean):
+    """The points of a run that nothing kills, after which clean() finds nothing left."""
     job.before()
     points = killer.record(job.call)
     job.check()
     job.after()
-    demand_clean(coffer)
+    clean()
     if not points:
         raise RuntimeError('the recorded run shows no point')
     return points
@@ -230,7 +235,7 @@ def sweep(tap, coffer, job, killer):
     what = f'{getattr(killer, "program", "coffer-crypt " + getattr(killer, "verb", ""))} in {job.name}'
     if not asked_for(what):
         return 0, 0
-    if not tap.run(f'{what}: points are recorded', lambda: found.extend(enumerate_points(coffer, job, killer))):
+    if not tap.run(f'{what}: points are recorded', lambda: found.extend(recorded(job, killer, lambda: demand_clean(coffer)))):
         recover(coffer, job)
         return 0, 0
     chosen = sampled(found)

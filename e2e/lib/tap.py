@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TAP lines for stories: ok(name), check(condition, name, detail), expect_error(...); done() exits."""
+"""TAP lines for stories: begin(story, why not), check(condition, name, detail), run(name, function), expect_error(...); done() exits."""
 import sys
 import traceback
 
@@ -62,3 +62,19 @@ class Tap:
             print('# no test ran', flush=True)
         print(f'1..{self.count}', flush=True)
         sys.exit(1 if self.failures or self.count == 0 else 0)
+
+
+def begin(story, why_not):
+    """A story's Tap; where there is a reason why it can't run here, one skipped test that says it, and the end."""
+    tap = Tap()
+    if why_not:
+        tap.skip(story, why_not)
+        tap.done()
+    return tap
+
+
+def run_all(tap, tests, *args, needed):
+    """(name, function) each; without the first `needed` of them nothing that follows could work."""
+    for number, (name, test) in enumerate(tests):
+        if not tap.run(name, test, *args) and number < needed:
+            break

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Vault's HTTP API for the tests: Api(address, ca, token).request(method, path, body) answers with status and data whatever
 the status; call() insists on success. Paths are those below /v1/. One kept connection per Api, so one thread per Api."""
-import dataclasses
 import http.client
 import json
 import ssl
 import time
 import urllib.parse
+
+from httpanswer import HttpAnswer
 
 SECONDS = 120  # a busy machine; nothing is measured by it
 
@@ -19,13 +20,7 @@ class VaultError(Exception):
         self.answer = answer
 
 
-@dataclasses.dataclass
-class Answer:
-    status: int
-    headers: dict  # names in lower case
-    raw: bytes
-    body: dict = dataclasses.field(default_factory=dict)
-
+class Answer(HttpAnswer):
     @property
     def data(self):
         return self.body.get('data') or {}
@@ -100,13 +95,7 @@ class Api:
         except BaseException:
             self.close()
             raise
-        answer = Answer(reply.status, {name.lower(): value for name, value in reply.getheaders()}, raw)
-        try:
-            parsed = json.loads(raw) if raw else {}
-        except ValueError:
-            parsed = {}
-        answer.body = parsed if isinstance(parsed, dict) else {}
-        return answer
+        return Answer.of(reply, raw)
 
     def call(self, method, path, body=None, expect=(200, 204), **options):
         answer = self.request(method, path, body, **options)

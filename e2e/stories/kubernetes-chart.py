@@ -17,7 +17,7 @@ import vaultserver  # noqa: E402
 from kubeapi import object_path  # noqa: E402
 from kubecoffer import NAMESPACE  # noqa: E402
 from kubepods import SLEEPS, busybox, claim, database, of_claim  # noqa: E402
-from tap import Tap, demand  # noqa: E402
+from tap import begin, demand, run_all  # noqa: E402
 
 EPHEMERAL = ('ephemeral: {volumeClaimTemplate: {spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 64Mi}}, '
              'storageClassName: encrypted}}}')
@@ -294,16 +294,11 @@ TESTS = (
 
 
 def main():
-    tap = Tap()
-    if reason := kubecluster.why_not() or vaultserver.why_not() or kubecoffer.why_not() or kubehelm.why_not():
-        tap.skip('kubernetes-chart', reason)
-        tap.done()
+    tap = begin('kubernetes-chart', kubecluster.why_not() or vaultserver.why_not() or kubecoffer.why_not() or kubehelm.why_not())
     kubecluster.enter()
     with kubecluster.cluster('kubernetes-chart', images=[kubecoffer.image()], pool_size='4G') as c, kubecoffer.Coffer(c) as coffer:
         w = World(c, coffer)
-        for number, (name, test) in enumerate(TESTS):
-            if not tap.run(name, test, w) and number < 2:
-                break  # nothing that follows could work
+        run_all(tap, TESTS, w, needed=2)
     tap.done()
 
 

@@ -17,7 +17,7 @@ import kubecoffer  # noqa: E402
 import kubesuite  # noqa: E402
 import vaultserver  # noqa: E402
 from kubeapi import object_path  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import begin  # noqa: E402
 
 SAMPLE = (  # one of each kind
     '[Testpattern: Dynamic PV (default fs)] volumes should store data',
@@ -81,10 +81,7 @@ def nothing_left(c, coffer, used_before):
 
 
 def main():
-    tap = Tap()
-    if reason := kubecluster.why_not() or kubesuite.why_not() or vaultserver.why_not() or kubecoffer.why_not():
-        tap.skip('kubernetes-conformance', reason)
-        tap.done()
+    tap = begin('kubernetes-conformance', kubecluster.why_not() or kubesuite.why_not() or vaultserver.why_not() or kubecoffer.why_not())
     kubecluster.enter()
     with tempfile.TemporaryDirectory(dir=os.environ['COFFER_BUILD']) as folder:
         images = [kubecoffer.image(), *kubesuite.images(os.environ['COFFER_KUBERNETES'], folder)]

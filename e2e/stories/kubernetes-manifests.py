@@ -11,13 +11,13 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import kubecontrol  # noqa: E402
 import kubemanifests  # noqa: E402
 import kubenet  # noqa: E402
 from fixture import Coffer  # noqa: E402
 from kubeapi import object_path  # noqa: E402
-from kubecontrol import ControlPlane  # noqa: E402
 from kubemanifests import NAMESPACE, NEVER, RIGHTS, ROOT  # noqa: E402
-from tap import Tap, demand  # noqa: E402
+from tap import begin, demand  # noqa: E402
 
 NODE = 'node-1'  # as the fixture's daemons are called
 CLAIM = '''
@@ -35,12 +35,6 @@ parameters: {pool: default, kms: lab, csi.storage.k8s.io/fstype: ext4}
 volumeBindingMode: WaitForFirstConsumer
 allowVolumeExpansion: true
 '''
-
-
-def why_not():
-    if not os.environ.get('COFFER_KUBERNETES'):
-        return os.environ.get('COFFER_KUBERNETES_WHY') or 'COFFER_KUBERNETES does not say where Kubernetes is (e2e/run sets it)'
-    return '' if os.geteuid() == 0 else 'a control plane has network and mount namespaces of its own, which wants root'
 
 
 def takes_the_manifests(control, folder):
@@ -125,16 +119,13 @@ def sidecars_work(control, coffer):
 
 
 def main():
-    tap = Tap()
-    if why := why_not():
-        tap.skip('kubernetes-manifests', why)
-        tap.done()
+    tap = begin('kubernetes-manifests', kubecontrol.why_not())
     kubenet.enter()
     kubenet.bridge(0)
     with tempfile.TemporaryDirectory(prefix='coffer-manifests-') as folder:
         os.chmod(folder, 0o755)
         os.environ['COFFER_SCRATCH'] = folder
-        control = ControlPlane(folder, os.environ['COFFER_KUBERNETES'] + '/bin')
+        control = kubecontrol.ControlPlane(folder, os.environ['COFFER_KUBERNETES'] + '/bin')
         control.start()
         control.kubectl('create', 'namespace', NAMESPACE)
         tap.run('the API server takes the manifests, twice', takes_the_manifests, control, folder)

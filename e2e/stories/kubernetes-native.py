@@ -13,7 +13,7 @@ import kubeimages  # noqa: E402
 import kubenative  # noqa: E402
 import kubenet  # noqa: E402
 from kubenative import tool  # noqa: E402
-from tap import Tap, demand  # noqa: E402
+from tap import begin, demand, run_all  # noqa: E402
 
 SETTINGS = ('vm/overcommit_memory', 'kernel/panic', 'kernel/panic_on_oops', 'kernel/keys/root_maxkeys')
 FOLDERS = ('/var/lib/kubelet', '/var/lib/containerd', '/var/lib/coffer', '/var/log/pods', '/run/containerd', '/run/node')
@@ -133,18 +133,13 @@ TESTS = (
 
 
 def main():
-    tap = Tap()
-    reason = os.environ.get('COFFER_KUBERNETES_WHY') or kubenative.why_not(1)
-    if not os.environ.get(kubenet.INSIDE) and reason:
-        tap.skip('kubernetes-native', reason)
-        tap.done()
+    inside = os.environ.get(kubenet.INSIDE)
+    tap = begin('kubernetes-native', not inside and (os.environ.get('COFFER_KUBERNETES_WHY') or kubenative.why_not(1)))
     kubenet.enter()
     kubenet.bridge(1)
     w = World(os.environ['COFFER_SCRATCH'])
     try:
-        for name, test in TESTS:
-            if not tap.run(name, test, w):
-                break  # each stands on the one before
+        run_all(tap, TESTS, w, needed=len(TESTS))  # each stands on the one before
     finally:
         w.node.power_off()
         if tap.failures:

@@ -12,7 +12,7 @@ import kubecoffer  # noqa: E402
 import vaultserver  # noqa: E402
 from kubeapi import object_path  # noqa: E402
 from kubepods import claim, database  # noqa: E402
-from tap import Tap, demand  # noqa: E402
+from tap import begin, demand, run_all  # noqa: E402
 
 NODES = ('n1', 'n2')
 
@@ -117,15 +117,10 @@ TESTS = (
 
 
 def main():
-    tap = Tap()
-    if reason := kubecluster.why_not(nodes=2) or vaultserver.why_not() or kubecoffer.why_not():
-        tap.skip('kubernetes-nodes', reason)
-        tap.done()
+    tap = begin('kubernetes-nodes', kubecluster.why_not(nodes=2) or vaultserver.why_not() or kubecoffer.why_not())
     kubecluster.enter()
     with kubecluster.cluster('kubernetes-nodes', nodes=2, images=[kubecoffer.image()], pool_size='4G') as c, kubecoffer.Coffer(c) as coffer:
-        for number, (name, test) in enumerate(TESTS):
-            if not tap.run(name, test, c, coffer) and number < 2:
-                break  # nothing that follows could work
+        run_all(tap, TESTS, c, coffer, needed=2)
     tap.done()
 
 

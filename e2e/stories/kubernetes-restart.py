@@ -15,7 +15,7 @@ import vaultserver  # noqa: E402
 from kubeapi import object_path  # noqa: E402
 from kubepods import BLOCK, busybox, claim, database, of_claim  # noqa: E402
 from sweep import SAMPLE  # noqa: E402
-from tap import Tap, demand  # noqa: E402
+from tap import begin, demand  # noqa: E402
 
 STAYS, RAW, FIRST, SECOND = 'stays', 'raw', 'first', 'second'
 MARKER = 'written before anything was restarted'
@@ -272,10 +272,7 @@ def all_goes(w):
 
 
 def main():
-    tap = Tap()
-    if reason := kubecluster.why_not() or vaultserver.why_not() or kubecoffer.why_not():
-        tap.skip('kubernetes-restart', reason)
-        tap.done()
+    tap = begin('kubernetes-restart', kubecluster.why_not() or vaultserver.why_not() or kubecoffer.why_not())
     kubecluster.enter()
     with kubecluster.cluster('kubernetes-restart', images=[kubecoffer.image()], pool_size='4G') as c, kubecoffer.Coffer(c) as coffer:
         w = World(c, coffer)

@@ -10,7 +10,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import kubecluster  # noqa: E402
 from kubeapi import object_path  # noqa: E402
-from tap import Tap, demand  # noqa: E402
+from tap import begin, demand  # noqa: E402
 
 POD = '''
 apiVersion: v1
@@ -126,10 +126,7 @@ TESTS = (
 
 
 def main():
-    tap = Tap()
-    if reason := kubecluster.why_not():
-        tap.skip('kubernetes-rig', reason)
-        tap.done()
+    tap = begin('kubernetes-rig', kubecluster.why_not())
     kubecluster.enter()
     with kubecluster.cluster('kubernetes-rig') as c:
         for name, test in TESTS:

@@ -17,7 +17,7 @@ import kubeleaks  # noqa: E402
 import vaultserver  # noqa: E402
 from kubeapi import object_path  # noqa: E402
 from kubepods import claim  # noqa: E402
-from tap import Tap, demand  # noqa: E402
+from tap import begin, demand, run_all  # noqa: E402
 
 COUNT = max(50 // int(os.environ.get('COFFER_SAMPLE') or 1), 4)
 STORM, CALM = 'storm', 'calm'  # namespaces: each a tenant with a key of its own
@@ -265,17 +265,12 @@ TESTS = (
 
 
 def main():
-    tap = Tap()
-    if reason := kubecluster.why_not() or vaultserver.why_not() or kubecoffer.why_not():
-        tap.skip('kubernetes-storm', reason)
-        tap.done()
+    tap = begin('kubernetes-storm', kubecluster.why_not() or vaultserver.why_not() or kubecoffer.why_not())
     kubecluster.enter()
     with kubecluster.cluster('kubernetes-storm', images=[kubecoffer.image()], pool_size='8G', memory='3072M') as c, \
             kubecoffer.Coffer(c) as coffer:
         w = World(c, coffer)
-        for number, (name, test) in enumerate(TESTS):
-            if not tap.run(name, test, w) and number < 2:
-                break  # nothing that follows could work
+        run_all(tap, TESTS, w, needed=2)
     tap.done()
 
 

@@ -18,7 +18,7 @@ from device import HPKE, RSA_256, RSA_512, Device, DoesNotOpen, hpke_info  # noq
 from fixture import CallError, Coffer  # noqa: E402
 from jobs import Machine  # noqa: E402
 from sweep import FaultKiller, Job, sweep, until_ok  # noqa: E402
-from tap import Tap, demand  # noqa: E402
+from tap import begin, demand  # noqa: E402
 from watched import derived_passphrase  # noqa: E402
 
 ALLOW = 'MINT,UNWRAP,DESTROY,STATUS,WRAP_FOR'
@@ -253,10 +253,7 @@ def jobs(m):
 
 
 def main():
-    tap = Tap()
-    if shutil.which('node') is None:
-        tap.skip('recipients', 'there is no node: Debian has it in package nodejs')
-        tap.done()
+    tap = begin('recipients', '' if shutil.which('node') else 'there is no node: Debian has it in package nodejs')
     c = Coffer(fault=True)
     c.keyd_allow = ALLOW
     c.install()
@@ -278,12 +275,7 @@ def main():
     tap.run('a full list', until_it_is_full, m, c.root)
     swept = [sweep(tap, c, job, FaultKiller(c, 'coffer-node')) for job in jobs(m)]
     print(f'# recipients: {sum(s[0] for s in swept)} of {sum(s[1] for s in swept)} points swept')
-    c.stage(m.data)
-    tap.run('the data is as it was written', m.demand_data, c.staging(m.data))
-    until_ok(lambda: c.unstage(m.data))
-    c.delete(m.data['volume_id'])
-    c.delete(m.block['volume_id'])
-    tap.check(c.left_over() == {}, 'nothing is left over', c.left_over())
+    m.end(tap)
     c.stop()
     tap.done()
 

@@ -15,7 +15,7 @@ import threading
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 from fixture import GID, MIB, UID_CONTROLLER, UID_KEYD, Coffer, wait_for  # noqa: E402
 from jobs import Machine  # noqa: E402
-from sweep import SAMPLE, FaultKiller, Job, SyscallKiller, sweep, until_ok  # noqa: E402
+from sweep import SAMPLE, FaultKiller, Job, SyscallKiller, sweep  # noqa: E402
 from tap import Tap, demand  # noqa: E402
 
 
@@ -283,12 +283,7 @@ def main():
     tap.run("a record's backup from before is not restored over the new one", restore_the_old_record, m, old)
     refused_on_this_node(tap, m)
     kills(tap, m)
-    c.stage(m.data)
-    tap.run('the data is as it was written', m.demand_data, c.staging(m.data))
-    until_ok(lambda: c.unstage(m.data))
-    c.delete(m.data['volume_id'])
-    c.delete(m.block['volume_id'])
-    tap.check(c.left_over() == {}, 'nothing is left over', c.left_over())
+    m.end(tap)
     c.stop()
     tap.done()
 

@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ET
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, '..', 'lib'))
 from fixture import MIB, Coffer  # noqa: E402
-from tap import Tap  # noqa: E402
+from tap import begin  # noqa: E402
 
 SIZE, GROWN = 512 * MIB, 640 * MIB
 
@@ -67,10 +67,8 @@ def one_mode(tap, program, name, access, expand):
 
 
 def main():
-    tap, program = Tap(), os.environ.get('COFFER_SANITY', '')
-    if not os.path.exists(program):
-        tap.skip('csi-sanity', os.environ.get('COFFER_SANITY_WHY', 'csi-sanity was not built: Go 1.25 or newer is needed'))
-        tap.done()
+    program = os.environ.get('COFFER_SANITY', '')
+    tap = begin('csi-sanity', not os.path.exists(program) and (os.environ.get('COFFER_SANITY_WHY') or 'csi-sanity was not built'))
     one_mode(tap, program, 'mount', 'mount', 'controller')
     one_mode(tap, program, 'block', 'block', 'controller')
     one_mode(tap, program, 'expand-node', 'mount', 'node')

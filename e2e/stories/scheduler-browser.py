@@ -26,7 +26,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__
 sys.path.insert(0, os.path.join(ROOT, 'e2e', 'lib'))
 import browser  # noqa: E402
 import webpage  # noqa: E402
-from tap import Tap, demand  # noqa: E402
+from tap import begin, demand  # noqa: E402
 
 GUEST = '10.0.2.15'
 SECONDS = 1800  # for anything that the emulated machine does
@@ -343,10 +343,7 @@ def main():
     if sys.argv[1:2] == ['inside']:
         run_inside(*map(int, sys.argv[2:5]))
         return
-    tap = Tap()
-    if reason := why_not():
-        tap.skip('scheduler-browser', reason)
-        tap.done()
+    tap = begin('scheduler-browser', why_not())
     system = System()
     try:
         with tempfile.TemporaryDirectory(prefix='browser-', dir=os.environ['COFFER_BUILD']) as folder, contextlib.ExitStack() as stack:

@@ -15,7 +15,7 @@ import cloudrig  # noqa: E402
 import vaultserver  # noqa: E402
 from clouddevice import Api, Refused, want  # noqa: E402
 from fixture import wait_for  # noqa: E402
-from sweep import ONLY, FaultKiller, Job, asked_for, sampled  # noqa: E402
+from sweep import ONLY, FaultKiller, Job, asked_for, each, recorded, sampled  # noqa: E402
 from tap import demand  # noqa: E402
 
 PATIENCE = 900
@@ -201,27 +201,13 @@ def recover(clouds, job):
     for program in PROGRAMS:
         Killer(clouds.rig, program).disarm()
         Killer(clouds.rig, program).revive()
-    for clean in (job.after, clouds.lock, clouds.rig.demand_clean):
-        try:
-            clean()
-        except Exception:  # pylint: disable=broad-except
-            pass
-
-
-def enumerate_points(clouds, job, killer):
-    clouds.killed = False
-    job.before()
-    points = killer.record(job.call)
-    job.check()
-    job.after()
-    clouds.rig.demand_clean()
-    demand(points, 'the recorded run shows no point')
-    return points
+    each(job.after, clouds.lock, clouds.rig.demand_clean)
 
 
 def sweep(tap, clouds, job, killer):
     found, what = [], f'{killer.program} in {job.name}'
-    if not tap.run(f'{what}: points are recorded', lambda: found.extend(enumerate_points(clouds, job, killer))):
+    clouds.killed = False
+    if not tap.run(f'{what}: points are recorded', lambda: found.extend(recorded(job, killer, clouds.rig.demand_clean))):
         recover(clouds, job)
         return 0, 0
     chosen = sampled(found)

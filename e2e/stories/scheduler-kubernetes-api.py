@@ -15,18 +15,18 @@ import time
 import uuid
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import kubecontrol  # noqa: E402
 import kubemanifests  # noqa: E402
 import kubenet  # noqa: E402
 import kubeplayeddevices  # noqa: E402
 import vaultserver  # noqa: E402
 from drivercall import Driver, Refused  # noqa: E402
 from kubeapi import object_path  # noqa: E402
-from kubecontrol import ControlPlane  # noqa: E402
 from kubemanifests import NAMESPACE, ROOT  # noqa: E402
 from kubeplayed import CLASS, CLOUDS, SESSION, World, seed  # noqa: E402
 from kubeplayeddevices import a_device, a_new_key, lent  # noqa: E402
 from kubeplayedhttp import the_scheduler_itself  # noqa: E402
-from tap import Tap, demand  # noqa: E402
+from tap import begin, demand  # noqa: E402
 
 GIB = 1 << 30
 CHART = 'scheduler.enabled=true,clientKeys.enabled=true,clientKeys.namespaces={clouds}'
@@ -34,14 +34,6 @@ RIGHTS = {
     'persistentvolumeclaims': 'create delete get list patch', 'deployments.apps': 'create delete get list patch',
     'services': 'create delete patch', 'ingresses.networking.k8s.io': 'create delete patch', 'secrets': 'create delete',
     'pods': 'list', 'events': 'list', 'nodes': 'list', 'persistentvolumes': 'get'}
-
-
-def why_not():
-    if not os.environ.get('COFFER_KUBERNETES'):
-        return os.environ.get('COFFER_KUBERNETES_WHY') or 'COFFER_KUBERNETES does not say where Kubernetes is (e2e/run sets it)'
-    if reason := vaultserver.why_not():
-        return reason
-    return '' if os.geteuid() == 0 else 'a control plane has network and mount namespaces of its own, which wants root'
 
 
 # ---- the tests
@@ -378,15 +370,12 @@ TESTS = (
 
 
 def main():
-    tap = Tap()
-    if why := why_not():
-        tap.skip('scheduler-kubernetes-api', why)
-        tap.done()
+    tap = begin('scheduler-kubernetes-api', kubecontrol.why_not() or vaultserver.why_not())
     kubenet.enter()
     kubenet.bridge(0)
     with tempfile.TemporaryDirectory(prefix='coffer-scheduler-') as folder:
         os.chmod(folder, 0o755)
-        control = ControlPlane(folder, os.environ['COFFER_KUBERNETES'] + '/bin')
+        control = kubecontrol.ControlPlane(folder, os.environ['COFFER_KUBERNETES'] + '/bin')
         control.start()
         w, start = World(control, folder), time.monotonic()
         w.cloud, w.seed = seed()

@@ -25,7 +25,7 @@ import vaultserver  # noqa: E402
 from clouddevice import CloudDevice, User, want  # noqa: E402
 from kubeapi import object_path  # noqa: E402
 from kubescheduler import CLOUDS  # noqa: E402
-from tap import Tap, demand  # noqa: E402
+from tap import begin, demand  # noqa: E402
 
 MARKER = 'a document that nobody else may read'
 # what a process has: arguments, environment, mounts, and all of its memory that can be read
@@ -388,10 +388,7 @@ def why_not():
 
 
 def main():
-    tap = Tap()
-    if reason := kubecluster.why_not() or vaultserver.why_not() or kubecoffer.why_not() or why_not():
-        tap.skip('scheduler-kubernetes', reason)
-        tap.done()
+    tap = begin('scheduler-kubernetes', kubecluster.why_not() or vaultserver.why_not() or kubecoffer.why_not() or why_not())
     kubecluster.enter()
     with tempfile.TemporaryDirectory(prefix='coffer-scheduler-') as folder:
         images = [kubecoffer.image(), kubescheduler.vm_image(folder)]

@@ -21,22 +21,4 @@ cd "$folder/$version"
 . ../../go-module.sh
 need_go "the Vault server"
 inputs=$({ cat go.mod go.sum ./*.go && go env GOVERSION GOARCH; } | sha256sum)
-server=$cache/vault-$version-${inputs:0:16}
-if [ ! -x "$server" ] && [ -n "$cached" ]; then
-    echo "the Vault server isn't built yet"
-    exit 77
-fi
-mkdir -p "$cache"
-if [ ! -x "$server" ]; then
-    exec 9>"$server.lock"
-    flock 9 # who asks while it is being built waits for it
-fi
-if [ ! -x "$server" ]; then
-    echo "build.sh: building Vault $version, once: about 5 minutes of two processors, 4 GiB of memory" >&2
-    # behind whatever compiles beside it
-    nice go build -trimpath -ldflags '-s -w' -o "$server.new" . >&2 9>&-
-    mv "$server.new" "$server"
-    find "$cache" -name "vault-$version-*" -mtime +30 -delete # of other inputs, long unused
-fi
-touch "$server"
-echo "$server"
+build_once "$cache/vault-$version-${inputs:0:16}" "Vault $version" "$cached" -ldflags '-s -w' .
