@@ -10,6 +10,7 @@
 #include "backends/backend.h"
 #include "common/parse.h"
 #include "common/strbuf.h"
+#include "tests/support/skip.h"
 #include "tests/support/tmpdir.h"
 #include "volume/geometry.h"
 
@@ -90,6 +91,20 @@ static inline void fixture_release(struct fixture *f)
         .dir = { .path = "", .fd = -1 }, .set = NULL \
     }
 #define AUTO_FIXTURE __attribute__((cleanup(fixture_release)))
+
+/* The end of a test that a child made, in a mount namespace of its own: it answers 0, or that there
+ * can be none. */
+#define FIXTURE_NO_NAMESPACE 77
+static inline void fixture_demand_child(pid_t child)
+{
+    int status;
+
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == FIXTURE_NO_NAMESPACE)
+        skip_because(SKIP_NO_NAMESPACE);
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
 
 static inline struct volume_id fixture_id(const struct fixture *f, size_t pool, const char *name)
 {

@@ -276,7 +276,7 @@ static int attach_without_nodes(struct volume *v)
     struct stat st;
 
     if (namespace_enter() < 0 || mount("none", "/dev", "tmpfs", 0, NULL) < 0)
-        return 77;
+        return FIXTURE_NO_NAMESPACE;
     if (v->pool->ops->attach(v, &d, &err) < 0) {
         (void)fprintf(stderr, "%s\n", err.msg);
         return 1;
@@ -298,7 +298,6 @@ static void test_missing_device_nodes(void **state UNUSED)
 {
     AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
     AUTO_VOLUME struct volume v = VOLUME_INIT;
-    int status;
     pid_t child;
 
     NEEDS_LOOPS();
@@ -307,11 +306,7 @@ static void test_missing_device_nodes(void **state UNUSED)
     child = fork();
     if (child == 0)
         _exit(attach_without_nodes(&v));
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status));
-    if (WEXITSTATUS(status) == 77)
-        skip_because(SKIP_NO_NAMESPACE);
-    assert_int_equal(WEXITSTATUS(status), 0);
+    fixture_demand_child(child);
 }
 
 int main(void)

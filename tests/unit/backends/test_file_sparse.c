@@ -5,7 +5,6 @@
 #include "backends/file.h"
 #include "backends/file_ledger.h"
 #include "tests/support/namespace.h"
-#include "tests/support/skip.h"
 
 #include <pthread.h>
 #include <sys/mount.h>
@@ -307,7 +306,7 @@ static void test_kill_sweep(void **state UNUSED)
 
 /* ---- little space ---- */
 
-/* In a child with a file system of 100 MiB. 0, 77 (can't be shown here), or what was wrong. */
+/* In a child with a file system of 100 MiB. 0, FIXTURE_NO_NAMESPACE, or what was wrong. */
 static int low_on_space(void)
 {
     AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
@@ -319,7 +318,7 @@ static int low_on_space(void)
 
     if (namespace_enter() < 0 || mount("tmpfs", at.path, "tmpfs", 0, "size=100m") < 0 ||
         setenv("TMPDIR", at.path, 1) < 0)
-        return 77;
+        return FIXTURE_NO_NAMESPACE;
     make_sparse(&f, 2);
     open_new(&f, "pvc-1", &v);
     if (v.pool->ops->allocate(&v, MIB(20), &err) < 0)
@@ -345,16 +344,11 @@ static int low_on_space(void)
 
 static void test_low_on_space(void **state UNUSED)
 {
-    int status;
     pid_t child = fork();
 
     if (child == 0)
         _exit(low_on_space());
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status));
-    if (WEXITSTATUS(status) == 77)
-        skip_because(SKIP_NO_NAMESPACE);
-    assert_int_equal(WEXITSTATUS(status), 0);
+    fixture_demand_child(child);
 }
 
 int main(void)

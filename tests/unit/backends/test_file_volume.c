@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/base.h"
 #include "tests/unit/backends/fixture.h"
-#include "tests/support/skip.h"
 #include "tests/support/namespace.h"
 
 #include <pthread.h>
@@ -326,7 +325,7 @@ static int lose_the_race(const char *mkfs)
                    mount_dir.path);
     if (namespace_enter() < 0 || run_shell(faults.path, command) != 0 ||
         setenv("TMPDIR", mount_dir.path, 1) < 0)
-        return 77;
+        return FIXTURE_NO_NAMESPACE;
     fixture_make(&f, 1);
     open_new(&f, "pvc-1", &v);
     if (v.pool->ops->allocate(&v, MIB(20), &(struct error)ERROR_INIT) < 0)
@@ -357,16 +356,11 @@ static int lose_the_race(const char *mkfs)
 
 static void test_space_is_taken_meanwhile(void **state UNUSED)
 {
-    int status;
     pid_t child = fork();
 
     if (child == 0)
         _exit(lose_the_race("truncate -s 128M disk && mkfs.ext4 -q -m 0 disk"));
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status));
-    if (WEXITSTATUS(status) == 77)
-        skip_because(SKIP_NO_NAMESPACE);
-    assert_int_equal(WEXITSTATUS(status), 0);
+    fixture_demand_child(child);
 }
 #endif
 
