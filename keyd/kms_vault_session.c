@@ -95,7 +95,7 @@ static int take_server_key(const struct kms_vault *s, const json_t *body,
     if (transit_public_key(body, &version, &pem, err) < 0)
         return -1;
     if (take_der(pem, &key, err) < 0)
-        return error_recode(err, ERR_PRECONDITION);
+        return err->code == ERR_INVALID ? error_recode(err, ERR_PRECONDITION) : -1;
     (void)snprintf(key.key_id, sizeof(key.key_id), "%s:%llu", s->config.server_key,
                    (unsigned long long)version);
     *ret = key;

@@ -237,16 +237,18 @@ static int jwk(const struct public_key *k, struct strbuf *to)
     return r;
 }
 
-int public_key_thumbprint(const struct public_key *k, char ret[THUMBPRINT_LEN + 1],
-                          struct error *err)
+static int thumbprint(const struct public_key *k, char ret[THUMBPRINT_LEN + 1], struct error *err)
 {
     AUTO_STRBUF struct strbuf text = STRBUF_INIT(JWK_MAX);
     AUTO_STRBUF struct strbuf name = STRBUF_INIT(THUMBPRINT_LEN + 1);
     unsigned char digest[32];
     size_t n = 0;
 
-    if (jwk(k, &text) < 0 || strbuf_check(&text, "JWK", err) < 0 ||
-        !EVP_Q_digest(NULL, "SHA256", NULL, text.buf, text.len, digest, &n))
+    if (jwk(k, &text) < 0)
+        return error_set(err, ERR_INTERNAL, "libcrypto can't name a public key");
+    if (strbuf_check(&text, "JWK", err) < 0)
+        return -1;
+    if (!EVP_Q_digest(NULL, "SHA256", NULL, text.buf, text.len, digest, &n))
         return error_set(err, ERR_INTERNAL, "libcrypto can't name a public key");
     add_base64url(&name, digest, sizeof(digest));
     if (strbuf_check(&name, "thumbprint", err) < 0)
@@ -255,14 +257,32 @@ int public_key_thumbprint(const struct public_key *k, char ret[THUMBPRINT_LEN + 
     return 0;
 }
 
-int public_key_arcs_fingerprint(const struct public_key *k, char ret[FINGERPRINT_LEN + 1],
-                                struct error *err)
+int public_key_thumbprint(const struct public_key *k, char ret[THUMBPRINT_LEN + 1],
+                          struct error *err)
+{
+    libcrypto_watch();
+    return libcrypto_end(thumbprint(k, ret, err), err);
+}
+
+static int arcs_fingerprint(const struct public_key *k, char ret[FINGERPRINT_LEN + 1],
+                            struct error *err)
 {
     AUTO_STRBUF struct strbuf n = STRBUF_INIT(JWK_MAX);
 
+    if (add_number(&n, k->handle, OSSL_PKEY_PARAM_RSA_N) < 0)
+        return error_set(err, ERR_INTERNAL, "libcrypto can't name a public key");
+    if (strbuf_check(&n, "modulus", err) < 0) /* the name of a part of it would be another key's */
+        return -1;
+    return sha256_hex(n.buf, n.len, ret) < 0
+               ? error_set(err, ERR_INTERNAL, "libcrypto can't name a public key")
+               : 0;
+}
+
+int public_key_arcs_fingerprint(const struct public_key *k, char ret[FINGERPRINT_LEN + 1],
+                                struct error *err)
+{
     if (k->kind != PUBLIC_KEY_RSA)
         return error_set(err, ERR_PRECONDITION, "only an RSA key has this fingerprint");
-    if (add_number(&n, k->handle, OSSL_PKEY_PARAM_RSA_N) < 0 || sha256_hex(n.buf, n.len, ret) < 0)
-        return error_set(err, ERR_INTERNAL, "libcrypto can't name a public key");
-    return 0;
+    libcrypto_watch();
+    return libcrypto_end(arcs_fingerprint(k, ret, err), err);
 }

@@ -51,6 +51,15 @@ static void read_label(struct json_reader *r, struct device *d)
     }
 }
 
+/* What libcrypto lacks says nothing of the key. */
+static void key_problem(struct json_reader *r, const struct error *why)
+{
+    if (why->code == ERR_INVALID || why->code == ERR_PRECONDITION)
+        json_problem(r, "field 'publicKey': %s", why->msg);
+    else
+        json_problem_memory(r);
+}
+
 static struct public_key *parse_key(struct json_reader *r, const char *text)
 {
     unsigned char der[PUBLIC_KEY_MAX];
@@ -65,7 +74,7 @@ static struct public_key *parse_key(struct json_reader *r, const char *text)
         return NULL;
     }
     if (public_key_parse(der, len, &key, &err) < 0) {
-        json_problem(r, "field 'publicKey': %s", err.msg);
+        key_problem(r, &err);
         return NULL;
     }
     if (public_key_kind(key) == PUBLIC_KEY_RSA && der[0] == 0x30)
@@ -105,9 +114,9 @@ static void read_device(struct json_reader *r, struct device *d)
     if (wrapped != public_key_bits(key) / 8)
         json_problem(r, "field 'wrappedKey' must have the %u bytes of the device's key",
                      public_key_bits(key) / 8);
-    if (public_key_arcs_fingerprint(key, d->name, &err) < 0 ||
-        str_copy(d->fingerprint, sizeof(d->fingerprint), public_key_fingerprint(key)) < 0)
-        json_problem(r, "field 'publicKey': %s", err.msg);
+    if (public_key_arcs_fingerprint(key, d->name, &err) < 0)
+        key_problem(r, &err);
+    (void)snprintf(d->fingerprint, sizeof(d->fingerprint), "%s", public_key_fingerprint(key));
 }
 
 /* What is to be wiped goes from jansson's memory, which is, straight to ours. */
@@ -179,7 +188,7 @@ static void read_seed(struct json_reader *r, struct operation *op)
     read_hex(r, "commitment", commitment);
     if (operation_text(&op->input.uuid, uuid, &err) < 0 ||
         operation_text(&op->input.commitment, commitment, &err) < 0)
-        json_problem(r, "%s", err.msg);
+        json_problem_error(r, &err);
 }
 
 int body_deploy(const struct body *b, struct operation *op, char volume[CLOUD_HANDLE_MAX + 1],

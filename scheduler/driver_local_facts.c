@@ -115,6 +115,12 @@ static int read_device(const json_t *from, struct device *to, struct error *err)
                : arcs_name(to->public_key, to->name, err);
 }
 
+/* What this process, or libcrypto in it, lacks says nothing of a key. */
+static bool is_of_us(const struct error *why)
+{
+    return why->code == ERR_EXHAUSTED || why->code == ERR_UNAVAILABLE;
+}
+
 /* A recipient that is no RSA key (a pool's escrow key may be) is no device of the user's. */
 static int read_devices(const json_t *list, struct cloud *to, struct error *err)
 {
@@ -129,7 +135,7 @@ static int read_devices(const json_t *list, struct cloud *to, struct error *err)
 
         if (read_device(item, &to->devices[to->n_devices], &why) == 0)
             to->n_devices++;
-        else if (why.code == ERR_EXHAUSTED)
+        else if (is_of_us(&why))
             return error_pass(err, &why);
     }
     return 0;
@@ -262,7 +268,7 @@ static int read_cloud(struct driver *d, struct local_node *n, const char *id, ui
         (no_volume.code != ERR_NOT_FOUND || !has_vm))
         return error_pass(err, &no_volume);
     if (volume != NULL && local_read_volume(n, id, volume, to, err) < 0)
-        return error_recode(err, ERR_DATA_LOSS);
+        return is_of_us(err) ? -1 : error_recode(err, ERR_DATA_LOSS);
     (void)!str_copy(to->id, sizeof(to->id), id);
     (void)!str_copy(to->node, sizeof(to->node), n->name);
     local_read_vm(d, has_vm ? &vm : NULL, deadline, to);

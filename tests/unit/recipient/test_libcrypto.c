@@ -24,6 +24,7 @@ struct world {
     struct secret *pem, *key;
     struct private_key *private;
     struct wrapped wrapped;
+    char thumbprint[THUMBPRINT_LEN + 1], arcs[FINGERPRINT_LEN + 1];
 };
 
 static struct secret *pem_of(EVP_PKEY *own)
@@ -69,6 +70,24 @@ static int read_public(struct world *w, struct error *err)
     AUTO_PUBLIC_KEY struct public_key *k = NULL;
 
     return public_key_parse(w->der, w->der_len, &k, err);
+}
+
+/* The right names, or none. */
+static int name(struct world *w, struct error *err)
+{
+    const struct public_key *k = private_key_public(w->private);
+    char thumbprint[THUMBPRINT_LEN + 1], arcs[FINGERPRINT_LEN + 1] = "";
+
+    if (public_key_thumbprint(k, thumbprint, err) < 0 ||
+        (public_key_kind(k) == PUBLIC_KEY_RSA && public_key_arcs_fingerprint(k, arcs, err) < 0))
+        return -1;
+    if (w->thumbprint[0] != '\0') {
+        assert_string_equal(thumbprint, w->thumbprint);
+        assert_string_equal(arcs, w->arcs);
+    }
+    memcpy(w->thumbprint, thumbprint, sizeof(thumbprint));
+    memcpy(w->arcs, arcs, sizeof(arcs));
+    return 0;
 }
 
 static int read_private(struct world *w, struct error *err)
@@ -131,6 +150,8 @@ static void test_each_allocation(void **state UNUSED)
                                : EVP_PKEY_Q_keygen(NULL, NULL, rows[i].kind));
         each_allocation(&w, "reads its public key", read_public);
         each_allocation(&w, "reads its private key", read_private);
+        assert_works(name(&w, &err));
+        each_allocation(&w, "names its key", name);
         each_allocation(&w, "wraps", wrap);
         each_allocation(&w, "opens", unwrap);
         drop(&w);

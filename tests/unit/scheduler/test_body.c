@@ -5,7 +5,12 @@
 #include "common/b64.h"
 #include "common/cleanup.h"
 #include "common/json.h"
+#include "common/wipe.h"
+#include "tests/support/nomem.h"
+#include "tests/support/skip.h"
 #include "tests/support/unit.h"
+
+#include <openssl/crypto.h>
 
 /* openssl genpkey, 2048 bits: its public half and 256 bytes; a key of curve X25519. */
 #define KEY                                                                                        \
@@ -407,6 +412,42 @@ static void test_nothing_is_quoted(void **state UNUSED)
     }
 }
 
+/* What there was no memory for, libcrypto's included, is nothing that the caller sent. */
+static void test_no_memory(void **state UNUSED)
+{
+    AUTO_JSON json_t *obj = good(DEPLOY);
+    AUTO_FREE char *text = json_text(obj, 0);
+    bool happened = true;
+
+    if (!nomem_works())
+        skip_because(SKIP_ASAN);
+    for (unsigned int n = 1; happened; n++) {
+        AUTO_OPERATION struct operation *op = fresh();
+        struct error err = ERROR_INIT;
+
+        nomem_arm(n);
+        int rc = read_text(DEPLOY, text, strlen(text), op, &err);
+        happened = nomem_disarm();
+        if (rc < 0 && err.code != ERR_EXHAUSTED)
+            fail_msg("allocation %u: %s: %s", n, error_code_name(err.code), err.msg);
+    }
+}
+
+static void *crypto_malloc(size_t n, const char *file UNUSED, int line UNUSED)
+{
+    return wipe_malloc(n);
+}
+
+static void *crypto_realloc(void *p, size_t n, const char *file UNUSED, int line UNUSED)
+{
+    return wipe_realloc(p, n);
+}
+
+static void crypto_free(void *p, const char *file UNUSED, int line UNUSED)
+{
+    wipe_free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -421,7 +462,11 @@ int main(void)
         cmocka_unit_test(test_forms),
         cmocka_unit_test(test_no_json),
         cmocka_unit_test(test_nothing_is_quoted),
+        cmocka_unit_test(test_no_memory),
     };
 
+    /* as http_global_init does */
+    if (CRYPTO_set_mem_functions(crypto_malloc, crypto_realloc, crypto_free) != 1)
+        return 1;
     return cmocka_run_group_tests(tests, setup, NULL);
 }
