@@ -339,7 +339,10 @@ static json_t *get_message(const ProtobufCMessageDescriptor *desc, const void *d
 int wire_to_json(const ProtobufCMessageDescriptor *desc, const void *data, size_t len, json_t **ret,
                  struct error *err)
 {
+    json_watch();
     json_t *obj = get_message(desc, data, len, 0);
+    if (obj == NULL && json_no_memory())
+        return error_memory(err);
     if (obj == NULL)
         return error_set(err, ERR_INTERNAL, "the reply is not a well-formed %s", desc->name);
     *ret = obj;

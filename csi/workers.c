@@ -106,7 +106,11 @@ int workers_submit(struct workers *w, struct worker_job *job, struct error *err)
         pthread_cond_signal(&w->work);
     }
     pthread_mutex_unlock(&w->lock);
-    return taken ? 0 : error_errno(err, rc, "start a worker thread");
+    if (taken)
+        return 0;
+    (void)error_errno(err, rc, "start a worker thread");
+    return error_recode(err,
+                        ERR_EXHAUSTED); /* EAGAIN too: nothing was done, it is to be repeated */
 }
 
 bool workers_wait(struct workers *w, uint64_t deadline)

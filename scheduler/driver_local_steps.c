@@ -45,8 +45,11 @@ static json_t *seed_secrets(const struct cloud_seed *seed)
                                 seed->commitment, "publicKey", seed->public_key, "algorithm",
                                 seed->algorithm, "wrapped", seed->wrapped);
 
-    if (secrets != NULL && seed->label != NULL && seed->label[0] != '\0')
-        (void)json_object_set_new(secrets, "label", json_string(seed->label));
+    if (secrets != NULL && seed->label != NULL && seed->label[0] != '\0' &&
+        json_object_set_new(secrets, "label", json_string(seed->label)) < 0) {
+        json_decref(secrets);
+        return NULL;
+    }
     return secrets;
 }
 

@@ -9,6 +9,9 @@
 #include "csi/client.h"
 #include "csi/client_json.h"
 #include "csi/protowire.h"
+#include "tests/support/nomem.h"
+#include "tests/support/skip.h"
+#include "tests/support/unit.h"
 
 #include "coffer_admin.pb-c.h"
 #include "csi.pb-c.h"
@@ -130,6 +133,28 @@ static void unknown_reply_fields_are_dropped_and_broken_ones_refused(void **stat
     assert_null(none);
 }
 
+/* A reply that there was no memory for isn't a broken one. */
+static void no_memory_is_said(void **state)
+{
+    AUTO_JSON json_t *request = parse("{\"node_id\":\"n1\",\"accessible_topology\":{\"segments\":"
+                                      "{\"a\":\"b\"}}}");
+    const ProtobufCMessageDescriptor *desc = &csi__v1__node_get_info_response__descriptor;
+    AUTO_STRBUF struct strbuf sb = STRBUF_INIT(1024);
+    bool happened = true;
+    if (!nomem_works())
+        skip_because(SKIP_ASAN);
+    assert_works(json_to_wire(desc, request, &sb, &err));
+    for (unsigned n = 1; happened; n++) {
+        AUTO_JSON json_t *got = NULL;
+        struct error err = ERROR_INIT;
+        nomem_arm(n);
+        int rc = wire_to_json(desc, strbuf_text(&sb), sb.len, &got, &err);
+        happened = nomem_disarm();
+        assert_true(rc == 0 ? json_equal(got, request) : error_is_memory(&err));
+        assert_int_equal(rc, happened ? -1 : 0);
+    }
+}
+
 static void finds_methods_by_either_name(void **state)
 {
     static const char *const good[] = { "CreateVolume", "csi.v1.Controller/CreateVolume",
@@ -156,6 +181,7 @@ int main(void)
         cmocka_unit_test(wrappers_are_bare_values),
         cmocka_unit_test(wrong_requests_name_the_field),
         cmocka_unit_test(unknown_reply_fields_are_dropped_and_broken_ones_refused),
+        cmocka_unit_test(no_memory_is_said),
         cmocka_unit_test(finds_methods_by_either_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
