@@ -7,6 +7,7 @@
 #include "common/fs.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -229,7 +230,7 @@ static int search(const struct host_store *s, match_fn *match, const char *what,
         return error_errno(err, errno, "read '%s/" VOLUMES "'", s->root);
     fd = -1;
     const struct dirent *e;
-    while ((e = readdir(d)) != NULL) {
+    while (errno = 0, (e = readdir(d)) != NULL) {
         if (!name_of_file(e->d_name, name))
             continue;
         int r = try_one(s, name, match, what, err);
@@ -239,6 +240,8 @@ static int search(const struct host_store *s, match_fn *match, const char *what,
         memcpy(ret, name, sizeof(name));
         return 0;
     }
+    if (errno != 0)
+        return error_errno(err, errno, "read '%s/" VOLUMES "'", s->root);
     return unreadable ? -1 : error_set(err, ERR_NOT_FOUND, "nothing fits '%.200s'", what);
 }
 

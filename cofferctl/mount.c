@@ -40,10 +40,12 @@ static int check_empty(const char *path, struct error *err)
         return error_errno(err, errno, "read the directory '%s'", path);
     fd = -1;
     int r = 0;
-    for (const struct dirent *e; r == 0 && (e = readdir(d)) != NULL;) {
+    for (const struct dirent *e; r == 0 && (errno = 0, e = readdir(d)) != NULL;) {
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
             r = error_set(err, ERR_PRECONDITION, "'%s' is not empty", path);
     }
+    if (r == 0 && errno != 0)
+        r = error_errno(err, errno, "read the directory '%s'", path);
     (void)closedir(d);
     return r;
 }

@@ -6,11 +6,25 @@
 #include "tests/support/tmpdir.h"
 #include "tests/support/unit.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define ID    "fast.0a1b2c3d.00112233445566778899aabbccddeeff"
 #define OTHER "fast.0a1b2c3d.ffeeddccbbaa99887766554433221100"
+
+static bool list_ends_early;
+
+/* In place of the C library's: the entries that are left can't be read. */
+struct dirent *readdir(DIR *d)
+{
+    if (list_ends_early) {
+        errno = EIO;
+        return NULL;
+    }
+    return (struct dirent *)(void *)readdir64(d); /* the same where files have 64 bits */
+}
 
 static void save(const struct host_store *s, const char *name, const char *id, const char *path)
 {
@@ -98,6 +112,23 @@ static void test_unreadable(void **state UNUSED)
                  "there is no volume 'none' on this host");
 }
 
+/* A list that ends early isn't one without it: the volume would be deleted while it is mounted. */
+static void test_half_a_list(void **state UNUSED)
+{
+    AUTO_TMPDIR struct tmpdir t = tmpdir_make();
+    AUTO_HOST_STORE struct host_store s = HOST_STORE_INIT;
+    char name[HOST_VOLUME_NAME_MAX + 1] = "";
+    struct error seen = ERROR_INIT;
+    assert_works(host_store_open(t.path, &s, &err));
+    save(&s, "one", ID, NULL);
+    list_ends_early = true;
+    int rc = host_store_find(&s, ID, name, &seen);
+    list_ends_early = false;
+    assert_int_equal(rc, -1);
+    assert_int_equal(seen.code, ERR_INTERNAL);
+    assert_works(host_store_find(&s, ID, name, &err));
+}
+
 static void test_lock(void **state UNUSED)
 {
     AUTO_TMPDIR struct tmpdir t = tmpdir_make();
@@ -125,9 +156,8 @@ static void test_lock(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_folders),
-        cmocka_unit_test(test_find),
-        cmocka_unit_test(test_unreadable),
+        cmocka_unit_test(test_folders),    cmocka_unit_test(test_find),
+        cmocka_unit_test(test_unreadable), cmocka_unit_test(test_half_a_list),
         cmocka_unit_test(test_lock),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
