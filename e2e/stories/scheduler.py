@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """scheduler: users' clouds by coffer-scheduler with the driver local, on real dm-crypt with the real Vault, each VM a Node.js process,
-nginx in front. Acceptance A1 to A12 each as a test; the conformance suite of all drivers; VMs that die, hang or never come; and no key,
-session or form in a log, on a disk, in a VM or in the memory of any process after lock."""
+nginx in front. What a cloud promises, A1 to A12, each as a test; the conformance suite of all drivers; VMs that die, hang or never
+come; and no key, session or form in a log, on a disk, in a VM or in the memory of any process after lock."""
 # story: disk=8G needs=vault memory=3072M
 import hashlib
 import os
