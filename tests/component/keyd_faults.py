@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """coffer-keyd when each of its allocations fails once (common/fault_alloc.h), libcurl's, libcrypto's and jansson's among them: the answer
 is one clear error or the right answer, no key comes with an error, the same request then works; the process lives, or ends because it
-knows that libcrypto is broken. Before a played
+knows that libcrypto is broken (or by libcurl: died_of_libcurl). Before a played
 Vault over TLS, with a connection that is there and with one that has to be made. What one place allocates again and again fails there once.
 TAP on stdout. COFFER_SAMPLE=N tries each N-th (default 16); COFFER_SAMPLE=1 is the whole."""
 import contextlib
 import json
 import os
+import signal
 import sys
 
 import caselib
@@ -21,7 +22,8 @@ sys.path.insert(0, os.path.join(ROOT, 'e2e', 'lib'))
 from allocations import Allocations  # noqa: E402
 
 SAMPLE = int(os.environ.get('COFFER_SAMPLE', '16'))
-RIGHT = ('RESOURCE_EXHAUSTED', "UNAVAILABLE: the token of '", 'UNAVAILABLE: Vault (')  # or Vault wasn't reached for want of memory
+LIBCURL = 'libcurl ended it'
+RIGHT = (f'UNAVAILABLE: {LIBCURL}', 'RESOURCE_EXHAUSTED', "UNAVAILABLE: the token of '", 'UNAVAILABLE: Vault (')  # or Vault wasn't reached for want of memory
 ALLOW = 'MINT,UNWRAP,DESTROY,WRAP_FOR,UNWRAP_CLIENT,STATUS'
 
 
@@ -46,9 +48,16 @@ class World:
         """As its supervisor does: what libcrypto had no memory to load may fail for ever."""
         if self.keyd.p.poll() is None and self.answers():
             return
+        if self.died_of_libcurl():
+            self.start()
+            return
         assert self.keyd.p.wait(caselib.PATIENCE) == 1, f'allocation {number}: it ended ({self.keyd.p.returncode})'
         assert 'libcrypto may work no more' in self.keyd.log(), f'allocation {number}: it ended without a word'
         self.start()
+
+    def died_of_libcurl(self):
+        """7.88 divides by the number of a table's slots, though it had no memory for the table: two places, with its first request."""
+        return self.keyd.p.poll() == -signal.SIGFPE
 
     def answers(self):
         try:
@@ -157,7 +166,13 @@ def once_failed(w, name, number, fresh):
     if fresh:
         w.again()
     w.allocations.set(number)
-    code, message, _ = ask(w, made)
+    try:
+        code, message, _ = ask(w, made)
+    except AssertionError:
+        caselib.wait_for(lambda: w.keyd.p.poll() is not None, 'its end')
+        if not w.died_of_libcurl():
+            raise
+        code, message = 'UNAVAILABLE', LIBCURL
     w.allocations.set(0)
     w.start_again(number)
     repeated = ask(w, made)
@@ -188,6 +203,7 @@ def each_allocation(name, fresh):
                 errors.setdefault(said, []).append(number)
         told = sum(map(len, errors.values()))
         print(f'# {name}: {count} allocations at {len(places)} places, {len(tried)} failed, {told} were told to the caller', flush=True)
+        assert sum(len(numbers) for said, numbers in errors.items() if LIBCURL in said) <= 2, errors
         wrong = {said: numbers for said, numbers in errors.items() if not said.startswith(RIGHT)}
         assert not wrong, wrong
     test.__name__ = f'each allocation of {name}{", first of all," if fresh else ""} failed once'
