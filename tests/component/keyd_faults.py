@@ -23,7 +23,8 @@ from allocations import Allocations  # noqa: E402
 
 SAMPLE = int(os.environ.get('COFFER_SAMPLE', '16'))
 LIBCURL = 'libcurl ended it'
-RIGHT = (f'UNAVAILABLE: {LIBCURL}', 'RESOURCE_EXHAUSTED', "UNAVAILABLE: the token of '", 'UNAVAILABLE: Vault (')  # or Vault wasn't reached for want of memory
+# the second and third: Vault wasn't reached for want of memory
+RIGHT = ('RESOURCE_EXHAUSTED', "UNAVAILABLE: the token of '", 'UNAVAILABLE: Vault (', f'UNAVAILABLE: {LIBCURL}')
 ALLOW = 'MINT,UNWRAP,DESTROY,WRAP_FOR,UNWRAP_CLIENT,STATUS'
 
 
