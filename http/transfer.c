@@ -207,7 +207,9 @@ static bool set_trust(struct http_transfer *t)
     if (c->unix_path != NULL)
         return SET(t, CURLOPT_PROTOCOLS_STR, "http") && SET(t, CURLOPT_FOLLOWLOCATION, 0L) &&
                SET(t, CURLOPT_UNIX_SOCKET_PATH, c->unix_path);
-    return SET(t, CURLOPT_PROTOCOLS_STR, "https") && SET(t, CURLOPT_FOLLOWLOCATION, 0L) &&
+    /* No TLS session is kept: 7.88 frees a host's name twice when it has no memory to keep one. */
+    return SET(t, CURLOPT_SSL_SESSIONID_CACHE, 0L) && SET(t, CURLOPT_PROTOCOLS_STR, "https") &&
+           SET(t, CURLOPT_FOLLOWLOCATION, 0L) &&
            SET(t, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) &&
            SET(t, CURLOPT_SSL_VERIFYPEER, 1L) && SET(t, CURLOPT_SSL_VERIFYHOST, 2L) &&
            SET(t, CURLOPT_CAINFO, c->ca_path) && SET(t, CURLOPT_CAPATH, NULL) &&
