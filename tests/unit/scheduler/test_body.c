@@ -8,6 +8,7 @@
 #include "common/wipe.h"
 #include "tests/support/nomem.h"
 #include "tests/support/skip.h"
+#include "tests/support/wiped_crypto.h"
 #include "tests/support/unit.h"
 
 #include <openssl/crypto.h>
@@ -433,21 +434,6 @@ static void test_no_memory(void **state UNUSED)
     }
 }
 
-static void *crypto_malloc(size_t n, const char *file UNUSED, int line UNUSED)
-{
-    return wipe_malloc(n);
-}
-
-static void *crypto_realloc(void *p, size_t n, const char *file UNUSED, int line UNUSED)
-{
-    return wipe_realloc(p, n);
-}
-
-static void crypto_free(void *p, const char *file UNUSED, int line UNUSED)
-{
-    wipe_free(p);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -466,7 +452,7 @@ int main(void)
     };
 
     /* as http_global_init does */
-    if (CRYPTO_set_mem_functions(crypto_malloc, crypto_realloc, crypto_free) != 1)
+    if (!wiped_crypto())
         return 1;
     return cmocka_run_group_tests(tests, setup, NULL);
 }
