@@ -9,6 +9,7 @@
 #include "common/monitor.h"
 #include "http/client.h"
 #include "keyd/client.h"
+#include "scheduler/broken.h"
 #include "scheduler/metrics.h"
 
 #include <errno.h>
@@ -151,5 +152,5 @@ int main(int argc, char **argv)
         _exit(1);
     }
     log_info("coffer-scheduler ends");
-    _exit(0); /* frees nothing: threads are at work */
+    _exit(scheduler_is_broken() ? 1 : 0); /* frees nothing: threads are at work */
 }

@@ -2,6 +2,8 @@
 #include "common/base.h"
 #include "scheduler/reply.h"
 
+#include "scheduler/broken.h"
+
 #include <stdarg.h>
 
 #define TYPE_JSON "application/json"
@@ -114,6 +116,7 @@ static void write_error(struct reply *r, unsigned int status, const char *messag
 
 void reply_error(struct reply *r, const struct error *err)
 {
+    scheduler_end_when_broken(err);
     write_error(r, (unsigned)err->code < ERR_CODE_COUNT ? statuses[err->code] : 500u, err->msg);
 }
 

@@ -6,6 +6,7 @@
 
 #include "common/deadline.h"
 #include "common/log.h"
+#include "scheduler/broken.h"
 
 struct round {
     struct scheduler *s;
@@ -231,10 +232,12 @@ static void end_round(struct scheduler *s, struct round *r, uint64_t began)
 {
     bool was_good = s->round_error[0] == '\0', good = r->err.code == ERR_OK;
 
-    if (good)
+    if (good) {
         end_good(s, r, began);
-    else
+    } else {
         (void)snprintf(s->round_error, sizeof(s->round_error), "%.500s", r->err.msg);
+        scheduler_end_when_broken(&r->err);
+    }
     atomic_fetch_add(&s->counters.rounds[good ? 0 : 1], 1);
     if (!good && was_good)
         log_warn("what clouds there are can't be read", KV("error", s->round_error));
