@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What fails once, for sweep.py's jobs: an allocation of one program (common/fault_alloc.h), or a system call of it (strace). The call
-then says one clear error or succeeds all the same, every daemon lives, and the same call works."""
+then says one clear error or succeeds all the same, every daemon lives, and the same call works. `met` of a failer: its last point was
+reached (a run needn't make as many calls as the recorded one: a daemon looks again at what others change, its threads share the work)."""
 import collections
 import contextlib
 import os
@@ -11,6 +12,7 @@ import subprocess
 from allocations import Allocations
 from fixture import CODES, wait_for
 from sweep import SyscallKiller, asked_for, demand_clean, outcome, recover, sampled, until_ok
+from tap import demand
 
 # with which the control path changes or reads the world; what gRPC waits and talks by (futex, epoll, eventfd's read and write) is its own
 CALLS = ('openat', 'openat2', 'newfstatat', 'fstat', 'statx', 'fstatfs', 'ioctl', 'mount', 'umount2', 'mkdir', 'mkdirat', 'mknodat',
@@ -37,6 +39,12 @@ def is_traced(pid):
         return int(re.search(r'TracerPid:\s+(\d+)', f.read()).group(1)) != 0
 
 
+def was_injected(trace_file):
+    """strace says so behind each call that it made fail."""
+    with open(trace_file, encoding='ascii', errors='replace') as f:
+        return '(INJECTED)' in f.read()
+
+
 @contextlib.contextmanager
 def attached(argv, pid):
     """strace on a process, for as long as the block runs."""
@@ -54,7 +62,7 @@ class AllocationFailer:
     again and again at one place, by the same callers, fails there once."""
 
     def __init__(self, coffer, program):
-        self.program, self.what = program, f'an allocation of {program}'
+        self.program, self.what, self.met = program, f'an allocation of {program}', False
         self.file = Allocations(os.path.join(coffer.fault_dir, program + '.alloc'))
 
     def record(self, call):
@@ -67,6 +75,7 @@ class AllocationFailer:
     def strike(self, point, call):
         self.file.set(point[0])
         said = outcome(call)
+        self.met = self.file.seen() >= point[0]
         self.file.set(0)
         return said
 
@@ -80,7 +89,7 @@ class SyscallFailer:
     """The N-th of a kind in a thread of a daemon fails with EIO."""
 
     def __init__(self, coffer, program, calls=CALLS):
-        self.coffer, self.program, self.calls = coffer, program, calls
+        self.coffer, self.program, self.calls, self.met = coffer, program, calls, False
         self.what = f'a system call of {program}'
         self.trace_file = os.path.join(coffer.root, 'syscalls.trace')
 
@@ -107,7 +116,9 @@ class SyscallFailer:
 
     def strike(self, point, call):
         n, name = point
-        return self.traced(lambda: outcome(call), '-e', f'trace={name}', '-e', f'inject={name}:error=EIO:when={n}')
+        said = self.traced(lambda: outcome(call), '-e', f'trace={name}', '-e', f'inject={name}:error=EIO:when={n}')
+        self.met = was_injected(self.trace_file)
+        return said
 
     right = staticmethod(is_an_answer)
 
@@ -118,10 +129,11 @@ class HelperSyscallFailer(SyscallKiller):
 
     def __init__(self, coffer, verb):
         super().__init__(coffer, verb, HELPER_CALLS)
-        self.what = f'a system call of coffer-crypt {verb}'
+        self.what, self.met = f'a system call of coffer-crypt {verb}', False
 
     def strike(self, point, call):
         super().strike(point, call)
+        self.met = was_injected(self.trace_file)
         return self.said
 
     right = staticmethod(is_an_answer)
@@ -147,10 +159,10 @@ def one_failure(coffer, job, failer, point, said):
 
 
 def fault_sweep(tap, coffer, job, failer):
-    """All points of one job; returns how many were tried, of how many, and how many of them the caller was told of."""
-    found, said = [], collections.Counter()
+    """All points of one job; returns how many of them happened, of how many."""
+    found, said, met = [], collections.Counter(), collections.Counter()
     if not asked_for(f'{job.name}: {failer.what}'):
-        return 0, 0, 0
+        return 0, 0
 
     def enumerate_points():
         job.before()
@@ -160,12 +172,17 @@ def fault_sweep(tap, coffer, job, failer):
         demand_clean(coffer)
     if not tap.run(f'{job.name}: what {failer.program} does is counted', enumerate_points):
         recover(coffer, job)
-        return 0, 0, 0
+        return 0, 0
     chosen = sampled(found) if found else []
     for point in chosen:
         name = f'{job.name}: {failer.what} fails: {point[0]} {point[1]}'.rstrip()
         if not tap.run(name, one_failure, coffer, job, failer, point, said):
             recover(coffer, job)
+        met[failer.met] += 1
+    if chosen:
+        tap.run(f'{job.name}: {failer.what}: most of them happened', demand, 4 * met[True] >= 3 * len(chosen),
+                f'{met[True]} of {len(chosen)}')
     told = sum(n for answer, n in said.items() if answer != 'OK')
-    print(f'# {job.name}, {failer.what}: {len(chosen)} of {len(found)} failed, {told} were told to the caller', flush=True)
-    return len(chosen), len(found), told
+    print(f'# {job.name}, {failer.what}: {len(chosen)} of {len(found)} tried, {met[True]} happened, {told} were told to the caller',
+          flush=True)
+    return met[True], len(found)
