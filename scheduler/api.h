@@ -31,6 +31,7 @@ struct api_call {
     const struct api_request *request;
     struct reply *reply;
     struct waiter *waiter; /* to be given to an operation; its `op` is then set */
+    bool waits;            /* it was: the reply is the operation's end's, on its thread, by now */
     char path[TARGET_MAX + 1];
     char name[DEVICE_NAME_LEN + 1]; /* of the path: a device, or a cloud's id (admin) */
     bool number;                    /* ?status=number */

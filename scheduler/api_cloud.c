@@ -397,6 +397,7 @@ static int start_and_wait(struct api_call *c, struct entry *e, struct operation 
     c->waiter->op = running;
     c->waiter->next = running->waiters;
     running->waiters = c->waiter;
+    c->waits = true;
     return 0;
 }
 

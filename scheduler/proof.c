@@ -16,6 +16,7 @@
 #define BUCKETS      4096u
 #define LABEL_TAG    "coffer/v1 challenge tag"
 #define LABEL_SECRET "coffer/v1 challenge secret"
+#define OVER         "the challenge is over"
 
 struct token {
     unsigned char expiry[8]; /* big-endian, clock_ms() */
@@ -164,8 +165,12 @@ static void sweep(struct proofs *p, uint64_t now)
 static int use_locked(struct proofs *p, const struct token *t, struct error *err)
 {
     struct used **head = &p->buckets[((unsigned)t->nonce[0] << 8 | t->nonce[1]) % BUCKETS], *u;
+    uint64_t now = clock_ms();
 
-    sweep(p, clock_ms());
+    /* once more, by the same clock: what is swept may be this nonce */
+    if (read_expiry(t) <= now)
+        return error_set(err, ERR_UNAUTHENTICATED, OVER);
+    sweep(p, now);
     for (u = *head; u != NULL; u = u->next) {
         if (memcmp(u->nonce, t->nonce, NONCE_LEN) == 0)
             return error_set(err, ERR_UNAUTHENTICATED, "the challenge was used already");
@@ -253,7 +258,7 @@ static int read_token(const struct proofs *p, const struct token *t, struct secr
         return error_set(err, ERR_UNAUTHENTICATED,
                          "the challenge isn't one of this scheduler's, or it was started again");
     if (deadline_left(read_expiry(t)) == 0)
-        return error_set(err, ERR_UNAUTHENTICATED, "the challenge is over");
+        return error_set(err, ERR_UNAUTHENTICATED, OVER);
     if (derive(p, LABEL_SECRET, t, secret_bytes(secret), err) < 0)
         return -1;
     secret_set_len(secret, PROOF_SECRET_LEN);

@@ -185,5 +185,5 @@ bool api_handle(struct scheduler *s, const struct api_request *q, struct reply *
     route = find_route(&c, name, sizeof(name));
     if (route != NULL && handle(&c, route, name, query != NULL ? query + 1 : NULL, &err) < 0)
         reply_error(r, &err);
-    return r->status != 0;
+    return !c.waits;
 }

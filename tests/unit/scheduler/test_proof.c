@@ -3,7 +3,11 @@
 #include "scheduler/proof.h"
 
 #include "common/b64.h"
+#include "tests/support/played_clock.h"
 #include "tests/support/unit.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
 
 #define NAME   "d028d8d642e8bc7abd736f79c53ff0b06a7b57412796d7213b17a32c1974c1ce"
 #define SHAPE  "the header Coffer-Proof must be a challenge, a space and 64 lower-case hex digits"
@@ -126,10 +130,47 @@ static void test_a_name_that_is_none(void **state UNUSED)
     assert_null(secret);
 }
 
+static pthread_mutex_t *last, *slow; /* a thread waits for it for a millisecond */
+
+int pthread_mutex_lock(pthread_mutex_t *m)
+{
+    int (*real)(pthread_mutex_t * m);
+    void *found = dlsym(RTLD_NEXT, "pthread_mutex_lock");
+
+    memcpy(&real, &found, sizeof(real));
+    last = m;
+    now += m == slow;
+    return real(m);
+}
+
+/* A used nonce is forgotten when its time is over; in the moment between the look at the time and
+ * that, the proof isn't good again. */
+static void test_over(void **state UNUSED)
+{
+    AUTO_PROOFS struct proofs *p = fresh();
+    char header[HEADER], name[DEVICE_NAME_LEN + 1];
+    const uint64_t over = now + CHALLENGE_SECONDS * 1000;
+
+    make(p, &request, header);
+    assert_works(proofs_check(p, header, &request, name, &err));
+    assert_int_equal(proofs_used(p), 1);
+    slow = last;
+    for (size_t i = 0; i < 1024; i++) { /* each sweeps some of the nonces */
+        now = over - 1;
+        assert_fails(proofs_check(p, header, &request, name, &err), ERR_UNAUTHENTICATED,
+                     "the challenge is over");
+    }
+    slow = NULL;
+    now = over;
+    assert_fails(proofs_check(p, header, &request, name, &err), ERR_UNAUTHENTICATED,
+                 "the challenge is over");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_once),
+        cmocka_unit_test(test_over),
         cmocka_unit_test(test_vector),
         cmocka_unit_test(test_of_another_request),
         cmocka_unit_test(test_malformed),

@@ -9,6 +9,8 @@
 #include "common/json.h"
 #include "tests/unit/scheduler/played_driver.h"
 
+#include <dlfcn.h>
+
 #define CLOUD "/v1/clouds/" DEVICE
 
 static struct scheduler *const s = &played_scheduler;
@@ -258,6 +260,87 @@ static void test_proofs(void **state UNUSED)
                "the proof is of another device than the path's");
 }
 
+/* ---- a request that waits for an operation ---- */
+
+static struct reply waits;
+
+/* As exchange.c's: what the operation's thread does. */
+static void answered(struct waiter *w UNUSED, const struct error *err)
+{
+    reply_error(&waits, err);
+}
+
+static bool at_once; /* the operation ends as soon as the lock is let go */
+
+static void end_it(void)
+{
+    struct operation *op = played_entry(ID)->op;
+    struct error why = ERROR_INIT;
+
+    if (op == NULL || op->waiters == NULL)
+        return;
+    at_once = false;
+    (void)error_set(&why, ERR_PRECONDITION, "the session is over");
+    struct waiter *w = op->waiters;
+    op->waiters = NULL;
+    w->op = NULL;
+    w->done(w, &why);
+}
+
+int pthread_mutex_unlock(pthread_mutex_t *m)
+{
+    int (*real)(pthread_mutex_t * m);
+    void *found = dlsym(RTLD_NEXT, "pthread_mutex_unlock");
+
+    memcpy(&real, &found, sizeof(real));
+    int r = real(m);
+    if (at_once && m == &s->lock)
+        end_it();
+    return r;
+}
+
+static bool remove_other(struct waiter *w)
+{
+    static const char body[] =
+        "{\"name\":\"" OTHER OTHER "\",\"session\":\"AAAA\",\"serverKey\":\"k:1\","
+        "\"newSession\":\"AAAA\",\"newServerKey\":\"k:1\",\"newCommitment\":\"" DEVICE "\","
+        "\"newRecipients\":[]}";
+    char proof[CHALLENGE_LEN + 1 + 2 * PROOF_SECRET_LEN + 1];
+    const struct api_request q = { .door = DOOR_PUBLIC,
+                                   .method = "POST",
+                                   .target = CLOUD "/recipients/remove",
+                                   .content_type = "application/json",
+                                   .proof = proof,
+                                   .body = { .data = body, .len = sizeof(body) - 1 } };
+
+    prove(DEVICE, q.target, body, proof);
+    return api_handle(s, &q, &waits, w);
+}
+
+/* Whatever the operation's thread writes into the reply meanwhile. */
+static void test_a_waiter_that_was_given_away(void **state UNUSED)
+{
+    struct waiter w = { .done = answered };
+    struct cloud *c = played_add(ID);
+    struct device two[2];
+
+    two[0] = two[1] = played_device;
+    (void)snprintf(two[1].name, sizeof(two[1].name), "%s", OTHER OTHER);
+    c->devices = two;
+    c->n_devices = 2;
+    scheduler_round(s);
+    assert_false(remove_other(&w));
+    assert_int_equal(waits.status, 0);
+    assert_ptr_equal(w.op, played_entry(ID)->op);
+    w.op->waiters = NULL;
+    w.op = NULL;
+    at_once = true;
+    assert_false(remove_other(&w)); /* joins the first one */
+    assert_false(at_once);
+    assert_int_equal(waits.status, 412);
+    reply_clear(&waits);
+}
+
 /* ---- what isn't known ---- */
 
 /* Before a handler that needs to know clouds says anything of one. */
@@ -291,6 +374,7 @@ int main(void)
         PLAYED_TEST(test_bodies),
         PLAYED_TEST(test_types),
         PLAYED_TEST(test_proofs),
+        PLAYED_TEST(test_a_waiter_that_was_given_away),
         PLAYED_TEST(test_before_the_first_round),
         PLAYED_TEST(test_what_cant_be_read),
     };
