@@ -49,10 +49,13 @@ int stale_mapping_find(struct reconcile *r, struct error *err)
     return 0;
 }
 
-static bool dead(const struct mapping *m, struct finding *ret)
+static bool dead(const struct node_op *op, const struct mapping *m, struct finding *ret)
 {
+    struct error shown = ERROR_INIT;
     char who[320];
 
+    if (m->open_count == 0 && unlock_refuse_shown(op, m->dev, &shown) < 0)
+        return found(ret, "none", "it is dead (%s), but %s", m->why, shown.msg);
     if (m->open_count == 0)
         return found(ret, "reap", "it is dead: %s", m->why);
     holders_describe(m->dev, who, sizeof(who));
@@ -117,7 +120,7 @@ bool stale_mapping_judge(struct reconcile *r, struct node_op *op, struct candida
         return found(ret, "none", "no pool that is there now has the tag in its name%s%s",
                      m->why[0] != '\0' ? "; " : "", m->why);
     if (m->state == MAPPING_ZOMBIE)
-        return dead(m, ret);
+        return dead(op, m, ret);
     if (m->state == MAPPING_WRONG)
         return found(ret, "none",
                      "it is not what Coffer makes (%s): look at dmsetup table %s; when nobody "

@@ -148,9 +148,7 @@ static int close_mapping(struct stage *s, bool dead, struct error *err)
                        s->op->volume.lock_fd, unlock_crypt_deadline(), err);
 }
 
-/* A bind mount of a device node opens nothing: it doesn't keep the mapping, and shows whoever gets
- * the number next. So a number that a target shows is neither given back nor taken. */
-static int refuse_shown(struct node_op *op, dev_t dev, struct error *err)
+int unlock_refuse_shown(const struct node_op *op, dev_t dev, struct error *err)
 {
     AUTO_MOUNT_TABLE struct mount_table table = { .items = NULL, .n = 0 };
 
@@ -196,7 +194,7 @@ static int look_at_existing(struct stage *s, bool *ret_open, struct error *err)
         return 0;
     /* before `ready` nothing was ever mounted from it; a zombie can't serve anybody */
     if (m->state == MAPPING_ZOMBIE || op->record.state != RECORD_READY) {
-        if (refuse_shown(op, m->dev, err) < 0)
+        if (unlock_refuse_shown(op, m->dev, err) < 0)
             return -1;
         node_count(op->node, NODE_REAPED);
         return close_mapping(s, m->state == MAPPING_ZOMBIE, err);
@@ -336,7 +334,8 @@ int unlock_apply(struct stage *s, bool *changed, struct error *err)
         node_count(s->op->node, formatted ? NODE_FORMATTED : NODE_OPENED);
         *changed = true;
     }
-    if ((open || refuse_shown(s->op, s->op->mapping.dev, err) == 0) && open_node(s, err) == 0)
+    if ((open || unlock_refuse_shown(s->op, s->op->mapping.dev, err) == 0) &&
+        open_node(s, err) == 0)
         return 0;
     if (!*changed)
         return -1;

@@ -28,6 +28,10 @@ struct crypt_volume unlock_target(const struct node_op *op, bool read_only);
 /* For one verb, from now. Not the call's: its deadline ends the waiting, not the work. */
 uint64_t unlock_crypt_deadline(void);
 
+/* A bind mount of a device node opens nothing: it doesn't keep the mapping, and shows whoever gets
+ * the number next. So a number that a target shows is neither given back nor taken: ERR_ABORTED. */
+int unlock_refuse_shown(const struct node_op *op, dev_t dev, struct error *err) MUST_CHECK;
+
 /* Steps of stage; see stage.c. */
 struct stage;
 int unlock_apply(struct stage *s, bool *changed, struct error *err);
