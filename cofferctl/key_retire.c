@@ -28,7 +28,7 @@ static int judge(const struct key_old *o, const struct ring_key *k, const struct
 }
 
 static int retire(const struct key_old *o, const struct ring_key *k, const struct transit_key *key,
-                  const json_t *data UNUSED, struct error *err)
+                  const json_t *data, struct error *err)
 {
     FILE *notes = o->cli->notes;
 
@@ -37,6 +37,9 @@ static int retire(const struct key_old *o, const struct ring_key *k, const struc
                       (unsigned long long)key->latest);
         return 0;
     }
+    /* somebody, or Vault itself, may have made a version since the look at all keys */
+    if (judge(o, k, key, data, err) < 0)
+        return -1;
     FAULT_POINT("cofferctl:retire:judged");
     if (key_vault_minimum(o->target, k, key->latest, err) < 0)
         return error_prefix(err, "key '%s'", k->name);

@@ -55,6 +55,7 @@ class Bench(ctllib.Box):
     def __init__(self, root, vault):
         super().__init__(root)
         self.vault, self.keys, self.bodies = vault, {'team-a': Key(), 'team-b': Key()}, []
+        self.rotates_at_read = 0  # Vault rotates by itself before the n-th look at a key from now on
         common = {'ca': vault.certificate, 'auth': {'method': 'approle', 'role': 'r', 'role_id': 'r', 'secret_id_path': f'{root}/none'}}
         kms = {'vault': {'uri': f'hcvault://{vault.address}/transit/keys/coffer-t-{{tenant}}', **common},
                'kv': {'uri': f'hcvault+kv://{vault.address}/kv/volumes', **common}, 'dev': {'uri': 'file:///etc/coffer/master'}}
@@ -71,6 +72,9 @@ class Bench(ctllib.Box):
         if key is None:
             handler.answer(404, errors=[])
         elif verb == '':
+            self.rotates_at_read -= 1
+            if self.rotates_at_read == 0:
+                key.made[key.latest + 1] = int(time.time())
             handler.answer(200, {'data': key.data()})
         elif verb == 'rotate':
             key.made[key.latest + 1] = int(time.time())
@@ -370,6 +374,17 @@ def retire(b):
     b.refused('trim', '1 volumes are under a version older than 2', more=('--nodes', '1', '--grace', '0'))
 
 
+def rotated_meanwhile(b):
+    """Between the look at all keys and what is done to one: its volumes are under an old version again."""
+    b.volume('a')
+    b.rotated()
+    b.summary('--all')
+    b.rotates_at_read = 2
+    p = b.key('retire', '--tenant', 'team-a', '--nodes', '1', code=1)
+    sentence(p, "key 'coffer-t-team-a': 1 volumes are under a version older than 3: 'cofferctl key rewrap' first")
+    assert (b.keys['team-a'].latest, b.keys['team-a'].minimum) == (3, 1), b.keys['team-a'].data()
+
+
 def settled(b):
     """A record that was read may be one whose writer was killed before it was durable: what it says is made durable before Vault
     destroys what the one before needs."""
@@ -451,7 +466,7 @@ def other_machines(b):
 
 
 TESTS = [usage, status, status_without_vault, unreadable, rewrap, one_volume, busy, creates, refusals, a_wrong_answer_is_not_written,
-         changed_meanwhile, a_missing_key_costs_its_volumes, min_age, progress, retire, settled, trim, other_machines]
+         changed_meanwhile, a_missing_key_costs_its_volumes, min_age, progress, retire, rotated_meanwhile, settled, trim, other_machines]
 
 
 @contextlib.contextmanager
