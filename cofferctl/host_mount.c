@@ -3,21 +3,51 @@
 #include "cofferctl/host_mount.h"
 
 #include "cofferctl/mount_point.h"
+#include "common/cleanup.h"
 #include "common/fault.h"
+#include "common/fs.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* Who owns the folder above may put something else there at any time, a link to any file among it:
+ * so what is given away is what was made, by its descriptor, and no link is followed. */
+static int make_again(const struct host_target *t, int *ret_fd, struct error *err)
+{
+    const char *name = strrchr(t->path, '/') + 1;
+    AUTO_FREE char *folder = strndup(t->path, (size_t)(name - t->path));
+    AUTO_CLOSE int above = -1;
+    struct stat st;
+
+    if (folder == NULL)
+        return error_memory(err);
+    if (fs_open_path(folder, &above, err) < 0)
+        return -1;
+    if (mkdirat(above, name, 0700) < 0)
+        return errno == EEXIST ? 0 : error_errno(err, errno, "make '%s' again", t->path);
+    FAULT_POINT("cofferctl:unmount:made");
+    AUTO_CLOSE int fd = openat(above, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return error_errno(err, errno, "open '%s', which was just made", t->path);
+    if (st.st_uid != geteuid())
+        return error_set(err, ERR_ABORTED, "'%s' was replaced while it was made", t->path);
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}
 
 /* CSI's NodeUnpublish removes the mount point; a host's administrator made it, and wants it back.
  */
 static int restore_place(const struct host_target *t, struct error *err)
 {
+    AUTO_CLOSE int fd = -1;
+
     if (!t->kept)
         return 0;
-    if (mkdir(t->path, t->mode & 0700) < 0)
-        return errno == EEXIST ? 0 : error_errno(err, errno, "make '%s' again", t->path);
-    if (chown(t->path, t->uid, t->gid) < 0 || chmod(t->path, t->mode) < 0)
+    if (make_again(t, &fd, err) < 0)
+        return -1;
+    if (fd >= 0 && (fchown(fd, t->uid, t->gid) < 0 || fchmod(fd, t->mode) < 0))
         return error_errno(err, errno, "give '%s' its owner and mode again", t->path);
     return 0;
 }

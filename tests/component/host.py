@@ -320,6 +320,28 @@ def targets_of(b, name):
     return [t['path'] for t in b.kept(name)['targets']]
 
 
+def place_swapped(b):
+    """The mount point is given back to its owner, who may have put a link there meanwhile: what that leads to stays as it is."""
+    b.create()
+    os.mkdir(b.path('there'), 0o755)
+    b.mount('data', b.path('there'))
+    os.rmdir(b.path('there'))  # as a real node does
+    os.mkdir(b.path('aim'), 0o700)
+    write(b.path('fault', 'cofferctl.arm'), 'pause cofferctl:unmount:made')
+    with subprocess.Popen(b.argv('volume', 'unmount', 'data'), env=dict(os.environ, COFFER_FAULT_DIR=b.fault), text=True,
+                          stderr=subprocess.PIPE) as p:
+        wait_for(lambda: os.path.exists(b.path('fault', 'cofferctl.paused')), 'cofferctl pauses', p)
+        os.rmdir(b.path('there'))
+        os.symlink('aim', b.path('there'))
+        os.unlink(b.path('fault', 'cofferctl.arm'))
+        said = p.communicate(timeout=120)[1]
+    assert os.stat(b.path('aim')).st_mode & 0o7777 == 0o700, 'a link was followed'
+    assert p.returncode == 1 and f"open '{b.path('there')}', which was just made" in said, said
+    os.unlink(b.path('there'))
+    b.run('volume', 'unmount', 'data')
+    assert targets(b) == [] and os.stat(b.path('there')).st_mode & 0o7777 == 0o755
+
+
 def two_at_once(b):
     """The second cofferctl waits for the first, or says so."""
     b.create()
@@ -441,7 +463,7 @@ def completion(b):
 TESTS = [a_volumes_life, create_repeated, create_with_parameters, create_with_secrets, usage_errors, refusals_of_the_controller,
          nobody_answers,
          it_waits_for_a_daemon, not_what_was_kept, kept_file_damaged, delete_asks, mount_places, mount_refusals, failing_node,
-         two_at_once, kill_sweep, completion]
+         place_swapped, two_at_once, kill_sweep, completion]
 
 
 @contextlib.contextmanager
