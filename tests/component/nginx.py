@@ -271,7 +271,9 @@ def test_a_vm_can_not_speak_for_the_origin(p):
             with peer:
                 asked = peer.recv(65536).decode()
                 peer.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nSet-Cookie: a=b\r\nContent-Security-Policy: default-src *\r\n'
-                             b'Clear-Site-Data: "*"\r\nService-Worker-Allowed: /\r\nStrict-Transport-Security: max-age=0\r\n\r\nok')
+                             b'Clear-Site-Data: "*"\r\nService-Worker-Allowed: /\r\nStrict-Transport-Security: max-age=0\r\n'
+                             b'Report-To: {"group": "g", "max_age": 9, "endpoints": [{"url": "https://x.example/"}]}\r\n'
+                             b'NEL: {"report_to": "g", "max_age": 9, "success_fraction": 1}\r\nAlt-Svc: h2="x.example:443"\r\n\r\nok')
             data = b''
             while chunk := s.recv(65536):
                 data += chunk
@@ -280,7 +282,7 @@ def test_a_vm_can_not_speak_for_the_origin(p):
     assert data.count(b'Content-Security-Policy') == 1 and headers['content-security-policy'].startswith('sandbox ')
     assert 'allow-same-origin' not in headers['content-security-policy']
     assert headers['strict-transport-security'] == 'max-age=31536000'
-    for name in ('set-cookie', 'clear-site-data', 'service-worker-allowed'):
+    for name in ('set-cookie', 'clear-site-data', 'service-worker-allowed', 'report-to', 'nel', 'alt-svc'):
         assert name not in headers, headers
     assert f'X-Forwarded-Prefix: /clouds/{ONE}\r\n' in asked and 'X-Forwarded-For: 127.0.0.1\r\n' in asked, asked
 
