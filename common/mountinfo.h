@@ -30,6 +30,12 @@ struct mount_table {
     size_t n;
 };
 
+/* It was mounted so: one that failed is as read-write as it was asked for. */
+static inline bool mount_asked_read_only(const struct mount_entry *e)
+{
+    return e->read_only && !e->failed;
+}
+
 int mount_table_parse(const char *text, size_t len, struct mount_table *ret,
                       struct error *err) MUST_CHECK;
 /* This process's own. */

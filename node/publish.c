@@ -45,7 +45,7 @@ static int check_staging(const struct publish *p, struct error *err)
     if (mount_match(entry, p->live.dev) != MOUNT_OURS)
         return error_set(err, ERR_PRECONDITION, "volume '%s' isn't staged at '%s'", p->op->id_text,
                          p->req->staging_target_path);
-    if (entry->read_only && !p->read_only)
+    if (mount_asked_read_only(entry) && !p->read_only)
         return error_set(err, ERR_PRECONDITION, "volume '%s' is staged read-only", p->op->id_text);
     return 0;
 }
@@ -62,9 +62,12 @@ int publish_look_at_target(const struct publish *p, struct error *err)
     default:
         break;
     }
-    if (entry->read_only != p->read_only)
+    /* of one that failed too: a pod keeps what it has, and after a final error kubelet would forget
+     * the mount */
+    const bool read_only = mount_asked_read_only(entry);
+    if (read_only != p->read_only)
         return error_set(err, ERR_EXISTS, "volume '%s' is already published %s at '%s'",
-                         p->op->id_text, entry->read_only ? "read-only" : "read-write",
+                         p->op->id_text, read_only ? "read-only" : "read-write",
                          p->req->target_path);
     return 1;
 }
@@ -94,12 +97,27 @@ static int bind_block(const struct publish *p, struct error *err)
     return mount_bind(node.path, p->req->target_path, p->read_only, err);
 }
 
+/* Nobody new gets it. What this call has staged itself isn't in the table. */
+static int refuse_failed(const struct publish *p, struct error *err)
+{
+    const struct mount_entry *entry = mount_table_at(&p->table, p->req->staging_target_path);
+
+    if (p->use.block || entry == NULL || !entry->failed || p->read_only)
+        return 0;
+    return error_set(err, ERR_PRECONDITION,
+                     "the file system of volume '%s' has turned read-only after an error: it is "
+                     "whole again when it was unstaged and staged",
+                     p->op->id_text);
+}
+
 int publish_bind(const struct publish *p, struct error *err)
 {
     const char *target = p->req->target_path;
     struct error ignored = ERROR_INIT;
     bool made = false;
 
+    if (refuse_failed(p, err) < 0)
+        return -1;
     FAULT_POINT("publish:target:before");
     if (target_make(target, p->use.block, &made, err) < 0)
         return -1;

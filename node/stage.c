@@ -160,7 +160,7 @@ static int grow_apply(struct stage *s, bool *changed, struct error *err)
     const struct fs_device d = fs_device(s);
     bool grown = false; /* growing is never undone: it loses nothing */
 
-    if (s->fs->grow == NULL || s->use.read_only)
+    if (s->fs->grow == NULL || s->use.read_only || s->failed)
         return 0;
     return filesystem_grow(s->fs, &d, s->op->mapping.dev, s->path, &grown, err);
 }
@@ -182,7 +182,9 @@ static int roll_back(const struct stage_step *steps, size_t failed, const bool *
                  KV("error", undo_err.msg));
         return error_not_final(err);
     }
-    return -1;
+    /* staged by an earlier call, and in use: it stays. (NodePublish, which runs this for pods, sees
+     * to its own.) */
+    return s->mounted_before && !s->op->record.pod ? error_not_final(err) : -1;
 }
 
 static int apply_step(const struct stage_step *step, struct stage *s, bool *changed,
@@ -244,9 +246,10 @@ static int check_mounts(struct stage *s, const struct mount_table *table, dev_t 
     const struct mount_entry *entry = mount_table_at(table, s->path);
 
     s->mounted_before = mount_match(entry, dev) == MOUNT_OURS;
-    if (s->mounted_before && entry->read_only != s->use.read_only)
+    s->failed = s->mounted_before && entry->failed;
+    if (s->mounted_before && mount_asked_read_only(entry) != s->use.read_only)
         return error_set(err, ERR_EXISTS, "volume '%s' is already staged %s at '%s'",
-                         s->op->id_text, entry->read_only ? "read-only" : "read-write", s->path);
+                         s->op->id_text, s->use.read_only ? "read-write" : "read-only", s->path);
     for (size_t i = 0; i < table->n && !s->mounted_before && !s->use.block; i++)
         if (mount_match(&table->items[i], dev) == MOUNT_OURS)
             return error_set(err, ERR_PRECONDITION,

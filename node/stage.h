@@ -21,7 +21,8 @@ struct stage {
     struct mapper_node node;  /* from the unlock step on */
     char digest[65], mac[65]; /* of a format this call made; go into the record with `ready` */
     char recipients[RECIPIENTS_TEXT_MAX + 1]; /* the same; under that mac */
-    bool mounted_before;                      /* the staging path already shows this volume */
+    bool mounted_before;                      /* the staging path already shows this volume, */
+    bool failed;                              /* which has turned read-only after an error */
 };
 
 struct stage_step {

@@ -320,12 +320,20 @@ static int clean_up(struct stage *s, struct error *err)
     return -1;
 }
 
+/* The mapping of a file system that nothing is mounted from is what a killed call left: when this
+ * one fails, it goes too. Else a damaged volume would stay open beside who repairs it. */
+static bool is_left_over(const struct stage *s)
+{
+    return s->fs->mount_type != NULL && !s->mounted_before;
+}
+
 int unlock_apply(struct stage *s, bool *changed, struct error *err)
 {
     bool open = false;
 
     if (look_at_existing(s, &open, err) < 0 || (open && enter(s->op, err) < 0))
         return -1;
+    *changed = open && is_left_over(s);
     if (!open) {
         bool formatted = s->op->record.state != RECORD_READY;
         int r = formatted ? format(s, err) : open_mapping(s, err);

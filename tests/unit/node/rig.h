@@ -80,6 +80,16 @@ static inline void rig_mkdir(const char *path)
         fail_msg("mkdir '%s': %s", path, strerror(errno));
 }
 
+/* What the kernel does to an ext4 after an error: its super block is read-only, no mount of it. */
+static inline void rig_fail_file_system(const char *path)
+{
+    AUTO_CLOSE int fd = fspick(AT_FDCWD, path, FSPICK_CLOEXEC);
+
+    if (fd < 0 || fsconfig(fd, FSCONFIG_SET_FLAG, "ro", NULL, 0) < 0 ||
+        fsconfig(fd, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) < 0)
+        fail_msg("'%s' read-only: %s", path, strerror(errno));
+}
+
 /* A live mapping as sysfs shows it: /sys/block/<block>, and the same by number. */
 static inline void rig_mapping(const char *block, const char *dm_name, const char *uuid, dev_t dev,
                                bool read_only)

@@ -54,6 +54,27 @@ static void test_staged_read_only(void **state UNUSED)
     assert_works(publish(&err));
 }
 
+/* Published again it is as it was: kubelet would forget what it has after a final error. Nobody new
+ * gets it. */
+static void test_failed_file_system(void **state UNUSED)
+{
+    NEEDS_RIG();
+    bench_make(false);
+    assert_works(publish(&err));
+    rig_fail_file_system(b.staging);
+    assert_int_equal(make_file(below(b.target, "x")), -1);
+    assert_works(publish(&err));
+    assert_int_equal(mounts_at(b.target), 1);
+    b.req.readonly = true;
+    refused(publish, ERR_EXISTS, "is already published read-write at");
+    b.req.readonly = false;
+    b.req.target_path = below(b.t.path, "second");
+    refused(publish, ERR_PRECONDITION, "has turned read-only after an error");
+    assert_false(exists(b.req.target_path));
+    b.req.readonly = true;
+    assert_works(publish(&err));
+}
+
 static void test_not_staged(void **state UNUSED)
 {
     NEEDS_RIG();
@@ -317,6 +338,7 @@ int main(void)
         BENCH_TEST(test_publish),
         BENCH_TEST(test_read_only),
         BENCH_TEST(test_staged_read_only),
+        BENCH_TEST(test_failed_file_system),
         BENCH_TEST(test_not_staged),
         BENCH_TEST(test_another_uuid),
         BENCH_TEST(test_other_volumes),
