@@ -67,6 +67,20 @@ static bool has_volume(const json_t *found)
     return vm_text(found, "wrappedKey")[0] != '\0';
 }
 
+/* Anybody who has this device's public key can put it on the list of a cloud of his, and reads all
+ * that is in there. */
+static int check_own(const struct vm_api *a, const json_t *found, struct error *err)
+{
+    const char *id = vm_text(found, "id");
+
+    if (strncmp(device_key_name(vm_api_key(a)), id, strlen(id)) == 0)
+        return 0;
+    return error_set(err, ERR_EXISTS,
+                     "this device is on the list of cloud %.32s, which another device made: "
+                     "if that one is yours, vm mount opens it",
+                     id);
+}
+
 static int run(const struct cli *cli, struct error *err)
 {
     AUTO_VM_API struct vm_api *a = NULL;
@@ -74,7 +88,8 @@ static int run(const struct cli *cli, struct error *err)
     AUTO_JSON json_t *made = NULL;
     AUTO_JSON json_t *opened = NULL;
 
-    if (vm_api_open(cli, &a, err) < 0 || vm_settled(a, &before, err) < 0)
+    if (vm_api_open(cli, &a, err) < 0 || vm_settled(a, &before, err) < 0 ||
+        check_own(a, before, err) < 0)
         return -1;
     if (vm_is(before, "attached"))
         return vm_show(cli, before, err);

@@ -32,10 +32,13 @@ async function keyPair() {
 
 // ---- what is shown
 
+// Anybody who has this device's public key can put it on the list of a cloud of his.
+const foreign = (f) => (api.device.name.startsWith(f.id ?? '') ? ''
+  : ' Another device made it: if that one is not yours, this is not your cloud.');
 const SAYS = {
   nonexistent: () => 'There is no cloud for this device yet.',
-  attached: () => 'Unlocked: your cloud is running.',
-  detached: () => 'Locked: the volume is closed, and its key is on your devices alone.',
+  attached: (f) => 'Unlocked: your cloud is running.' + foreign(f),
+  detached: (f) => 'Locked: the volume is closed, and its key is on your devices alone.' + foreign(f),
   pending: (f) => `Working: ${f.operation} (${f.step})…`,
   failure: (f) => `It failed: ${f.reason}`,
 };

@@ -73,6 +73,7 @@ def two_devices(w):
         phone.shot('5-locked')
         tablet.again()
         tablet.expect('detached', 'Locked')
+        tablet.expect('detached', 'Another device made it')
         tablet.unlock()
         tablet.shot('6-unlocked')
         webpage.read_note(tablet.open_cloud(), 'from the phone')
