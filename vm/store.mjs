@@ -59,6 +59,7 @@ class Database {
     this.documents = new Map(); // id -> {rev, deleted}
     this.unreadable = new Set(); // names of files that are no document: never taken for "not there"
     this.last = Promise.resolve(); // changes are made one after the other
+    this.deleted = false; // who holds it still must not write: its folder's name may be another's by now
   }
 
   async load() {
@@ -99,6 +100,7 @@ class Database {
   // content: null deletes. rev: the one that the caller knows.
   put(id, content, rev) {
     return this.#inTurn(async () => {
+      if (this.deleted) throw missing('Database does not exist.');
       const entry = this.#known(id);
       const live = entry !== undefined && !entry.deleted;
       if (content === null && entry === undefined) throw missing('missing');
@@ -185,6 +187,7 @@ export class Store {
       const database = this.database(name);
       const gone = join(this.folder, `.${randomBytes(8).toString('hex')}`);
       this.#databases.delete(name);
+      database.deleted = true;
       await database.last;
       await rename(database.folder, gone);
       await syncFolder(this.folder);

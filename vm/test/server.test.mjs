@@ -104,6 +104,21 @@ test('a database comes and goes', async () => {
   assert.equal((await ask('DELETE', '/personalcloud/notes')).status, 404);
 });
 
+test('a document for a database that was deleted meanwhile is none of its successor', async () => {
+  assert.equal((await ask('PUT', '/personalcloud/again')).status, 201);
+  const headers = { 'content-type': 'application/json', expect: '100-continue' };
+  const request = http.request({ port: vm.port, host: '127.0.0.1', method: 'PUT', path: '/personalcloud/again/a', headers, agent: false });
+  request.flushHeaders();
+  await once(request, 'continue'); // the VM has found the database, and waits for the document
+  assert.equal((await ask('DELETE', '/personalcloud/again')).status, 200);
+  assert.equal((await ask('PUT', '/personalcloud/again')).status, 201);
+  request.end('{"text": "late"}');
+  const [response] = await once(request, 'response');
+  response.resume();
+  assert.equal(response.statusCode, 404);
+  assert.deepEqual(await readdir(join(folder, 'main', 'again')), []);
+});
+
 test('names that are none are refused', async () => {
   for (const name of ['Upper', '0digit', '..', '.hidden', 'a%2Fb', `a${'b'.repeat(200)}`, '_replicator'])
     assert.notEqual((await ask('PUT', `/personalcloud/${name}`)).status, 201, name);
