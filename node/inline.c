@@ -294,6 +294,17 @@ static int run_row(const struct inline_request *r, struct error *err)
                      "': an inline volume is a request to its node, and holds nothing");
 }
 
+/* Nothing is mounted at the target: what a pod could write there would be on the node's own disk,
+ * beyond its quota, and would keep the pod from ever ending. Of such a volume kubelet lets no
+ * container write. */
+static int check_read_only(const struct csi_publish_request *req, struct error *err)
+{
+    return req->readonly ? 0
+                         : error_set(err, ERR_INVALID,
+                                     "an inline volume is a request to its node, and holds "
+                                     "nothing: it must be readOnly: true in the pod");
+}
+
 int inline_publish(struct node *node, struct csi_call *call, const struct csi_publish_request *req,
                    struct error *err)
 {
@@ -309,7 +320,8 @@ int inline_publish(struct node *node, struct csi_call *call, const struct csi_pu
 
     (void)snprintf(r.reason, sizeof(r.reason), "pod %.63s/%.80s", find(said, INLINE_NAMESPACE),
                    find(said, INLINE_POD));
-    if (request_path(req->target_path, "target_path", err) < 0 || run_row(&r, err) < 0)
+    if (request_path(req->target_path, "target_path", err) < 0 || check_read_only(req, err) < 0 ||
+        run_row(&r, err) < 0)
         return -1;
     return target_make(req->target_path, false, &made, err);
 }

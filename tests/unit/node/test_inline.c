@@ -12,6 +12,7 @@
 static struct csi_pair attributes[12], secrets[12];
 static size_t n_attributes, n_secrets;
 static const char *space;
+static bool writable;
 
 static void say(const char *key, const char *value)
 {
@@ -85,6 +86,7 @@ static int call(struct error *err)
         .target_path = b.target,
         .volume_context = { .items = attributes, .n = n_attributes },
         .secrets = { .items = secrets, .n = n_secrets },
+        .readonly = !writable,
         .capability = { .type = CSI_ACCESS_MOUNT, .mode = CSI_SINGLE_NODE_MULTI_WRITER },
     };
 
@@ -138,6 +140,7 @@ static int inline_setup(void **state)
     (void)client_setup(state);
     (void)snprintf(b.target, sizeof(b.target), "%s/target", b.t.path);
     space = "lab";
+    writable = false;
     return 0;
 }
 
@@ -185,6 +188,17 @@ static void refuses_to_add(void **state UNUSED)
     demand_refused(ERR_INVALID, "isn't what volume attribute", 'a', 1);
     secrets[0].value = "?";
     demand_refused(ERR_INVALID, "'publicKey' must be base64", 'a', 1);
+}
+
+/* Its target is a directory of the node's own. */
+static void must_be_read_only(void **state UNUSED)
+{
+    ask_to_add(Y, 'a');
+    lend_it('a', X);
+    writable = true;
+    demand_refused(ERR_INVALID, "must be readOnly: true", 'a', 1);
+    begin(INLINE_CLOSED);
+    demand_refused(ERR_INVALID, "must be readOnly: true", 'a', 1);
 }
 
 static void is_told_by_its_namespace_alone(void **state UNUSED)
@@ -319,6 +333,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(adds),
         TEST(refuses_to_add),
+        TEST(must_be_read_only),
         TEST(is_told_by_its_namespace_alone),
         TEST(wants_an_action),
         TEST(removes),
