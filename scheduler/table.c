@@ -68,9 +68,9 @@ static void grow(struct cloud_table *t)
     free(old);
 }
 
-static int add_way(struct cloud_table *t, const char *key, struct entry *e, struct error *err)
+static int way_new(const char *key, struct way **ret, struct error *err)
 {
-    struct way *w = calloc(1, sizeof(*w)), **to;
+    struct way *w = calloc(1, sizeof(*w));
 
     if (w == NULL)
         return error_memory(err);
@@ -78,14 +78,52 @@ static int add_way(struct cloud_table *t, const char *key, struct entry *e, stru
         free(w);
         return error_set(err, ERR_INTERNAL, "a cloud has a name that is too long");
     }
-    if (t->n_ways >= t->n_buckets)
-        grow(t);
-    to = &t->buckets[bucket_of(t, key)];
-    w->entry = e;
-    w->next = *to;
-    *to = w;
-    t->n_ways++;
+    *ret = w;
     return 0;
+}
+
+static void free_ways(struct way *w)
+{
+    for (struct way *next; w != NULL; w = next) {
+        next = w->next;
+        free(w);
+    }
+}
+
+/* To each of the cloud's devices. */
+static int ways_new(const struct cloud *c, struct way **ret, struct error *err)
+{
+    struct way *all = NULL;
+
+    for (size_t i = 0; i < c->n_devices; i++) {
+        struct way *w = NULL;
+
+        if (way_new(c->devices[i].name, &w, err) < 0) {
+            free_ways(all);
+            return -1;
+        }
+        w->next = all;
+        all = w;
+    }
+    *ret = all;
+    return 0;
+}
+
+/* Each of the chain. */
+static void add_ways(struct cloud_table *t, struct way *w, struct entry *e)
+{
+    for (struct way *next; w != NULL; w = next) {
+        struct way **to;
+
+        next = w->next;
+        if (t->n_ways >= t->n_buckets)
+            grow(t);
+        to = &t->buckets[bucket_of(t, w->key)];
+        w->entry = e;
+        w->next = *to;
+        *to = w;
+        t->n_ways++;
+    }
 }
 
 static void remove_way(struct cloud_table *t, const char *key, const struct entry *e)
@@ -144,13 +182,15 @@ static void forget_devices(struct cloud_table *t, struct entry *e)
 static int make_entry(struct cloud_table *t, const char *id, struct entry **ret, struct error *err)
 {
     struct entry *e = calloc(1, sizeof(*e));
+    struct way *w = NULL;
 
     if (e == NULL)
         return error_memory(err);
-    if (add_way(t, id, e, err) < 0) {
+    if (way_new(id, &w, err) < 0) {
         free(e);
         return -1;
     }
+    add_ways(t, w, e);
     e->next = t->entries;
     t->entries = e;
     t->n_entries++;
@@ -158,23 +198,26 @@ static int make_entry(struct cloud_table *t, const char *id, struct entry **ret,
     return 0;
 }
 
+/* An entry that one of its devices doesn't lead to would stay so: the next facts are the same. */
 int cloud_table_put(struct cloud_table *t, struct cloud *c, uint64_t seq, struct entry **ret,
                     struct error *err)
 {
     struct entry *e = cloud_table_by_id(t, c->id);
+    struct way *ways = NULL;
 
     if (!cloud_id_valid(c->id))
         return error_set(err, ERR_INTERNAL, "a cloud has an id that is none");
-    if (e == NULL && make_entry(t, c->id, &e, err) < 0)
+    if (ways_new(c, &ways, err) < 0)
         return -1;
+    if (e == NULL && make_entry(t, c->id, &e, err) < 0) {
+        free_ways(ways);
+        return -1;
+    }
     forget_devices(t, e);
     e->cloud = *c;
     *c = (struct cloud){ .devices = NULL };
     e->seq = seq;
-    for (size_t i = 0; i < e->cloud.n_devices; i++) {
-        if (add_way(t, e->cloud.devices[i].name, e, err) < 0)
-            return -1;
-    }
+    add_ways(t, ways, e);
     if (ret != NULL)
         *ret = e;
     return 0;

@@ -38,7 +38,7 @@ struct entry *cloud_table_by_id(const struct cloud_table *t, const char *id);
 struct entry *cloud_table_by_device(const struct cloud_table *t, const char *name);
 
 /* Gives the cloud of that id these facts (taken over: *c is then empty), or makes its entry. The
- * rest of an entry that was there stays. */
+ * rest of an entry that was there stays; when this fails, all of it. */
 int cloud_table_put(struct cloud_table *t, struct cloud *c, uint64_t seq, struct entry **ret,
                     struct error *err) MUST_CHECK;
 void cloud_table_remove(struct cloud_table *t, struct entry *e);

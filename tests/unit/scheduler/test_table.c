@@ -3,6 +3,7 @@
 #include "scheduler/table.h"
 
 #include "common/strbuf.h"
+#include "tests/support/nomem.h"
 #include "tests/support/unit.h"
 
 #define MANY 2000u
@@ -118,6 +119,40 @@ static void test_an_id_that_is_none(void **state UNUSED)
     assert_int_equal(cloud_table_size(t), 0);
 }
 
+static bool all_lead_to(const struct cloud_table *t, unsigned int n, unsigned int devices)
+{
+    AUTO_CLOUD struct cloud c = cloud(n, devices);
+    const struct entry *e = cloud_table_by_id(t, c.id);
+    bool all = e != NULL && e->cloud.n_devices == devices;
+
+    for (unsigned int i = 0; i < devices; i++)
+        all = all && cloud_table_by_device(t, c.devices[i].name) == e;
+    return all;
+}
+
+/* Whichever allocation fails: what was there is whole, of what wasn't nothing is. */
+static void test_no_memory(void **state UNUSED)
+{
+    bool happened = nomem_works();
+
+    for (unsigned int n = 1; happened; n++) {
+        AUTO_CLOUD_TABLE struct cloud_table *t = filled(2);
+        AUTO_CLOUD struct cloud known = cloud(1, 4), fresh = cloud(2, 4);
+        struct error err = ERROR_INIT;
+
+        nomem_arm(n);
+        int r = cloud_table_put(t, &known, 9, NULL, &err);
+        if (r == 0)
+            r = cloud_table_put(t, &fresh, 9, NULL, &err);
+        happened = nomem_disarm();
+        assert_int_equal(r, happened ? -1 : 0);
+        assert_true(all_lead_to(t, 0, 2));
+        assert_true(all_lead_to(t, 1, known.devices != NULL ? 2 : 4));
+        assert_int_equal(cloud_table_size(t), happened ? 2 : 3);
+        assert_true(happened || all_lead_to(t, 2, 4));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -126,6 +161,7 @@ int main(void)
         cmocka_unit_test(test_removed),
         cmocka_unit_test(test_one_device_two_clouds),
         cmocka_unit_test(test_an_id_that_is_none),
+        cmocka_unit_test(test_no_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
