@@ -28,3 +28,8 @@ int libcrypto_end(int rc, struct error *err)
     (void)error_recode(err, ERR_UNAVAILABLE);
     return error_prefix(err, "memory lacked before, libcrypto may be wrong");
 }
+
+int libcrypto_no_passphrase(char *buf UNUSED, int size UNUSED, int writing UNUSED, void *ctx UNUSED)
+{
+    return -1;
+}

@@ -19,4 +19,8 @@ void libcrypto_watch(void);
  * which it calls every key none). A new process can tell. Empties the queue of errors. */
 int libcrypto_end(int rc, struct error *err);
 
+/* A pem_password_cb: there is none. Without it libcrypto asks on the terminal, or standard input,
+ * for every PEM whose headers say that it is encrypted, a public key too. */
+int libcrypto_no_passphrase(char *buf, int size, int writing, void *ctx);
+
 #endif

@@ -50,7 +50,8 @@ static EVP_PKEY *from_der(const unsigned char *der, size_t len)
 static EVP_PKEY *from_pem(const void *text, size_t len)
 {
     BIO *in = BIO_new_mem_buf(text, (int)len);
-    EVP_PKEY *key = in != NULL ? PEM_read_bio_PUBKEY(in, NULL, NULL, NULL) : NULL;
+    EVP_PKEY *key =
+        in != NULL ? PEM_read_bio_PUBKEY(in, NULL, libcrypto_no_passphrase, NULL) : NULL;
     char rest[256];
     int n = key != NULL ? BIO_read(in, rest, sizeof(rest)) : 0;
 

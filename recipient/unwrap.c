@@ -20,12 +20,6 @@ struct private_key {
 
 /* --- reading --- */
 
-/* libcrypto would ask on the terminal. */
-static int no_passphrase(char *buf UNUSED, int size UNUSED, int writing UNUSED, void *ctx UNUSED)
-{
-    return -1;
-}
-
 static bool only_space(BIO *in)
 {
     char c;
@@ -41,7 +35,8 @@ static bool only_space(BIO *in)
 static EVP_PKEY *from_pem(const struct secret *pem)
 {
     BIO *in = BIO_new_mem_buf(secret_data(pem), (int)secret_len(pem));
-    EVP_PKEY *key = in != NULL ? PEM_read_bio_PrivateKey(in, NULL, no_passphrase, NULL) : NULL;
+    EVP_PKEY *key =
+        in != NULL ? PEM_read_bio_PrivateKey(in, NULL, libcrypto_no_passphrase, NULL) : NULL;
 
     if (key != NULL && !only_space(in)) {
         EVP_PKEY_free(key);

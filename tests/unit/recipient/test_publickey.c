@@ -5,6 +5,7 @@
 
 #include "common/b64.h"
 
+#include <openssl/ui.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
@@ -154,12 +155,45 @@ static void refuses_an_even_modulus(void **state)
     refuse(der, len, "an RSA key whose modulus is even");
 }
 
+static unsigned int asked;
+
+static int ask(UI *ui, UI_STRING *what)
+{
+    asked += UI_get_string_type(what) == UIT_PROMPT;
+    (void)ui;
+    return 0;
+}
+
+/* PEM has headers of its own; libcrypto would ask on the terminal, or standard input, whatever the
+ * process is. */
+static void asks_for_no_passphrase(void **state)
+{
+    static const char pem[] = "-----BEGIN PUBLIC KEY-----\n"
+                              "Proc-Type: 4,ENCRYPTED\n"
+                              "DEK-Info: AES-128-CBC,000102030405060708090A0B0C0D0E0F\n"
+                              "\n"
+                              "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEApg4Oo7ygEBmAlzhUZFm2\n"
+                              "-----END PUBLIC KEY-----\n";
+    UI_METHOD *terminal = UI_create_method("a terminal of ours");
+    struct public_key *k = NULL;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    assert_int_equal(UI_method_set_reader(terminal, ask), 0);
+    UI_set_default_method(terminal);
+    assert_int_equal(public_key_parse(pem, strlen(pem), &k, &err), -1);
+    assert_int_equal(err.code, ERR_INVALID);
+    assert_int_equal(asked, 0);
+    UI_set_default_method(UI_OpenSSL());
+    UI_destroy_method(terminal);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_an_rsa_key),        cmocka_unit_test(names_an_x25519_key),
-        cmocka_unit_test(refuses_what_is_no_key),  cmocka_unit_test(refuses_other_kinds),
-        cmocka_unit_test(refuses_an_even_modulus),
+        cmocka_unit_test(asks_for_no_passphrase), cmocka_unit_test(names_an_rsa_key),
+        cmocka_unit_test(names_an_x25519_key),    cmocka_unit_test(refuses_what_is_no_key),
+        cmocka_unit_test(refuses_other_kinds),    cmocka_unit_test(refuses_an_even_modulus),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
