@@ -57,6 +57,10 @@ class Machine:
         self.serial += 1
         self.fresh = self.c.create(f'kill-{self.fs}-fresh-{self.serial}', self.small, fs=self.fs)
 
+    def make_fresh_block(self):
+        self.serial += 1
+        self.fresh = self.c.create(f'kill-fresh-{self.serial}', SMALL, block=True)
+
     def drop_fresh(self):
         until_ok(lambda: self.c.unstage(self.fresh))
         until_ok(lambda: self.c.delete(self.fresh['volume_id']))
@@ -67,6 +71,10 @@ class Machine:
             raise RuntimeError(f'the fresh volume is not staged: {self.c.record(self.fresh)["state"]}')
         with open(self.c.staging(self.fresh) + '/new', 'wb') as f:
             f.write(b'x')
+
+    def check_fresh_block(self):
+        if self.c.record(self.fresh)['state'] != 'ready' or self.c.mapping_bytes(self.fresh) != SMALL:
+            raise RuntimeError(f'the fresh volume is not open: {self.c.record(self.fresh)["state"]}')
 
     def check_target(self):
         self.demand_data(self.c.target(self.data))
@@ -149,6 +157,12 @@ def node_jobs(m):
         Job('unstage', m.staged, lambda: c.unstage(m.data), m.check_unstaged, nothing),
         expand_job(m),
     ]
+
+
+def fresh_block_job(m):
+    """For what fails in the formatting alone: the same stage without a file system, in a fraction of the time."""
+    return Job('stage of a new raw block volume', m.make_fresh_block, lambda: m.c.stage(m.fresh, block=True), m.check_fresh_block,
+               m.drop_fresh)
 
 
 def expand_job(m):

@@ -119,15 +119,16 @@ class FaultKiller:
 
 
 class SyscallKiller:
-    """Kills coffer-crypt at its N-th write, ioctl, unlink or mknod, by strace around the helper."""
+    """Kills coffer-crypt at its N-th write, ioctl, unlink or mknod, by strace around the helper (it stops at calls of that kind alone)."""
+    strace = 'strace --seccomp-bpf -f -qq'
     action = 'signal=SIGKILL'  # what strace does there
 
     def __init__(self, coffer, verb, calls):
         self.coffer, self.verb, self.calls, self.said = coffer, verb, calls, ''
         self.arm_file, self.trace_file = coffer.root + '/crypt.arm', coffer.root + '/crypt.trace'
 
-    @staticmethod
-    def wrapper(root):
+    @classmethod
+    def wrapper(cls, root):
         """The program that coffer-node starts instead of coffer-crypt."""
         path = os.path.join(root, 'crypt-wrapper')
         with open(path, 'w', encoding='ascii') as f:
@@ -136,9 +137,9 @@ export COFFER_FAULT_DIR={root}/fault
 helper={root}/bin/coffer-crypt
 if [ -r {root}/crypt.arm ] && read -r verb call n action <{root}/crypt.arm && [ "$verb" = "$1" ]; then
     rm -f {root}/crypt.arm
-    [ "$n" != 0 ] || exec strace -f -qq -o {root}/crypt.trace -e "trace=$call" "$helper" "$@"
+    [ "$n" != 0 ] || exec {cls.strace} -o {root}/crypt.trace -e "trace=$call" "$helper" "$@"
     echo armed >{root}/crypt.trace
-    exec strace -f -qq -o {root}/crypt.trace -e "trace=$call" -e "inject=$call:$action:when=$n" "$helper" "$@"
+    exec {cls.strace} -o {root}/crypt.trace -e "trace=$call" -e "inject=$call:$action:when=$n" "$helper" "$@"
 fi
 exec "$helper" "$@"
 ''')
@@ -155,12 +156,16 @@ exec "$helper" "$@"
         self.arm(','.join(self.calls), 0)
         call()
         with open(self.trace_file, encoding='ascii', errors='replace') as f:
-            lines = f.read().splitlines()
+            lines = [line.split(None, 1)[-1] for line in f]
         points = []
         for name in self.calls:
-            count = sum(1 for line in lines if line.split(None, 1)[-1].startswith(name + '('))
-            points += [(n, name) for n in range(1, count + 1)]
+            calls = [line for line in lines if line.startswith(name + '(')]
+            points += [(n, name) for n in self.which(calls)]
         return points
+
+    def which(self, calls):
+        """Of the recorded calls of one kind: their numbers, from 1."""
+        return range(1, len(calls) + 1)
 
     def strike(self, point, call):
         self.arm(point[1], point[0])

@@ -15,7 +15,7 @@ import tempfile
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 from faults import LOOP_CALLS, AllocationFailer, HelperSyscallFailer, SyscallFailer, alive, attached, fault_sweep  # noqa: E402
 from fixture import MIB, CallError, Coffer, wait_for  # noqa: E402
-from jobs import Machine, controller_jobs, node_jobs  # noqa: E402
+from jobs import Machine, controller_jobs, fresh_block_job, node_jobs  # noqa: E402
 from sweep import SyscallKiller, asked_for, demand_clean, until_ok  # noqa: E402
 from tap import Tap, demand  # noqa: E402
 
@@ -157,7 +157,7 @@ RUNS_OUT = (
 )
 
 
-VERBS = {'stage of a new volume': 'format', 'stage': 'open', 'unstage': 'close', 'expand (--expand=controller)': 'resize'}
+VERBS = {'stage of a new raw block volume': 'format', 'stage': 'open', 'unstage': 'close', 'expand (--expand=controller)': 'resize'}
 
 
 def what_fails(m, allocations):
@@ -166,7 +166,7 @@ def what_fails(m, allocations):
     for failer in allocations:
         yield from ((job, failer) for job in jobs if failer.program != 'coffer-keyd' or 'stage' in job.name)
     yield from ((job, SyscallFailer(c, 'coffer-node')) for job in jobs)
-    yield from ((job, HelperSyscallFailer(c, VERBS[job.name])) for job in jobs if job.name in VERBS)
+    yield from ((job, HelperSyscallFailer(c, VERBS[job.name])) for job in (fresh_block_job(m), *jobs) if job.name in VERBS)
     yield from ((job, SyscallFailer(c, 'coffer-keyd', LOOP_CALLS)) for job in jobs if job.name == 'stage')
     yield from ((job, SyscallFailer(c, 'coffer-controller')) for job in controller_jobs(m))
 
