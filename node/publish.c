@@ -62,7 +62,7 @@ int publish_look_at_target(const struct publish *p, struct error *err)
     default:
         break;
     }
-    /* of one that failed too: a pod keeps what it has, and after a final error kubelet would forget
+    /* of one that failed too: a pod keeps what it has, and after a final error kubelet may forget
      * the mount */
     const bool read_only = mount_asked_read_only(entry);
     if (read_only != p->read_only)

@@ -54,7 +54,7 @@ static void test_staged_read_only(void **state UNUSED)
     assert_works(publish(&err));
 }
 
-/* Published again it is as it was: kubelet would forget what it has after a final error. Nobody new
+/* Published again it is as it was: kubelet may forget what it has after a final error. Nobody new
  * gets it. */
 static void test_failed_file_system(void **state UNUSED)
 {
