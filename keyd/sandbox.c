@@ -116,11 +116,19 @@ static const int fault_calls[] = {
     SCMP_SYS(access), SCMP_SYS(clock_nanosleep), SCMP_SYS(kill),    SCMP_SYS(pause),
 };
 
+/* A tracer that makes a call fail has the kernel skip it: number -1. */
+static int allow_skipped(scmp_filter_ctx filter)
+{
+    int r = seccomp_attr_set(filter, SCMP_FLTATR_API_TSKIP, 1);
+    return r < 0 ? r : seccomp_rule_add(filter, SCMP_ACT_ALLOW, -1, 0);
+}
+
 static int allow_faults(scmp_filter_ctx filter)
 {
-    return getenv("COFFER_FAULT_DIR") == NULL
-               ? 0
-               : allow_list(filter, fault_calls, ARRAY_SIZE(fault_calls));
+    if (getenv("COFFER_FAULT_DIR") == NULL)
+        return 0;
+    int r = allow_list(filter, fault_calls, ARRAY_SIZE(fault_calls));
+    return r < 0 ? r : allow_skipped(filter);
 }
 #else
 static int allow_faults(scmp_filter_ctx filter UNUSED)

@@ -209,7 +209,7 @@ def passes_unkilled(coffer, job, killer, points):
 
 def recover(coffer, job):
     """After a failed point: as clean as can be, so that the next point says something of its own."""
-    for daemon, start in ((coffer.node, coffer.start_node), (coffer.controller, coffer.start_controller)):
+    for daemon, start in ((coffer.keyd, coffer.start_keyd), (coffer.node, coffer.start_node), (coffer.controller, coffer.start_controller)):
         if not daemon.alive():
             start()
     each(job.after, lambda: demand_clean(coffer))
