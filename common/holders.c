@@ -14,9 +14,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#define NAMESPACES_MAX                                                        \
-    1024 /* mount namespaces that are told apart; beyond, a mount shows again \
-          */
+#define NAMESPACES_MAX 1024 /* mount namespaces that are told apart; beyond, one is read again */
 
 struct search {
     const char *root; /* /proc and /sys are below it */
@@ -25,6 +23,9 @@ struct search {
     void *ctx;
     ino_t seen[NAMESPACES_MAX];
     size_t n_seen;
+    uint64_t *mount_ids; /* of the device's mounts in every namespace: no two have the same */
+    size_t n_mount_ids;
+    bool mounted; /* there is one, whether its id is among them or not */
 };
 
 static void process_name(const char *root, const char *pid, char *ret, size_t size)
@@ -49,120 +50,144 @@ static struct holder holder_of(enum holder_kind kind, const char *root, const ch
 
 /* ---- processes ---- */
 
-/* One process, as far as it is looked at: its mounts are empty when they can't be read. */
-struct process {
-    const char *root;
-    const char *pid;
-    dev_t device;
-    struct mount_table mounts;
-};
-
-static bool on_our_mount(const struct process *p, uint64_t mount_id)
+static bool on_our_mount(const struct search *s, uint64_t mount_id)
 {
-    for (size_t i = 0; i < p->mounts.n; i++)
-        if (p->mounts.items[i].id == mount_id)
-            return mount_lies_on(&p->mounts.items[i], p->device);
+    for (size_t i = 0; i < s->n_mount_ids; i++)
+        if (s->mount_ids[i] == mount_id)
+            return true;
     return false;
 }
 
 /* By the number of its device, and by its mount: a file on btrfs has a number that is nobody's.
  * Not stat(2): of a file on a network or FUSE file system it waits for that server, for ever when
  * that is dead. What is on a device the kernel knows without asking anybody. */
-static bool on_device(const struct process *p, const char *path)
+static bool on_device(const struct search *s, const char *path)
 {
     struct statx st;
 
     if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_MNT_ID,
               &st) < 0)
         return false;
-    return makedev(st.stx_dev_major, st.stx_dev_minor) == p->device ||
-           (S_ISBLK(st.stx_mode) && makedev(st.stx_rdev_major, st.stx_rdev_minor) == p->device) ||
-           ((st.stx_mask & STATX_MNT_ID) != 0 && on_our_mount(p, st.stx_mnt_id));
+    return makedev(st.stx_dev_major, st.stx_dev_minor) == s->device ||
+           (S_ISBLK(st.stx_mode) && makedev(st.stx_rdev_major, st.stx_rdev_minor) == s->device) ||
+           ((st.stx_mask & STATX_MNT_ID) != 0 && on_our_mount(s, st.stx_mnt_id));
 }
 
-static bool look_at_link(const struct process *p, const char *link, struct holder *ret)
+static bool look_at_link(const struct search *s, const char *pid, const char *link,
+                         struct holder *ret)
 {
     char path[PATH_MAX], target[256];
 
-    (void)snprintf(path, sizeof(path), "%s/proc/%.16s/%.280s", p->root, p->pid, link);
-    if (!on_device(p, path))
+    (void)snprintf(path, sizeof(path), "%s/proc/%.16s/%.280s", s->root, pid, link);
+    if (!on_device(s, path))
         return false;
     ssize_t n = readlink(path, target, sizeof(target) - 1);
     target[n < 0 ? 0 : n] = '\0';
-    *ret = holder_of(HOLDER_PROCESS, p->root, p->pid, target);
+    *ret = holder_of(HOLDER_PROCESS, s->root, pid, target);
     return true;
 }
 
-static bool look_at_files(const struct process *p, struct holder *ret)
+static bool look_at_files(const struct search *s, const char *pid, struct holder *ret)
 {
     char path[PATH_MAX], link[300];
     const struct dirent *e;
     bool found = false;
 
-    (void)snprintf(path, sizeof(path), "%s/proc/%.16s/fd", p->root, p->pid);
+    (void)snprintf(path, sizeof(path), "%s/proc/%.16s/fd", s->root, pid);
     DIR *dir = opendir(path);
     if (dir == NULL)
         return false;
     while (!found && (e = readdir(dir)) != NULL) {
         (void)snprintf(link, sizeof(link), "fd/%s", e->d_name);
-        found = e->d_name[0] != '.' && look_at_link(p, link, ret);
+        found = e->d_name[0] != '.' && look_at_link(s, pid, link, ret);
     }
     (void)closedir(dir);
     return found;
-}
-
-/* Unreadable: none, and the rest is looked at. */
-static void read_mounts(const char *root, const char *pid, struct mount_table *ret)
-{
-    char path[PATH_MAX];
-
-    (void)snprintf(path, sizeof(path), "%s/proc/%.16s/mountinfo", root, pid);
-    if (mount_table_read(path, ret, NULL) < 0)
-        *ret = (struct mount_table){ .items = NULL, .n = 0 };
 }
 
 /* false: the caller wants no more. */
 static bool each_use(struct search *s, const char *pid)
 {
     static const char *const links[] = { "cwd", "root", "exe" };
-    struct process p = { .root = s->root, .pid = pid, .device = s->device };
     struct holder h;
 
-    read_mounts(s->root, pid, &p.mounts);
-    bool found = look_at_files(&p, &h);
+    bool found = look_at_files(s, pid, &h);
     for (size_t i = 0; i < ARRAY_SIZE(links) && !found; i++)
-        found = look_at_link(&p, links[i], &h);
-    mount_table_release(&p.mounts);
+        found = look_at_link(s, pid, links[i], &h);
     return !found || s->cb(s->ctx, &h);
 }
 
 /* ---- mounts ---- */
 
-/* Every process of a namespace shows the same mounts. */
-static bool seen_before(struct search *s, const char *pid)
+/* Every process of a namespace shows the same mounts. 0: no namespace can be told. */
+static ino_t namespace_of(const struct search *s, const char *pid)
 {
     char path[PATH_MAX];
     struct stat st;
 
     (void)snprintf(path, sizeof(path), "%s/proc/%.16s/ns/mnt", s->root, pid);
-    if (stat(path, &st) < 0)
-        return false;
+    return stat(path, &st) < 0 ? 0 : st.st_ino;
+}
+
+static bool seen_before(const struct search *s, ino_t ns)
+{
     for (size_t i = 0; i < s->n_seen; i++) {
-        if (s->seen[i] == st.st_ino)
+        if (s->seen[i] == ns)
             return true;
     }
-    if (s->n_seen < NAMESPACES_MAX)
-        s->seen[s->n_seen++] = st.st_ino;
     return false;
+}
+
+/* The mounts of the process's namespace, once for each namespace: a node has many processes and a
+ * long list, and of a list as long as it may be (a tenant can make one in a namespace of his own)
+ * every reading costs. Empty when it was read before, or can't be read; another process may show
+ * the same one when this has ended. */
+static void read_mounts(struct search *s, const char *pid, struct mount_table *ret)
+{
+    char path[PATH_MAX];
+    struct error local = ERROR_INIT;
+    ino_t ns = namespace_of(s, pid);
+
+    *ret = (struct mount_table){ .items = NULL, .n = 0 };
+    if (ns != 0 && seen_before(s, ns))
+        return;
+    (void)snprintf(path, sizeof(path), "%s/proc/%.16s/mountinfo", s->root, pid);
+    if (mount_table_read(path, ret, &local) < 0 && local.sys_errno != 0)
+        return;
+    if (ns != 0 && s->n_seen < NAMESPACES_MAX)
+        s->seen[s->n_seen++] = ns;
+}
+
+/* Without memory it is left out: then the mount is shown in place of who has a file there. */
+static void add_mount_id(struct search *s, uint64_t id)
+{
+    uint64_t *ids = reallocarray(s->mount_ids, s->n_mount_ids + 1, sizeof(*ids));
+
+    if (ids == NULL)
+        return;
+    s->mount_ids = ids;
+    s->mount_ids[s->n_mount_ids++] = id;
+}
+
+static bool each_mount_id(struct search *s, const char *pid)
+{
+    AUTO_MOUNT_TABLE struct mount_table t = { .items = NULL, .n = 0 };
+
+    read_mounts(s, pid, &t);
+    for (size_t i = 0; i < t.n; i++) {
+        if (!mount_lies_on(&t.items[i], s->device))
+            continue;
+        s->mounted = true;
+        add_mount_id(s, t.items[i].id);
+    }
+    return true;
 }
 
 static bool each_mount(struct search *s, const char *pid)
 {
     AUTO_MOUNT_TABLE struct mount_table t = { .items = NULL, .n = 0 };
 
-    if (seen_before(s, pid))
-        return true;
-    read_mounts(s->root, pid, &t);
+    read_mounts(s, pid, &t);
     for (size_t i = 0; i < t.n; i++) {
         if (!mount_lies_on(&t.items[i], s->device))
             continue;
@@ -218,9 +243,13 @@ static void each_below(const char *root, dev_t device,
                        bool (*cb)(void *ctx, const struct holder *h), void *ctx)
 {
     struct search s = { .root = root, .device = device, .cb = cb, .ctx = ctx };
+    bool more = each_stacked_device(&s) && each_process(&s, each_mount_id);
 
     /* a use says more than a mount: every process of a namespace shows the same mounts */
-    (void)(each_stacked_device(&s) && each_process(&s, each_use) && each_process(&s, each_mount));
+    more = more && each_process(&s, each_use);
+    s.n_seen = 0;
+    (void)(more && s.mounted && each_process(&s, each_mount));
+    free(s.mount_ids);
 }
 
 void holders_each(dev_t device, bool (*cb)(void *ctx, const struct holder *h), void *ctx)

@@ -76,6 +76,61 @@ static void test_nobody(void **state UNUSED)
     assert_string_equal(text, "its holder isn't visible from this pid namespace");
 }
 
+/* A process of a made-up /proc, with one file open and no list of mounts. */
+static void make_process(const struct tmpdir *t, const char *pid, const char *file)
+{
+    static const char *const dirs[] = { "", "/fd", "/ns" };
+    char path[64];
+
+    for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
+        (void)snprintf(path, sizeof(path), "proc/%s%s", pid, dirs[i]);
+        assert_int_equal(mkdirat(t->fd, path, 0700), 0);
+    }
+    (void)snprintf(path, sizeof(path), "proc/%s/fd/3", pid);
+    assert_int_equal(symlinkat(file, t->fd, path), 0);
+    (void)snprintf(path, sizeof(path), "proc/%s/comm", pid);
+    tmpdir_write(t, path, "holder\n", 7);
+    (void)snprintf(path, sizeof(path), "proc/%s/ns/mnt", pid);
+    assert_int_equal(linkat(t->fd, "ns", t->fd, path, 0), 0);
+}
+
+static void show_mount(const struct tmpdir *t, const char *pid, const char *file, dev_t dev)
+{
+    char path[64], line[256];
+    struct statx st;
+
+    assert_int_equal(statx(AT_FDCWD, file, 0, STATX_MNT_ID, &st), 0);
+    assert_true((st.stx_mask & STATX_MNT_ID) != 0);
+    (void)snprintf(path, sizeof(path), "proc/%s/mountinfo", pid);
+    int n = snprintf(line, sizeof(line), "%llu 1 %u:%u / /mnt rw - btrfs none rw\n",
+                     (unsigned long long)st.stx_mnt_id, major(dev), minor(dev));
+    tmpdir_write(t, path, line, (size_t)n);
+}
+
+/* The list of mounts of a namespace is read from one of its processes, whichever shows it: a node
+ * has thousands, and a tenant can make the list long. */
+static void test_one_list_for_a_namespace(void **state UNUSED)
+{
+    static const char *const shown_by[] = { "7", "8" };
+    const dev_t device = makedev(4095, 1048575);
+
+    for (size_t i = 0; i < ARRAY_SIZE(shown_by); i++) {
+        AUTO_TMPDIR struct tmpdir t = tmpdir_make();
+        char file[600], text[700], want[700];
+
+        (void)snprintf(file, sizeof(file), "%s", tmpdir_path(&t, "file"));
+        tmpdir_write(&t, "file", "", 0);
+        tmpdir_write(&t, "ns", "", 0);
+        assert_int_equal(mkdirat(t.fd, "proc", 0700), 0);
+        make_process(&t, "7", file);
+        make_process(&t, "8", "/proc/version");
+        show_mount(&t, shown_by[i], file, device);
+        holders_describe_below(t.path, device, text, sizeof(text));
+        (void)snprintf(want, sizeof(want), "process 7 (holder) has '%s' open", file);
+        assert_string_equal(text, want);
+    }
+}
+
 static void test_text(void **state UNUSED)
 {
     static const struct {
@@ -101,6 +156,7 @@ int main(void)
         cmocka_unit_test(test_stops_when_told),
         cmocka_unit_test(test_mounts_are_told_once),
         cmocka_unit_test(test_nobody),
+        cmocka_unit_test(test_one_list_for_a_namespace),
         cmocka_unit_test(test_text),
     };
 
