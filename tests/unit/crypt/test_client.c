@@ -240,7 +240,7 @@ static void bad_answers_are_errors(void **state)
         { "echo '{\"error\":{\"code\":\"WHAT\",\"message\":\"x\"}}'; exit 1", ERR_INTERNAL, "x" },
         { "echo '{\"error\":7}'; exit 1", ERR_INTERNAL, "without saying why" },
         { "echo '{\"mapping\":" MAPPING("ok") "}'; exit 1", ERR_INTERNAL, "without saying why" },
-        { "exit 2", ERR_INTERNAL, "exit code 2" },
+        { "exit 2", ERR_INTERNAL, "ended before it answered, exit code 2" },
         { "echo nonsense", ERR_INTERNAL, "not valid JSON" },
         { "echo '{}'", ERR_INTERNAL, "no mapping" },
         { "echo '{\"mapping\":{}}'", ERR_INTERNAL, "mapping" },
