@@ -4,21 +4,27 @@
 that, and leaves what an administrator made. TAP on stdout; no root, nothing outside a temporary folder."""
 import os
 import re
+import shutil
 import sys
 
 import caselib
-from caselib import BIN, ROOT, program, read, run
+from caselib import BIN, ROOT, Skip, program, read, run
 
 POLICIES = ('controller', 'node', 'node-rekey', 'node-tenant', 'scheduler', 'rotation', 'trim')  # where cofferctl vault setup looks
 DAEMONS = ('coffer-controller', 'coffer-node', 'coffer-keyd', 'coffer-launch', 'coffer-scheduler')
 PROGRAMS = {'sbin': DAEMONS, 'bin': ('cofferctl',), 'libexec/coffer': ('coffer-crypt',)}
 
 
+# -o all: the programs are the ones that are tested
+MAKE = ['make', '-s', '-C', ROOT, f'PROFILE={os.path.basename(BIN)}', f'BUILD={os.path.dirname(BIN)}', '-o', 'all']
+
+
+def environment():
+    return {k: v for k, v in os.environ.items() if not k.startswith(('MAKE', 'MFLAGS'))}
+
+
 def make(target, destdir, prefix='/usr'):
-    """-o all: the programs are the ones that are tested."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(('MAKE', 'MFLAGS'))}
-    run(['make', '-s', '-C', ROOT, f'PROFILE={os.path.basename(BIN)}', f'BUILD={os.path.dirname(BIN)}', '-o', 'all', target,
-         f'DESTDIR={destdir}', f'PREFIX={prefix}'], env=environment, timeout=600)
+    run([*MAKE, target, f'DESTDIR={destdir}', f'PREFIX={prefix}'], env=environment(), timeout=600)
 
 
 def files(folder):
@@ -101,8 +107,33 @@ def uninstalled(folder):
     assert not os.path.exists(os.path.join(folder, 'usr/share/doc/coffer')) and os.path.isdir(os.path.join(folder, 'usr/bin'))
 
 
+def the_package_s_scripts(folder):
+    """debian/rules as it is, but for the build: a removal stops every unit, a purge forgets which were enabled; an upgrade restarts none."""
+    if shutil.which('dh_installsystemd') is None:
+        raise Skip('no debhelper')
+    shutil.copytree(os.path.join(ROOT, 'debian'), os.path.join(folder, 'debian'))
+    run(['make', '-s', '-f', 'debian/rules', f'MAKE_HERE={" ".join(MAKE)} PREFIX=/usr', 'override_dh_auto_install',
+         'override_dh_installsystemd'], cwd=folder, env=environment(), timeout=600)
+    run(['dh_installdeb'], cwd=folder)
+    units = {f.rsplit('/', 1)[1] for f in files(os.path.join(folder, 'debian/coffer')) if f.endswith('.service')}
+    enabled = units - {'coffer-vms.service'}
+    scripts = {}
+    for name in ('preinst', 'postinst', 'prerm', 'postrm'):
+        path = os.path.join(folder, 'debian/coffer/DEBIAN', name)
+        scripts[name] = read(path) if os.path.exists(path) else ''
+
+    def called(script, verb):
+        return {unit for line in scripts[script].splitlines() if verb in line for unit in re.findall(r"'(\S+?)'", line)}
+    assert len(units) == 7 and called('prerm', 'deb-systemd-invoke stop') == units, scripts
+    assert '"$1" = remove' in scripts['prerm'] and not scripts['preinst'], scripts
+    assert called('postrm', 'deb-systemd-helper purge') == enabled and 'daemon-reload' in scripts['postrm'], scripts
+    assert 'daemon-reload' in scripts['postinst'] and 'restart' not in scripts['postinst'], scripts
+    # of deb-systemd-helper alone, for units that an administrator had enabled before; a start is of enabled units alone
+    assert all('was-enabled' in before for before in scripts['postinst'].split('deb-systemd-helper enable')[:-1]), scripts
+
+
 TESTS = [installed, units_name_what_is_there, every_flag_of_a_unit_is_known, a_node_without_a_namespace, calls_that_are_needed,
-         uninstalled]
+         uninstalled, the_package_s_scripts]
 
 
 sys.exit(caselib.main(TESTS, caselib.folder))
