@@ -108,7 +108,8 @@ def uninstalled(folder):
 
 
 def the_package_s_scripts(folder):
-    """debian/rules as it is, but for the build: a removal stops every unit, a purge forgets which were enabled; an upgrade restarts none."""
+    """debian/rules as it is, but for the build: a removal stops every unit, a purge forgets which were enabled, an
+    upgrade restarts none."""
     if shutil.which('dh_installsystemd') is None:
         raise Skip('no debhelper')
     shutil.copytree(os.path.join(ROOT, 'debian'), os.path.join(folder, 'debian'))

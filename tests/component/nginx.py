@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import sys
 import time
+import warnings
 
 import caselib
 from caselib import PATIENCE, ROOT, Skip, read, run, write
@@ -43,6 +44,8 @@ def installed_configuration(folder, page, clouds):
         write(f'{folder}/{name}', re.sub(r'/etc/coffer/tls/\w+\.(crt|key)', rf'{folder}/tls.\1', text))
     log = f'error_log {folder}/error.log;\npid {folder}/nginx.pid;\n'
     write(f'{folder}/nginx.conf', f'{"user root;" if os.geteuid() == 0 else ""}\n{log}events {{}}\nhttp {{ access_log off;\n'
+          # as nginx.conf of Debian may have them: the servers say otherwise
+          + 'server_tokens on;\nssl_protocols TLSv1 TLSv1.1 TLSv1.2 TLSv1.3;\nssl_ciphers DEFAULT@SECLEVEL=0;\n'
           + ''.join(f'{kind}_temp_path {folder}/temp;\n' for kind in ('client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'))
           + f'include {folder}/coffer.conf; }}\n')
 
@@ -311,6 +314,23 @@ def test_page_and_api_are_another_origin(p):
         assert asked.startswith('POST /v1/clouds/%41?x=%2F HTTP/1.') and 'Coffer-Proof: a b\r\n' in asked, asked
         status, _, body = p.ask('/v1/clouds/x', 'POST', b'x' * 17000, port=p.page)
         assert (status, code_of(body)) == (413, 'too_large')
+
+
+def test_old_tls_is_refused_whatever_nginx_conf_has(p):
+    for port in (p.page, p.clouds):
+        for version, taken in ((ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True)):
+            context = ssl.create_default_context(cafile=f'{p.folder}/tls.crt')
+            context.set_ciphers('DEFAULT@SECLEVEL=0')
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore', DeprecationWarning)
+                context.minimum_version = context.maximum_version = version
+            with contextlib.closing(socket.create_connection(('127.0.0.1', port), PATIENCE)) as s:
+                try:
+                    context.wrap_socket(s, server_hostname='clouds.example.com').close()
+                except ssl.SSLError as e:
+                    assert not taken and 'PROTOCOL_VERSION' in e.reason, (port, version, e)
+                else:
+                    assert taken, (port, version)
 
 
 TESTS = [test for name, test in sorted(globals().items()) if name.startswith('test_')]
