@@ -168,6 +168,7 @@ def the_scheduler_is_opt_in():
     config = json.loads(made['ConfigMap', 'coffer-scheduler']['data']['scheduler.json'])
     assert (config['kubernetes']['driver_namespace'], config['kubernetes']['storage_class']) == ('coffer', 'encrypted-client'), config
     assert 'clientKeys.enabled' in template(*on, code=1).stderr
+    assert "doesn't go with insecureFileKms" in template(*on, *stands_on, '--set', 'insecureFileKms=true', code=1).stderr
     assert 'clouds among clientKeys.namespaces' in template(*on, '--set', 'clientKeys.enabled=true', code=1).stderr
     for setting, word in (('scheduler.config.driver=local', '/scheduler/config/driver'), ('scheduler.config.colour=red', 'colour'),
                           ('scheduler.config.kubernetes.api=http://a', '/scheduler/config/kubernetes/api'),
