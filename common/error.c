@@ -46,23 +46,6 @@ static void mark_cut(char *msg, size_t size)
     memcpy(msg + at, CUT_MARK, sizeof(CUT_MARK));
 }
 
-/* gRPC refuses a status text that is not UTF-8, and then the caller would see nothing of it. And
- * what a text quotes (a record's field, a flag) must not drive the terminal it is read on. */
-static void replace_unfit(char *msg)
-{
-    size_t left = strlen(msg);
-
-    while (left > 0) {
-        size_t n = utf8_char_len(msg, left), unsafe = utf8_unsafe_len(msg, left);
-
-        if (n == 0)
-            n = unsafe = 1;
-        memset(msg, '?', unsafe);
-        msg += n;
-        left -= n;
-    }
-}
-
 /* Appends to a text of length `len` in a field of `size`: the new length, `size` when cut. */
 static PRINTF_LIKE(4, 0) size_t
     append(char *msg, size_t size, size_t len, const char *fmt, va_list args)
@@ -78,7 +61,10 @@ static PRINTF_LIKE(4, 0) size_t
     }
     if ((size_t)n >= size - len)
         mark_cut(msg, size);
-    replace_unfit(msg + len);
+    /* gRPC refuses a status text that is not UTF-8, and then the caller would see nothing of it.
+     * And what a text quotes (a record's field, a flag) must not drive the terminal it is read on.
+     */
+    utf8_make_plain(msg + len);
     return (size_t)n < size - len ? len + (size_t)n : size;
 }
 

@@ -6,6 +6,7 @@
 #include "common/error.h"
 #include "common/fs.h"
 #include "common/mountinfo.h"
+#include "common/parse.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -45,6 +46,8 @@ static struct holder holder_of(enum holder_kind kind, const char *root, const ch
     (void)snprintf(h.pid, sizeof(h.pid), "%.15s", pid);
     (void)snprintf(h.path, sizeof(h.path), "%.255s", path);
     process_name(root, h.pid, h.name, sizeof(h.name));
+    utf8_make_plain(h.path); /* it may be cut within a character, and both are any bytes */
+    utf8_make_plain(h.name);
     return h;
 }
 
@@ -271,6 +274,7 @@ void holder_text(const struct holder *h, char *ret, size_t size)
                        h->name);
         break;
     }
+    utf8_make_plain(ret);
 }
 
 static bool take_first(void *ctx, const struct holder *h)

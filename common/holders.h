@@ -13,7 +13,7 @@
 
 enum holder_kind { HOLDER_DEVICE, HOLDER_PROCESS, HOLDER_MOUNT };
 
-struct holder {
+struct holder { /* its texts are UTF-8, whatever a process calls itself */
     enum holder_kind kind;
     char pid[16];   /* of the process; for a mount of one that sees it; "" for a device */
     char name[64];  /* the process's, or the device's */

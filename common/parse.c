@@ -148,6 +148,21 @@ bool utf8_valid(const char *text, size_t len)
     return true;
 }
 
+void utf8_make_plain(char *text)
+{
+    size_t left = strlen(text);
+
+    while (left > 0) {
+        size_t n = utf8_char_len(text, left), unsafe = utf8_unsafe_len(text, left);
+
+        if (n == 0)
+            n = unsafe = 1;
+        memset(text, '?', unsafe);
+        text += n;
+        left -= n;
+    }
+}
+
 static bool hex_digit(char c)
 {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');

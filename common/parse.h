@@ -20,6 +20,7 @@ size_t utf8_char_len(const char *text, size_t left); /* of the first; 0: malform
 /* Bytes of the first character when no terminal may get it: C0, DEL, C1, the marks that end a line
  * or turn the direction of writing. Else 0. */
 size_t utf8_unsafe_len(const char *text, size_t len);
+void utf8_make_plain(char *text); /* what is unsafe or malformed becomes '?', byte by byte */
 bool hex_lower_valid(const char *text, size_t digits); /* that many of [0-9a-f], then NUL */
 bool uuid_valid(const char *text);                     /* 8-4-4-4-12 lower-case hex, NUL */
 int uuid_random(char ret[37]) MUST_CHECK;              /* RFC 9562 version 4, lower case */

@@ -10,6 +10,7 @@
 #include "common/deadline.h"
 #include "common/fault.h"
 #include "common/log.h"
+#include "common/parse.h"
 
 #include <stdarg.h>
 
@@ -93,6 +94,7 @@ bool found(struct finding *ret, const char *action, const char *fmt, ...)
     va_start(args, fmt);
     (void)vsnprintf(ret->why, sizeof(ret->why), fmt, args);
     va_end(args);
+    utf8_make_plain(ret->why); /* it may be cut within a character, and quotes what others wrote */
     return true;
 }
 
@@ -103,6 +105,7 @@ static int report(struct reconcile *r, const struct candidate *c, const struct f
 {
     struct arena *a = r->call->arena;
     char id[VOLUME_ID_MAX + 1] = "";
+    char *what = arena_strdup(a, c->what);
 
     if (r->n == LEFT_OVERS_MAX) {
         r->truncated = true;
@@ -112,14 +115,15 @@ static int report(struct reconcile *r, const struct candidate *c, const struct f
         volume_id_format(&c->id, id);
     struct csi_left_over *l = &r->items[r->n];
     *l = (struct csi_left_over){ .kind = c->kind->name,
-                                 .what = c->what,
+                                 .what = what,
                                  .volume_id = arena_strdup(a, id),
                                  .why = arena_strdup(a, f->why),
                                  .action = f->action,
                                  .result = result,
                                  .problem = arena_strdup(a, problem) };
-    if (l->volume_id == NULL || l->why == NULL || l->problem == NULL)
+    if (what == NULL || l->volume_id == NULL || l->why == NULL || l->problem == NULL)
         return error_memory(err);
+    utf8_make_plain(what); /* a path: gRPC's strings are UTF-8 */
     r->n++;
     return 0;
 }

@@ -2,17 +2,19 @@
 #include "common/base.h"
 #include "common/holders.h"
 
+#include "common/parse.h"
 #include "tests/support/tmpdir.h"
 #include "tests/support/unit.h"
 
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 struct look {
     pid_t pid;
-    size_t processes, mounts, ours;
+    size_t processes, mounts, ours, unfit;
     char path[256];
     size_t most; /* then stop */
 };
@@ -25,6 +27,7 @@ static bool note(void *ctx, const struct holder *h)
     (void)snprintf(pid, sizeof(pid), "%d", (int)l->pid);
     l->processes += h->kind == HOLDER_PROCESS;
     l->mounts += h->kind == HOLDER_MOUNT;
+    l->unfit += !utf8_valid(h->name, strlen(h->name)) || !utf8_valid(h->path, strlen(h->path));
     if (h->kind == HOLDER_PROCESS && strcmp(h->pid, pid) == 0) {
         l->ours++;
         (void)snprintf(l->path, sizeof(l->path), "%s", h->path);
@@ -131,6 +134,29 @@ static void test_one_list_for_a_namespace(void **state UNUSED)
     }
 }
 
+/* JSON and gRPC want UTF-8: one process with such a name would hide all the others. */
+static void test_strange_names(void **state UNUSED)
+{
+    AUTO_TMPDIR struct tmpdir t = tmpdir_make();
+    struct look l = { .pid = getpid(), .most = SIZE_MAX };
+    struct holder h = { HOLDER_PROCESS, "7", "x", "" };
+    char text[512], before[16];
+    struct stat st;
+
+    assert_int_equal(fstat(t.fd, &st), 0);
+    assert_int_equal(prctl(PR_GET_NAME, before), 0);
+    assert_int_equal(prctl(PR_SET_NAME, "\xff\x1b[2J"), 0);
+    holders_each(st.st_dev, note, &l);
+    assert_int_equal(prctl(PR_SET_NAME, before), 0);
+    assert_int_equal(l.ours, 1);
+    assert_int_equal(l.unfit, 0);
+    for (size_t i = 0; i < 100; i++)
+        (void)snprintf(h.path + 1 + 2 * i, 3, "\xd0\xb9"); /* cut in the middle of one */
+    h.path[0] = '/';
+    holder_text(&h, text, sizeof(text));
+    assert_true(utf8_valid(text, strlen(text)));
+}
+
 static void test_text(void **state UNUSED)
 {
     static const struct {
@@ -157,6 +183,7 @@ int main(void)
         cmocka_unit_test(test_mounts_are_told_once),
         cmocka_unit_test(test_nobody),
         cmocka_unit_test(test_one_list_for_a_namespace),
+        cmocka_unit_test(test_strange_names),
         cmocka_unit_test(test_text),
     };
 

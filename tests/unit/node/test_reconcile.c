@@ -7,6 +7,7 @@
 #include "node/reconcile.h"
 
 #include "common/deadline.h"
+#include "common/parse.h"
 #include "tests/support/skip.h"
 #include "tests/unit/backends/fixture.h"
 
@@ -309,6 +310,27 @@ static void test_nodes(void **state UNUSED)
     (void)run(&w, false, 0);
 }
 
+/* gRPC's strings are UTF-8: one strange name, or a character cut in two, would hide the whole
+ * answer. */
+static void test_strange_names(void **state UNUSED)
+{
+    AUTO_WORLD struct world w;
+    const struct csi_left_over *l;
+    char text[1000] = "";
+    struct finding f;
+
+    world_make(&w);
+    tmpdir_write(&w.f.dir, "nodes/\xff\x1b", "x", 1);
+    l = run(&w, false, 1);
+    assert_string_equal(l->what, "??");
+    for (size_t i = 0; i + 3 < sizeof(text); i += 2)
+        memcpy(text + i, "\xd0\xb9", 3);
+    assert_true(found(&f, "none", "x%s", text));
+    assert_true(utf8_valid(f.why, strlen(f.why)));
+    assert_true(found(&f, "none", "xy%s", text));
+    assert_true(utf8_valid(f.why, strlen(f.why)));
+}
+
 static void test_no_device_dir(void **state UNUSED)
 {
     AUTO_WORLD struct world w;
@@ -341,6 +363,7 @@ int main(void)
         cmocka_unit_test(test_helper_fails),
         cmocka_unit_test(test_locked),
         cmocka_unit_test(test_nodes),
+        cmocka_unit_test(test_strange_names),
         cmocka_unit_test(test_no_device_dir),
         cmocka_unit_test(test_deadline),
     };
