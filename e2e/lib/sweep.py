@@ -119,8 +119,8 @@ class FaultKiller:
 
 
 class SyscallKiller:
-    """Kills coffer-crypt at its N-th write, ioctl, unlink or mknod, by strace around the helper (it stops at calls of that kind alone)."""
-    strace = 'strace --seccomp-bpf -f -qq'
+    """Kills coffer-crypt at its N-th write, ioctl, unlink or mknod, by strace around the helper."""
+    strace = 'strace -f -qq'
     action = 'signal=SIGKILL'  # what strace does there
 
     def __init__(self, coffer, verb, calls):

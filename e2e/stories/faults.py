@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 from faults import LOOP_CALLS, AllocationFailer, HelperSyscallFailer, SyscallFailer, alive, attached, fault_sweep  # noqa: E402
 from fixture import MIB, CallError, Coffer, wait_for  # noqa: E402
 from jobs import Machine, controller_jobs, fresh_block_job, node_jobs  # noqa: E402
-from sweep import SyscallKiller, asked_for, demand_clean, until_ok  # noqa: E402
+from sweep import asked_for, demand_clean, until_ok  # noqa: E402
 from tap import Tap, demand  # noqa: E402
 
 
@@ -174,7 +174,7 @@ def what_fails(m, allocations):
 def main():
     tap, c = Tap(), Coffer(fault=True)
     c.install()
-    c.crypt_helper = SyscallKiller.wrapper(c.root)
+    c.crypt_helper = HelperSyscallFailer.wrapper(c.root)
     allocations = [AllocationFailer(c, name) for name in ('coffer-node', 'coffer-crypt', 'coffer-keyd')]
     c.start()
     m, tried, known = Machine(c), 0, 0
