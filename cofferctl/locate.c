@@ -13,6 +13,7 @@
 #include "common/holders.h"
 #include "common/json.h"
 #include "common/mountinfo.h"
+#include "common/parse.h"
 #include "crypt/client.h"
 
 #include <unistd.h>
@@ -174,8 +175,10 @@ static void add_mounts(json_t *obj, dev_t mapping)
     if (mount_table_load(&t, &local) < 0)
         add_problem(list, local.msg);
     for (size_t i = 0; i < t.n && json_array_size(list) < LINES_MAX; i++) {
-        if (mount_match(&t.items[i], mapping) == MOUNT_OURS)
-            (void)json_array_append_new(list, json_string(t.items[i].point));
+        if (mount_match(&t.items[i], mapping) != MOUNT_OURS)
+            continue;
+        utf8_make_plain(t.items[i].point); /* any bytes; JSON has UTF-8 alone */
+        (void)json_array_append_new(list, json_string(t.items[i].point));
     }
     set(obj, "mounts", list);
 }

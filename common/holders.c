@@ -34,7 +34,8 @@ static void process_name(const char *root, const char *pid, char *ret, size_t si
     char path[PATH_MAX];
 
     (void)snprintf(path, sizeof(path), "%s/proc/%s/comm", root, pid);
-    if (fs_read_line(path, ret, size, NULL) < 0)
+    /* a process may call itself nothing */
+    if (fs_read_line(path, ret, size, NULL) < 0 || ret[0] == '\0')
         (void)snprintf(ret, size, "?");
 }
 

@@ -163,14 +163,14 @@ static int read_reply(const struct call *c, const struct proc_result *r, json_t 
 {
     if (r->signal != 0)
         return ended_by_signal(c, r->signal, err);
+    if (strbuf_check(&r->output, "coffer-crypt's reply", err) < 0)
+        return -1;
     /* 127: the loader found no memory, descriptor or file for a library of it */
     if (r->output.len == 0 && r->exit_code != 0)
         return error_set(err, ERR_INTERNAL,
                          "coffer-crypt %s ended before it answered, exit code %d: its lines in "
                          "the log say why",
                          c->verb, r->exit_code);
-    if (strbuf_check(&r->output, "coffer-crypt's reply", err) < 0)
-        return -1;
     return answer_read(c->verb, strbuf_text(&r->output), r->output.len, r->exit_code, ret, err);
 }
 

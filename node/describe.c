@@ -5,6 +5,7 @@
 #include "common/blockdev.h"
 #include "common/cleanup.h"
 #include "common/mountinfo.h"
+#include "common/parse.h"
 #include "node/op.h"
 #include "node/recipients.h"
 #include "volume/commitment.h"
@@ -97,9 +98,11 @@ static int where_mounted(struct describe *d, dev_t dev, struct csi_strings *ret)
     for (size_t i = 0; i < d->mounts.n && n < MOUNTED_MAX; i++) {
         if (mount_match(&d->mounts.items[i], dev) != MOUNT_OURS)
             continue;
-        points[n] = arena_strdup(d->arena, d->mounts.items[i].point);
-        if (points[n++] == NULL)
+        char *point = arena_strdup(d->arena, d->mounts.items[i].point);
+        if (point == NULL)
             return error_set(d->err, ERR_EXHAUSTED, "out of memory for the reply");
+        utf8_make_plain(point); /* gRPC's strings are UTF-8 */
+        points[n++] = point;
     }
     *ret = (struct csi_strings){ .items = points, .n = n };
     return 0;

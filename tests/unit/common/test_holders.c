@@ -134,6 +134,21 @@ static void test_one_list_for_a_namespace(void **state UNUSED)
     }
 }
 
+static void test_no_name(void **state UNUSED)
+{
+    AUTO_TMPDIR struct tmpdir t = tmpdir_make();
+    char text[700];
+    struct stat st;
+
+    tmpdir_write(&t, "ns", "", 0);
+    assert_int_equal(stat("/", &st), 0);
+    assert_int_equal(mkdirat(t.fd, "proc", 0700), 0);
+    make_process(&t, "7", "/");
+    tmpdir_write(&t, "proc/7/comm", "\n", 1);
+    holders_describe_below(t.path, st.st_dev, text, sizeof(text));
+    assert_string_equal(text, "process 7 (?) has '/' open");
+}
+
 /* JSON and gRPC want UTF-8: one process with such a name would hide all the others. */
 static void test_strange_names(void **state UNUSED)
 {
@@ -183,6 +198,7 @@ int main(void)
         cmocka_unit_test(test_mounts_are_told_once),
         cmocka_unit_test(test_nobody),
         cmocka_unit_test(test_one_list_for_a_namespace),
+        cmocka_unit_test(test_no_name),
         cmocka_unit_test(test_strange_names),
         cmocka_unit_test(test_text),
     };

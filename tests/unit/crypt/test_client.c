@@ -347,6 +347,26 @@ static void out_of_memory_is_said_as_that(void **state)
     }
 }
 
+/* Also when it is the answer of a helper that failed. */
+static void out_of_memory_for_a_refusal(void **state)
+{
+    struct stage *s = *state;
+    bool happened = nomem_works();
+
+    play(s, "echo '{\"error\":{\"code\":\"ABORTED\",\"message\":\"busy\"}}'; exit 1");
+    for (unsigned int n = 1; happened; n++) {
+        struct error err = ERROR_INIT;
+        struct mapping m;
+
+        nomem_arm(n);
+        assert_int_equal(crypt_open(&s->client, &s->volume, s->fd, deadline_in(20000), &m, &err),
+                         -1);
+        happened = nomem_disarm();
+        if (err.code != ERR_ABORTED && !error_is_memory(&err))
+            fail_msg("allocation %u: %s: %s", n, error_code_name(err.code), err.msg);
+    }
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, stage_make, stage_remove)
 
 int main(void)
@@ -361,6 +381,7 @@ int main(void)
         TEST(rekey_passes_both_keys_and_the_backup),
         TEST(bad_answers_are_errors),
         TEST(out_of_memory_is_said_as_that),
+        TEST(out_of_memory_for_a_refusal),
         TEST(no_helper_or_no_time),
         TEST(helpers_are_bounded),
     };
