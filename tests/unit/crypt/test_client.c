@@ -351,8 +351,10 @@ static void out_of_memory_is_said_as_that(void **state)
 static void out_of_memory_for_a_refusal(void **state)
 {
     struct stage *s = *state;
-    bool happened = nomem_works();
+    bool happened = true;
 
+    if (!nomem_works())
+        skip_because(SKIP_ASAN);
     play(s, "echo '{\"error\":{\"code\":\"ABORTED\",\"message\":\"busy\"}}'; exit 1");
     for (unsigned int n = 1; happened; n++) {
         struct error err = ERROR_INIT;
