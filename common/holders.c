@@ -123,7 +123,8 @@ static bool each_use(struct search *s, const char *pid)
 
 /* ---- mounts ---- */
 
-/* Every process of a namespace shows the same mounts. 0: no namespace can be told. */
+/* Every process of a namespace shows the same mounts, but for one that was chrooted: it shows those
+ * below its root alone, and is seldom a namespace's first. 0: no namespace can be told. */
 static ino_t namespace_of(const struct search *s, const char *pid)
 {
     char path[PATH_MAX];
