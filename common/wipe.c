@@ -23,6 +23,11 @@ bool wipe_ever_lacked(void)
     return atomic_load(&ever);
 }
 
+bool wipe_explains(const struct error *err)
+{
+    return (err->code == ERR_INTERNAL || err->code == ERR_UNAVAILABLE) && wipe_ever_lacked();
+}
+
 static void *noted(void *p)
 {
     if (p == NULL) {

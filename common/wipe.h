@@ -22,6 +22,9 @@ void wipe_free(void *p);
 void wipe_watch(void);
 bool wipe_lacked(void);
 bool wipe_ever_lacked(void); /* in any thread, since the program began */
+/* It did, and what failed with that error may be a library's that has been broken since: of a
+ * daemon a new process is worth more than this one then. */
+bool wipe_explains(const struct error *err);
 
 /* NUL-terminated once anything was added. */
 struct wipe_buffer {

@@ -116,7 +116,7 @@ def break_glass(c, volume, hashes):
 
 
 def rss_kib(daemon):
-    """Page by page: status's VmRSS is a sum of what each thread's counter had given up to it, and off by up to 256 KiB for each."""
+    """Page by page: status's VmRSS lags behind a start (once by 4 MB)."""
     with open(f'/proc/{daemon.process.pid}/smaps_rollup', encoding='ascii') as f:
         return next(int(line.split()[1]) for line in f if line.startswith('Rss:'))
 

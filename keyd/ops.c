@@ -349,7 +349,7 @@ void ops_error_reply(uint16_t op, const struct error *err, struct wire_reply *re
  * callers repeat, and whoever started us does so again. */
 static void end_when_broken(struct keyd *k, const struct error *err)
 {
-    if ((err->code != ERR_INTERNAL && err->code != ERR_UNAVAILABLE) || !wipe_ever_lacked())
+    if (!wipe_explains(err))
         return;
     k->broken = true;
     event_loop_stop(k->loop);

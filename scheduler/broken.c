@@ -13,8 +13,7 @@ static atomic_bool broken;
 
 void scheduler_end_when_broken(const struct error *err)
 {
-    if ((err->code != ERR_INTERNAL && err->code != ERR_UNAVAILABLE) || !wipe_ever_lacked() ||
-        atomic_exchange(&broken, true))
+    if (!wipe_explains(err) || atomic_exchange(&broken, true))
         return;
     log_error("a request failed, and memory lacked before: libcrypto may work no more, a new "
               "process will",

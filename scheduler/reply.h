@@ -38,7 +38,7 @@ void reply_text(struct reply *r, unsigned int status, const char *type, const ch
 /* The text itself, which lives as long as the process. */
 void reply_constant(struct reply *r, const char *type, const char *text, size_t len);
 
-/* The status and the code that stand for an error's code. */
+/* The status and the code that stand for an error's code. It may be the last (broken.h). */
 void reply_error(struct reply *r, const struct error *err);
 /* An error that HTTP alone knows: 405, 413, 415, 429. */
 void reply_refuse(struct reply *r, unsigned int status, const char *fmt, ...) PRINTF_LIKE(3, 4);

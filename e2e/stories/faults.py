@@ -164,7 +164,7 @@ def what_fails(m, allocations):
     """Each job with each of what can fail in it."""
     c, jobs = m.c, node_jobs(m)
     for failer in allocations:
-        yield from ((job, failer) for job in jobs if failer.program != 'coffer-keyd' or 'stage' in job.name)
+        yield from ((job, failer) for job in jobs if failer.program != 'coffer-keyd' or job.name.startswith('stage'))
     yield from ((job, SyscallFailer(c, 'coffer-node')) for job in jobs)
     yield from ((job, HelperSyscallFailer(c, VERBS[job.name])) for job in (fresh_block_job(m), *jobs) if job.name in VERBS)
     yield from ((job, SyscallFailer(c, 'coffer-keyd', LOOP_CALLS)) for job in jobs if job.name == 'stage')
