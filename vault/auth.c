@@ -94,8 +94,10 @@ static int read_into(int fd, const char *path, char chunk[CHUNK], struct wipe_bu
             (void)error_errno(err, errno, "read '%s'", path);
             return error_recode(err, ERR_UNAVAILABLE);
         }
-        if (wipe_buffer_add(ret, chunk, (size_t)n, CREDENTIAL_MAX) < 0)
+        if ((size_t)n > CREDENTIAL_MAX - ret->len)
             return error_set(err, ERR_UNAVAILABLE, "'%s' holds more than 8 KiB", path);
+        if (wipe_buffer_add(ret, chunk, (size_t)n, CREDENTIAL_MAX) < 0)
+            return error_memory(err);
     }
     return 0;
 }
