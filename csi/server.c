@@ -44,6 +44,7 @@ struct csi_server {
     struct workers *workers;
     struct calls calls;
     uint64_t drain_ms;
+    uint64_t drained_by; /* once it stops */
     pthread_t poller;
     struct pulse *pulse; /* the poller's; NULL: there are too many servers */
 
@@ -275,6 +276,7 @@ static void remove_published(struct csi_server *s)
 
 static void begin_stop(struct csi_server *s)
 {
+    s->drained_by = deadline_in(s->drain_ms);
     remove_published(s);
     calls_close(&s->calls);
     grpc_server_shutdown_and_notify(s->grpc, s->cq, &s->stop_tag);
@@ -375,14 +377,17 @@ static void free_server(struct csi_server *s)
     free(s);
 }
 
-static int end_stop(struct csi_server *s)
+static void drain(struct csi_server *s)
 {
-    if (!wait_stopped(s, deadline_in(s->drain_ms))) {
-        log_warn("calls are still running: cancelling them", KV("socket", s->endpoint.path));
-        grpc_server_cancel_all_calls(s->grpc);
-    }
-    /* the core is done with a cancelled call before the op is */
-    uint64_t until = deadline_in(CANCEL_MS);
+    if (wait_stopped(s, s->drained_by))
+        return;
+    log_warn("calls are still running: cancelling them", KV("socket", s->endpoint.path));
+    grpc_server_cancel_all_calls(s->grpc);
+}
+
+/* The core is done with a cancelled call before the op is. */
+static int end_stop(struct csi_server *s, uint64_t until)
+{
     if (wait_stopped(s, until) && workers_wait(s->workers, until)) {
         free_server(s);
         return 0;
@@ -392,10 +397,25 @@ static int end_stop(struct csi_server *s)
     return -1; /* their threads still use the server: it can't be freed */
 }
 
+/* All at once: what starts us again waits for so long, not for so long per socket. */
+static int stop_all(struct csi_server **servers, size_t n)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < n; i++)
+        begin_stop(servers[i]);
+    for (size_t i = 0; i < n; i++)
+        drain(servers[i]);
+    uint64_t until = deadline_in(CANCEL_MS);
+    for (size_t i = 0; i < n; i++)
+        if (end_stop(servers[i], until) < 0)
+            rc = -1;
+    return rc;
+}
+
 int csi_server_stop(struct csi_server *s)
 {
-    begin_stop(s);
-    return end_stop(s);
+    return stop_all(&s, 1);
 }
 
 void csi_server_end(void)
@@ -438,12 +458,7 @@ int csi_server_run(struct csi_server **servers, size_t n, const struct csi_serve
             "gRPC stopped listening after an accept that failed: this process can't be reached");
         rc = -1;
     }
-    for (size_t i = 0; i < n; i++)
-        begin_stop(servers[i]);
-    for (size_t i = 0; i < n; i++)
-        if (end_stop(servers[i]) < 0)
-            rc = -1;
-    return rc;
+    return stop_all(servers, n) < 0 ? -1 : rc;
 }
 
 void csi_server_exit(int code)

@@ -40,8 +40,8 @@ struct csi_server_hooks {
 void csi_server_init(void); /* grpc_init, signals, descriptors; once */
 int csi_server_start(const struct csi_server_options *o, const struct csi_service *service,
                      struct csi_server **ret, struct error *err) MUST_CHECK;
-/* Blocks until SIGTERM/SIGINT, drains all given servers, frees them. -1 when a call did not end
- * (its server is left as it is: exit), and when gRPC itself stopped listening. */
+/* Blocks until SIGTERM/SIGINT, drains all given servers side by side, frees them. -1 when a call
+ * did not end (its server is left as it is: exit), and when gRPC itself stopped listening. */
 int csi_server_run(struct csi_server **servers, size_t n, const struct csi_server_hooks *hooks);
 /* From any thread: csi_server_run ends as if SIGTERM had come. */
 void csi_server_end(void);

@@ -35,11 +35,12 @@ def limit_descriptors(limits):
 
 
 class Server:
-    def __init__(self, drain=5000, workers=0, path=None, descriptors=None):
+    def __init__(self, drain=5000, workers=0, path=None, descriptors=None, second=False):
         self.dir = tempfile.TemporaryDirectory(prefix='csi')
         self.path = path or os.path.join(self.dir.name, 'csi.sock')
         self.log = open(os.path.join(self.dir.name, 'log'), 'w+b')
-        self.process = subprocess.Popen([FAKE, 'unix://' + self.path, str(drain), str(workers)], stderr=self.log,
+        self.paths = [self.path, self.path + '.second'][:1 + second]
+        self.process = subprocess.Popen([FAKE, ','.join('unix://' + p for p in self.paths), str(drain), str(workers)], stderr=self.log,
                                         umask=0, preexec_fn=lambda: limit_descriptors(descriptors))
         wait_for(lambda: self.call('Probe')[0] == 0, 'the server answers', self.process, self.log.name)
 
@@ -51,8 +52,8 @@ class Server:
         self.log.close()
         self.dir.cleanup()
 
-    def start_call(self, method, request=None, timeout=60, more=()):
-        return subprocess.Popen([CALL, self.path, method, '-', '--timeout', str(timeout), *more],
+    def start_call(self, method, request=None, timeout=60, more=(), path=None):
+        return subprocess.Popen([CALL, path or self.path, method, '-', '--timeout', str(timeout), *more],
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True), \
             json.dumps(request or {})
 
@@ -62,8 +63,8 @@ class Server:
         out, err = p.communicate(body)
         return p.returncode, json.loads(out) if p.returncode == 0 or more else None, err.strip()
 
-    def background(self, method, request, timeout=60):
-        p, body = self.start_call(method, request, timeout)
+    def background(self, method, request, timeout=60, path=None):
+        p, body = self.start_call(method, request, timeout, path=path)
         p.stdin.write(body)
         p.stdin.close()
         p.stdin = None
@@ -394,6 +395,18 @@ def a_call_that_never_ends_does_not_keep_the_process():
         assert p.wait() != 0
         assert not os.path.exists(s.path)
         assert 'calls did not end' in s.text()
+
+
+def two_sockets_drain_side_by_side():
+    with Server(drain=300, second=True) as s:
+        calls = [s.background('DeleteVolume', {'volume_id': 'sleep:60000'}, path=path) for path in s.paths]
+        s.wait_counts(began=2)
+        assert s.stop() == 3
+        assert all(p.wait() != 0 for p in calls)
+        said = [(what, path) for line in s.text().splitlines() for path in s.paths
+                for what in ('cancelling', 'leaving') if what in line and f'"{path}"' in line]
+        wanted = [(what, path) for what in ('cancelling', 'leaving') for path in s.paths]
+        assert said == wanted, f'one limit for both, not one after the other: {said}'
 
 
 # ---- what is written

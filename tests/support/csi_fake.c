@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * csi-fake ENDPOINT [drain ms [workers]]: the CSI server of csi/ over ops that only pretend, for
- * the component tests and load figures. A volume id says what its call does:
+ * csi-fake ENDPOINT[,ENDPOINT] [drain ms [workers]]: one or two CSI servers of csi/ over ops that
+ * only pretend, for the component tests and load figures. A volume id says what its call does:
  *
  *   fail:CODE      fails with that code
  *   fail:          fails with an empty message
@@ -359,27 +359,41 @@ static void print_counts(void *ctx)
     (void)fflush(stdout);
 }
 
-int main(int argc, char **argv)
+/* Of each endpoint in `list`, which is cut into them. */
+static size_t start_servers(char *list, struct csi_server_options *o,
+                            const struct csi_service *service, struct csi_server *ret[2])
 {
     struct error err = ERROR_INIT;
-    struct csi_server *server = NULL;
-    struct csi_server_options o = { .endpoint = argc > 1 ? argv[1] : "" };
+    size_t n = 0;
+
+    for (char *rest = NULL, *at = strtok_r(list, ",", &rest); at != NULL && n < 2;
+         at = strtok_r(NULL, ",", &rest)) {
+        o->endpoint = at;
+        if (csi_server_start(o, service, &ret[n++], &err) == 0)
+            continue;
+        (void)fprintf(stderr, "csi-fake: %s\n", err.msg);
+        csi_server_exit(1);
+    }
+    return n;
+}
+
+int main(int argc, char **argv)
+{
+    struct csi_server *servers[2] = { NULL, NULL };
+    struct csi_server_options o = { .workers = 0 };
     const struct csi_service service = {
         .identity = &identity, .controller = &controller, .node = &node, .admin = &admin
     };
     uint64_t workers = 0;
     if (argc < 2 || argc > 4 || (argc > 2 && parse_u64(argv[2], &o.drain_ms) < 0) ||
         (argc > 3 && parse_u64(argv[3], &workers) < 0)) {
-        (void)fprintf(stderr, "usage: csi-fake ENDPOINT [drain ms [workers]]\n");
+        (void)fprintf(stderr, "usage: csi-fake ENDPOINT[,ENDPOINT] [drain ms [workers]]\n");
         return 2;
     }
     o.workers = (unsigned)workers;
     log_setup(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
     csi_server_init();
-    if (csi_server_start(&o, &service, &server, &err) < 0) {
-        (void)fprintf(stderr, "csi-fake: %s\n", err.msg);
-        csi_server_exit(1);
-    }
+    size_t n = start_servers(argv[1], &o, &service, servers);
     const struct csi_server_hooks hooks = { .on_usr1 = print_counts };
-    csi_server_exit(csi_server_run(&server, 1, &hooks) < 0 ? 3 : 0);
+    csi_server_exit(csi_server_run(servers, n, &hooks) < 0 ? 3 : 0);
 }
