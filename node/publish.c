@@ -8,6 +8,7 @@
 
 #include "common/cleanup.h"
 #include "common/fault.h"
+#include "node/in_use.h"
 #include "node/inline.h"
 #include "node/op.h"
 #include "node/pod.h"
@@ -130,9 +131,16 @@ int publish_bind(const struct publish *p, struct error *err)
     return r;
 }
 
-static int publish_run(struct publish *p, struct error *err)
+static int publish_run(struct publish *p, struct csi_call *call, struct error *err)
 {
-    if (p->op->record.pod)
+    struct node_op *op = p->op;
+
+    if (node_op_peek(op, err) < 0 || request_same_identity(op, &p->req->volume_context, err) < 0 ||
+        request_same_fs(op, &p->req->capability, &p->use, err) < 0 ||
+        (op->record.pod && request_token(call->arena, p->req, &op->token, err) < 0))
+        return -1;
+    p->read_only = p->req->readonly || p->use.read_only;
+    if (op->record.pod)
         return pod_publish(p, err);
     if (find_mapping(p, err) < 0 || mount_table_load(&p->table, err) < 0 ||
         check_staging(p, err) < 0)
@@ -161,15 +169,12 @@ int node_publish_volume(void *ctx, struct csi_call *call, const struct csi_publi
     if (strcmp(req->staging_target_path, req->target_path) == 0)
         return error_set(err, ERR_INVALID, "target_path and staging_target_path are the same");
     if (request_path(req->staging_target_path, "staging_target_path", err) < 0 ||
-        node_op_begin(&op, ctx, call, req->volume_id, err) < 0 || node_op_peek(&op, err) < 0 ||
-        request_same_identity(&op, &req->volume_context, err) < 0 ||
-        request_same_fs(&op, &req->capability, &p.use, err) < 0 ||
-        (op.record.pod && request_token(call->arena, req, &op.token, err) < 0))
+        node_op_begin(&op, ctx, call, req->volume_id, err) < 0)
         return -1;
-    p.read_only = req->readonly || p.use.read_only;
-    int r = publish_run(&p, err);
-    if (r == 0)
-        node_count(op.node, NODE_PUBLISHED);
+    int r = publish_run(&p, call, err);
     mount_table_release(&p.table);
-    return r;
+    if (r < 0)
+        return in_use_refuse(&op, req->target_path, err);
+    node_count(op.node, NODE_PUBLISHED);
+    return 0;
 }

@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "common/phases.h"
 #include "common/strbuf.h"
+#include "node/in_use.h"
 #include "node/request.h"
 #include "node/target.h"
 #include "node/unlock.h"
@@ -318,6 +319,22 @@ int stage_finish(struct stage *s, struct error *err)
     return r < 0 ? note_full_pool(s->op, err) : 0;
 }
 
+static int begin(struct stage *s, struct csi_call *call, const struct csi_stage_request *req,
+                 struct error *err)
+{
+    struct node_op *op = s->op;
+
+    if (node_op_lock(op, err) < 0)
+        return -1;
+    if (node_op_usable(op, err) < 0) /* what its pool allows has changed, say */
+        return in_use(op, NULL) ? error_not_final(err) : -1;
+    if (request_claim(op, &req->volume_context, err) < 0 ||
+        request_session(op, call->arena, &req->secrets, err) < 0 ||
+        request_same_fs(op, &req->capability, &s->use, err) < 0)
+        return -1;
+    return stage_look(s, err);
+}
+
 /* Of a volume that pods open nothing is opened here: no pod's token comes with this call. */
 int node_stage_volume(void *ctx, struct csi_call *call, const struct csi_stage_request *req,
                       struct error *err)
@@ -327,12 +344,9 @@ int node_stage_volume(void *ctx, struct csi_call *call, const struct csi_stage_r
 
     if (request_usage(&req->capability, &s.use, err) < 0 ||
         request_path(req->staging_target_path, "staging_target_path", err) < 0 ||
-        node_op_begin(&op, ctx, call, req->volume_id, err) < 0 || node_op_lock(&op, err) < 0 ||
-        node_op_usable(&op, err) < 0 || request_claim(&op, &req->volume_context, err) < 0 ||
-        request_session(&op, call->arena, &req->secrets, err) < 0 ||
-        request_same_fs(&op, &req->capability, &s.use, err) < 0)
+        node_op_begin(&op, ctx, call, req->volume_id, err) < 0)
         return -1;
-    if (stage_look(&s, err) < 0)
-        return -1;
-    return op.record.pod ? 0 : stage_finish(&s, err);
+    if (begin(&s, call, req, err) < 0 || (!op.record.pod && stage_finish(&s, err) < 0))
+        return in_use_refuse(&op, NULL, err);
+    return 0;
 }

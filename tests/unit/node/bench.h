@@ -71,6 +71,15 @@ static inline void make_record(const char *fs)
     assert_works(v.pool->ops->write_record(&v, &r, &err));
 }
 
+static inline void spoil_record(void)
+{
+    char path[4300];
+
+    (void)snprintf(path, sizeof(path), "%s/volumes/%.2s/%s/record.json", b.pool.path, b.id.hash,
+                   b.id.hash);
+    assert_int_equal(truncate(path, 20), 0);
+}
+
 /* From now on pods open it, or the node does. */
 static inline void set_identity(bool pod)
 {

@@ -54,6 +54,19 @@ static void test_staged_read_only(void **state UNUSED)
     assert_works(publish(&err));
 }
 
+/* Who has it keeps it: after a final error kubelet may forget the mount. Where it isn't, that is
+ * the answer. */
+static void test_in_use(void **state UNUSED)
+{
+    NEEDS_RIG();
+    bench_make(false);
+    assert_works(publish(&err));
+    spoil_record();
+    refused(publish, ERR_ABORTED, "record");
+    assert_int_equal(umount2(b.target, 0), 0);
+    refused(publish, ERR_DATA_LOSS, "record");
+}
+
 /* Published again it is as it was: kubelet may forget what it has after a final error. Nobody new
  * gets it. */
 static void test_failed_file_system(void **state UNUSED)
@@ -338,6 +351,7 @@ int main(void)
         BENCH_TEST(test_publish),
         BENCH_TEST(test_read_only),
         BENCH_TEST(test_staged_read_only),
+        BENCH_TEST(test_in_use),
         BENCH_TEST(test_failed_file_system),
         BENCH_TEST(test_not_staged),
         BENCH_TEST(test_another_uuid),

@@ -75,6 +75,7 @@ int crypt_close(const struct crypt_client *c UNUSED, const char *dm_name UNUSED,
     assert_string_equal(dm_uuid, played.mapping.dm_uuid);
     if (played.busy)
         return error_set(err, ERR_ABORTED, "somebody has it open");
+    assert_int_equal(unlink("/sys/block/" FS_BLOCK "/dm/name"), 0); /* nobody finds it */
     played.closed++;
     return 0;
 }
@@ -171,6 +172,38 @@ static void test_mounted_stays(void **state UNUSED)
     assert_int_equal(mounts_at(b.staging), 1);
 }
 
+static void forbid_kms(void)
+{
+    set(b.pool.kms[0], sizeof(b.pool.kms[0]), "another");
+}
+
+/* Before any step. What is open here must not be forgotten, a raw block volume neither; of one that
+ * isn't, the truth is the last word. */
+static void test_in_use(void **state UNUSED)
+{
+    static const struct {
+        void (*make)(void);
+        enum error_code code;
+        const char *word;
+    } rows[] = {
+        { spoil_record, ERR_DATA_LOSS, "record" },
+        { forbid_kms, ERR_PRECONDITION, "doesn't allow" },
+    };
+
+    NEEDS_RIG();
+    for (size_t i = 0; i < 2 * ARRAY_SIZE(rows); i++) {
+        bool block = i % 2 == 1;
+
+        if (i > 0)
+            assert_int_equal(bench_clear(state), 0);
+        bench_make(block);
+        rows[i / 2].make();
+        refused(stage, ERR_ABORTED, rows[i / 2].word);
+        assert_int_equal(unlink("/sys/block/" FS_BLOCK "/dm/name"), 0);
+        refused(stage, rows[i / 2].code, rows[i / 2].word);
+    }
+}
+
 static bool asked_read_only, found_mounted, found_failed;
 
 static int look(struct error *err)
@@ -207,9 +240,8 @@ static void test_failed_file_system(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BENCH_TEST(test_half_staged_goes),
-        BENCH_TEST(test_half_staged_and_busy),
-        BENCH_TEST(test_mounted_stays),
+        BENCH_TEST(test_half_staged_goes),   BENCH_TEST(test_half_staged_and_busy),
+        BENCH_TEST(test_mounted_stays),      BENCH_TEST(test_in_use),
         BENCH_TEST(test_failed_file_system),
     };
 
