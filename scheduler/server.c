@@ -60,8 +60,10 @@ static int read_pem(const char *path, struct wipe_buffer *to, struct error *err)
     if (fd < 0)
         return error_errno(err, errno, "open '%s'", path);
     while ((n = read(fd, chunk, sizeof(chunk))) > 0) {
-        if (wipe_buffer_add(to, chunk, (size_t)n, PEM_MAX) < 0)
+        if ((size_t)n > PEM_MAX - to->len)
             return error_set(err, ERR_INVALID, "'%s' is too long for a PEM file", path);
+        if (wipe_buffer_add(to, chunk, (size_t)n, PEM_MAX) < 0)
+            return error_memory(err);
     }
     explicit_bzero(chunk, sizeof(chunk));
     if (n < 0)

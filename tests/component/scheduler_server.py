@@ -167,6 +167,19 @@ def test_command_line():
             assert p.stderr == f"coffer-scheduler: '{path}': the scheduler's configuration: {message}\n", p.stderr
 
 
+def test_certificate_files():
+    with caselib.folder() as folder:
+        s = TlsScheduler(folder)
+        command = [caselib.program('coffer-scheduler'), '--config', s.file('scheduler.json'), *s.flags]
+        os.remove(s.file('tls.crt'))
+        for text, message in ((None, "open '{}': No such file or directory"), ('', "'{}' is empty"),
+                              ('x' * (256 << 10) + 'x', "'{}' is too long for a PEM file")):
+            if text is not None:
+                caselib.write(s.file('tls.crt'), text)
+            p = caselib.run(command, 1)
+            assert p.stderr.splitlines()[-1].endswith('error="' + message.format(s.file('tls.crt')) + '"'), p.stderr
+
+
 def test_nothing_secret_is_logged():
     with running(flags=['--log-level', 'debug']) as s:
         d = device(s)
