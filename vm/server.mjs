@@ -46,6 +46,7 @@ async function main() {
     handle(store, request, response, pathOf(request, prefix));
   });
   server.on('upgrade', (request, socket, head) => {
+    socket.on('error', () => socket.destroy()); // Node.js leaves it to us; nobody's going away ends the VM
     if (pathOf(request, prefix) === `${ROOT}/_echo`) upgrade(request, socket, head);
     else socket.end('HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
   });

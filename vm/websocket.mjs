@@ -70,18 +70,22 @@ function serve(socket, first) {
       if (socket.writableEnded) return;
     }
   };
+  const next = () => {
+    take();
+    if (socket.writableNeedDrain) socket.pause(); // who doesn't read what comes back sends no more
+  };
   open.add(socket);
   socket.on('close', () => open.delete(socket));
-  socket.on('error', () => socket.destroy());
+  socket.on('drain', () => socket.resume());
   socket.on('data', (chunk) => {
     if (socket.writableEnded) return;
     data = Buffer.concat([data, chunk]);
-    take();
+    next();
   });
-  take();
+  next();
 }
 
-// Answers an HTTP request to upgrade; one that isn't for a WebSocket gets 400.
+// Answers an HTTP request to upgrade; one that isn't for a WebSocket gets 400. The caller takes the socket's errors.
 export function upgrade(request, socket, head) {
   const key = request.headers['sec-websocket-key'];
   if (request.headers.upgrade?.toLowerCase() !== 'websocket' || key === undefined)

@@ -5,7 +5,7 @@ import { spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { createServer, connect as connectTo } from 'node:net';
 import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -293,4 +293,38 @@ test('a WebSocket refuses frames that are none, and other places', async () => {
   assert.deepEqual(await readBytes(socket, 4), Buffer.from([0x88, 2, 0x03, 0xea]));
   assert.equal((await connect('/personalcloud/notes', HELLO)).response.statusCode, 404);
   assert.equal((await connect('/personalcloud/_echo', { connection: 'Upgrade', upgrade: 'h2c' })).response.statusCode, 400);
+});
+
+test('who asks for an upgrade and is gone before the answer ends nothing', async () => {
+  vm.child.kill('SIGSTOP'); // so that all are gone before it answers the first
+  for (const path of ['/personalcloud/_echo', '/personalcloud/notes']) {
+    const socket = connectTo(vm.port, '127.0.0.1');
+    await once(socket, 'connect');
+    socket.write(`GET ${path} HTTP/1.1\r\nHost: vm\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n`);
+    socket.resetAndDestroy();
+    await once(socket, 'close');
+  }
+  vm.child.kill('SIGCONT');
+  assert.equal((await ask('GET', '/personalcloud/')).status, 200);
+  await new Promise((done) => setTimeout(done, 200));
+  assert.equal(vm.child.exitCode, null);
+});
+
+test('who reads nothing from a WebSocket can send no more', async () => {
+  const { socket } = await connect('/personalcloud/_echo', HELLO);
+  const message = masked(2, Buffer.alloc(60_000));
+  const most = 1000; // 60 MB: more than sockets' buffers are
+  let sent = 0;
+  let stands = false;
+  try {
+    socket.pause();
+    while (sent < most && !stands) {
+      sent++;
+      if (!socket.write(message)) stands = !(await Promise.race([once(socket, 'drain'), new Promise((done) => setTimeout(done, 2000))]));
+    }
+    assert.ok(sent < most, `the VM took ${sent} messages`);
+    await readBytes(socket, sent * (60_000 + 4)); // all that was sent comes back
+  } finally {
+    socket.destroy();
+  }
 });
