@@ -13,11 +13,14 @@
 #include "volume/inline.h"
 #include "volume/recipients.h"
 
+#include <stdatomic.h>
+
 #define ID_PREFIX "csi-"
 
 /* Kubelet unstages a moment after its pod's volumes are unpublished; this costs a worker. */
 #define CLOSING_MS      5000u
 #define CLOSING_LOOK_MS 50u
+#define CLOSING_MAX     8u /* of all pods together: the other workers are for who opens and closes */
 
 struct inline_request {
     struct node *node;
@@ -247,12 +250,27 @@ static int remove_device(const struct inline_request *r, struct error *err)
 
 /* ---- closed ---- */
 
+static atomic_uint closing; /* calls that wait */
+
 /* Asks the kernel alone: it must be answered when the pool is gone too. */
+static int wait_gone(const struct inline_request *r, const char *name, uint64_t end,
+                     struct error *err)
+{
+    struct live_mapping live;
+    struct error e = ERROR_INIT;
+
+    while (mapper_find(name, &live, &e) == 0) {
+        if (deadline_left(end) == 0 || r->call->cancelled(r->call))
+            return error_set(err, ERR_ABORTED, "volume '%s' is still open", r->volume);
+        sleep_ms(CLOSING_LOOK_MS);
+    }
+    return e.code == ERR_NOT_FOUND ? 0 : error_pass(err, &e);
+}
+
+/* A pod has any number of inline volumes, and whoever finds no room to wait looks once. */
 static int wait_closed(const struct inline_request *r, struct error *err)
 {
     uint64_t end = deadline_in(CLOSING_MS);
-    struct live_mapping live;
-    struct error e = ERROR_INIT;
     char name[DM_NAME_LEN + 1];
     struct volume_id id;
 
@@ -261,12 +279,11 @@ static int wait_closed(const struct inline_request *r, struct error *err)
     volume_id_dm_name(&id, name);
     if (end > r->call->deadline)
         end = r->call->deadline;
-    while (mapper_find(name, &live, &e) == 0) {
-        if (deadline_left(end) == 0 || r->call->cancelled(r->call))
-            return error_set(err, ERR_ABORTED, "volume '%s' is still open", r->volume);
-        sleep_ms(CLOSING_LOOK_MS);
-    }
-    return e.code == ERR_NOT_FOUND ? 0 : error_pass(err, &e);
+    if (atomic_fetch_add(&closing, 1) >= CLOSING_MAX)
+        end = 0;
+    int rc = wait_gone(r, name, end, err);
+    (void)atomic_fetch_sub(&closing, 1);
+    return rc;
 }
 
 /* ---- the request ---- */

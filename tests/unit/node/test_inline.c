@@ -313,6 +313,34 @@ static void closed(void **state UNUSED)
     demand_refused(ERR_ABORTED, "is still open", 'a', 1);
 }
 
+static unsigned waiting; /* calls that wait, each within the one before */
+
+static bool one_more_asks(const struct csi_call *c UNUSED)
+{
+    struct error err = ERROR_INIT;
+
+    if (waiting < 32) { /* as many as there are workers */
+        waiting++;
+        assert_int_equal(call(&err), -1);
+        assert_int_equal(err.code, ERR_ABORTED);
+    }
+    return true;
+}
+
+static void most_workers_never_wait_for_a_closing(void **state UNUSED)
+{
+    NEEDS_RIG();
+    begin(INLINE_CLOSED);
+    rig_mapping(FS_BLOCK, b.dm_name, RIG_UUID, RIG_LOOP, false);
+    b.call.cancelled = one_more_asks;
+    waiting = 1;
+    demand_refused(ERR_ABORTED, "is still open", 'a', 1);
+    assert_int_equal(waiting, 9); /* eight waited, the ninth did not */
+    waiting = 1;
+    demand_refused(ERR_ABORTED, "is still open", 'a', 1);
+    assert_int_equal(waiting, 9);
+}
+
 static bool never(const struct csi_call *c UNUSED)
 {
     return false;
@@ -340,6 +368,8 @@ int main(void)
         TEST(refuses_to_remove),
         TEST(a_removal_that_is_half_done_is_not_refused),
         cmocka_unit_test_setup_teardown(closed, closed_setup, teardown),
+        cmocka_unit_test_setup_teardown(most_workers_never_wait_for_a_closing, closed_setup,
+                                        teardown),
     };
 
     rig_start();
