@@ -38,6 +38,14 @@ struct plan {
 
 /* ---- what is asked ---- */
 
+/* After these the caller repeats the same call here. After any other it goes elsewhere or gives up,
+ * and never calls DeleteVolume (facts: external-provisioner): what exists must go now. */
+static bool caller_repeats(enum error_code code)
+{
+    return code == ERR_CANCELED || code == ERR_DEADLINE || code == ERR_UNAVAILABLE ||
+           code == ERR_ABORTED;
+}
+
 /* The secrets of any other volume are nobody's business. */
 static int read_client_key(struct arena *arena, const struct csi_map *secrets, struct plan *p,
                            struct error *err)
@@ -99,7 +107,7 @@ static int make_plan(struct controller *c, struct arena *arena,
     if (p.pool == NULL)
         return error_set(err, ERR_INTERNAL, "pool '%s' was not opened", p.params.pool->name);
     if (pool_ready(p.pool, err) < 0)
-        return -1;
+        return caller_repeats(err->code) ? -1 : error_set(err, ERR_ABORTED, "%s", err->msg);
     (void)pool_watch(p.pool);
     volume_id_from_name(p.params.pool->name, p.pool->tag, p.name, &p.id);
     *ret = p;
@@ -256,12 +264,16 @@ static int finish(struct controller *c, const struct csi_call *call, const struc
 
 /* ---- failing ---- */
 
-/* After these the caller repeats the same call here. After any other it goes elsewhere or gives up,
- * and never calls DeleteVolume (facts: external-provisioner): what exists must go now. */
-static bool caller_repeats(enum error_code code)
+/* The last write failed, and yet the record may say `new`: renamed, but not flushed. Then it is a
+ * whole volume, which the repeated call answers for. */
+static bool may_undo(struct volume *v)
 {
-    return code == ERR_CANCELED || code == ERR_DEADLINE || code == ERR_UNAVAILABLE ||
-           code == ERR_ABORTED;
+    struct error local = ERROR_INIT;
+    struct record now;
+
+    if (v->pool->ops->read_record(v, &now, &local) < 0)
+        return local.code == ERR_NOT_FOUND;
+    return !record_is_live(now.state);
 }
 
 /* Nobody was ever told of this volume: no record (then r has no uuid), or `minting`. */
@@ -272,6 +284,8 @@ static int roll_back(struct controller *c, struct volume *v, const struct record
 
     if (caller_repeats(err->code))
         return -1;
+    if (!may_undo(v))
+        return error_set(err, ERR_ABORTED, "%s", err->msg);
     if ((r->uuid[0] != '\0' && controller_destroy_key(c, r, &local) < 0) ||
         v->pool->ops->remove(v, &local) < 0)
         return error_set(err, ERR_ABORTED, "%.200s; then undoing the create failed: %.250s",
@@ -279,6 +293,35 @@ static int roll_back(struct controller *c, struct volume *v, const struct record
     FAULT_POINT("controller:create:rolled-back");
     (void)atomic_fetch_add(&c->counters.create_rolled_back, 1);
     return -1;
+}
+
+/* What the request or the record says, not what this machine lacks. */
+static bool is_verdict(enum error_code code)
+{
+    return code == ERR_EXISTS || code == ERR_DATA_LOSS || code == ERR_PRECONDITION ||
+           code == ERR_INVALID || code == ERR_OUT_OF_RANGE;
+}
+
+/* A place that was only begun goes here. What can't be looked at isn't gone. */
+static bool nothing_is_left(const struct plan *p)
+{
+    AUTO_VOLUME struct volume v = VOLUME_INIT;
+    struct error local = ERROR_INIT;
+    struct record r;
+
+    if (volume_open(p->pool, &p->id, false, &v, &local) < 0)
+        return local.code == ERR_NOT_FOUND;
+    return p->pool->ops->read_record(&v, &r, &local) < 0 && local.code == ERR_NOT_FOUND &&
+           p->pool->ops->remove(&v, &local) == 0;
+}
+
+/* The caller mustn't go elsewhere while there is something of the volume here, be it an earlier
+ * call's whose answer was lost: nobody would ever delete it. */
+static int give_up(const struct plan *p, struct error *err)
+{
+    if (caller_repeats(err->code) || is_verdict(err->code) || nothing_is_left(p))
+        return -1;
+    return error_set(err, ERR_ABORTED, "%s", err->msg);
 }
 
 /* ---- the volume that is there ---- */
@@ -376,22 +419,32 @@ static int create_locked(struct controller *c, const struct csi_call *call, cons
     return again ? error_set(err, ERR_ABORTED, "another process deletes this volume") : 0;
 }
 
+static int create_and_reply(struct controller *c, struct csi_call *call, const struct plan *p,
+                            struct csi_volume *ret, struct error *err)
+{
+    struct record_summary summary;
+    struct csi_topologies topology;
+    struct record r;
+
+    if (create_locked(c, call, p, &r, err) < 0)
+        return error_prefix(err, "create volume '%.64s'", p->name);
+    summary = record_summary_of(&r);
+    return reply_topology(c, call->arena, &topology, err) < 0
+               ? -1
+               : reply_volume(call->arena, r.id, &summary, &topology, ret, err);
+}
+
 int controller_create(void *ctx, struct csi_call *call, const struct csi_create_volume_request *req,
                       struct csi_volume *ret, struct error *err)
 {
     AUTO_KEYLOCK struct keylock_hold *hold = NULL;
     struct controller *c = ctx;
-    struct record_summary summary;
-    struct csi_topologies topology;
     struct plan plan;
-    struct record r;
 
-    if (make_plan(c, call->arena, req, &plan, err) < 0 || request_lock(c, &plan.id, &hold, err) < 0)
+    if (make_plan(c, call->arena, req, &plan, err) < 0)
         return -1;
-    if (create_locked(c, call, &plan, &r, err) < 0)
-        return error_prefix(err, "create volume '%.64s'", req->name);
-    summary = record_summary_of(&r);
-    return reply_topology(c, call->arena, &topology, err) < 0
-               ? -1
-               : reply_volume(call->arena, r.id, &summary, &topology, ret, err);
+    if (request_lock(c, &plan.id, &hold, err) < 0 ||
+        create_and_reply(c, call, &plan, ret, err) < 0)
+        return give_up(&plan, err);
+    return 0;
 }
