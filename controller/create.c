@@ -121,6 +121,17 @@ static int is_elsewhere(const struct pool *pool, struct error *err)
     return error_set(err, ERR_EXISTS, "pool '%s' has a volume of this name", pool->config->name);
 }
 
+/* Through a link or a second mount, or a copy. What is made under the one name has under the other a
+ * record that can't be trusted: the repeated call would find that. */
+static int is_same_pool(const struct pool *pool, const struct pool *other, struct error *err)
+{
+    return error_set(err, ERR_UNAVAILABLE,
+                     "pools '%s' and '%s' are one, or one is a copy of the other (their pool.json "
+                     "has one id): each volume would have two ids; take one of them out of the "
+                     "configuration",
+                     pool->config->name, other->config->name);
+}
+
 /* A create there that never ended, for parameters that nobody asks for any more: its place would
  * stay for ever. */
 static int drop_unborn(struct controller *c, struct pool *pool, const struct volume_id *id,
@@ -145,6 +156,8 @@ static int check_other_pool(struct controller *c, const struct plan *p, struct p
     if (pool_ready(pool, err) < 0)
         return error_prefix(err, "whether pool '%s' has a volume of this name can't be seen",
                             pool->config->name);
+    if (strcmp(pool->tag, p->pool->tag) == 0)
+        return is_same_pool(p->pool, pool, err);
     volume_id_from_name(pool->config->name, pool->tag, p->name, &id);
     if (pool->ops->peek_record(pool, &id, &r, &local) < 0)
         return local.code == ERR_NOT_FOUND ? 0 : error_pass(err, &local);

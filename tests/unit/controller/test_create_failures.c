@@ -109,6 +109,25 @@ static void test_a_volume_that_is_there_is_not_given_up(void **state UNUSED)
                         csi_map_get(&v.volume_context, "uuid"));
 }
 
+/* A volume was made, and the repeated call said DATA_LOSS for ever: of the same place under the
+ * other name. */
+static void test_one_pool_under_two_names_makes_nothing(void **state UNUSED)
+{
+    AUTO_RIG struct rig r = RIG_INIT;
+    struct csi_volume v;
+
+    rig_make(&r, 2);
+    pool_set_free(r.f.set);
+    assert_int_equal(symlink(".", tmpdir_path(&r.f.dir, "link")), 0);
+    (void)snprintf(r.f.pools[1].path, sizeof(r.f.pools[1].path), "%s/link/a", r.f.dir.path);
+    assert_ok(pool_set_open(&r.f.config, &r.f.set, &r.err), r.err);
+    r.c.pools = r.f.set;
+    assert_fails(rig_create(&r, "pvc-1", SIZE, &v), r.err, ERR_UNAVAILABLE);
+    assert_non_null(strstr(r.err.msg, "pools 'a' and 'b' are one"));
+    assert_true(rig_is_gone(&r, rig_id(&r, 0, "pvc-1")));
+    assert_int_equal(keyd.minted, 0);
+}
+
 /* ---- a full inode table ---- */
 
 static fsfilcnt_t free_inodes(const char *path)
@@ -190,6 +209,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_unflushed_record_is_not_undone),
         cmocka_unit_test(test_a_volume_that_is_there_is_not_given_up),
+        cmocka_unit_test(test_one_pool_under_two_names_makes_nothing),
         cmocka_unit_test(test_a_full_inode_table_leaves_nothing),
     };
 
