@@ -124,6 +124,11 @@ static int check_generation(struct volume *v, uint64_t gen, struct error *err)
                      (unsigned long long)now.gen, (unsigned long long)gen);
 }
 
+static bool is_full(int sys_errno)
+{
+    return sys_errno == ENOSPC || sys_errno == EDQUOT;
+}
+
 static int use_spare(const struct volume *v, const struct strbuf *text)
 {
     AUTO_CLOSE int root = -1;
@@ -147,7 +152,7 @@ static int replace_record(const struct volume *v, const struct record *next, str
     if (fs_write_atomic_at(v->dir_fd, FILE_RECORD, strbuf_text(&text), text.len, 0600, &owner,
                            &failed) == 0)
         return 0;
-    if (next->state == RECORD_ERASED && failed.sys_errno == ENOSPC && use_spare(v, &text) == 0)
+    if (next->state == RECORD_ERASED && is_full(failed.sys_errno) && use_spare(v, &text) == 0)
         return 0;
     if (err != NULL)
         *err = failed;
@@ -257,7 +262,7 @@ static int check_space(const struct volume *v, int fd, const struct stat *st, ui
 int file_reserve_failed(const struct volume *v, int sys_errno, uint64_t bytes, uint64_t before,
                         struct error *err)
 {
-    if (sys_errno == ENOSPC || sys_errno == EDQUOT)
+    if (is_full(sys_errno))
         return say_full(v, bytes - before, 0, err);
     if (sys_errno == EFBIG)
         return error_set(err, ERR_OUT_OF_RANGE,

@@ -121,8 +121,8 @@ static int is_elsewhere(const struct pool *pool, struct error *err)
     return error_set(err, ERR_EXISTS, "pool '%s' has a volume of this name", pool->config->name);
 }
 
-/* Through a link or a second mount, or a copy. What is made under the one name has under the other a
- * record that can't be trusted: the repeated call would find that. */
+/* Through a link or a second mount, or a copy. What is made under the one name has under the other
+ * a record that can't be trusted: the repeated call would find that. */
 static int is_same_pool(const struct pool *pool, const struct pool *other, struct error *err)
 {
     return error_set(err, ERR_UNAVAILABLE,
@@ -456,8 +456,7 @@ int controller_create(void *ctx, struct csi_call *call, const struct csi_create_
 
     if (make_plan(c, call->arena, req, &plan, err) < 0)
         return -1;
-    if (request_lock(c, &plan.id, &hold, err) < 0 ||
-        create_and_reply(c, call, &plan, ret, err) < 0)
+    if (request_lock(c, &plan.id, &hold, err) < 0 || create_and_reply(c, call, &plan, ret, err) < 0)
         return give_up(&plan, err);
     return 0;
 }

@@ -7,7 +7,12 @@
 #include "backends/file.h"
 #include "tests/support/namespace.h"
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 static bool fill(const struct tmpdir *at)
 {
@@ -94,6 +99,53 @@ static void test_delete_without_a_free_block(void **state UNUSED)
     fixture_demand_child(child);
 }
 
+/* ---- a quota ---- */
+
+/* What a write that wants a new block is told; the spare is written by pwrite, into its own. */
+static bool use_up_quota(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EDQUOT),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog filter = { .len = ARRAY_SIZE(code), .filter = code };
+
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+static int delete_over_quota(struct volume *v)
+{
+    struct error err = ERROR_INIT;
+
+    if (!use_up_quota())
+        return 1;
+    if (change(v, &err) == 0 || err.code != ERR_EXHAUSTED || err.sys_errno != EDQUOT)
+        return 2;
+    return erase(v, &err) < 0 || v->pool->ops->remove(v, &err) < 0 ? 3 : 0;
+}
+
+/* The pool's owner has no block left, though the file system has: nothing could be deleted. */
+static void test_delete_over_quota(void **state UNUSED)
+{
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
+    AUTO_VOLUME struct volume v = VOLUME_INIT;
+    struct error err = ERROR_INIT;
+    struct volume_id id;
+    pid_t child;
+
+    fixture_make(&f, 1);
+    id = fixture_volume(&f, 0, "pvc-1");
+    assert_ok(volume_open(f.set->pools[0], &id, false, &v, &err), err);
+    child = fork();
+    if (child == 0)
+        _exit(delete_over_quota(&v));
+    fixture_demand_child(child);
+    assert_false(exists(place_path(&f, &id, "")));
+}
+
 /* Without space of its own a spare is none, and it is made whole again. */
 static void test_keep(void **state UNUSED)
 {
@@ -124,6 +176,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_delete_without_a_free_block),
+        cmocka_unit_test(test_delete_over_quota),
         cmocka_unit_test(test_keep),
     };
 
