@@ -43,7 +43,7 @@ class Result:
                 plan = (plan or 0) + int(p.group(1))
             if not (m := LINE.match(line)):
                 continue
-            skip = SKIP.search(m.group(2))
+            skip = None if m.group(1) else SKIP.search(m.group(2))
             if skip:
                 name, said = m.group(2)[:skip.start()].strip(' -'), skip.group(1)
                 self.skip(*((name, said) if name else (said, reason)))
@@ -62,6 +62,18 @@ class Result:
 
     def count(self):
         return self.passed + len(self.failed) + len(self.skipped)
+
+    def judge(self, plan, code):
+        """What is wrong though no test failed: it may have ended before its end."""
+        whole = self.count() == len(self.skipped)
+        if code != 0 and not (whole and code == SKIPPED_WHOLE) and not self.failed:
+            self.failed.append(f'{self.suite}: exit {code}')
+        if self.count() == 0:
+            self.failed.append(f'{self.suite}: ran no test (exit {code})')
+        elif plan is None and not whole and not self.failed:
+            self.failed.append(f'{self.suite}: ended without a plan')
+        elif plan not in (None, self.count()) and not self.failed:
+            self.failed.append(f'{self.suite}: planned {plan} tests, ran {self.count()}')
 
 
 RUNNING = set()  # the suites' processes, each the leader of its own group
@@ -99,13 +111,7 @@ def run(suite, timeout):
     out, code = finish(process, timeout)
     RUNNING.discard(process)
     result.output = out.decode(errors='replace')
-    plan = result.read(result.output)
-    if code not in (0, SKIPPED_WHOLE) and not result.failed:
-        result.failed.append(f'{suite}: exit {code}')
-    if result.count() == 0:
-        result.failed.append(f'{suite}: ran no test (exit {code})')
-    elif plan is not None and plan != result.count() and not result.failed:
-        result.failed.append(f'{suite}: planned {plan} tests, ran {result.count()}')
+    result.judge(result.read(result.output), code)
     result.seconds = time.monotonic() - started
     return result
 

@@ -79,6 +79,6 @@ int main(int argc, char **argv)
         printf("not ok 1 - %s: there is no input to replay\n", argv[0]);
         return 1;
     }
-    printf("ok 1 - %d inputs replayed\n", total);
+    printf("1..1\nok 1 - %d inputs replayed\n", total);
     return 0;
 }
