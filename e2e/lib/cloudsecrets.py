@@ -7,7 +7,6 @@ import cloudrig
 import leakhunt
 import leakscan
 from clouddevice import want
-from fixture import wait_for
 from tap import demand
 from watched import Paused
 
@@ -76,7 +75,6 @@ def a7_wrapped_forms(r):
     needles = leakscan.Needles({'key': user.key})
     wrapped = user.made['wrapped'].encode()
     with Paused(r.c, 'coffer-crypt', 'crypt:format:begin', lambda: want(user.create(), 202)) as paused:
-        wait_for('coffer-crypt at its point', lambda: os.path.exists(paused.paused))
         pid = paused.pid()
         locked = next(line for line in read(f'/proc/{pid}/status', 'r').splitlines() if line.startswith('VmLck'))
         demand(int(locked.split()[1]) > 0, f'coffer-crypt locks no memory: {locked}')

@@ -219,8 +219,7 @@ class Dropped:
         life = Life(self.c, self.tell)
         prepare(life)
         call = action(life, what)
-        with Paused(self.c, program, point, lambda: attempt(call)) as paused:
-            demand(os.path.exists(paused.paused), f'{program} never came to {point}')
+        with Paused(self.c, program, point, lambda: attempt(call)):
             known = self.known
             self.disk.drop()
         for daemon in (self.c.node, self.c.controller, self.c.keyd):

@@ -7,10 +7,9 @@ import json
 import os
 import stat
 import subprocess
-import threading
 
 from files import read, write
-from fixture import GID, MIB, UID_CONTROLLER, CallError, wait_for
+from fixture import GID, MIB, UID_CONTROLLER, CallError
 from luks2 import Header, stock_format
 from sweep import demand_clean
 from tap import demand
@@ -237,40 +236,6 @@ class Victim:
         finally:
             self.take_down()
             self.restore(good)
-
-
-class Paused:
-    """A call in a thread, held by coffer-crypt at a fault point inside the with block. `error`: how it ended."""
-
-    def __init__(self, coffer, point, call):
-        self.arm, self.paused = coffer.fault_dir + '/coffer-crypt.arm', coffer.fault_dir + '/coffer-crypt.paused'
-        self.point, self.call, self.error = point, call, None
-        self.thread = threading.Thread(target=self.run)
-
-    def run(self):
-        try:
-            self.call()
-        except CallError as e:
-            self.error = e
-
-    def __enter__(self):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.paused)
-        write(self.arm + '.new', f'pause {self.point}'.encode())
-        os.rename(self.arm + '.new', self.arm)
-        self.thread.start()
-        try:
-            wait_for(f'coffer-crypt at {self.point}',
-                     lambda: os.path.exists(self.paused) or not self.thread.is_alive())
-            demand(os.path.exists(self.paused), f'the call never came to {self.point}: {self.error}')
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_):
-        os.unlink(self.arm)
-        self.thread.join(1800)
 
 
 def the_end(c, victims):

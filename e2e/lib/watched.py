@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Coffer whose every program is watched (exec traces, logs kept apart), the true secrets of its volumes for whoever
 looks for them, and calls that are held at a fault point."""
+import contextlib
 import hashlib
 import hmac
 import os
@@ -12,6 +13,7 @@ import uuid
 
 import leakscan
 from fixture import GID, CallError, Coffer, Daemon, wait_for
+from tap import demand
 
 
 class Watched(Coffer):
@@ -122,20 +124,24 @@ def secrets_of(c, volume, passphrase=None):
 
 # ---- in the middle of a call ----
 class Paused:
-    """A call in its own thread, held at a fault point of a program."""
+    """A call in its own thread, held at a fault point of a program inside the with block; that it came there is demanded. A call that is
+    answered earlier may come there later. `error`: the CallError it ended with; what else it raised is raised at the end."""
 
     def __init__(self, c, program, point, call):
         self.arm, self.error = os.path.join(c.fault_dir, program + '.arm'), None
-        self.paused, self.program = os.path.join(c.fault_dir, program + '.paused'), program
-        with open(self.arm, 'w', encoding='ascii') as f:
+        self.paused, self.program, self.point = os.path.join(c.fault_dir, program + '.paused'), program, point
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.paused)
+        with open(self.arm + '.new', 'w', encoding='ascii') as f:
             f.write('pause ' + point)
-        os.chmod(self.arm, 0o644)
+        os.chmod(self.arm + '.new', 0o644)
+        os.rename(self.arm + '.new', self.arm)
         self.thread = threading.Thread(target=self.run, args=(call,))
 
     def run(self, call):
         try:
             call()
-        except CallError as e:
+        except Exception as e:  # pylint: disable=broad-except
             self.error = e
 
     def pid(self):
@@ -148,14 +154,28 @@ class Paused:
                 pass
         raise RuntimeError(f'{self.program} does not run')
 
+    def held(self):
+        return os.path.exists(self.paused)
+
     def __enter__(self):
         self.thread.start()
-        wait_for(f'{self.program} to reach its point',
-                 lambda: os.path.exists(self.paused) or not self.thread.is_alive())
+        try:
+            wait_for(f'{self.program} at {self.point}', lambda: self.held() or self.error)
+            demand(self.held(), f'the call never brought {self.program} to {self.point}: {self.error}')
+        except BaseException:
+            self.let_go()
+            raise
         return self
 
-    def __exit__(self, *_):
+    def let_go(self):
         os.unlink(self.arm)
         self.thread.join(1800)
-        if os.path.exists(self.paused):
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(self.paused)
+
+    def __exit__(self, raised, *_):
+        self.let_go()
+        if raised is None:
+            demand(not self.thread.is_alive(), f'the call does not end after {self.point}')
+            if self.error is not None and not isinstance(self.error, CallError):
+                raise self.error

@@ -157,6 +157,9 @@ RUNS_OUT = (
 )
 
 
+# in whose jobs' calls these allocate
+ALLOCATING = {'coffer-crypt': ('stage of a new volume', 'stage', 'unstage', 'expand (--expand=controller)'),
+              'coffer-keyd': ('stage of a new volume', 'stage')}
 VERBS = {'stage of a new raw block volume': 'format', 'stage': 'open', 'unstage': 'close', 'expand (--expand=controller)': 'resize'}
 
 
@@ -164,7 +167,7 @@ def what_fails(m, allocations):
     """Each job with each of what can fail in it."""
     c, jobs = m.c, node_jobs(m)
     for failer in allocations:
-        yield from ((job, failer) for job in jobs if failer.program != 'coffer-keyd' or job.name.startswith('stage'))
+        yield from ((job, failer) for job in jobs if job.name in ALLOCATING.get(failer.program, [j.name for j in jobs]))
     yield from ((job, SyscallFailer(c, 'coffer-node')) for job in jobs)
     yield from ((job, HelperSyscallFailer(c, VERBS[job.name])) for job in (fresh_block_job(m), *jobs) if job.name in VERBS)
     yield from ((job, SyscallFailer(c, 'coffer-keyd', LOOP_CALLS)) for job in jobs if job.name == 'stage')

@@ -13,13 +13,14 @@ from files import read, write  # noqa: E402
 from fixture import MIB, Coffer  # noqa: E402
 from luks2 import AREA, OTHER_KEY  # noqa: E402
 from sweep import demand_clean  # noqa: E402
-from tamper import MARKER, PLAIN, SIZE, Paused, Victim, drop_caches, place_file, the_end  # noqa: E402
+from tamper import MARKER, PLAIN, SIZE, Victim, drop_caches, place_file, the_end  # noqa: E402
 from tap import Tap, demand  # noqa: E402
+from watched import Paused  # noqa: E402
 
 
 def swapped_inside_open(v, point, evil):
     """The header on the disk changes under coffer-crypt's hands: it goes on with the one it checked."""
-    with Paused(v.c, point, lambda: v.c.stage(v.volume)) as held:
+    with Paused(v.c, 'coffer-crypt', point, lambda: v.c.stage(v.volume)) as held:
         evil.write(v.image)
     demand(held.error is None, f'the stage failed: {held.error}')
     v.demand_table()
@@ -59,7 +60,7 @@ def race_of_format(c, point):
     volume = c.create('headers-format-' + point.rsplit(':', 1)[1], SIZE)
     image = c.image(volume)
     evil = luks2.Header(luks2.stock_format(c.root + '/scratch', c.record(volume)['uuid'], b'the attacker\'s own'))
-    with Paused(c, point, lambda: c.stage(volume)) as held:
+    with Paused(c, 'coffer-crypt', point, lambda: c.stage(volume)) as held:
         evil.write(image)
     demand(held.error is not None and held.error.code == 'PRECONDITION' and 'opens no keyslot' in held.error.message,
            f'the stage ended with {held.error}')
@@ -117,7 +118,7 @@ def expand_swapped_inside(v, point, evil):
     published(v)
     v.size += 4 * MIB
     v.c.controller_expand(v.id, v.size)
-    with Paused(v.c, point, lambda: v.c.node_expand(v.volume, v.size)) as held:
+    with Paused(v.c, 'coffer-crypt', point, lambda: v.c.node_expand(v.volume, v.size)) as held:
         evil.write(v.image)
     demand(held.error is None, f'the expand failed: {held.error}')
     live_is_right(v)

@@ -23,7 +23,7 @@ import vaultserver  # noqa: E402
 from clouddevice import Api, arcs_name, want  # noqa: E402
 from cloudsecrets import a5_lock, a7_wrapped_forms, a8_vm, is_init, leaks, read  # noqa: E402
 from cloudsuite import demand_find  # noqa: E402
-from fixture import MIB, wait_for  # noqa: E402
+from fixture import MIB  # noqa: E402
 from tap import demand  # noqa: E402
 from testpki import openssl  # noqa: E402
 from watched import Paused  # noqa: E402
@@ -86,8 +86,7 @@ def a1_lookup(r):
     """One of the five, at every moment."""
     user = r.user('a1')
     with Watch(r.direct, user) as watch:  # not through nginx, which counts requests
-        with Paused(r.c, 'coffer-node', 'stage:unlock:formatting', lambda: want(user.create(), 202)) as paused:
-            wait_for('coffer-node at its point', lambda: os.path.exists(paused.paused))
+        with Paused(r.c, 'coffer-node', 'stage:unlock:formatting', lambda: want(user.create(), 202)):
             pending = demand_find(user, 'pending', operation='create')
             demand(pending.body['step'], pending)
             demand(want(user.lock(), 409).message, 'a lock beside a create')
