@@ -95,6 +95,8 @@ def given_up(world, tap, m, killer):
             until_ok(lambda: c.publish_as(m.data, world.pods.token('team-b'), 1))
         except CallError as e:
             demand(e.code == 'PERMISSION', str(e))
+        else:
+            raise RuntimeError("team-b's pod has the volume")
         m.unpublish()
 
     points = killer.record(m.publish)

@@ -221,6 +221,8 @@ def create_killed(world, tap):
     c, killer = world.c, FaultKiller(world.c, 'coffer-controller')
     points = killer.record(lambda: c.create('kill-create', SIZE, parameters={'kms': 'kv'}))
     points = [p for p in points if p[1].startswith('controller:create:')]
+    tap.check({'controller:create:minted', 'controller:create:allocated'} <= {name for _, name in points},
+              f'kv: create has {len(points)} points to be killed at', points)
     for point in sampled(points):
         def one(point=point):
             before = world.secrets()

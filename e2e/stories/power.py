@@ -56,15 +56,19 @@ def machine(tap, part):
                *(['-s', os.path.dirname(os.environ['COFFER_VAULT'])] if part in WITH_VAULT else []),
                *(f'-e{name}' for name in ('COFFER_BIN', 'COFFER_SAMPLE', 'COFFER_CUTS', 'COFFER_VAULT')),
                'python3', '-B', __file__, 'part', part]
-    before = tap.count
+    before, failures, planned = tap.count, tap.failures, 0
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as p:
         for line in p.stdout:
             result, _, name = line.rstrip('\n').partition(' - ')
             if result.startswith(('ok ', 'not ok ')):
                 tap.check(result.startswith('ok'), name)
-            elif not line.startswith('1..'):
+            elif line.startswith('1..'):
+                planned = int(line[3:])
+            else:
                 print(line, end='', flush=True)
-    tap.check(p.returncode in (0, 1) and tap.count > before, f'{part}: its machine ran to the end', f'exit {p.returncode}')
+    tests, right = tap.count - before, 0 if tap.failures == failures else 1
+    tap.check(tests == planned > 0 and p.returncode == right, f'{part}: its machine ran to the end',
+              f'exit {p.returncode}, {tests} tests, of {planned or "nobody knows how many"}')
 
 
 def why_no_vault():
