@@ -96,6 +96,7 @@ class Hunt:
         self.snapshots.stop()
         c, needles = self.c, self.needles()
         self.tap.run('logs and traces are there', demand_traced, c)
+        self.tap.run('so are arguments and environments', demand_seen, self.snapshots)
         self.nothing('no log line, at level debug, nor the kernel\'s', scan_logs(c, needles))
         self.nothing('no reply and no error message', leakscan.scan_bytes(needles, 'reply', 'csi-call',
                                                                           '\n'.join(c.replies).encode()))
@@ -246,6 +247,13 @@ def demand_traced(c):
     for log in c.logs():
         if os.path.getsize(log) == 0:
             raise RuntimeError(f'{log} is empty')
+
+
+def demand_seen(snapshots):
+    for kind, words in (('argv', (b'coffer-node', b'coffer-keyd', b'coffer-controller')), ('env', (b'COFFER_FAULT_DIR=',))):
+        lacking = [word for word in words if not any(word in text for text in snapshots.seen[kind])]
+        if lacking:
+            raise RuntimeError(f'no {kind} of {len(snapshots.seen[kind])} has {lacking}')
 
 
 # ---- the build that leaks ----

@@ -114,6 +114,19 @@ def exec_trace(folder):
     assert (b'\0' in LONG) or names(f.what for f in raw.scan(NEEDLES, 'trace')) == {'long'}
 
 
+def snapshots(_):
+    for secret in (b'no secret', KEY.hex().encode()):
+        command = [sys.executable, '-S', '-c', 'import sys; sys.stdin.read()']
+        for kind, more, env in (('argv', [secret], {}), ('env', [], {'K': secret})):
+            taken = leakscan.Snapshots(0.01)
+            with subprocess.Popen(command + more, env=env, stdin=subprocess.PIPE) as p:
+                caselib.wait_for(lambda w=secret, k=kind, t=taken: any(w in text for text in list(t.seen[k])), f'{kind} is seen')
+                p.stdin.close()
+            taken.stop()
+            found = {(f.kind, f.what.split(',')[0]) for f in taken.scan(NEEDLES)}
+            assert found == (set() if secret == b'no secret' else {(kind, 'key')}), (kind, found)
+
+
 def memory(folder):
     needs_tracing(folder)
     for keeps in (KEY, b'no key'.ljust(32)):
@@ -143,6 +156,6 @@ def memory_that_was_not_seen(folder):
 
 
 TESTS = [every_encoding_and_alignment, dumps_in_text, nothing_where_nothing_is, across_two_reads, behind_an_empty_chunk,
-         exec_trace, memory, memory_that_was_not_seen]
+         exec_trace, snapshots, memory, memory_that_was_not_seen]
 
 sys.exit(caselib.main(TESTS, caselib.folder))
