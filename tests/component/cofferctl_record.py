@@ -6,13 +6,14 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import stat
 import sys
 
 import caselib
 import ctllib
-from caselib import on_terminal, read
-from ctllib import CTL, sentence
+from caselib import Skip, on_terminal, read
+from ctllib import CTL, UUID, sentence
 
 SIZE = 16 << 20
 HEADER = 4 << 20
@@ -219,6 +220,31 @@ def locate(b):
     assert 'No such file' in b.run('volume', 'locate', v.id[:-1] + ('0' if v.id[-1] != '0' else '1'), code=1).stderr
 
 
+# mounts something, writes down that coffer-crypt lists it as the volume's mapping, and goes on as the rest of its arguments
+MAPPING = ('{"mappings":[{"name":"%s","uuid":"%s","dev":"%s","backing":"7:1","size":4096,"open":1,"read_only":false,"discards":false,'
+           '"state":"ok","why":""}]}')
+MOUNTED = f'''mount -t tmpfs tmpfs "$1" && printf '{MAPPING}' "$2" "$3" "$(mountpoint -d "$1")" >"$4" && shift 4 && exec "$@"'''
+
+
+def locate_mounted_under_any_name(b):
+    """A path is bytes; what is shown is text."""
+    v, listed, helper = Volume(b), f'{b.root}/list', f'{b.root}/helper'
+    point = os.fsencode(b.root) + b'/not UTF-8: \xff\xc3, a line\nand \xc3\xbc'
+    os.mkdir(point)
+    caselib.write(helper, f'#!/bin/sh\n[ "$1" = list ] && cat {listed}\n', 0o755)
+    name = f'coffer-{v.id.rsplit(".", 1)[1]}-{v.tag(b)}'
+    enter = ['unshare', '--mount', *([] if os.geteuid() == 0 else ['--map-root-user']), 'sh', '-c']
+    if shutil.which('unshare') is None or caselib.run([*enter, 'mount -t tmpfs tmpfs /mnt'], None).returncode != 0:
+        raise Skip('no mount namespace of its own can be made here')
+    command = [*enter, MOUNTED, 'sh', point, name, f'CRYPT-LUKS2-{UUID.replace("-", "")}-{name}', listed,
+               CTL, 'volume', 'locate', v.id, '--config', b.config, '--crypt-helper', helper]
+    got = json.loads(caselib.run([*command, '--output', 'json']).stdout)
+    shown = f'{b.root}/not UTF-8: ??, a line?and \xfc'
+    assert got['mounts'] == [shown] and got['mapping_state'] == 'ok', got
+    said = caselib.run(command).stdout
+    assert [line.split(None, 2)[2] for line in said.splitlines() if line.startswith('mounted at')] == [shown], said
+
+
 def reconcile(b):
     with b.node():
         p = b.run('node', 'reconcile', '--dry-run', '--admin-socket', b.admin)
@@ -234,6 +260,6 @@ def reconcile(b):
 
 
 TESTS = [usage_errors, backup, backup_of_what_cannot_be_restored, restore_when_gone, restore_over_unreadable, restore_refusals,
-         restore_without_place_or_pool, restore_takes_a_grown_size, restore_asks, locate, reconcile]
+         restore_without_place_or_pool, restore_takes_a_grown_size, restore_asks, locate, locate_mounted_under_any_name, reconcile]
 
 sys.exit(ctllib.main(TESTS))
