@@ -10,6 +10,7 @@
 #include "common/parse.h"
 #include "tests/support/skip.h"
 #include "tests/unit/backends/fixture.h"
+#include "tests/unit/node/helper.h"
 
 #include <signal.h>
 #include <sys/file.h>
@@ -20,29 +21,20 @@ struct world {
     struct node node;
     struct csi_call call;
     struct csi_reconcile_reply reply;
-    char helper[600], device_dir[600];
+    struct helper helper;
+    char device_dir[600];
 };
 
 static void world_make(struct world *w)
 {
-    static const char script[] = "#!/bin/sh\n"
-                                 "cd \"${0%/*}\" || exit 1\n"
-                                 "case $1 in\n"
-                                 "list) cat list ;;\n"
-                                 "close) cat >>closed; echo '{}' ;;\n"
-                                 "esac\n";
-
     memset(w, 0, sizeof(*w));
     fixture_make(&w->f, 1);
-    tmpdir_write(&w->f.dir, "helper", script, sizeof(script) - 1);
-    tmpdir_write(&w->f.dir, "list", "{\"mappings\":[]}", 15);
-    (void)snprintf(w->helper, sizeof(w->helper), "%s/helper", w->f.dir.path);
+    w->helper = helper_make(&w->f.dir);
     (void)snprintf(w->device_dir, sizeof(w->device_dir), "%s/nodes", w->f.dir.path);
-    assert_int_equal(chmod(w->helper, 0700), 0);
     assert_int_equal(mkdir(w->device_dir, 0700), 0);
     w->node = (struct node){ .pools = w->f.set,
                              .locks = keylock_new(),
-                             .crypt = { .helper = w->helper },
+                             .crypt = { .helper = w->helper.path },
                              .device_dir = w->device_dir };
     w->call = (struct csi_call){ .arena = arena_new(MIB(4)), .deadline = DEADLINE_NEVER };
 }
@@ -77,13 +69,6 @@ static void assert_row(const struct csi_left_over *l, const char *kind, const ch
                  l->result, l->problem, kind, action, why);
 }
 
-static bool was_closed(const struct world *w, const char *dm_name)
-{
-    AUTO_FREE char *text = tmpdir_read(&w->f.dir, "closed");
-
-    return text != NULL && strstr(text, dm_name) != NULL;
-}
-
 /* A volume as `cofferctl` would see it: its record in that state. */
 static struct volume_id volume_in(struct world *w, const char *name, enum record_state state,
                                   struct record *ret)
@@ -103,21 +88,10 @@ static struct volume_id volume_in(struct world *w, const char *name, enum record
     return id;
 }
 
-static void list_mapping(struct world *w, const char *dm_name, const char *uuid, int open_count,
-                         const char *state, const char *why)
+static void list_mapping(const struct world *w, const char *dm_name, const char *uuid,
+                         int open_count, const char *state, const char *why)
 {
-    char text[1024], dm_uuid[DM_UUID_MAX + 1] = "";
-    int n;
-
-    if (uuid[0] != '\0')
-        volume_dm_uuid(uuid, dm_name, dm_uuid);
-    n = snprintf(text, sizeof(text),
-                 "{\"mappings\":[{\"name\":\"%s\",\"uuid\":\"%s\",\"dev\":\"4095:7\",\"backing\":"
-                 "\"4095:8\",\"size\":4096,\"open\":%d,\"read_only\":false,\"discards\":false,"
-                 "\"state\":\"%s\","
-                 "\"why\":\"%s\"}]}",
-                 dm_name, dm_uuid, open_count, state, why);
-    tmpdir_write(&w->f.dir, "list", text, (size_t)n);
+    helper_lists(&w->helper, dm_name, uuid, makedev(4095, 7), open_count, state, why);
 }
 
 static void test_nothing(void **state UNUSED)
@@ -190,11 +164,11 @@ static void test_mappings(void **state UNUSED)
         const struct csi_left_over *l = run(&w, true, rows);
         if (rows > 0)
             assert_row(l, "mapping", cases[i].action, cases[i].word, "");
-        assert_false(was_closed(&w, dm_name));
+        assert_false(helper_closed(&w.helper, dm_name));
         l = run(&w, false, rows);
         if (rows > 0)
             assert_row(l, "mapping", cases[i].action, cases[i].word, acts ? "done" : "");
-        assert_int_equal(was_closed(&w, dm_name), acts);
+        assert_int_equal(helper_closed(&w.helper, dm_name), acts);
         assert_int_equal(atomic_load(&w.node.counters[NODE_RECONCILED]), acts ? 1 : 0);
     }
 }
@@ -217,7 +191,7 @@ static void test_mapping_without_record(void **state UNUSED)
     assert_int_equal(unlink(place_path(&w.f, &id, "image")), 0);
     assert_int_equal(unlink(place_path(&w.f, &id, "lock")), 0);
     assert_row(run(&w, false, 1), "mapping", "none", "its volume is gone", "");
-    assert_false(was_closed(&w, dm_name));
+    assert_false(helper_closed(&w.helper, dm_name));
 }
 
 static void test_mapping_of_no_pool(void **state UNUSED)
@@ -230,7 +204,7 @@ static void test_mapping_of_no_pool(void **state UNUSED)
     const struct csi_left_over *l = run(&w, false, 1);
     assert_row(l, "mapping", "none", "no pool", "");
     assert_string_equal(l->volume_id, "");
-    assert_false(was_closed(&w, name));
+    assert_false(helper_closed(&w.helper, name));
 }
 
 static void test_helper_fails(void **state UNUSED)
@@ -278,7 +252,7 @@ static void test_locked(void **state UNUSED)
     char who[32];
     (void)snprintf(who, sizeof(who), "process %d (", (int)child);
     assert_non_null(strstr(l[1].what, who));
-    assert_false(was_closed(&w, dm_name));
+    assert_false(helper_closed(&w.helper, dm_name));
     (void)kill(child, SIGKILL);
     assert_int_equal(waitpid(child, &status, 0), child);
     (void)close(ready[0]);

@@ -3,34 +3,19 @@
  * that lists one mapping and writes down what it was asked to close. Needs root (rig.h). */
 #include "common/base.h"
 #include "tests/unit/node/bench.h"
+#include "tests/unit/node/helper.h"
 
 #include "common/arena.h"
 #include "node/reconcile.h"
 
-static char helper[700];
+static struct helper helper;
 
 /* The volume's mapping, whose backing device is gone; nobody has it open. */
 static void list_dead(void)
 {
-    static const char script[] = "#!/bin/sh\n"
-                                 "cd \"${0%/*}\" || exit 1\n"
-                                 "case $1 in\n"
-                                 "list) cat list ;;\n"
-                                 "close) cat >>closed; echo '{}' ;;\n"
-                                 "esac\n";
-    char text[1024], dm_uuid[DM_UUID_MAX + 1];
-
-    volume_dm_uuid(RIG_UUID, b.dm_name, dm_uuid);
-    int n = snprintf(text, sizeof(text),
-                     "{\"mappings\":[{\"name\":\"%s\",\"uuid\":\"%s\",\"dev\":\"%u:%u\","
-                     "\"backing\":\"4095:8\",\"size\":4096,\"open\":0,\"read_only\":false,"
-                     "\"discards\":false,\"state\":\"zombie\",\"why\":\"its disk is gone\"}]}",
-                     b.dm_name, dm_uuid, major(RIG_LOOP), minor(RIG_LOOP));
-    tmpdir_write(&b.t, "list", text, (size_t)n);
-    tmpdir_write(&b.t, "helper", script, sizeof(script) - 1);
-    (void)snprintf(helper, sizeof(helper), "%s/helper", b.t.path);
-    assert_int_equal(chmod(helper, 0700), 0);
-    b.node.crypt.helper = helper;
+    helper = helper_make(&b.t);
+    helper_lists(&helper, b.dm_name, RIG_UUID, RIG_LOOP, 0, "zombie", "its disk is gone");
+    b.node.crypt.helper = helper.path;
 }
 
 /* Reconcile has one row, of the mapping: it does that, for a reason that holds the word. */
@@ -57,10 +42,10 @@ static void test_dead_and_shown(void **state UNUSED)
     assert_works(publish(&err));
     list_dead();
     expect("none", "is still shown at");
-    assert_false(exists(below(b.t.path, "closed")));
+    assert_false(helper_closed(&helper, b.dm_name));
     assert_works(unpublish(&err));
     expect("reap", "it is dead: its disk is gone");
-    assert_true(exists(below(b.t.path, "closed")));
+    assert_true(helper_closed(&helper, b.dm_name));
 }
 
 int main(void)
