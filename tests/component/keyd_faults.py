@@ -22,6 +22,7 @@ sys.path.insert(0, os.path.join(ROOT, 'e2e', 'lib'))
 from allocations import Allocations  # noqa: E402
 
 SAMPLE = int(os.environ.get('COFFER_SAMPLE', '16'))
+TOLD = []  # how many failures of each request's were told to the caller
 LIBCURL = 'libcurl ended it'
 # the second and third: Vault wasn't reached for want of memory
 RIGHT = ('RESOURCE_EXHAUSTED', "UNAVAILABLE: the token of '", 'UNAVAILABLE: Vault (', f'UNAVAILABLE: {LIBCURL}')
@@ -203,12 +204,18 @@ def each_allocation(name, fresh):
             if said := once_failed(w, name, number, fresh):
                 errors.setdefault(said, []).append(number)
         told = sum(map(len, errors.values()))
+        TOLD.append(told)
         print(f'# {name}: {count} allocations at {len(places)} places, {len(tried)} failed, {told} were told to the caller', flush=True)
         assert sum(len(numbers) for said, numbers in errors.items() if LIBCURL in said) <= 2, errors
         wrong = {said: numbers for said, numbers in errors.items() if not said.startswith(RIGHT)}
         assert not wrong, wrong
     test.__name__ = f'each allocation of {name}{", first of all," if fresh else ""} failed once'
     return test
+
+
+def some_of_them_were_told(_):
+    """Or nothing failed at all."""
+    assert sum(TOLD) > 0, TOLD
 
 
 def fault_points(_):
@@ -219,7 +226,8 @@ def main():
     with open(keydlib.KEYD, 'rb') as f:
         if b'COFFER_FAULT_DIR' not in f.read():
             return caselib.main([fault_points])
-    return caselib.main([each_allocation(name, fresh) for fresh in (False, True) for name in REQUESTS], world)
+    tests = [each_allocation(name, fresh) for fresh in (False, True) for name in REQUESTS]
+    return caselib.main([*tests, some_of_them_were_told], world)
 
 
 if __name__ == '__main__':
