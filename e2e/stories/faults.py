@@ -189,7 +189,7 @@ def main():
         done, there = fault_sweep(tap, c, job, failer)
         tried, known = tried + done, known + there
     c.stop()
-    print(f'# {tried} of {known} failures happened')
+    tap.check(tried or not known, f'{tried} of {known} failures happened')
     tap.done()
 
 

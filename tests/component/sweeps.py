@@ -13,7 +13,7 @@ import types
 sys.dont_write_bytecode = True
 import caselib  # noqa: E402
 
-os.environ.update(COFFER_SAMPLE='1', COFFER_ONLY='')
+os.environ.update(COFFER_SAMPLE='1', COFFER_ONLY='', COFFER_POINTS='')
 sys.path.insert(0, os.path.join(caselib.ROOT, 'e2e', 'lib'))
 import faults  # noqa: E402
 import fixture  # noqa: E402
