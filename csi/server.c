@@ -6,6 +6,7 @@
 #include "common/deadline.h"
 #include "common/fault.h"
 #include "common/log.h"
+#include "common/text.h"
 #include "csi/call.h"
 #include "csi/endpoint.h"
 #include "csi/workers.h"
@@ -447,6 +448,7 @@ static int wait_for_end(const struct csi_server_hooks *hooks)
 
 int csi_server_run(struct csi_server **servers, size_t n, const struct csi_server_hooks *hooks)
 {
+    text_forget_start();
     /* not in the line below: a level that hides the line would leave out the wait */
     int sig = wait_for_end(hooks);
 

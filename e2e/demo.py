@@ -142,6 +142,10 @@ def key_service():
             layout.remove()
 
 
+def tell_memory(when, c):
+    print(f'     memory, {when}: coffer-controller {rss_kib(c.controller)} KiB, coffer-node {rss_kib(c.node)} KiB')
+
+
 def main():
     print('Coffer demo: an encrypted volume\'s whole life')
     with key_service() as kms:
@@ -153,7 +157,7 @@ def demo(c, hashes):
     marker = b'coffer-demo-plaintext-' + secrets.token_hex(16).encode() + b'\n'
     names = tree_files()
     step('install: pool, key daemon (uid 64102), controller (uid 64101), node (root)', lambda: (c.install(), c.start()) and None)
-    print(f'     idle memory: coffer-controller {rss_kib(c.controller)} KiB, coffer-node {rss_kib(c.node)} KiB')
+    tell_memory('idle', c)
     volume = {}
     step('CreateVolume', lambda: volume.update(c.create('pvc-demo', SIZE)) or volume['volume_id'])
     step('NodeStageVolume: unwrap the key, format LUKS2, make ext4, mount', lambda: c.stage(volume))
@@ -173,6 +177,7 @@ def demo(c, hashes):
     step('DeleteVolume', lambda: c.delete(volume['volume_id']))
     demand(not os.path.exists(c.place(volume)), 'the volume is still in the pool')
     demand(not c.left_over(), f'left over on the node: {c.left_over()}')
+    tell_memory('at the end', c)
     step('stop', c.stop)
 
 
