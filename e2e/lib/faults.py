@@ -50,6 +50,11 @@ def was_injected(trace_file):
         return '(INJECTED)' in f.read()
 
 
+def threads_of(pid):
+    """-p for each; the first one, which is_traced looks at, last."""
+    return [word for tid in sorted(map(int, os.listdir(f'/proc/{pid}/task')), key=lambda tid: tid == pid) for word in ('-p', str(tid))]
+
+
 @contextlib.contextmanager
 def attached(argv, pid):
     """strace on a process, for as long as the block runs."""
@@ -91,7 +96,8 @@ class AllocationFailer:
 
 
 class SyscallFailer:
-    """The N-th of a kind in a thread of a daemon fails with EIO."""
+    """The N-th of a kind in a thread of a daemon fails with EIO. Only threads that are there already are looked at, not what they start: of
+    coffer-crypt each call has its own sweep."""
 
     def __init__(self, coffer, program, calls=CALLS):
         self.coffer, self.program, self.calls, self.met = coffer, program, calls, False
@@ -104,7 +110,7 @@ class SyscallFailer:
 
     def traced(self, call, *more):
         """What `call` returns while strace is attached."""
-        with attached(['strace', '-f', '-qq', '-o', self.trace_file, '-p', str(self.pid()), *more], self.pid()):
+        with attached(['strace', '-qq', *threads_of(self.pid()), '-o', self.trace_file, *more], self.pid()):
             return call()
 
     def record(self, call):
@@ -176,13 +182,24 @@ def one_failure(coffer, job, failer, point, said):
         raise RuntimeError(f'it said: {answer}')
 
 
+def points_of(coffer, job, failer):
+    def clean():
+        demand_clean(coffer)
+    if isinstance(failer, SyscallFailer):  # it looks at threads that are there already
+        job.before()
+        job.call()
+        job.check()
+        job.after()
+        clean()
+    return recorded(job, failer, clean)
+
+
 def fault_sweep(tap, coffer, job, failer):
     """All points of one job; returns how many of them happened, of how many."""
     found, said, met = [], collections.Counter(), collections.Counter()
     if not asked_for(f'{job.name}: {failer.what}'):
         return 0, 0
-    if not tap.run(f'{job.name}: what {failer.program} does is counted',
-                   lambda: found.extend(recorded(job, failer, lambda: demand_clean(coffer)))):
+    if not tap.run(f'{job.name}: what {failer.program} does is counted', lambda: found.extend(points_of(coffer, job, failer))):
         recover(coffer, job)
         return 0, 0
     chosen = [point for point in sampled(found) if re.search(POINTS, f'{point[0]} {point[1]}')]
