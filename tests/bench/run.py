@@ -17,7 +17,8 @@ sys.path.insert(0, HERE)
 from benchlib import HEADER, Figure, Row, plot  # noqa: E402
 
 IN_VM = {'stage': ('1', '1024M'), 'memory': ('2', '2048M'), 'dmcrypt': ('2', '1024M')}  # name: its processors and memory there
-PASSED = ('COFFER_BENCH_ROUNDS', 'COFFER_BENCH_STAGES', 'COFFER_BENCH_FIO_SECONDS', 'COFFER_VAULT', 'COFFER_VAULT_WHY', 'COFFER_BENCH_GUEST')
+PASSED = ('COFFER_BENCH_ROUNDS', 'COFFER_BENCH_STAGES', 'COFFER_BENCH_FIO_SECONDS', 'COFFER_BENCH_GUEST', 'COFFER_VAULT',
+          'COFFER_VAULT_WHY')
 NAMES = ('rpc', 'volumes', 'keyslot', 'vault', 'place', 'scheduler', *IN_VM)
 
 
