@@ -13,7 +13,7 @@
 #include "common/listen.h"
 #include "keyd/metrics.h"
 #include "keyd/ops.h"
-#include "common/peers.h"
+#include "keyd/rights.h"
 #include "keyd/sandbox.h"
 #include "keyd/server.h"
 #include "vault/client.h"
@@ -26,7 +26,7 @@ struct options {
     struct flag_strings peers;
     bool insecure_file_kms;
     uint64_t idle_ms, lifeline;
-    struct peers allowed_peers;
+    struct rights rights;
 };
 
 static struct options options;
@@ -40,7 +40,10 @@ static const struct flag flags[] = {
     { "socket", "COFFER_KEYD_SOCKET", FLAG_STRING, &options.socket, "/run/coffer/keyd.sock",
       "unix socket to serve; its directory must exist", NULL },
     { "peer", NULL, FLAG_STRINGS, &options.peers, NULL,
-      "USER:GROUP that may connect, by number or name; repeatable, at least one", NULL },
+      "USER:GROUP[:OPS] that may connect, by number or name; OPS: of the operations of --allow it "
+      "may "
+      "ask for these alone; repeatable, at least one",
+      NULL },
     { "allow", NULL, FLAG_STRING, &options.allow, NULL,
       "operations to answer: MINT, UNWRAP, DESTROY, WRAP_FOR, UNWRAP_CLIENT, SERVER_KEY, joined by "
       "commas; STATUS is always answered",
@@ -67,8 +70,11 @@ static int check_options(struct options *o, bool allowed[WIRE_OP_LIMIT], struct 
             "UNWRAP_CLIENT, SERVER_KEY)");
     if (o->idle_ms == 0)
         return error_set(err, ERR_INVALID, "--idle-timeout-ms must be more than 0");
-    if (peers_parse(&o->peers, "/etc", &o->allowed_peers, err) < 0 ||
-        ops_allow_parse(o->allow, allowed, err) < 0 || monitor_check(o->http, err) < 0)
+    if (rights_parse(&o->peers, "/etc", &o->rights, err) < 0)
+        return -1;
+    if (ops_allow_parse(o->allow, allowed, err) < 0)
+        return error_prefix(err, "--allow");
+    if (monitor_check(o->http, err) < 0)
         return -1;
     return log_setup_by_name(o->log_level, o->log_format, err);
 }
@@ -81,7 +87,7 @@ static void log_start(const struct options *o, const struct kms_set *kms)
                      KV("kms", kms->items[i].name), KV("kind", kms->items[i].driver->kind));
     }
     log_info("coffer-keyd is ready", KV("version", COFFER_VERSION), KV("socket", o->socket),
-             KV("allow", o->allow), KV("peers", o->allowed_peers.n),
+             KV("allow", o->allow), KV("peers", o->rights.peers.n),
              KV("insecure", kms_set_insecure(kms)));
 }
 
@@ -130,7 +136,7 @@ static int serve(const struct options *o, struct keyd *keyd, struct error *err)
     AUTO_SERVER struct server *server = NULL;
     const struct server_options so = { .loop = loop,
                                        .listener = &listener,
-                                       .peers = &o->allowed_peers,
+                                       .rights = &o->rights,
                                        .keyd = keyd,
                                        .idle_ms = o->idle_ms };
     struct monitor monitor = { .program = "coffer-keyd", .metrics = write_metrics, .ctx = keyd };

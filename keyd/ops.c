@@ -382,13 +382,16 @@ void ops_start(struct keyd_request *q)
     const struct op *op = &ops[q->wire.op];
     struct error err = ERROR_INIT;
     q->reply = (struct wire_reply){ .op = q->wire.op, .code = WIRE_OK };
-    if (op->always || q->keyd->allowed[q->wire.op]) {
+    const char *name = wire_message_name(wire_message_find(q->wire.op));
+    if (!op->always && !q->keyd->allowed[q->wire.op])
+        (void)error_set(&err, ERR_PERMISSION, "this coffer-keyd does not answer %s", name);
+    else if (!op->always && !q->peer_may)
+        (void)error_set(&err, ERR_PERMISSION, "uid %u may not ask this coffer-keyd for %s", q->peer,
+                        name);
+    if (err.code == ERR_OK)
         op->run(q);
-        return;
-    }
-    (void)error_set(&err, ERR_PERMISSION, "this coffer-keyd does not answer %s",
-                    wire_message_name(wire_message_find(q->wire.op)));
-    ops_end_failed(q, &err);
+    else
+        ops_end_failed(q, &err);
 }
 
 static int allow_one(const char *name, bool ret[WIRE_OP_LIMIT], struct error *err)
@@ -396,7 +399,7 @@ static int allow_one(const char *name, bool ret[WIRE_OP_LIMIT], struct error *er
     uint16_t op = WIRE_NONE;
     if (wire_message_by_name(name, &op) == NULL)
         return error_set(err, ERR_INVALID,
-                         "--allow: '%s' is not an operation (MINT, UNWRAP, DESTROY, WRAP_FOR, "
+                         "'%s' is not an operation (MINT, UNWRAP, DESTROY, WRAP_FOR, "
                          "UNWRAP_CLIENT, SERVER_KEY, STATUS)",
                          name);
     ret[op] = true;
@@ -410,7 +413,7 @@ int ops_allow_parse(const char *list, bool ret[WIRE_OP_LIMIT], struct error *err
     for (const char *p = list;; p++) {
         size_t len = strcspn(p, ",");
         if (len >= sizeof(name))
-            return error_set(err, ERR_INVALID, "--allow: '%s' is not a list of operations", list);
+            return error_set(err, ERR_INVALID, "'%s' is not a list of operations", list);
         memcpy(name, p, len);
         name[len] = '\0';
         if (allow_one(name, allowed, err) < 0)

@@ -34,9 +34,10 @@ int ops_allow_parse(const char *list, bool ret[WIRE_OP_LIMIT], struct error *err
 
 struct keyd_request { /* one, from its frame to its reply; the server's memory */
     struct keyd *keyd;
-    struct wire_request wire; /* filled in before ops_start, as are the next four */
+    struct wire_request wire; /* filled in before ops_start, as are the next five */
     int descriptor;           /* the one that came with it, or -1; the server closes it */
     uid_t peer;
+    bool peer_may;                        /* ask for this op, as far as it is allowed to anybody */
     void (*done)(struct keyd_request *r); /* called once; `reply` says how it went */
     void *ctx;
     struct wire_reply reply; /* its views live until `done` returns */

@@ -22,6 +22,7 @@ struct connection {
     struct event_watch watch; /* one shot: after a frame it isn't read until it is armed again */
     int fd;                   /* -1: a free slot */
     uid_t uid;
+    bool may[WIRE_OP_LIMIT];
     struct event_timer idle; /* dropped when nothing was heard until then */
     struct pending *pending; /* the request that is being answered; NULL: none */
 };
@@ -191,7 +192,7 @@ static void on_answered(struct keyd_request *request)
 }
 
 /* Takes the frame and the descriptor out of s->in. */
-static struct pending *pending_new(struct connection *c)
+static struct pending *pending_new(struct connection *c, uint16_t op)
 {
     struct received *in = &c->server->in;
     struct pending *p = calloc(1, sizeof(*p) + in->frame.len);
@@ -204,6 +205,7 @@ static struct pending *pending_new(struct connection *c)
     p->request.keyd = c->server->o.keyd;
     p->request.descriptor = p->descriptor;
     p->request.peer = c->uid;
+    p->request.peer_may = c->may[op];
     p->request.done = on_answered;
     p->request.ctx = p;
     return p;
@@ -223,7 +225,7 @@ static int start(struct connection *c, struct error *err)
         return error_set(err, ERR_INVALID, "frame: unknown op %u", header.op);
     if (check_descriptors(m, in->n_fds, err) < 0)
         return -1;
-    struct pending *p = pending_new(c);
+    struct pending *p = pending_new(c, header.op);
     if (p == NULL) {
         (void)error_memory(err);
         refuse(s, c->fd, header.op, err);
@@ -266,13 +268,13 @@ static struct connection *free_slot(struct server *s)
     return NULL;
 }
 
-static int check_peer(struct server *s, int fd, struct ucred *ret)
+static int check_peer(struct server *s, int fd, struct ucred *ret, bool ret_may[WIRE_OP_LIMIT])
 {
     struct error err = ERROR_INIT;
     socklen_t len = sizeof(*ret);
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, ret, &len) < 0 || len != sizeof(*ret))
         return -1;
-    if (peers_allow(s->o.peers, ret->uid, ret->gid))
+    if (rights_of(s->o.rights, ret->uid, ret->gid, ret_may))
         return 0;
     s->o.keyd->counters.refused_peers++;
     log_warn("peer refused", KV("peer_uid", ret->uid), KV("peer_gid", ret->gid));
@@ -287,6 +289,7 @@ static void on_listener(void *ctx, uint32_t events UNUSED)
     struct server *s = ctx;
     struct error err = ERROR_INIT;
     struct ucred peer;
+    bool may[WIRE_OP_LIMIT];
     AUTO_CLOSE int fd = accept4(s->o.listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) {
         if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
@@ -294,12 +297,13 @@ static void on_listener(void *ctx, uint32_t events UNUSED)
         return;
     }
     struct connection *c = free_slot(s);
-    if (check_peer(s, fd, &peer) < 0 || c == NULL)
+    if (check_peer(s, fd, &peer, may) < 0 || c == NULL)
         return;
     if (event_watch(s->o.loop, &c->watch, fd, READ_ONCE, &err) < 0)
         return;
     c->fd = TAKE_FD(fd);
     c->uid = peer.uid;
+    memcpy(c->may, may, sizeof(may));
     event_timer_set(s->o.loop, &c->idle, deadline_in(s->o.idle_ms));
     s->o.keyd->counters.accepted++;
     if (++s->o.keyd->connections > s->most)

@@ -14,7 +14,7 @@
 #include "common/event.h"
 #include "common/listen.h"
 #include "keyd/ops.h"
-#include "common/peers.h"
+#include "keyd/rights.h"
 
 #define SERVER_CONNECTIONS 256u
 
@@ -23,7 +23,7 @@ struct server; /* opaque */
 struct server_options { /* all borrowed */
     struct event_loop *loop;
     const struct listener *listener;
-    const struct peers *peers;
+    const struct rights *rights;
     struct keyd *keyd;
     uint64_t idle_ms;
 };

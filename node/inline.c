@@ -20,7 +20,7 @@
 /* Kubelet unstages a moment after its pod's volumes are unpublished; this costs a worker. */
 #define CLOSING_MS      5000u
 #define CLOSING_LOOK_MS 50u
-#define CLOSING_MAX     8u /* of all pods together: the other workers are for who opens and closes */
+#define CLOSING_MAX     8u /* of all pods: the other workers are for who opens and closes */
 
 struct inline_request {
     struct node *node;

@@ -6,14 +6,16 @@ keyd_keys.py (what it answers), keyd_wire.py (what ends a connection)."""
 import json
 import os
 import re
+import shlex
 import signal
 import stat
 import subprocess
 import sys
 
 import keydlib
-from caselib import Skip, end, keyd_flags, read, run, sanitized, wait_for, write, write_key
-from keydlib import KEYD, STATUS, UUID, VOLUME, Client, Keyd, frame, mint, new_key, open_key, pipe, status, unwrap
+from caselib import ROOT, Skip, end, keyd_flags, read, run, sanitized, wait_for, write, write_key
+from keydlib import (BINDING, DESTROY, KEYD, SERVER_KEY, STATUS, UUID, VOLUME, Client, Keyd, frame, mint, new_key, open_key, pipe, status,
+                     unwrap, wrap_for)
 
 
 def help_and_version(root):
@@ -129,6 +131,67 @@ def other_uid(root):
         assert re.search(r'^CapEff:\s*0+$', text, re.M) and re.search(r'^Uid:\s*54321\s', text, re.M)
 
 
+def as_peer(uid, gid, what):
+    """What `what()` says in a process of that user."""
+    r, w = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+        try:
+            said = what()
+        except Exception as e:  # the parent tells
+            said = repr(e)
+        os.write(w, str(said).encode())
+        os._exit(0)
+    os.close(w)
+    with open(r, encoding='utf-8') as f:
+        said = f.read()
+    os.waitpid(child, 0)
+    return said
+
+
+def unit_flags():
+    """--allow and --peer of the host's unit; its users are these numbers here."""
+    argv = shlex.split(read(f'{ROOT}/dist/systemd/coffer-keyd.service.in').partition('ExecStart=')[2].partition('$FLAGS')[0])
+    given = [(flag, value) for flag, value in zip(argv, argv[1:]) if flag in ('--allow', '--peer')]
+    peers = [v.replace('root:root', '0:0').replace('coffer-controller:coffer', '54321:54322') for f, v in given if f == '--peer']
+    return dict(given)['--allow'], peers
+
+
+def a_peer_asks_for_its_own_operations_alone(root):
+    """With the unit's own flags: one coffer-keyd serves coffer-controller, which opens no volume, and coffer-node."""
+    if os.geteuid() != 0:
+        raise Skip('needs root to connect as another user')
+    os.chmod(root, 0o755)
+    allow, (first, *peers) = unit_flags()
+    more = [flag for peer in [*peers, '54321:7'] for flag in ('--peer', peer)]
+    with Keyd(root, *more, peer=first, allow=allow) as k, k.client() as c:
+        os.chmod(k.path, 0o666)
+        key = new_key(c)
+        assert open_key(c, key), 'coffer-node'
+
+        def ask(data, fds=()):
+            with k.client() as mine:
+                reply = mine.ask(data, fds)
+                return f'{reply.code} {reply.message}'
+
+        def steal():
+            with pipe() as (_, w):
+                return ask(unwrap(key), [w])
+
+        refused = 'PERMISSION_DENIED uid 54321 may not ask this coffer-keyd for'
+        assert as_peer(54321, 54322, lambda: ask(mint())) == 'OK '
+        assert as_peer(54321, 54322, lambda: ask(frame(DESTROY, 5000, *BINDING))) == 'OK '
+        assert as_peer(54321, 54322, lambda: ask(frame(STATUS, 1000))) == 'OK '
+        assert as_peer(54321, 54322, steal) == f'{refused} UNWRAP'
+        assert as_peer(54321, 54322, lambda: ask(frame(SERVER_KEY, 5000, 'dev'))) == f'{refused} SERVER_KEY'
+        assert as_peer(54321, 54322, lambda: ask(wrap_for(key, 'RSA-OAEP-256', b'x'))).startswith('PERMISSION_DENIED this coffer-keyd ')
+        assert as_peer(54321, 7, steal) == 'OK ', 'a peer without operations has all'
+        assert 'result="PERMISSION_DENIED"' in k.log(), 'an audit line'
+
+
 def sandboxed(root):
     with Keyd(root) as k:
         text = read(f'/proc/{k.p.pid}/status')
@@ -197,7 +260,7 @@ def audit_lines(root):
 
 
 TESTS = [help_and_version, wrong_flags_have_one_sentence, start_refusals, the_lifeline_ends_it, missing_socket_directory,
-         closed_descriptors, socket_mode_and_warning, other_uid, sandboxed, second_instance, killed_and_restarted, stop_unlinks,
-         counters_on_signal, audit_lines]
+         closed_descriptors, socket_mode_and_warning, other_uid, a_peer_asks_for_its_own_operations_alone, sandboxed, second_instance,
+         killed_and_restarted, stop_unlinks, counters_on_signal, audit_lines]
 
 sys.exit(keydlib.main(TESTS))

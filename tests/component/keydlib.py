@@ -17,7 +17,7 @@ KEYD = caselib.program('coffer-keyd')
 VOLUME = 'fast.0a1b2c3d.00112233445566778899aabbccddeeff'
 UUID = '6ba7b810-9dad-41d1-80b4-00c04fd430c8'
 BINDING = ('dev', 'team-a', VOLUME, UUID)
-MINT, UNWRAP, STATUS, WRAP_FOR = 1, 2, 3, 6
+MINT, UNWRAP, STATUS, DESTROY, WRAP_FOR, SERVER_KEY = 1, 2, 3, 5, 6, 8
 FRAME_MAX = 16384
 
 

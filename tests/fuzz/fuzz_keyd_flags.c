@@ -10,6 +10,7 @@
 
 #include "common/cleanup.h"
 #include "keyd/ops.h"
+#include "keyd/rights.h"
 #include "common/peers.h"
 #include "tests/support/tmpdir.h"
 
@@ -83,6 +84,30 @@ static void check_peers(const struct flag_strings *texts)
     }
 }
 
+/* Nobody gets more by a text than it says. */
+static void check_rights(const struct flag_strings *texts)
+{
+    struct rights r;
+    struct error err = ERROR_INIT;
+    bool may[WIRE_OP_LIMIT];
+
+    mark(&r, sizeof(r));
+    if (rights_parse(texts, names.path, &r, &err) < 0) {
+        must(err.code == ERR_INVALID);
+        must_be_sentence(&err);
+        must_be_marked(&r, sizeof(r));
+        return;
+    }
+    must(r.peers.n == texts->len && !rights_of(&r, UINT32_MAX, UINT32_MAX, may));
+    for (size_t i = 0; i < r.peers.n; i++) {
+        const char *text = texts->items[i], *ops = strchr(strchr(text, ':') + 1, ':');
+
+        must(rights_of(&r, r.peers.items[i].uid, r.peers.items[i].gid, may));
+        must(r.may[i][WIRE_UNWRAP] == (ops == NULL || has_word(ops + 1, "UNWRAP")));
+        must(may[WIRE_UNWRAP] || !r.may[i][WIRE_UNWRAP]);
+    }
+}
+
 static void check_group(const char *text)
 {
     gid_t g = 77, number = 0;
@@ -114,5 +139,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_allow(allow);
     check_group(allow);
     check_peers(&peers);
+    check_rights(&peers);
     return 0;
 }

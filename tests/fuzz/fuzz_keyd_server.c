@@ -40,7 +40,7 @@ static struct {
     struct tmpdir dir;
     char path[600];
     struct listener listener;
-    struct peers peers;
+    struct rights rights;
     struct keyd keyd;
 } real = { .listener = LISTENER_INIT };
 
@@ -58,7 +58,7 @@ static void *serve(void *unused UNUSED)
     must(event_loop_new(&loop, &err) == 0);
     const struct server_options o = { .loop = loop,
                                       .listener = &real.listener,
-                                      .peers = &real.peers,
+                                      .rights = &real.rights,
                                       .keyd = &real.keyd,
                                       .idle_ms = 600000 };
     must(server_new(&o, &s, &err) == 0 && server_run(s, &err) == 0);
@@ -100,7 +100,8 @@ static void start(void)
     real.keyd.text = (struct strbuf)STRBUF_INIT(KEYD_TEXT_MAX);
     must(ops_allow_parse("MINT,UNWRAP,WRAP_FOR,DESTROY,UNWRAP_CLIENT,SERVER_KEY", real.keyd.allowed,
                          &err) == 0);
-    real.peers = (struct peers){ .items = { { getuid(), getgid() } }, .n = 1 };
+    real.rights.peers = (struct peers){ .items = { { getuid(), getgid() } }, .n = 1 };
+    memset(real.rights.may[0], true, sizeof(real.rights.may[0]));
     (void)snprintf(real.path, sizeof(real.path), "%s/keyd.sock", real.dir.path);
     must(listener_open(real.path, SOCK_SEQPACKET, LISTEN_OWN_GROUP, &real.listener, &err) == 0);
     must(pthread_create(&thread, NULL, serve, NULL) == 0 && pthread_detach(thread) == 0);

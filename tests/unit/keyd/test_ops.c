@@ -85,7 +85,7 @@ static void handle(struct keyd *k, const struct wire_request *r, struct wire_rep
 {
     bool done = false;
     struct keyd_request q = {
-        .keyd = k, .wire = *r, .descriptor = -1, .done = on_done, .ctx = &done
+        .keyd = k, .wire = *r, .descriptor = -1, .peer_may = true, .done = on_done, .ctx = &done
     };
     ops_start(&q);
     assert_true(done);
