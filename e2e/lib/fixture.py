@@ -192,9 +192,13 @@ class Coffer:
         wait_for(f'{daemon.name} on {path}', ready)
 
     def stop(self):
+        """Those that live end as they should."""
+        wrong = []
         for d in (self.node, self.controller, self.keyd):
-            if d is not None:
-                d.stop()
+            if d is not None and d.alive() and (code := d.stop()) != 0:
+                wrong.append(f'{d.name}, told to end, ended with {code}: {d.log_text()[-1500:]}')
+        if wrong:
+            raise RuntimeError('\n'.join(wrong))
 
     # ---- calls ----
     def call(self, socket_path, method, request, timeout=1800):

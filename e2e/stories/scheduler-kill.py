@@ -44,13 +44,15 @@ class Killer(FaultKiller):
         return [(n, name) for name, n in first.items()]
 
     def revive(self, seconds=0.0):
-        """Starts it again if it is dead; a helper of one request has nothing to be started. Waits so long for its death."""
+        """Starts it again if it is dead, and says so; a helper of one request has nothing to be started. Waits so long for its death."""
         end = time.monotonic() + seconds
         while (daemon := self.daemon()) and daemon.alive() and time.monotonic() < end:
             time.sleep(0.01)
         if daemon and not daemon.alive():
             daemon.process.wait()
             self.start_again()
+            return True
+        return False
 
     def strike(self, point, call):
         """True when it was killed there, once: what runs later passes later points."""
@@ -60,8 +62,9 @@ class Killer(FaultKiller):
         while thread.is_alive() and len(self.trace()) < point[0]:
             time.sleep(0.01)
         struck = len(self.trace()) >= point[0]
-        if struck:
-            self.revive(2.0 if self.program == 'coffer-launch' else 60.0)  # coffer-launch serves on: a child of it was killed
+        if struck and self.daemon():
+            # coffer-launch serves on where a child of it was killed; of coffer-crypt nothing is seen here
+            struck = self.revive(2.0 if self.program == 'coffer-launch' else 60.0) or self.program == 'coffer-launch'
         thread.join()
         self.disarm()
         self.revive()

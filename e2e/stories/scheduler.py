@@ -271,11 +271,10 @@ def a9_rollback(r):
         demand(failed.state == 'nonexistent' or word in failed.body['reason'], f'{command}: {failed}')
         print(f'# {command}: {failed}', flush=True)
         demand(r.census(new.device.id) == (0, 0), f'{command}: {r.census(new.device.id)}')
-        before = data_hash(r, old)
         want(old.unlock(), 202)
         failed = old.settle()
         demand(failed.state == 'failure' and word in failed.body['reason'], f'{command}: {failed}')
-        demand(r.census(old.device.id) == (1, 0) and data_hash(r, old) != '' and before, 'the old one')
+        demand(r.census(old.device.id) == (1, 0), f'{command}: of the old one {r.census(old.device.id)}')
         r.demand_clean()
     with_command(r, None, 600)
     want(new.create(), 202)  # the same request, now that it can be done
