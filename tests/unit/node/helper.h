@@ -7,7 +7,7 @@
 #include "common/base.h"
 #include "common/cleanup.h"
 #include "tests/support/tmpdir.h"
-#include "volume/names.h"
+#include "volume/id.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
