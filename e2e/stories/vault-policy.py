@@ -377,7 +377,7 @@ def story(vault, _, tap):
     w = World(vault, tap)
     try:
         print(f'# Vault {w.root.version()}', flush=True)
-        for table in (minting, unwrapping, tenants, secrets_of_volumes, public_keys, forbidden_to_all):
+        for table in (minting, unwrapping, rekeying, tenants, secrets_of_volumes, public_keys, forbidden_to_all):
             w.rows(table(w))
         w.rows(unwrapping(w, 'node-tenant'))
         binding(w)
