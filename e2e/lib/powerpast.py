@@ -78,8 +78,10 @@ class Recorded:
             try:
                 self.judge_known(dict(self.history[int(text)][0]) if text else {})
             finally:
-                self.c.stop()
-                self.clean()  # of what was judged wrong
+                try:
+                    self.c.stop()
+                finally:
+                    self.clean()  # of what was judged wrong
 
     def clean(self):
         clean(self.c)
@@ -94,6 +96,7 @@ class Recorded:
         if not tap.run(f'{title}: recorded', self.live, story):
             return
         cuts = self.cuts(writes)
+        tap.check(cuts, f'{title}: there are moments to be cut at', self.history)
         wanted = chosen(cuts, lambda n, what: f'{title}: {what}')
         print(f'# {title}: {len(self.past.entries)} entries, {len(cuts)} cuts, {len(wanted)} judged; seed {SEED}', flush=True)
         for n, what in wanted:
