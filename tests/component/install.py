@@ -91,6 +91,30 @@ def calls_that_are_needed(folder):
     assert re.search(r'^SystemCallFilter=.*\bseccomp\b', read(units, 'coffer-keyd.service'), re.M)
 
 
+def a_pool_stays_its_owner_s(folder):
+    """Made for coffer-controller where there is none; that of a node of Kubernetes belongs to the user of its pods, at each boot."""
+    if os.geteuid() != 0 or shutil.which('systemd-tmpfiles') is None or shutil.which('systemd-sysusers') is None:
+        raise Skip('wants root and systemd')
+    make('install', folder)
+    pool = os.path.join(folder, 'var/lib/coffer/default')
+
+    os.mkdir(os.path.join(folder, 'etc'))
+    run(['systemd-sysusers', f'--root={folder}', f'{folder}/usr/lib/sysusers.d/coffer.conf'])
+    only = os.path.join(folder, 'var.conf')
+    with open(only, 'w', encoding='ascii') as f:
+        f.writelines(line + '\n' for line in read(folder, 'usr/lib/tmpfiles.d/coffer.conf').splitlines() if line.startswith('d /var/'))
+
+    def boot():
+        run(['systemd-tmpfiles', f'--root={folder}', '--create', only])
+        st = os.stat(pool)
+        return st.st_uid, st.st_gid, st.st_mode & 0o7777
+    uid, gid, mode = boot()
+    assert uid != 0 and gid != 0 and mode == 0o700, (uid, gid, oct(mode))
+    assert f':x:{uid}:{gid}:' in read(folder, 'etc/passwd')
+    os.chown(pool, 65533, 65532)
+    assert boot() == (65533, 65532, 0o700), boot()
+
+
 def uninstalled(folder):
     own = ['etc/coffer/config.json', 'var/lib/coffer/default/pool.json', 'usr/share/doc/coffer/mine', 'usr/bin/other']
     for path in own:
@@ -134,7 +158,7 @@ def the_package_s_scripts(folder):
 
 
 TESTS = [installed, units_name_what_is_there, every_flag_of_a_unit_is_known, a_node_without_a_namespace, calls_that_are_needed,
-         uninstalled, the_package_s_scripts]
+         a_pool_stays_its_owner_s, uninstalled, the_package_s_scripts]
 
 
 sys.exit(caselib.main(TESTS, caselib.folder))
