@@ -144,6 +144,8 @@ static int measure(struct pool *pool, bool count, struct pool_capacity *ret, str
     c.available = space.free;
     if (pool_is_sparse(pool->config) && file_sparse_capacity(pool, fd, count, &c, err) < 0)
         return -1;
+    if (space.read_only) /* nobody is to be sent there */
+        c.available = 0;
     *ret = c;
     return 0;
 }

@@ -126,6 +126,7 @@ int file_reserve_failed(const struct volume *v, int sys_errno, uint64_t bytes, u
 /* file_sparse.c */
 struct file_space { /* the file system; total and free in whole MiB */
     uint64_t total, free, used;
+    bool read_only; /* mounted so, or gone so after an error */
 };
 int file_space(int fd, struct file_space *ret, struct error *err) MUST_CHECK;
 /* Below that much free space a sparse pool makes no new promises: 1 %, 64 MiB to 1 GiB. */

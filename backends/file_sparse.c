@@ -25,6 +25,7 @@ int file_space(int fd, struct file_space *ret, struct error *err)
     ret->total = (uint64_t)st.f_blocks * st.f_frsize / MIB(1) * MIB(1);
     ret->free = (uint64_t)st.f_bavail * st.f_frsize / MIB(1) * MIB(1);
     ret->used = (uint64_t)(st.f_blocks - st.f_bfree) * st.f_frsize;
+    ret->read_only = (st.f_flag & ST_RDONLY) != 0;
     return 0;
 }
 
@@ -61,8 +62,8 @@ int file_sparse_capacity(const struct pool *pool, int root, bool count, struct p
 
     if (file_space(root, &space, err) < 0)
         return -1;
-    if (count && space.free < file_sparse_reserve(space.total)) {
-        (void)!file_ledger_look(root, &promised, NULL); /* a ledger might find no space */
+    if (count && (space.read_only || space.free < file_sparse_reserve(space.total))) {
+        (void)!file_ledger_look(root, &promised, NULL); /* a ledger couldn't be made, perhaps */
     } else if (count) {
         if (file_ledger_open(pool, root, true, &l, err) < 0)
             return -1;

@@ -2,6 +2,10 @@
 #include "common/base.h"
 #include "tests/unit/backends/fixture.h"
 
+#include "tests/support/namespace.h"
+
+#include <sys/mount.h>
+
 static const struct backend_ops *ops(void)
 {
     return backend_find("file");
@@ -135,6 +139,51 @@ static void test_capacity(void **state UNUSED)
     assert_int_equal(before.total % MIB(1), 0);
 }
 
+static int remount(const char *path, unsigned long flags)
+{
+    return mount(NULL, path, NULL, MS_REMOUNT | flags, NULL);
+}
+
+/* 1 to 3: not as it should be. */
+static int capacity_read_only(bool sparse)
+{
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
+    AUTO_TMPDIR struct tmpdir at = tmpdir_make();
+    struct pool_capacity c = { .total = 0 };
+    struct error err = ERROR_INIT;
+    int r = 0;
+
+    if (namespace_enter() < 0 || mount("tmpfs", at.path, "tmpfs", 0, "size=200m") < 0 ||
+        setenv("TMPDIR", at.path, 1) < 0)
+        return FIXTURE_NO_NAMESPACE;
+    fixture_make(&f, 1);
+    f.pools[0].overcommit = 2;
+    if (str_copy(f.pools[0].allocate, sizeof(f.pools[0].allocate), sparse ? "sparse" : "full") <
+            0 ||
+        remount(at.path, MS_RDONLY) < 0 || ops()->capacity(f.set->pools[0], &c, &err) < 0)
+        r = 1;
+    else if (c.available != 0 || c.total == 0 || c.free == 0)
+        r = 2;
+    else if (remount(at.path, 0) < 0 || ops()->capacity(f.set->pools[0], &c, &err) < 0 ||
+             c.available == 0)
+        r = 3;
+    fixture_release(&f);
+    (void)umount2(at.path, MNT_DETACH);
+    return r;
+}
+
+/* Whatever is free there: a scheduler would send volumes to it for ever. */
+static void test_read_only_has_no_room(void **state UNUSED)
+{
+    for (int sparse = 0; sparse < 2; sparse++) {
+        pid_t child = fork();
+
+        if (child == 0)
+            _exit(capacity_read_only(sparse == 1));
+        fixture_demand_child(child);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -144,6 +193,7 @@ int main(void)
         cmocka_unit_test(test_other_pool_is_unavailable),
         cmocka_unit_test(test_bad_pool_json),
         cmocka_unit_test(test_capacity),
+        cmocka_unit_test(test_read_only_has_no_room),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
