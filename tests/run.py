@@ -19,6 +19,7 @@ import time
 LINE = re.compile(r'^(not )?ok\b[ \t]*\d*[ \t]*-?[ \t]*(.*)$')
 PLAN = re.compile(r'^1\.\.(\d+)\s*$')
 SKIP = re.compile(r'#\s*SKIP\b\s*(.*)$', re.I)
+CMOCKA_SKIP = re.compile(r'# SKIP (test_\w+)$')  # the whole of what it says after "not ok N"
 REASON = re.compile(r'^# skipped: (.*)$')  # of the next skipped test: cmocka's own line has only its name
 SKIPPED_WHOLE = 77
 SLOW_SECONDS = 20
@@ -43,7 +44,7 @@ class Result:
                 plan = (plan or 0) + int(p.group(1))
             if not (m := LINE.match(line)):
                 continue
-            skip = None if m.group(1) else SKIP.search(m.group(2))
+            skip = CMOCKA_SKIP.match(m.group(2)) if m.group(1) else SKIP.search(m.group(2))
             if skip:
                 name, said = m.group(2)[:skip.start()].strip(' -'), skip.group(1)
                 self.skip(*((name, said) if name else (said, reason)))

@@ -324,10 +324,10 @@ def a_call_whose_deadline_passed_in_the_queue_never_begins():
 
 def a_call_cancelled_in_the_queue_never_begins():
     with Server(workers=1) as s:
-        p = s.background('DeleteVolume', {'volume_id': 'sleep:1500'})
-        time.sleep(0.3)
+        p = s.background('DeleteVolume', {'volume_id': 'sleep:8000'})
+        time.sleep(1)  # as above
         q = s.background('DeleteVolume', {'volume_id': 'quick'})
-        time.sleep(0.3)
+        time.sleep(1)
         q.kill()
         q.wait()
         assert p.wait() == 0

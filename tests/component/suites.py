@@ -32,6 +32,7 @@ def what_passes(folder):
     passes(folder, '2 passed, 0 failed, 0 skipped', 'ok 1 - a', '# said', 'ok 2 - b', '1..2')
     passes(folder, '1 passed, 0 failed, 1 skipped', '1..2', 'ok 1 - a', 'ok 2 - b # SKIP why')
     passes(folder, '1 passed, 0 failed, 1 skipped', '1..2', 'ok 1 - a', '# skipped: why', 'ok 2 # SKIP b')
+    passes(folder, '1 passed, 0 failed, 1 skipped', '1..2', 'ok 1 - a', '# skipped: why', 'not ok 2 # SKIP test_b')  # cmocka's
 
 
 def a_failed_test(folder):
