@@ -157,6 +157,7 @@ def demo(c, hashes):
     marker = b'coffer-demo-plaintext-' + secrets.token_hex(16).encode() + b'\n'
     names = tree_files()
     step('install: pool, key daemon (uid 64102), controller (uid 64101), node (root)', lambda: (c.install(), c.start()) and None)
+    time.sleep(1)  # behind the start's own end
     tell_memory('idle', c)
     volume = {}
     step('CreateVolume', lambda: volume.update(c.create('pvc-demo', SIZE)) or volume['volume_id'])

@@ -443,6 +443,18 @@ def memory_holds(pid, needle):
     return None
 
 
+def no_thread_has_a_stack_that_a_huge_page_fits_into():
+    if caselib.sanitized('csi-fake'):
+        raise Skip('a sanitizer build maps memory of its own')
+    with Server() as s:
+        s.call('DeleteVolume', {'volume_id': 'v'})
+        assert len(os.listdir(f'/proc/{s.process.pid}/task')) > 3
+        with open(f'/proc/{s.process.pid}/maps') as maps:
+            found = [line for line in maps if re.match(r'(\w+)-(\w+) rw-p 00000000 00:00 0 *$', line)]
+        sizes = [int(to, 16) - int(start, 16) for start, to in (line.split()[0].split('-') for line in found)]
+        assert sizes and max(sizes) < 2 << 20, found
+
+
 def a_finished_request_leaves_no_secret_in_memory():
     with Server() as s:
         try:
