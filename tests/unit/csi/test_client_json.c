@@ -136,13 +136,13 @@ static void unknown_reply_fields_are_dropped_and_broken_ones_refused(void **stat
 /* A reply that there was no memory for isn't a broken one. */
 static void no_memory_is_said(void **state)
 {
-    AUTO_JSON json_t *request = parse("{\"node_id\":\"n1\",\"accessible_topology\":{\"segments\":"
-                                      "{\"a\":\"b\"}}}");
     const ProtobufCMessageDescriptor *desc = &csi__v1__node_get_info_response__descriptor;
     AUTO_STRBUF struct strbuf sb = STRBUF_INIT(1024);
     bool happened = true;
     if (!nomem_works())
         skip_because(SKIP_ASAN);
+    AUTO_JSON json_t *request = parse("{\"node_id\":\"n1\",\"accessible_topology\":{\"segments\":"
+                                      "{\"a\":\"b\"}}}");
     assert_works(json_to_wire(desc, request, &sb, &err));
     for (unsigned n = 1; happened; n++) {
         AUTO_JSON json_t *got = NULL;

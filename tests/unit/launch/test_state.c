@@ -88,13 +88,13 @@ static void test_unreadable_is_not_free(void **state UNUSED)
 /* Its own: what couldn't be read now is its user all the same. */
 static void test_own_user_is_kept(void **state UNUSED)
 {
-    AUTO_TMPDIR struct tmpdir t = tmpdir_make();
     AUTO_STATE struct state s = STATE_INIT;
     struct error e = ERROR_INIT;
     uid_t first = 0, uid = 7;
 
     if (!nomem_works())
         skip_because(SKIP_ASAN);
+    AUTO_TMPDIR struct tmpdir t = tmpdir_make();
     assert_works(state_open(t.path, A, &s, &err));
     assert_works(state_take_uid(&s, &two_users, &first, &err));
     nomem_arm(1);

@@ -416,12 +416,12 @@ static void test_nothing_is_quoted(void **state UNUSED)
 /* What there was no memory for, libcrypto's included, is nothing that the caller sent. */
 static void test_no_memory(void **state UNUSED)
 {
-    AUTO_JSON json_t *obj = good(DEPLOY);
-    AUTO_FREE char *text = json_text(obj, 0);
     bool happened = true;
 
     if (!nomem_works())
         skip_because(SKIP_ASAN);
+    AUTO_JSON json_t *obj = good(DEPLOY);
+    AUTO_FREE char *text = json_text(obj, 0);
     for (unsigned int n = 1; happened; n++) {
         AUTO_OPERATION struct operation *op = fresh();
         struct error err = ERROR_INIT;
