@@ -7,6 +7,7 @@
 #include "common/flags.h"
 #include "common/log.h"
 #include "common/monitor.h"
+#include "common/text.h"
 #include "http/client.h"
 #include "keyd/client.h"
 #include "scheduler/broken.h"
@@ -123,6 +124,7 @@ static int serve(struct scheduler *s, const struct options *o, struct error *err
     log_info("coffer-scheduler serves", KV("version", COFFER_VERSION),
              KV("driver", s->config->driver->name), KV("listen", o->server.listen),
              KV("listen_unix", o->server.listen_unix), KV("http", o->http));
+    text_forget_start();
     (void)sigwait(&set, &number);
     server_quiesce();
     if (!scheduler_drain(s, deadline_in(DRAIN_MS)))

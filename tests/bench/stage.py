@@ -4,6 +4,7 @@
 loop, LUKS2 open and mount (bare_stage.c); and where a stage's time goes with the key in a real Vault, beside one in a
 file. Runs where real dm-crypt is and prints its rows as JSON."""
 import dataclasses
+import glob
 import json
 import os
 import re
@@ -33,10 +34,12 @@ def programs_from_memory(c):
         emulated = any(line.split()[1:3] == ['/', 'overlay'] and 'lowerdir=/lower,' in line for line in f)
     if not emulated or os.environ.get('COFFER_BENCH_GUEST') == 'plain':
         return
+    files = {'/etc/ld.so.cache', '/etc/ssl/openssl.cnf', *glob.glob('/usr/lib/*/ossl-modules/legacy.so')}  # libcryptsetup wants it
     for program in (os.path.join(c.bin, 'coffer-crypt'), '/usr/sbin/e2fsck'):
         listed = subprocess.run(['ldd', program], check=True, stdout=subprocess.PIPE, text=True).stdout
-        for path in {program, *re.findall(r'(/\S+) \(0x', listed)}:
-            os.close(os.open(os.path.realpath(path), os.O_RDWR))  # opened for writing, it is copied up
+        files |= {program, *re.findall(r'(/\S+) \(0x', listed)}
+    for path in files:
+        os.close(os.open(os.path.realpath(path), os.O_RDWR))  # opened for writing, it is copied up
     with open('/proc/sys/kernel/randomize_va_space', 'w', encoding='ascii') as f:
         f.write('0')
 
