@@ -147,7 +147,7 @@ class HelperSyscallFailer(SyscallKiller):
 
     def which(self, calls):
         """Of a loop (libcryptsetup takes random bytes 4,000 times) the first, the last and one between."""
-        for _, run in itertools.groupby(enumerate(calls, 1), lambda numbered: re.sub(r'^(p?(?:read|write).*)".*"', r'\1', numbered[1])):
+        for _, run in itertools.groupby(enumerate(calls, 1), lambda numbered: re.sub(r'^(p?(?:read|write)[^"]*)".*"', r'\1', numbered[1])):
             same = [n for n, _ in run]
             yield from same if len(same) <= LOOP else (same[0], same[len(same) // 2], same[-1])
 
