@@ -46,6 +46,12 @@ static bool caller_repeats(enum error_code code)
            code == ERR_ABORTED;
 }
 
+/* -1, with a code after which he does. */
+static int call_back(struct error *err)
+{
+    return caller_repeats(err->code) ? -1 : error_set(err, ERR_ABORTED, "%s", err->msg);
+}
+
 /* The secrets of any other volume are nobody's business. */
 static int read_client_key(struct arena *arena, const struct csi_map *secrets, struct plan *p,
                            struct error *err)
@@ -107,7 +113,7 @@ static int make_plan(struct controller *c, struct arena *arena,
     if (p.pool == NULL)
         return error_set(err, ERR_INTERNAL, "pool '%s' was not opened", p.params.pool->name);
     if (pool_ready(p.pool, err) < 0)
-        return caller_repeats(err->code) ? -1 : error_set(err, ERR_ABORTED, "%s", err->msg);
+        return call_back(err);
     (void)pool_watch(p.pool);
     volume_id_from_name(p.params.pool->name, p.pool->tag, p.name, &p.id);
     *ret = p;
@@ -298,7 +304,7 @@ static int roll_back(struct controller *c, struct volume *v, const struct record
     if (caller_repeats(err->code))
         return -1;
     if (!may_undo(v))
-        return error_set(err, ERR_ABORTED, "%s", err->msg);
+        return call_back(err);
     if ((r->uuid[0] != '\0' && controller_destroy_key(c, r, &local) < 0) ||
         v->pool->ops->remove(v, &local) < 0)
         return error_set(err, ERR_ABORTED, "%.200s; then undoing the create failed: %.250s",
@@ -334,7 +340,7 @@ static int give_up(const struct plan *p, struct error *err)
 {
     if (caller_repeats(err->code) || is_verdict(err->code) || nothing_is_left(p))
         return -1;
-    return error_set(err, ERR_ABORTED, "%s", err->msg);
+    return call_back(err);
 }
 
 /* ---- the volume that is there ---- */

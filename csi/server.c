@@ -105,8 +105,8 @@ static void raise_descriptor_limit(void)
     (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* gRPC's threads take the default. Of one of 8 MiB kernels before 6.7 make a huge page when its
- * first byte is used: 2 MiB of memory. */
+/* gRPC's threads and ours take the default. Of one of 8 MiB kernels before 6.7 make a huge page
+ * when its first byte is used: 2 MiB of memory. */
 static void take_small_stacks(void)
 {
     pthread_attr_t attr;

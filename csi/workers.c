@@ -4,8 +4,6 @@
 
 #include <pthread.h>
 
-#define STACK_BYTES (1u << 20)
-
 struct workers {
     pthread_mutex_t lock;
     pthread_cond_t work, quiet;
@@ -56,13 +54,7 @@ static void *worker(void *arg)
 /* Locked. */
 static int start_thread(struct workers *w)
 {
-    pthread_attr_t attr;
-    int rc = pthread_attr_init(&attr);
-    if (rc != 0)
-        return rc;
-    (void)pthread_attr_setstacksize(&attr, STACK_BYTES);
-    rc = pthread_create(&w->threads[w->n_threads], &attr, worker, w);
-    pthread_attr_destroy(&attr);
+    int rc = pthread_create(&w->threads[w->n_threads], NULL, worker, w);
     if (rc == 0)
         w->n_threads++;
     return rc;

@@ -40,9 +40,8 @@ static const struct flag flags[] = {
     { "socket", "COFFER_KEYD_SOCKET", FLAG_STRING, &options.socket, "/run/coffer/keyd.sock",
       "unix socket to serve; its directory must exist", NULL },
     { "peer", NULL, FLAG_STRINGS, &options.peers, NULL,
-      "USER:GROUP[:OPS] that may connect, by number or name; OPS: of the operations of --allow it "
-      "may "
-      "ask for these alone; repeatable, at least one",
+      "USER:GROUP[:OPS] that may connect, by number or name; OPS: of the operations of --allow "
+      "it may ask for these alone; repeatable, at least one",
       NULL },
     { "allow", NULL, FLAG_STRING, &options.allow, NULL,
       "operations to answer: MINT, UNWRAP, DESTROY, WRAP_FOR, UNWRAP_CLIENT, SERVER_KEY, joined by "

@@ -124,6 +124,13 @@ def words_choose(_):
     sweep.ONLY.clear()
 
 
+def a_loop_is_three_points(_):
+    bytes_read = [f'read(5, "{text}"..., 32) = 32' for text in ('ab', r'a\"b', r'\"', 'a, b')]
+    calls = ['read(3, "x", 1) = 1', *bytes_read * faults.LOOP, 'read(5, "", 32) = 0']
+    chosen = faults.HelperSyscallFailer.which(None, calls)
+    assert list(chosen) == [1, 2, 2 + 2 * faults.LOOP, 1 + 4 * faults.LOOP, 2 + 4 * faults.LOOP]
+
+
 # ---- a call that is held
 
 def refused():
@@ -186,6 +193,6 @@ def a_call_that_never_comes_there(folder):
     assert time.monotonic() - begun < 30 and os.listdir(folder) == []
 
 
-TESTS = [killed_at_each_point, each_failure, words_choose, a_call_that_is_held, a_call_that_never_comes_there]
+TESTS = [killed_at_each_point, each_failure, words_choose, a_loop_is_three_points, a_call_that_is_held, a_call_that_never_comes_there]
 
 sys.exit(caselib.main(TESTS, caselib.folder))

@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
 
@@ -45,6 +46,13 @@ int namespace_enter(void)
     if (make_private() == 0)
         return 0;
     return errno == EINVAL ? make_private_in_chroot() : -1;
+}
+
+int namespace_enter_tmpfs(const char *path, const char *options)
+{
+    return namespace_enter() < 0 || mount("tmpfs", path, "tmpfs", 0, options) < 0
+               ? -1
+               : setenv("TMPDIR", path, 1);
 }
 
 bool namespace_possible(void)

@@ -153,8 +153,7 @@ static int capacity_read_only(bool sparse)
     struct error err = ERROR_INIT;
     int r = 0;
 
-    if (namespace_enter() < 0 || mount("tmpfs", at.path, "tmpfs", 0, "size=200m") < 0 ||
-        setenv("TMPDIR", at.path, 1) < 0)
+    if (namespace_enter_tmpfs(at.path, "size=200m") < 0)
         return FIXTURE_NO_NAMESPACE;
     fixture_make(&f, 1);
     f.pools[0].overcommit = 2;

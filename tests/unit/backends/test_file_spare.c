@@ -80,8 +80,7 @@ static int in_small_file_system(void)
     AUTO_TMPDIR struct tmpdir at = tmpdir_make();
     int r;
 
-    if (namespace_enter() < 0 || mount("tmpfs", at.path, "tmpfs", 0, "size=60m") < 0 ||
-        setenv("TMPDIR", at.path, 1) < 0)
+    if (namespace_enter_tmpfs(at.path, "size=60m") < 0)
         return FIXTURE_NO_NAMESPACE;
     fixture_make(&f, 1);
     r = delete_in_full(&f, &at);

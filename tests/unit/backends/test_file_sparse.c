@@ -316,8 +316,7 @@ static int low_on_space(void)
     struct pool_capacity c = { .total = 0 };
     int fd, r;
 
-    if (namespace_enter() < 0 || mount("tmpfs", at.path, "tmpfs", 0, "size=100m") < 0 ||
-        setenv("TMPDIR", at.path, 1) < 0)
+    if (namespace_enter_tmpfs(at.path, "size=100m") < 0)
         return FIXTURE_NO_NAMESPACE;
     make_sparse(&f, 2);
     open_new(&f, "pvc-1", &v);

@@ -186,8 +186,7 @@ static int in_small_file_system(void)
     AUTO_TMPDIR struct tmpdir at = tmpdir_make();
     unsigned failed;
 
-    if (namespace_enter() < 0 || mount("tmpfs", at.path, "tmpfs", 0, "size=60m,nr_inodes=64") < 0 ||
-        setenv("TMPDIR", at.path, 1) < 0)
+    if (namespace_enter_tmpfs(at.path, "size=60m,nr_inodes=64") < 0)
         return FIXTURE_NO_NAMESPACE;
     failed = create_with_few_inodes(at.path);
     (void)umount2(at.path, MNT_DETACH);
