@@ -6,6 +6,7 @@
 #include "common/parse.h"
 #include "common/wipe.h"
 
+#include <errno.h>
 #include <strings.h>
 
 #define USER_AGENT        "coffer/" COFFER_VERSION
@@ -107,10 +108,21 @@ static const struct failure_row {
     { CURLE_FILESIZE_EXCEEDED, HTTP_TOO_BIG },
 };
 
+/* In mid-handshake, which says nothing of who answers: he may just end. */
+static bool was_reset(const struct http_transfer *t)
+{
+    long e = 0;
+
+    return curl_easy_getinfo(t->easy, CURLINFO_OS_ERRNO, &e) == CURLE_OK &&
+           (e == ECONNRESET || e == EPIPE);
+}
+
 static enum http_failure failure_of(const struct http_transfer *t, CURLcode result)
 {
     if (t->too_big)
         return HTTP_TOO_BIG;
+    if (result == CURLE_SSL_CONNECT_ERROR && was_reset(t))
+        return HTTP_CONNECT;
     for (size_t i = 0; i < ARRAY_SIZE(failures); i++) {
         if (failures[i].code == result)
             return failures[i].failure;

@@ -8,10 +8,14 @@ import hashlib
 import json
 import os
 import re
+import select
 import signal
+import socket
 import stat
+import struct
 import subprocess
 import sys
+import threading
 
 import caselib
 import schedulerlib
@@ -204,6 +208,46 @@ def a_scheduler_that_is_away(s):
     assert json.loads(out)['status'] == 'attached', (out, err)
 
 
+def for_a_moment(client, port):
+    """Until nothing is asked for a moment."""
+    with socket.create_connection(('127.0.0.1', port)) as server:
+        ends, replied = {client: server, server: client}, False
+        while ready := select.select(list(ends), [], [], 0.05 if replied else caselib.PATIENCE)[0]:
+            for end in ready:
+                data = end.recv(65536)
+                if not data:
+                    return
+                ends[end].sendall(data)
+                # a handshake's records, and a request's, begin with their type; 23: what is encrypted
+                replied = replied or end is server and data[0] == 23
+
+
+def in_front(listener, port, resets):
+    """Every connection ends when nothing is asked for a moment, but for those whose numbers are in `resets`: RST in the middle of the handshake."""
+    number = 0
+    with contextlib.suppress(OSError):  # the listener was closed
+        while True:
+            number += 1
+            client = listener.accept()[0]
+            with client:
+                if number in resets:
+                    client.recv(1)
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+                else:
+                    for_a_moment(client, port)
+
+
+def a_handshake_that_is_reset(s):
+    """As when the scheduler is started again: it doesn't make it one that can't be trusted."""
+    phone = Phone(s, 'phone')
+    s.control(delay={'start': 1500})  # it asks more than once
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        threading.Thread(target=in_front, args=(listener, s.port, (2,)), daemon=True).start()
+        argv = [*phone.argv('create', '--output', 'json'), '--url', f'https://localhost:{listener.getsockname()[1]}']
+        p = run(argv, start_new_session=True)
+    assert json.loads(p.stdout)['status'] == 'attached' and 'cofferctl: waiting: ' in p.stderr, p.stderr
+
+
 # ---- devices
 
 def devices(s):
@@ -277,7 +321,7 @@ def world():
 
 
 TESTS = [flags, key_file, flow, deletion_is_confirmed, killed_and_repeated, servers, failures, a_vm_that_ended, a_scheduler_that_is_away,
-         devices, removal_is_confirmed, foreign_public_keys, admin]
+         a_handshake_that_is_reset, devices, removal_is_confirmed, foreign_public_keys, admin]
 
 if __name__ == '__main__':
     chosen = [t for t in TESTS if t.__name__ in sys.argv[1:]] or TESTS
