@@ -223,7 +223,7 @@ def for_a_moment(client, port):
 
 
 def in_front(listener, port, resets):
-    """Every connection ends when nothing is asked for a moment, but for those whose numbers are in `resets`: RST in the middle of the handshake."""
+    """Connections end when nothing is asked for a moment; those whose numbers are in `resets` by RST in the middle of the handshake."""
     number = 0
     with contextlib.suppress(OSError):  # the listener was closed
         while True:
