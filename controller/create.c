@@ -314,7 +314,8 @@ static int roll_back(struct controller *c, struct volume *v, const struct record
     return -1;
 }
 
-/* What the request or the record says, not what this machine lacks. */
+/* What the request or the record says, not what this machine lacks: no repetition would change it,
+ * and what is damaged is an administrator's to look at. */
 static bool is_verdict(enum error_code code)
 {
     return code == ERR_EXISTS || code == ERR_DATA_LOSS || code == ERR_PRECONDITION ||

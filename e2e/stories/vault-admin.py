@@ -72,7 +72,7 @@ def green(w):
 
 def secret_ids(w):
     """Into a file of its own, once; wrapped when asked."""
-    for role, more in (('controller', ()), ('node', ('--wrap-ttl', '600'))):
+    for role, more in (('controller', ()), ('node', ('--wrap-ttl', '600')), ('scheduler', ())):
         path = f'{w.folder}/{role}/secret-id'
         flags = ('--apply', '--role', role, '--secret-id-file', path, *more)
         ended = w.ctl('setup', w.config, *flags)
@@ -170,6 +170,15 @@ def by_certificate(w):
     with keyd(w, 'host', 'MINT,UNWRAP,DESTROY') as daemon:
         mint_and_unwrap(w, daemon, daemon)
         passed(w, config, daemon)
+
+
+def by_scheduler(w):
+    """docs/scheduler-local.md: coffer-scheduler-keyd has a login of its own; the host's may do more, and is refused."""
+    for role, code in (('host', 'PERMISSION_DENIED'), ('scheduler', 'OK')):
+        with keyd(w, role, 'SERVER_KEY') as daemon, daemon.client() as c:
+            reply = c.ask(keydlib.frame(keydlib.SERVER_KEY, 60000, 'vault'))
+            demand(reply.code == code, (role, reply.code, reply.message))
+            demand(code == 'OK' or 'must not' in reply.message, reply.message)
 
 
 def by_kubernetes(w):
@@ -368,7 +377,7 @@ def sealed_and_stopped(w):
 def nothing_given_away(w):
     for secret in w.hidden:
         demand(all(secret not in text for text in w.printed), 'cofferctl printed a secret')
-    for role in ('controller', 'node', 'host', 'pod'):
+    for role in ('controller', 'node', 'host', 'scheduler', 'pod'):
         with contextlib.suppress(FileNotFoundError), open(f'{w.folder}/{role}/keyd.sock.log', encoding='utf-8') as f:
             log = f.read()
             demand(not any(secret in log for secret in w.hidden), f'the log of {role} holds a secret')
@@ -384,6 +393,7 @@ STEPS = (
     ('approle: a controller mints and a node unwraps, both self-tests pass, doctor says so', by_approle),
     ('the check with a role\'s own login says what it may, and what it can\'t see', check_as_a_role),
     ('certificate: a host\'s one coffer-keyd does both', by_certificate),
+    ('a host\'s scheduler reads the server key by its own login, and not by the host\'s', by_scheduler),
     ('kubernetes: the node\'s service account, no other', by_kubernetes),
     ('broken: a policy that allows more', widened_policy),
     ('broken: keys that can be exported, that bind nothing', exportable_key),
@@ -402,7 +412,7 @@ def story(vault, folder, tap):
     w.auth = {'method': 'approle', 'mount': w.mount('approle'), 'role': f'{w.prefix}host', 'role_id': 'not-yet',
               'secret_id_path': f'{folder}/none'}
     w.config = w.configure('administrator', w.auth)
-    for role in ('controller', 'node'):
+    for role in ('controller', 'node', 'scheduler'):
         w.configure(role, w.auth)
     try:
         print(f'# Vault {w.root.version()}', flush=True)
