@@ -89,6 +89,7 @@ struct operation {
     bool looked;        /* its first facts are there */
     bool found;         /* there is something to have facts of */
     bool undoes_volume; /* made by this operation, perhaps, or never opened before it */
+    bool opens;         /* it tried to: what was opened before that is older than it */
     bool finished;      /* before its last step: there is nothing left to do */
     unsigned int tries;
     uint64_t started, deadline, ready_by, due; /* clock_ms() */

@@ -64,9 +64,9 @@ static enum step_result run_volume(struct scheduler *s, struct operation *op, st
         refresh(s, op, err) < 0)
         return STEP_FAILED;
     /* One that is this device's (else it were a conflict) and was never opened holds nothing: a
-     * create that was killed had made it, or one without a session. */
-    if (!op->cloud.ever_opened)
-        op->undoes_volume = true;
+     * create that was killed had made it, or one without a session. One that was opened isn't new,
+     * though the first look saw no volume: a claim that wasn't bound at the time, say. */
+    op->undoes_volume = !op->cloud.ever_opened;
     op->finished = op->input.session == NULL; /* it was to make the volume alone */
     return STEP_DONE;
 }
@@ -79,6 +79,8 @@ static int undo_volume(struct scheduler *s, struct operation *op, struct error *
         return 0;
     if (refresh(s, op, &gone) < 0)
         return gone.code == ERR_NOT_FOUND ? 0 : error_pass(err, &gone);
+    if (op->cloud.ever_opened && !op->opens) /* by somebody else, before */
+        return 0;
     if (s->config->driver->delete_volume(s->driver, &op->cloud, deadline_in(CALL_MS), err) < 0)
         return -1;
     op->found = false;
@@ -94,6 +96,7 @@ static enum step_result run_attach(struct scheduler *s, struct operation *op, st
         (void)error_set(err, ERR_PRECONDITION, "the volume was closed meanwhile");
         return STEP_FAILED;
     }
+    op->opens = true;
     if (s->config->driver->attach(s->driver, &op->cloud, &session, call_deadline(op), err) < 0)
         return STEP_FAILED;
     op->cloud.open = true;

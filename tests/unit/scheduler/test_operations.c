@@ -198,6 +198,38 @@ static void test_a_volume_that_was_there(void **state UNUSED)
     assert_non_null(played_cloud(ID));
 }
 
+/* The first look saw none: an opened one may hold a user's data, and no create takes it away,
+ * whether it found it or failed. */
+static void test_an_opened_volume_that_was_not_seen(void **state UNUSED)
+{
+    for (unsigned int fails = 0; fails < 2; fails++) {
+        AUTO_OPERATION struct operation *op = made(OPERATION_CREATE);
+        struct error why = ERROR_INIT;
+
+        (void)played_begin(NULL);
+        played.fail[PLAYED_CREATE] = (struct played_failure){ ERR_DATA_LOSS, fails };
+        played_add(ID)->ever_opened = true;
+        assert_int_equal(run(op, "volume", &op->err), fails > 0 ? STEP_FAILED : STEP_DONE);
+        assert_int_equal(step_of(op, "volume")->undo(s, op, &why), 0);
+        assert_string_equal(played.calls, " create");
+        assert_non_null(played_cloud(ID));
+    }
+}
+
+/* By this create: what it has made goes whole. */
+static void test_a_volume_that_was_opened_just_now(void **state UNUSED)
+{
+    AUTO_OPERATION struct operation *op = made(OPERATION_CREATE);
+    struct error why = ERROR_INIT;
+
+    assert_int_equal(run(op, "volume", &why), STEP_DONE);
+    assert_int_equal(run(op, "attach", &why), STEP_DONE);
+    assert_int_equal(step_of(op, "attach")->undo(s, op, &why), 0);
+    assert_int_equal(step_of(op, "volume")->undo(s, op, &why), 0);
+    assert_string_equal(played.calls, " create attach detach delete");
+    assert_null(played_cloud(ID));
+}
+
 /* What a create that was killed had made, and nobody opened. */
 static void test_a_volume_that_was_never_opened(void **state UNUSED)
 {
@@ -348,6 +380,8 @@ int main(void)
         PLAYED_TEST(test_place),
         PLAYED_TEST(test_volume),
         PLAYED_TEST(test_a_volume_that_was_there),
+        PLAYED_TEST(test_an_opened_volume_that_was_not_seen),
+        PLAYED_TEST(test_a_volume_that_was_opened_just_now),
         PLAYED_TEST(test_a_volume_that_was_never_opened),
         PLAYED_TEST(test_a_volume_that_fails),
         PLAYED_TEST(test_a_volume_alone),
