@@ -99,7 +99,9 @@ static int make_plan(struct controller *c, struct arena *arena,
     if (check_refused(req, err) < 0 ||
         request_params(c, arena, &req->parameters, false, &p.params, NULL, err) < 0 ||
         read_client_key(arena, &req->secrets, &p, err) < 0 ||
-        request_capabilities(&req->capabilities, &p.fs, err) < 0 || check_topology(c, req, err) < 0)
+        request_capabilities(&req->capabilities, &p.fs, err) < 0)
+        return err->code == ERR_EXHAUSTED ? call_back(err) : -1; /* memory: nobody has looked */
+    if (check_topology(c, req, err) < 0)
         return -1;
     if (p.fs[0] == '\0')
         p.fs = FS_KIND_DEFAULT;

@@ -46,8 +46,10 @@ int run_create_volume(const struct csi_service *s, struct csi_call *call, const 
         return -1;
     Csi__V1__CreateVolumeResponse *m =
         codec_new(call->arena, &csi__v1__create_volume_response__descriptor, err);
+    /* the volume is there: after RESOURCE_EXHAUSTED its caller goes elsewhere, and nobody deletes
+     * it */
     if (m == NULL || encode_volume(call->arena, &volume, &m->volume, err) < 0)
-        return -1;
+        return error_recode(err, ERR_ABORTED);
     *ret = &m->base;
     return 0;
 }

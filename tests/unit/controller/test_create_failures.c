@@ -109,6 +109,21 @@ static void test_a_volume_that_is_there_is_not_given_up(void **state UNUSED)
                         csi_map_get(&v.volume_context, "uuid"));
 }
 
+/* Nor when there isn't the memory to read what is asked for. */
+static void test_a_request_that_cannot_be_read_is_repeated(void **state UNUSED)
+{
+    AUTO_RIG struct rig r = RIG_INIT;
+    struct csi_volume v;
+
+    rig_make(&r, 1);
+    v = rig_volume(&r, "pvc-1", SIZE);
+    arena_free(r.call.arena);
+    r.call.arena = arena_new(16);
+    assert_non_null(r.call.arena);
+    assert_fails(rig_create(&r, "pvc-1", SIZE, &v), r.err, ERR_ABORTED);
+    assert_non_null(strstr(r.err.msg, "out of memory"));
+}
+
 /* A volume was made, and the repeated call said DATA_LOSS for ever: of the same place under the
  * other name. */
 static void test_one_pool_under_two_names_makes_nothing(void **state UNUSED)
@@ -208,6 +223,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_unflushed_record_is_not_undone),
         cmocka_unit_test(test_a_volume_that_is_there_is_not_given_up),
+        cmocka_unit_test(test_a_request_that_cannot_be_read_is_repeated),
         cmocka_unit_test(test_one_pool_under_two_names_makes_nothing),
         cmocka_unit_test(test_a_full_inode_table_leaves_nothing),
     };

@@ -7,7 +7,7 @@ static const struct csi_topology here = { .segments = { &pair, 1 } };
 static const struct csi_pair context[] = { { "kms", "vault" }, { "tenant", "a" } };
 static const struct csi_volume volume = { 7, "id1", { context, 2 }, { &here, 1 } };
 static struct csi_validate_reply validate_reply;
-static bool on;
+static bool on, made;
 
 static int info(void *ctx, struct csi_call *call, struct csi_plugin_info *ret, struct error *err)
 {
@@ -28,6 +28,7 @@ static int create(void *ctx, struct csi_call *call, const struct csi_create_volu
                   struct csi_volume *ret, struct error *err)
 {
     *ret = volume;
+    made = true;
     return 0;
 }
 static int delete (void *ctx, struct csi_call *call, const struct csi_delete_volume_request *r,
@@ -270,12 +271,42 @@ static void an_op_s_error_passes_through(void **state)
     assert_string_equal(err.msg, "in use");
 }
 
+/* Its caller must come back: after RESOURCE_EXHAUSTED he goes elsewhere, and nobody deletes it. */
+static void a_volume_that_cannot_be_told_is_not_given_up(void **state)
+{
+    const struct method *m = method_called("CreateVolume");
+    AUTO_JSON json_t *obj = json_own("{\"name\":\"n\",\"volume_capabilities\":[" CAP "]}");
+    AUTO_STRBUF struct strbuf sb = STRBUF_INIT(1 << 20);
+    struct error err = ERROR_INIT;
+    unsigned int untold = 0;
+    bool told = false;
+
+    assert_int_equal(json_to_wire(m->request, obj, &sb, &err), 0);
+    made = false;
+    for (size_t limit = 16; !told; limit += 16) {
+        struct request r = { .message = NULL };
+        ProtobufCMessage *reply = NULL;
+
+        arena_free(arena);
+        arena = arena_new(limit);
+        assert_non_null(arena);
+        struct csi_call c = { .arena = arena };
+        told = dispatch_decode(m, arena, strbuf_text(&sb), sb.len, &r, &err) == 0 &&
+               m->run(&service, &c, r.decoded, &reply, &err) == 0;
+        if (told || !made)
+            continue;
+        assert_int_equal(err.code, ERR_ABORTED);
+        untold++;
+    }
+    assert_true(untold > 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(replies_say_what_the_op_said),   TEST(descriptions_arrive_whole),
         TEST(what_is_off_or_unset_is_absent), TEST(confirmed_repeats_what_was_asked),
-        TEST(an_op_s_error_passes_through),
+        TEST(an_op_s_error_passes_through),   TEST(a_volume_that_cannot_be_told_is_not_given_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
