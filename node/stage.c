@@ -166,6 +166,15 @@ static int grow_apply(struct stage *s, bool *changed, struct error *err)
     return filesystem_grow(s->fs, &d, s->op->mapping.dev, s->path, &grown, err);
 }
 
+/* Staged by an earlier call, and in use. Of raw block nothing is mounted that would say so: its
+ * mapping does, and that it is there in another mode is the request's fault. (NodePublish, which
+ * runs this for pods, sees to its own.) */
+static bool stays(const struct stage *s, enum error_code code)
+{
+    return !s->op->record.pod &&
+           (s->mounted_before || (s->use.block && code != ERR_EXISTS && in_use(s->op, NULL)));
+}
+
 /* Kubelet never calls Unstage after a final error, so nothing may be left; when something is, the
  * answer must be one that it repeats. */
 static int roll_back(const struct stage_step *steps, size_t failed, const bool *changed,
@@ -183,9 +192,7 @@ static int roll_back(const struct stage_step *steps, size_t failed, const bool *
                  KV("error", undo_err.msg));
         return error_not_final(err);
     }
-    /* staged by an earlier call, and in use: it stays. (NodePublish, which runs this for pods, sees
-     * to its own.) */
-    return s->mounted_before && !s->op->record.pod ? error_not_final(err) : -1;
+    return err != NULL && stays(s, err->code) ? error_not_final(err) : -1;
 }
 
 static int apply_step(const struct stage_step *step, struct stage *s, bool *changed,

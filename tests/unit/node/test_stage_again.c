@@ -18,7 +18,7 @@
 static struct {
     struct mapping mapping;
     unsigned closed;
-    bool busy;
+    bool busy, odd;
 } played;
 
 int keyd_unwrap(const char *socket_path UNUSED, const struct keyd_binding *binding UNUSED,
@@ -80,9 +80,10 @@ int crypt_close(const struct crypt_client *c UNUSED, const char *dm_name UNUSED,
     return 0;
 }
 
-static int attach(struct volume *v UNUSED, struct block_device *ret UNUSED,
-                  struct error *err UNUSED)
+static int attach(struct volume *v UNUSED, struct block_device *ret UNUSED, struct error *err)
 {
+    if (played.odd)
+        return error_set(err, ERR_PRECONDITION, "attached in a way that is not ours");
     return 0; /* of a loop device the rig's sysfs would know nothing */
 }
 
@@ -204,6 +205,29 @@ static void test_in_use(void **state UNUSED)
     }
 }
 
+/* In a step. (Somebody looks at its image through a loop device of his own, say.) */
+static void test_raw_block_in_use(void **state UNUSED)
+{
+    NEEDS_RIG();
+    bench_make(true);
+    make_mapping(RIG_LOOP);
+    played.odd = true;
+    refused(stage, ERR_ABORTED, "not ours");
+    assert_int_equal(unlink("/sys/block/" FS_BLOCK "/dm/name"), 0);
+    refused(stage, ERR_PRECONDITION, "not ours");
+}
+
+/* That is the request's own fault. */
+static void test_raw_block_in_another_mode(void **state UNUSED)
+{
+    NEEDS_RIG();
+    bench_make(true);
+    make_mapping(RIG_LOOP);
+    played.mapping.read_only = true;
+    refused(stage, ERR_EXISTS, "already staged read-only");
+    assert_int_equal(played.closed, 0);
+}
+
 static bool asked_read_only, found_mounted, found_failed;
 
 static int look(struct error *err)
@@ -242,6 +266,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         BENCH_TEST(test_half_staged_goes),   BENCH_TEST(test_half_staged_and_busy),
         BENCH_TEST(test_mounted_stays),      BENCH_TEST(test_in_use),
+        BENCH_TEST(test_raw_block_in_use),   BENCH_TEST(test_raw_block_in_another_mode),
         BENCH_TEST(test_failed_file_system),
     };
 
