@@ -5,7 +5,8 @@
 #include "node/mapper.h"
 #include "node/mounts.h"
 
-/* No call that was answered with OK can have been like this one. */
+/* No call that was answered with OK can have been like this one, but for what a caller looks at
+ * before it comes here: what the volume, its pool or a Secret is by now. */
 static bool is_of_request(enum error_code code)
 {
     return code == ERR_INVALID || code == ERR_EXISTS || code == ERR_PRECONDITION;

@@ -335,11 +335,12 @@ static int begin(struct stage *s, struct csi_call *call, const struct csi_stage_
         return -1;
     if (node_op_usable(op, err) < 0) /* what its pool allows has changed, say */
         return in_use(op, NULL) ? error_not_final(err) : -1;
-    if (request_claim(op, &req->volume_context, err) < 0 ||
-        request_session(op, call->arena, &req->secrets, err) < 0 ||
-        request_same_fs(op, &req->capability, &s->use, err) < 0)
+    if (request_claim(op, &req->volume_context, err) < 0)
         return -1;
-    return stage_look(s, err);
+    /* of a Secret that isn't as it was */
+    if (request_session(op, call->arena, &req->secrets, err) < 0)
+        return in_use(op, NULL) ? error_not_final(err) : -1;
+    return request_same_fs(op, &req->capability, &s->use, err) < 0 ? -1 : stage_look(s, err);
 }
 
 /* Of a volume that pods open nothing is opened here: no pod's token comes with this call. */

@@ -11,6 +11,7 @@
 #include "keyd/client.h"
 #include "node/escrow.h"
 #include "node/stage.h"
+#include "volume/commitment.h"
 #include "volume/params.h"
 
 /* ---- played ---- */
@@ -121,17 +122,21 @@ static void make_half(void)
     make_mapping(RIG_LOOP);
 }
 
+static bool lent; /* a device lends the key, and half of the Secret is missing */
+
 static int stage(struct error *err)
 {
-    static const struct csi_pair context[] = { { CONTEXT_KEY_SOURCE, "vault" },
-                                               { CONTEXT_KMS, "lab" },
-                                               { CONTEXT_TENANT, "lab" },
-                                               { CONTEXT_UUID, RIG_UUID } };
+    const struct csi_pair context[] = { { CONTEXT_KEY_SOURCE, lent ? "client" : "vault" },
+                                        { CONTEXT_KMS, "lab" },
+                                        { CONTEXT_TENANT, "lab" },
+                                        { CONTEXT_UUID, RIG_UUID } };
+    static const struct csi_pair half = { "session", "AAAA" };
     const struct csi_stage_request req = {
         .volume_id = b.id_text,
         .staging_target_path = b.staging,
         .capability = b.req.capability,
         .volume_context = { .items = context, .n = ARRAY_SIZE(context) },
+        .secrets = { .items = &half, .n = lent ? 1 : 0 },
     };
 
     return node_stage_volume(&b.node, &b.call, &req, err);
@@ -173,6 +178,21 @@ static void test_mounted_stays(void **state UNUSED)
     assert_int_equal(mounts_at(b.staging), 1);
 }
 
+static void lose_half_a_secret(void)
+{
+    AUTO_VOLUME struct volume v = VOLUME_INIT;
+    struct record r;
+
+    assert_works(volume_open(b.node.pools->pools[0], &b.id, false, &v, &err));
+    assert_works(v.pool->ops->read_record(&v, &r, &err));
+    set(r.key_source, sizeof(r.key_source), "client");
+    assert_works(record_commit(&r, r.mac, &err)); /* any digits */
+    assert_works(v.pool->ops->write_record(&v, &r, &err));
+    b.call.arena = arena_new(MIB(1));
+    assert_non_null(b.call.arena);
+    lent = true;
+}
+
 static void forbid_kms(void)
 {
     set(b.pool.kms[0], sizeof(b.pool.kms[0]), "another");
@@ -189,6 +209,7 @@ static void test_in_use(void **state UNUSED)
     } rows[] = {
         { spoil_record, ERR_DATA_LOSS, "record" },
         { forbid_kms, ERR_PRECONDITION, "doesn't allow" },
+        { lose_half_a_secret, ERR_PRECONDITION, "'serverKey' is missing" },
     };
 
     NEEDS_RIG();
@@ -202,6 +223,9 @@ static void test_in_use(void **state UNUSED)
         refused(stage, ERR_ABORTED, rows[i / 2].word);
         assert_int_equal(unlink("/sys/block/" FS_BLOCK "/dm/name"), 0);
         refused(stage, rows[i / 2].code, rows[i / 2].word);
+        arena_free(b.call.arena);
+        b.call.arena = NULL;
+        lent = false;
     }
 }
 
