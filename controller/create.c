@@ -141,7 +141,8 @@ static int is_same_pool(const struct pool *pool, const struct pool *other, struc
 }
 
 /* A create there that never ended, for parameters that nobody asks for any more: its place would
- * stay for ever. */
+ * stay for ever, with its key. So would one whose removal was cut short: the repeated call goes on
+ * with it, whatever failed. */
 static int drop_unborn(struct controller *c, struct pool *pool, const struct volume_id *id,
                        struct error *err)
 {
@@ -151,7 +152,9 @@ static int drop_unborn(struct controller *c, struct pool *pool, const struct vol
 
     if (volume_open(pool, id, false, &v, &local) < 0 || pool->ops->read_record(&v, &r, &local) < 0)
         return local.code == ERR_NOT_FOUND ? 0 : error_pass(err, &local);
-    return record_is_live(r.state) ? is_elsewhere(pool, err) : controller_erase(c, &v, &r, err);
+    if (record_is_live(r.state))
+        return is_elsewhere(pool, err);
+    return controller_erase(c, &v, &r, err) < 0 ? call_back(err) : 0;
 }
 
 static int check_other_pool(struct controller *c, const struct plan *p, struct pool *pool,
@@ -169,8 +172,6 @@ static int check_other_pool(struct controller *c, const struct plan *p, struct p
     volume_id_from_name(pool->config->name, pool->tag, p->name, &id);
     if (pool->ops->peek_record(pool, &id, &r, &local) < 0)
         return local.code == ERR_NOT_FOUND ? 0 : error_pass(err, &local);
-    if (r.state == RECORD_ERASED)
-        return 0;
     return record_is_live(r.state) ? is_elsewhere(pool, err) : drop_unborn(c, pool, &id, err);
 }
 

@@ -16,7 +16,7 @@
 /* ---- a backend some of whose calls fail ---- */
 
 static struct {
-    enum error_code check, read, write_new;
+    enum error_code check, read, write_new, remove;
 } failing;
 
 static int failing_check(struct pool *pool, struct error *err)
@@ -43,6 +43,12 @@ static int failing_write(struct volume *v, struct record *r, struct error *err)
                : error_set(err, failing.write_new, "no flush today");
 }
 
+static int failing_remove(struct volume *v, struct error *err)
+{
+    return failing.remove != ERR_OK ? error_set(err, failing.remove, "no removal today")
+                                    : file_backend.remove(v, err);
+}
+
 static void let_fail(struct rig *r)
 {
     static struct backend_ops ops;
@@ -52,7 +58,17 @@ static void let_fail(struct rig *r)
     ops.pool_check = failing_check;
     ops.read_record = failing_read;
     ops.write_record = failing_write;
+    ops.remove = failing_remove;
     r->f.set->pools[0]->ops = &ops;
+}
+
+static int create_in_b(struct rig *r)
+{
+    struct csi_create_volume_request req = rig_request("pvc-1", "b", SIZE);
+    struct csi_volume v;
+
+    r->err = (struct error)ERROR_INIT;
+    return controller_create(&r->c, &r->call, &req, &v, &r->err);
 }
 
 /* ---- tests ---- */
@@ -122,6 +138,31 @@ static void test_a_request_that_cannot_be_read_is_repeated(void **state UNUSED)
     assert_non_null(r.call.arena);
     assert_fails(rig_create(&r, "pvc-1", SIZE, &v), r.err, ERR_ABORTED);
     assert_non_null(strstr(r.err.msg, "out of memory"));
+}
+
+/* What never came to be in another pool goes whole, also when that takes two calls: what was left
+ * `erased` there was nobody's. */
+static void test_unborn_elsewhere_goes_whole(void **state UNUSED)
+{
+    static const enum error_code codes[] = { ERR_UNAVAILABLE, ERR_INTERNAL };
+    AUTO_RIG struct rig r = RIG_INIT;
+    struct csi_volume v;
+
+    rig_make(&r, 2);
+    let_fail(&r);
+    keyd.fails = ERR_UNAVAILABLE;
+    assert_fails(rig_create(&r, "pvc-1", SIZE, &v), r.err, ERR_UNAVAILABLE);
+    keyd.fails = ERR_OK;
+    for (size_t i = 0; i < ARRAY_SIZE(codes); i++) {
+        failing.remove = codes[i];
+        assert_fails(create_in_b(&r), r.err, i == 0 ? ERR_UNAVAILABLE : ERR_ABORTED);
+        assert_non_null(strstr(r.err.msg, "no removal today"));
+        assert_int_equal(rig_record(&r, rig_id(&r, 0, "pvc-1")).state, RECORD_ERASED);
+    }
+    failing.remove = ERR_OK;
+    assert_ok(create_in_b(&r), r.err);
+    assert_true(rig_is_gone(&r, rig_id(&r, 0, "pvc-1")));
+    assert_int_equal(keyd.minted, 1);
 }
 
 /* A volume was made, and the repeated call said DATA_LOSS for ever: of the same place under the
@@ -224,6 +265,7 @@ int main(void)
         cmocka_unit_test(test_unflushed_record_is_not_undone),
         cmocka_unit_test(test_a_volume_that_is_there_is_not_given_up),
         cmocka_unit_test(test_a_request_that_cannot_be_read_is_repeated),
+        cmocka_unit_test(test_unborn_elsewhere_goes_whole),
         cmocka_unit_test(test_one_pool_under_two_names_makes_nothing),
         cmocka_unit_test(test_a_full_inode_table_leaves_nothing),
     };
