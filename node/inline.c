@@ -121,6 +121,13 @@ static int is_removed(const struct inline_request *r, bool *ret, bool *ret_stale
     return *ret ? settled(&op, err) : 0;
 }
 
+/* A refusal without a session is the last word on a change, and whoever was asked for it before may
+ * still be at it: ABORTED, then. Until the end of the op nobody begins. */
+static int hold(const struct inline_request *r, struct node_op *op, struct error *err)
+{
+    return node_op_begin(op, r->node, r->call, r->volume, err) < 0 ? -1 : node_op_lock(op, err);
+}
+
 static bool has_session(const struct inline_request *r)
 {
     return find(&r->req->secrets, "session")[0] != '\0';
@@ -179,11 +186,14 @@ static int add_device(const struct inline_request *r, struct error *err)
         .reason = r->reason,
         .secrets = *secrets,
     };
+    AUTO_NODE_OP struct node_op held = NODE_OP_INIT;
     struct csi_add_recipient_reply reply;
     bool done = false;
 
     if (check_digits(r->fingerprint, INLINE_FINGERPRINT, err) < 0 ||
         check_digits(r->wrapped, INLINE_WRAPPED, err) < 0 || is_added(r, &done, err) < 0)
+        return -1;
+    if (!done && !has_session(r) && (hold(r, &held, err) < 0 || is_added(r, &done, err) < 0))
         return -1;
     if (done)
         return 0;
@@ -225,12 +235,16 @@ static int run_remove(const struct inline_request *r, struct error *err)
  * keyslots, for the next call, or for the next one who changes the key. */
 static int remove_device(const struct inline_request *r, struct error *err)
 {
+    AUTO_NODE_OP struct node_op held = NODE_OP_INIT;
     struct error why = ERROR_INIT;
     bool done = false, stale = false;
 
     if (check_digits(r->fingerprint, INLINE_FINGERPRINT, err) < 0 ||
         check_digits(r->commitment, INLINE_COMMITMENT, err) < 0 ||
         is_removed(r, &done, &stale, err) < 0)
+        return -1;
+    if (!done && !has_session(r) &&
+        (hold(r, &held, err) < 0 || is_removed(r, &done, &stale, err) < 0))
         return -1;
     if (done && (!stale || !has_session(r)))
         return 0;

@@ -302,6 +302,25 @@ static void a_removal_that_is_half_done_is_not_refused(void **state UNUSED)
     assert_works(let_go(&err));
 }
 
+/* Who asked before without hearing the end asks whether it was made. While it may still be, nobody
+ * says that it wasn't: the claim would have the old list for ever. */
+static void nothing_is_refused_while_it_is_at_work(void **state UNUSED)
+{
+    for (unsigned int i = 0; i < 2; i++) {
+        AUTO_KEYLOCK struct keylock_hold *at_work = NULL;
+
+        if (i == 0)
+            ask_to_add(Y, 'a');
+        else
+            ask_to_remove(Y, 'b', X);
+        n_secrets = 0;
+        assert_works(keylock_try(b.node.locks, b.id_text, &at_work, &err));
+        demand_refused(ERR_ABORTED, "is under way", 'a', 1);
+        keylock_hold_free(TAKE_PTR(at_work));
+        demand_refused(ERR_PRECONDITION, "no session came", 'a', 1);
+    }
+}
+
 static void closed(void **state UNUSED)
 {
     NEEDS_RIG();
@@ -367,6 +386,7 @@ int main(void)
         TEST(removes),
         TEST(refuses_to_remove),
         TEST(a_removal_that_is_half_done_is_not_refused),
+        TEST(nothing_is_refused_while_it_is_at_work),
         cmocka_unit_test_setup_teardown(closed, closed_setup, teardown),
         cmocka_unit_test_setup_teardown(most_workers_never_wait_for_a_closing, closed_setup,
                                         teardown),
