@@ -2,7 +2,8 @@
 /*
  * pressure.c: how full a pool really is, said once when it passes 80 or 95 % and once when it is
  * over. There is no thread for it: pool_ready, which every call that touches a pool begins with,
- * brings fresh figures (and kubelet asks for every volume's statistics once a minute).
+ * brings fresh figures, as do the rounds for /metrics. (kubelet's questions for statistics don't:
+ * they never touch a pool.)
  */
 #include "common/base.h"
 #include "backends/backend.h"

@@ -65,6 +65,7 @@ static struct sample look_at(struct pool *pool, bool count)
     s.up = pool_ready(pool, &ignored) == 0;
     if (!s.up)
         return s;
+    (void)pool_watch(pool); /* a pool fills without any call */
     s.has_capacity =
         (count ? pool->ops->capacity : pool->ops->look)(pool, &s.capacity, &ignored) == 0;
     s.has_volumes = count && pool->ops->list_records(pool, "", count_one, &s, &ignored) == 0;

@@ -71,12 +71,38 @@ static void test_volumes_only_where_they_are_counted(void **state UNUSED)
     pool_sampler_free(s);
 }
 
+static int almost_full(struct pool *pool, struct error *err UNUSED)
+{
+    atomic_store(&pool->used, GIB(96));
+    atomic_store(&pool->free, GIB(4));
+    return 0;
+}
+
+/* Volumes fill it, and kubelet's questions for statistics don't touch it. */
+static void test_a_round_sees_that_a_pool_fills(void **state UNUSED)
+{
+    AUTO_FIXTURE struct fixture f = FIXTURE_INIT;
+    struct backend_ops ops;
+    struct error err = ERROR_INIT;
+    struct pool_sampler *s;
+
+    fixture_make(&f, 1);
+    ops = *f.set->pools[0]->ops;
+    ops.pool_check = almost_full;
+    f.set->pools[0]->ops = &ops;
+    assert_ok(pool_sampler_new(f.set, false, &s, &err), err);
+    pool_sampler_round(s);
+    assert_int_equal(atomic_load(&f.set->pools[0]->pressure), POOL_PRESSURE_MAX);
+    pool_sampler_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing_before_a_round),
         cmocka_unit_test(test_a_round_shows_what_is_there),
         cmocka_unit_test(test_volumes_only_where_they_are_counted),
+        cmocka_unit_test(test_a_round_sees_that_a_pool_fills),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
