@@ -3,6 +3,7 @@
 #include "crypt/header.h"
 
 #include "common/cleanup.h"
+#include "common/fs.h"
 #include "crypt/content.h"
 #include "volume/geometry.h"
 
@@ -108,6 +109,32 @@ int header_memfd_read(int memfd, void *to, struct error *err)
         have += (size_t)n;
     }
     return 0;
+}
+
+static int make_length(int fd, size_t len, struct error *err)
+{
+    if (ftruncate(fd, (off_t)len) < 0)
+        return error_errno(err, errno, "make the header's backup %zu bytes long", len);
+    return 0;
+}
+
+static int flush(int fd, struct error *err)
+{
+    return fsync(fd) < 0 ? error_errno(err, errno, "flush the header's backup") : 0;
+}
+
+int header_memfd_save(int memfd, int to, struct error *err)
+{
+    AUTO_FREE char *area = header_aligned(GEOMETRY_HEADER_READ, err);
+
+    if (area == NULL || header_memfd_read(memfd, area, err) < 0 || make_length(to, 0, err) < 0)
+        return -1;
+    if (lseek(to, 0, SEEK_SET) < 0)
+        return error_errno(err, errno, "begin the header's backup");
+    if (fs_write_all(to, area, GEOMETRY_HEADER_READ, "the header's backup", err) < 0 ||
+        flush(to, err) < 0 || make_length(to, GEOMETRY_DATA_OFFSET, err) < 0)
+        return -1;
+    return flush(to, err);
 }
 
 int header_memfd_copy(int memfd, int *ret, struct error *err)

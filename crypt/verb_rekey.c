@@ -2,18 +2,14 @@
 #include "common/base.h"
 #include "crypt/verb.h"
 
-#include "common/cleanup.h"
 #include "common/fault.h"
-#include "common/fs.h"
 #include "crypt/header.h"
 #include "crypt/keys.h"
 #include "crypt/metalock.h"
 #include "crypt/rekey.h"
 #include "crypt/rewrite.h"
 
-#include <errno.h>
 #include <openssl/crypto.h>
-#include <unistd.h>
 
 /* A key service that keeps one key per volume may have answered with the one there is. */
 static int read_new_key(const struct request *q, const struct session *old, struct session *fresh,
@@ -26,21 +22,11 @@ static int read_new_key(const struct request *q, const struct session *old, stru
     return 0;
 }
 
-/* The copy that was checked, as long as `cryptsetup luksHeaderRestore` wants it. Whole and flushed
- * before anything is written to the disk; a kill in here finds the disk as it was. */
+/* Whole and flushed before anything is written to the disk: a kill in here finds that as it was. */
 static int back_up(const struct luks *checked, struct error *err)
 {
-    AUTO_FREE char *area = header_aligned(GEOMETRY_HEADER_READ, err);
-
-    if (area == NULL || header_memfd_read(checked->memfd, area, err) < 0)
+    if (header_memfd_save(checked->memfd, FD_OUT, err) < 0)
         return -1;
-    if (ftruncate(FD_OUT, 0) < 0 || ftruncate(FD_OUT, (off_t)GEOMETRY_DATA_OFFSET) < 0 ||
-        lseek(FD_OUT, 0, SEEK_SET) < 0)
-        return error_errno(err, errno, "make room for the header's backup");
-    if (fs_write_all(FD_OUT, area, GEOMETRY_HEADER_READ, "the header's backup", err) < 0)
-        return -1;
-    if (fsync(FD_OUT) < 0)
-        return error_errno(err, errno, "flush the header's backup");
     FAULT_POINT("crypt:rekey:backup");
     return 0;
 }

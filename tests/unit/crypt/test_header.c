@@ -167,6 +167,39 @@ static void seals_a_copy(void **state)
                      F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE);
 }
 
+/* --- the backup --- */
+
+static void saves_a_copy(void **state)
+{
+    AUTO_CLOSE int fd = image_format(IMAGE_UUID, 'a');
+    AUTO_CLOSE int copy = -1, to = memfd_create("backup", MFD_CLOEXEC);
+    AUTO_FREE char *was = header_aligned(GEOMETRY_HEADER_READ, NULL);
+    AUTO_FREE char *saved = header_aligned(GEOMETRY_HEADER_READ, NULL);
+
+    put(to, (off_t)GEOMETRY_DATA_OFFSET, "what an earlier one left", 24);
+    assert_int_equal(header_seal(fd, &copy, NULL), 0);
+    assert_int_equal(header_memfd_save(copy, to, NULL), 0);
+    assert_int_equal(lseek(to, 0, SEEK_END), (off_t)GEOMETRY_DATA_OFFSET);
+    assert_int_equal(header_memfd_read(copy, was, NULL), 0);
+    assert_int_equal(header_memfd_read(to, saved, NULL), 0);
+    assert_memory_equal(was, saved, GEOMETRY_HEADER_READ);
+}
+
+/* Restored, it would take the keyslots from a header that has them. */
+static void what_was_not_written_has_no_length(void **state)
+{
+    AUTO_CLOSE int fd = image_format(IMAGE_UUID, 'a');
+    AUTO_CLOSE int copy = -1, to = memfd_create("backup", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    struct error err = ERROR_INIT;
+
+    assert_int_equal(ftruncate(to, (off_t)GEOMETRY_DATA_OFFSET), 0); /* an earlier one was whole */
+    assert_int_equal(fcntl(to, F_ADD_SEALS, F_SEAL_WRITE), 0);
+    assert_int_equal(header_seal(fd, &copy, NULL), 0);
+    assert_int_equal(header_memfd_save(copy, to, &err), -1);
+    assert_non_null(strstr(err.msg, "the header's backup"));
+    assert_true(lseek(to, 0, SEEK_END) < (off_t)GEOMETRY_HEADER_READ);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -180,6 +213,8 @@ int main(void)
         cmocka_unit_test(formatting_refuses_foreign_content),
         cmocka_unit_test(other_states_never),
         cmocka_unit_test(seals_a_copy),
+        cmocka_unit_test(saves_a_copy),
+        cmocka_unit_test(what_was_not_written_has_no_length),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
