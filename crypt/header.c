@@ -127,7 +127,10 @@ int header_memfd_save(int memfd, int to, struct error *err)
 {
     AUTO_FREE char *area = header_aligned(GEOMETRY_HEADER_READ, err);
 
-    if (area == NULL || header_memfd_read(memfd, area, err) < 0 || make_length(to, 0, err) < 0)
+    /* not to nothing: the blocks that an earlier one's keyslots lie in would be somebody else's,
+     * and nobody would ever overwrite them */
+    if (area == NULL || header_memfd_read(memfd, area, err) < 0 ||
+        make_length(to, GEOMETRY_HEADER_READ, err) < 0 || flush(to, err) < 0)
         return -1;
     if (lseek(to, 0, SEEK_SET) < 0)
         return error_errno(err, errno, "begin the header's backup");

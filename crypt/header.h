@@ -28,8 +28,9 @@ int header_memfd_seal(int memfd, struct error *err) MUST_CHECK;
 /* Reads the copied area (806,912 bytes) of a memfd of ours. */
 int header_memfd_read(int memfd, void *to, struct error *err) MUST_CHECK;
 
-/* Writes that area of a memfd of ours into a file, and flushes it. The file gets the 4 MiB that
- * `cryptsetup luksHeaderRestore` wants last: a shorter one isn't whole, and is refused there. */
+/* Writes that area of a memfd of ours into a file, over what an earlier call left there, and
+ * flushes it. The file gets the 4 MiB that `cryptsetup luksHeaderRestore` wants last: a shorter one
+ * isn't whole, and is refused there. */
 int header_memfd_save(int memfd, int to, struct error *err) MUST_CHECK;
 
 /* 4096-aligned memory for O_DIRECT; free it. */

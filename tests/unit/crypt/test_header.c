@@ -197,7 +197,20 @@ static void what_was_not_written_has_no_length(void **state)
     assert_int_equal(header_seal(fd, &copy, NULL), 0);
     assert_int_equal(header_memfd_save(copy, to, &err), -1);
     assert_non_null(strstr(err.msg, "the header's backup"));
-    assert_true(lseek(to, 0, SEEK_END) < (off_t)GEOMETRY_HEADER_READ);
+    assert_true(lseek(to, 0, SEEK_END) < (off_t)GEOMETRY_DATA_OFFSET);
+}
+
+/* A keyslot in it must not be left in blocks that are free. */
+static void an_earlier_backup_is_overwritten_in_place(void **state)
+{
+    AUTO_CLOSE int fd = image_format(IMAGE_UUID, 'a');
+    AUTO_CLOSE int copy = -1, to = memfd_create("backup", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    put(to, GEOMETRY_HEADER_READ - 1, "x", 1);
+    assert_int_equal(fcntl(to, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+    assert_int_equal(header_seal(fd, &copy, NULL), 0);
+    assert_int_equal(header_memfd_save(copy, to, NULL), 0);
+    assert_int_equal(lseek(to, 0, SEEK_END), (off_t)GEOMETRY_DATA_OFFSET);
 }
 
 int main(void)
@@ -215,6 +228,7 @@ int main(void)
         cmocka_unit_test(seals_a_copy),
         cmocka_unit_test(saves_a_copy),
         cmocka_unit_test(what_was_not_written_has_no_length),
+        cmocka_unit_test(an_earlier_backup_is_overwritten_in_place),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
