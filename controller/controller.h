@@ -68,11 +68,10 @@ int controller_capacity(void *ctx, struct csi_call *call, const struct csi_capac
 
 /* delete.c, for create too: refuses while in use, says `erased`, removes. The volume's lock is
  * held, and is the lock of nothing afterwards. */
-/* What the record's key service keeps of its key. */
-int controller_destroy_key(const struct controller *c, const struct record *r,
-                           struct error *err) MUST_CHECK;
 int controller_erase(struct controller *c, struct volume *v, struct record *r,
                      struct error *err) MUST_CHECK;
+/* The record's key service may keep something of its key. */
+bool controller_key_is_kept(const struct controller *c, const struct record *r);
 
 /* ---- request.c ---- */
 

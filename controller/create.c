@@ -298,9 +298,17 @@ static bool may_undo(struct volume *v)
     return !record_is_live(now.state);
 }
 
+/* A key that is kept elsewhere goes by a request that may be carried out late, when its answer was
+ * given up long ago. So the record says `erased` before: were it `minting`, the repeated call would
+ * find the key still there, and the volume would lose it. */
+static int undo(struct controller *c, struct volume *v, struct record *r, struct error *err)
+{
+    return r->uuid[0] != '\0' && controller_key_is_kept(c, r) ? controller_erase(c, v, r, err)
+                                                              : v->pool->ops->remove(v, err);
+}
+
 /* Nobody was ever told of this volume: no record (then r has no uuid), or `minting`. */
-static int roll_back(struct controller *c, struct volume *v, const struct record *r,
-                     struct error *err)
+static int roll_back(struct controller *c, struct volume *v, struct record *r, struct error *err)
 {
     struct error local = ERROR_INIT;
 
@@ -308,8 +316,7 @@ static int roll_back(struct controller *c, struct volume *v, const struct record
         return -1;
     if (!may_undo(v))
         return call_back(err);
-    if ((r->uuid[0] != '\0' && controller_destroy_key(c, r, &local) < 0) ||
-        v->pool->ops->remove(v, &local) < 0)
+    if (undo(c, v, r, &local) < 0)
         return error_set(err, ERR_ABORTED, "%.200s; then undoing the create failed: %.250s",
                          err->msg, local.msg);
     FAULT_POINT("controller:create:rolled-back");

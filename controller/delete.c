@@ -73,7 +73,7 @@ static int check_not_in_use(const struct controller *c, const struct record *r, 
 /* Kept beyond the record: also of a volume that was being made, whose record knows no key yet. What
  * the record says can be forged: where the configuration says that the service keeps keys, it is
  * asked all the same. */
-static bool key_is_kept(const struct controller *c, const struct record *r)
+bool controller_key_is_kept(const struct controller *c, const struct record *r)
 {
     const struct kms_config *kms = config_kms(c->config, r->kms);
 
@@ -82,13 +82,13 @@ static bool key_is_kept(const struct controller *c, const struct record *r)
     return kms == NULL ? r->key.kind[0] == '\0' : kms->kind == KMS_VAULT_KV;
 }
 
-int controller_destroy_key(const struct controller *c, const struct record *r, struct error *err)
+static int destroy_key(const struct controller *c, const struct record *r, struct error *err)
 {
     const struct keyd_binding b = {
         .kms = r->kms, .tenant = r->tenant, .volume_id = r->id, .uuid = r->uuid
     };
 
-    if (!key_is_kept(c, r))
+    if (!controller_key_is_kept(c, r))
         return 0;
     if (keyd_destroy(c->keyd_socket, &b, deadline_in(DESTROY_LIMIT_MS), err) < 0)
         return error_prefix(err, "destroy the storage key");
@@ -121,7 +121,7 @@ int controller_erase(struct controller *c, struct volume *v, struct record *r, s
             return -1;
     }
     FAULT_POINT("controller:delete:erased");
-    if (controller_destroy_key(c, r, err) < 0)
+    if (destroy_key(c, r, err) < 0)
         return -1;
     scrub_header(v, r);
     if (v->pool->ops->remove(v, err) < 0)

@@ -96,6 +96,26 @@ static void test_unflushed_record_is_not_undone(void **state UNUSED)
     assert_string_equal(csi_map_get(&v.volume_context, "uuid"), keyd.uuid);
 }
 
+/* The request that removes the key may be carried out when its answer isn't waited for any more. */
+static void test_a_key_that_may_go_late_is_not_taken_again(void **state UNUSED)
+{
+    AUTO_RIG struct rig r = RIG_INIT;
+    struct csi_volume v;
+    char first[37];
+
+    rig_make(&r, 1);
+    keyd.kind = "kv";
+    keyd.destroy_fails = ERR_UNAVAILABLE;
+    assert_fails(rig_create(&r, "pvc-1", GEOMETRY_SIZE_MAX, &v), r.err, ERR_ABORTED);
+    memcpy(first, keyd.uuid, sizeof(first));
+    keyd.destroy_fails = ERR_OK;
+    assert_fails(rig_create(&r, "pvc-1", GEOMETRY_SIZE_MAX, &v), r.err, ERR_EXHAUSTED);
+    assert_string_not_equal(keyd.uuid, first);
+    assert_int_equal(keyd.minted, 2);
+    assert_int_equal(keyd.destroyed, 2);
+    assert_true(rig_is_gone(&r, rig_id(&r, 0, "pvc-1")));
+}
+
 /* The answer to the first call was lost; the second is not to send its caller to another node. */
 static void test_a_volume_that_is_there_is_not_given_up(void **state UNUSED)
 {
@@ -263,6 +283,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_unflushed_record_is_not_undone),
+        cmocka_unit_test(test_a_key_that_may_go_late_is_not_taken_again),
         cmocka_unit_test(test_a_volume_that_is_there_is_not_given_up),
         cmocka_unit_test(test_a_request_that_cannot_be_read_is_repeated),
         cmocka_unit_test(test_unborn_elsewhere_goes_whole),
