@@ -87,6 +87,9 @@ int kube_volume_handle(struct driver *d, const json_t *claim, uint64_t deadline,
 /* The pods with that label, KUBE_LABEL or KUBE_ASKED, of a cloud, as a new array. */
 int kube_pods(struct driver *d, const char *label, const char *id, uint64_t deadline, json_t **ret,
               struct error *err) MUST_CHECK;
+/* Whether kubelet has ended it for good (an eviction, a node that was shut down). Its object stays:
+ * no controller takes it away while its Deployment is there. */
+bool kube_pod_ended(const json_t *pod);
 /* The one that counts: the newest that isn't being deleted; NULL: none. Borrowed. */
 json_t *kube_pod_now(const json_t *pods);
 /* Whether its volumes are mounted. */

@@ -173,16 +173,20 @@ int kube_pods(struct driver *d, const char *label, const char *id, uint64_t dead
 
 /* ---- pods ---- */
 
+bool kube_pod_ended(const json_t *pod)
+{
+    const char *phase = kube_text(json_object_get(pod, "status"), "phase");
+
+    return strcmp(phase, "Failed") == 0 || strcmp(phase, "Succeeded") == 0;
+}
+
 json_t *kube_pod_now(const json_t *pods)
 {
     json_t *newest = NULL, *pod;
     size_t i;
 
     json_array_foreach (pods, i, pod) {
-        const char *phase = kube_text(json_object_get(pod, "status"), "phase");
-
-        if (json_object_get(metadata(pod), "deletionTimestamp") != NULL ||
-            strcmp(phase, "Failed") == 0 || strcmp(phase, "Succeeded") == 0)
+        if (json_object_get(metadata(pod), "deletionTimestamp") != NULL || kube_pod_ended(pod))
             continue;
         /* RFC 3339 in UTC: its order is the texts' */
         if (newest == NULL || strcmp(kube_text(metadata(pod), "creationTimestamp"),

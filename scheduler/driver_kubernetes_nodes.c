@@ -164,7 +164,8 @@ static int add_capacity(void *ctx, json_t *item, struct error *err UNUSED)
 static int add_pod(void *ctx, json_t *item, struct error *err UNUSED)
 {
     struct nodes *to = ctx;
-    const char *node = kube_text(json_object_get(item, "spec"), "nodeName");
+    const char *node =
+        kube_pod_ended(item) ? "" : kube_text(json_object_get(item, "spec"), "nodeName");
 
     for (size_t i = 0; node[0] != '\0' && i < to->n; i++) {
         if (strcmp(to->items[i].name, node) == 0) {

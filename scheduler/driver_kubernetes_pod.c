@@ -81,6 +81,20 @@ int kube_wait_mounted(struct driver *d, enum kube_kind kind, const char *id, con
     }
 }
 
+static bool any_ended(const json_t *pods)
+{
+    const json_t *pod;
+    size_t i;
+
+    json_array_foreach (pods, i, pod) {
+        if (kube_pod_ended(pod))
+            return true;
+    }
+    return false;
+}
+
+/* A Deployment of no pods leaves those that ended by themselves where they are; without it the
+ * garbage collector takes them, and nobody needs the right to delete a pod. */
 int kube_wait_no_pods(struct driver *d, enum kube_kind kind, const char *id, uint64_t deadline,
                       struct error *err)
 {
@@ -92,6 +106,8 @@ int kube_wait_no_pods(struct driver *d, enum kube_kind kind, const char *id, uin
             return -1;
         if (json_array_size(pods) == 0)
             return 0;
+        if (any_ended(pods) && kube_delete(d, kind, id, deadline, err) < 0)
+            return -1;
         (void)snprintf(what, sizeof(what), "%s on node '%s' hasn't ended yet",
                        kind == KUBE_REQUEST ? "a request" : "the VM",
                        kube_text(json_object_get(json_array_get(pods, 0), "spec"), "nodeName"));

@@ -33,7 +33,8 @@ int kube_delete(struct driver *d, enum kube_kind kind, const char *id, uint64_t 
  * have been that there was no time. what: for that. */
 int kube_wait_mounted(struct driver *d, enum kube_kind kind, const char *id, const char *what,
                       uint64_t deadline, bool *ret_refused, struct error *err) MUST_CHECK;
-/* Until there is none, nor one that is being deleted: then kubelet has unpublished its volumes. */
+/* Until there is none, nor one that is being deleted: then kubelet has unpublished its volumes. It
+ * deletes the Deployment where that is the only way. */
 int kube_wait_no_pods(struct driver *d, enum kube_kind kind, const char *id, uint64_t deadline,
                       struct error *err) MUST_CHECK;
 
