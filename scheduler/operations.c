@@ -19,11 +19,23 @@ static uint64_t call_deadline(const struct operation *op)
     return soon < op->deadline ? soon : op->deadline;
 }
 
+/* The node's figures count it, also a VM that ended. That one gives its place up for a moment:
+ * until it is started again nobody else gets it. */
+static void keep_place(struct scheduler *s, struct operation *op)
+{
+    scheduler_lock(s);
+    memcpy(op->node, op->cloud.node, sizeof(op->node));
+    op->placed = op->cloud.vm == VM_FAILED;
+    scheduler_unlock(s);
+}
+
 /* On which node: where the volume is, else as the request said if it still fits, else the best. */
 static enum step_result run_place(struct scheduler *s, struct operation *op, struct error *err)
 {
-    if (op->cloud.vm == VM_READY || op->cloud.vm == VM_STARTING)
+    if (op->cloud.vm != VM_NONE && op->cloud.volume[0] != '\0') {
+        keep_place(s, op);
         return STEP_DONE;
+    }
     return scheduler_place_now(s, op, call_deadline(op), err) < 0 ? STEP_FAILED : STEP_DONE;
 }
 
@@ -88,6 +100,17 @@ static int undo_volume(struct scheduler *s, struct operation *op, struct error *
     return 0;
 }
 
+static int stop_vm(struct scheduler *s, struct operation *op, uint64_t deadline, struct error *err)
+{
+    if (s->config->driver->stop(s->driver, &op->cloud, deadline, err) < 0)
+        return -1;
+    op->cloud.vm = VM_NONE;
+    op->cloud.reason[0] = '\0';
+    return 0;
+}
+
+/* What is left of a VM that ended goes before the session is shown to anybody: where the VM is what
+ * has the volume open (a pod), the session would be used up for one that isn't to stay. */
 static enum step_result run_attach(struct scheduler *s, struct operation *op, struct error *err)
 {
     const struct cloud_session session = operation_session(op);
@@ -96,6 +119,8 @@ static enum step_result run_attach(struct scheduler *s, struct operation *op, st
         (void)error_set(err, ERR_PRECONDITION, "the volume was closed meanwhile");
         return STEP_FAILED;
     }
+    if (op->cloud.vm == VM_FAILED && stop_vm(s, op, call_deadline(op), err) < 0)
+        return STEP_FAILED;
     op->opens = true;
     if (s->config->driver->attach(s->driver, &op->cloud, &session, call_deadline(op), err) < 0)
         return STEP_FAILED;
@@ -112,22 +137,9 @@ static int undo_attach(struct scheduler *s, struct operation *op, struct error *
     return 0;
 }
 
-static int stop_vm(struct scheduler *s, struct operation *op, uint64_t deadline, struct error *err)
-{
-    if (s->config->driver->stop(s->driver, &op->cloud, deadline, err) < 0)
-        return -1;
-    op->cloud.vm = VM_NONE;
-    op->cloud.reason[0] = '\0';
-    return 0;
-}
-
 static enum step_result run_vm(struct scheduler *s, struct operation *op, struct error *err)
 {
-    uint64_t deadline = call_deadline(op);
-
-    if (op->cloud.vm == VM_FAILED && stop_vm(s, op, deadline, err) < 0)
-        return STEP_FAILED;
-    if (s->config->driver->start(s->driver, &op->cloud, deadline, err) < 0)
+    if (s->config->driver->start(s->driver, &op->cloud, call_deadline(op), err) < 0)
         return STEP_FAILED;
     if (op->cloud.vm == VM_NONE)
         op->cloud.vm = VM_STARTING;

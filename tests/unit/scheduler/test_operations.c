@@ -158,13 +158,27 @@ static void test_place(void **state UNUSED)
     assert_true(op->placed && op->node[0] != '\0');
     op->placed = false;
     played.fail[PLAYED_NODES] = (struct played_failure){ ERR_INTERNAL, 9 };
-    op->cloud.vm = VM_READY; /* it is somewhere */
-    assert_int_equal(run(op, "place", &why), STEP_DONE);
-    op->cloud.vm = VM_STARTING;
-    assert_int_equal(run(op, "place", &why), STEP_DONE);
-    assert_false(op->placed);
-    op->cloud.vm = VM_FAILED;
+    op->cloud.vm = VM_FAILED; /* of no volume: it says nothing */
     assert_int_equal(run(op, "place", &why), STEP_FAILED);
+}
+
+/* Where a VM is, also one that ended, is no question, however full its node is: with it. */
+static void test_a_vm_has_its_place(void **state UNUSED)
+{
+    static const enum vm_state states[] = { VM_READY, VM_STARTING, VM_FAILED };
+
+    played.fail[PLAYED_NODES] = (struct played_failure){ ERR_INTERNAL, 9 };
+    for (size_t i = 0; i < ARRAY_SIZE(states); i++) {
+        AUTO_OPERATION struct operation *op = made(OPERATION_MOUNT);
+        struct error why = ERROR_INIT;
+
+        memcpy(op->cloud.volume, "v", sizeof("v"));
+        memcpy(op->cloud.node, "n2", sizeof("n2"));
+        op->cloud.vm = states[i];
+        assert_int_equal(run(op, "place", &why), STEP_DONE);
+        assert_string_equal(op->node, "n2");
+        assert_int_equal(op->placed, states[i] == VM_FAILED);
+    }
 }
 
 static void test_volume(void **state UNUSED)
@@ -304,6 +318,25 @@ static void test_attach_without_a_session(void **state UNUSED)
     assert_int_equal(run(op, "attach", &why), STEP_DONE);
 }
 
+/* What is left of it goes before the session is used: with a pod the volume is closed. */
+static void test_attach_after_a_vm_that_ended(void **state UNUSED)
+{
+    AUTO_OPERATION struct operation *op = made(OPERATION_MOUNT);
+    struct error why = ERROR_INIT;
+
+    played_add(ID)->open = true;
+    memcpy(op->cloud.id, ID, sizeof(op->cloud.id));
+    op->cloud.open = true;
+    op->cloud.vm = VM_FAILED;
+    memcpy(op->cloud.reason, "signal 9", sizeof("signal 9"));
+    played.fail[PLAYED_STOP] = (struct played_failure){ ERR_UNAVAILABLE, 1 };
+    assert_int_equal(run(op, "attach", &why), STEP_FAILED);
+    assert_int_equal(run(op, "attach", &why), STEP_DONE);
+    assert_int_equal(run(op, "vm", &why), STEP_DONE);
+    assert_string_equal(played.calls, " stop stop attach start");
+    assert_string_equal(op->cloud.reason, "");
+}
+
 static void test_vm(void **state UNUSED)
 {
     AUTO_OPERATION struct operation *op = made(OPERATION_MOUNT);
@@ -313,11 +346,6 @@ static void test_vm(void **state UNUSED)
     memcpy(op->cloud.id, ID, sizeof(op->cloud.id));
     assert_int_equal(run(op, "vm", &why), STEP_DONE);
     assert_int_equal(op->cloud.vm, VM_STARTING);
-    op->cloud.vm = VM_FAILED; /* what is left of it goes first */
-    memcpy(op->cloud.reason, "signal 9", sizeof("signal 9"));
-    assert_int_equal(run(op, "vm", &why), STEP_DONE);
-    assert_string_equal(played.calls, " start stop start");
-    assert_string_equal(op->cloud.reason, "");
     op->cloud.vm = VM_READY; /* it stays so */
     assert_int_equal(run(op, "vm", &why), STEP_DONE);
     assert_int_equal(op->cloud.vm, VM_READY);
@@ -378,6 +406,7 @@ int main(void)
         PLAYED_TEST(test_the_same),
         PLAYED_TEST(test_repeats_alike),
         PLAYED_TEST(test_place),
+        PLAYED_TEST(test_a_vm_has_its_place),
         PLAYED_TEST(test_volume),
         PLAYED_TEST(test_a_volume_that_was_there),
         PLAYED_TEST(test_an_opened_volume_that_was_not_seen),
@@ -387,6 +416,7 @@ int main(void)
         PLAYED_TEST(test_a_volume_alone),
         PLAYED_TEST(test_attach),
         PLAYED_TEST(test_attach_without_a_session),
+        PLAYED_TEST(test_attach_after_a_vm_that_ended),
         PLAYED_TEST(test_vm),
         PLAYED_TEST(test_ready),
         PLAYED_TEST(test_down),
