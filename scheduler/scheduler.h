@@ -31,6 +31,7 @@
 #define ADOPT_AFTER_MS 30000u  /* after a failure, before the rounds try to tidy up */
 #define OPERATIONS_MAX 4096u
 #define WORKERS        16u
+#define NODE_WORKERS   (WORKERS / 2) /* for one node's clouds, where there are other nodes */
 
 struct scheduler {
     const struct scheduler_config *config;
@@ -55,7 +56,8 @@ struct scheduler {
     pthread_cond_t changed; /* the queue */
     pthread_cond_t ended;   /* an operation */
     struct operation *queue;
-    size_t n_operations; /* queued or running */
+    size_t n_operations;                      /* queued or running */
+    char at_work[WORKERS][NODE_NAME_MAX + 1]; /* the nodes of the clouds that workers have */
     bool stopping;
 };
 

@@ -33,20 +33,57 @@ static void wait_until(struct scheduler *s, uint64_t at)
     (void)pthread_cond_timedwait(&s->changed, &s->lock, &ts);
 }
 
-static struct operation *take_due(struct scheduler *s)
+static const char *node_of(const struct scheduler *s, const struct operation *op)
+{
+    const struct entry *e = cloud_table_by_id(s->table, op->id);
+
+    return e != NULL && e->cloud.node[0] != '\0' ? e->cloud.node : op->node;
+}
+
+/* Who waits for a node that hangs does so for a minute: with a node's clouds all of us would, and
+ * the other nodes' users with us. */
+static bool may_begin(const struct scheduler *s, const struct operation *op)
+{
+    const char *node = node_of(s, op);
+    size_t n = 0;
+
+    for (size_t i = 0; i < WORKERS; i++)
+        n += strcmp(s->at_work[i], node) == 0;
+    return node[0] == '\0' || s->n_nodes < 2 || n < NODE_WORKERS;
+}
+
+/* *ret_at: the worker's row of at_work, of which there is one for each; NULL: none is needed. Who
+ * empties it takes the next operation, so nobody needs to be told. */
+static struct operation *take(struct scheduler *s, struct operation **at, char **ret_at)
+{
+    struct operation *op = *at;
+    const char *node = node_of(s, op);
+    size_t row = 0;
+
+    while (s->at_work[row][0] != '\0' && row + 1 < WORKERS)
+        row++;
+    *ret_at = node[0] != '\0' ? s->at_work[row] : NULL;
+    if (*ret_at != NULL)
+        (void)snprintf(*ret_at, sizeof(s->at_work[row]), "%s", node);
+    *at = op->next;
+    op->next = NULL;
+    return op;
+}
+
+static struct operation *take_due(struct scheduler *s, char **ret_at)
 {
     for (;;) {
-        struct operation *op = s->queue;
+        uint64_t now = clock_ms();
+        struct operation **at = &s->queue;
 
-        if (op == NULL) {
+        while (*at != NULL && (*at)->due <= now && !may_begin(s, *at))
+            at = &(*at)->next;
+        if (*at == NULL)
             (void)pthread_cond_wait(&s->changed, &s->lock);
-        } else if (op->due > clock_ms()) {
-            wait_until(s, op->due);
-        } else {
-            s->queue = op->next;
-            op->next = NULL;
-            return op;
-        }
+        else if ((*at)->due > now)
+            wait_until(s, (*at)->due);
+        else
+            return take(s, at, ret_at);
     }
 }
 
@@ -343,12 +380,15 @@ static void run(struct scheduler *s, struct operation *op)
 void *scheduler_worker(void *scheduler)
 {
     struct scheduler *s = scheduler;
+    char *at = NULL;
 
     for (;;) {
         struct operation *op;
 
         scheduler_lock(s);
-        op = take_due(s);
+        if (at != NULL)
+            at[0] = '\0';
+        op = take_due(s, &at);
         scheduler_unlock(s);
         run(s, op);
     }

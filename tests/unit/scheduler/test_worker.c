@@ -427,6 +427,40 @@ static void test_drained(void **state UNUSED)
     s->n_operations = 0;
 }
 
+static void submit(const char *id)
+{
+    struct operation *op = operation(OPERATION_MOUNT);
+
+    memcpy(op->id, id, sizeof(op->id));
+    assert_works(scheduler_submit(s, played_entry(id), op, &err));
+}
+
+/* Its clouds keep some workers, and no others' users waiting; all where there are no others. */
+static void test_a_node_that_hangs(void **state UNUSED)
+{
+    played_add(ID);
+    memcpy(played_add(OTHER)->node, "n2", sizeof("n2"));
+    scheduler_round(s);
+    scheduler_lock(s);
+    for (unsigned int alone = 0; alone < 2; alone++) {
+        for (size_t i = 1; i <= NODE_WORKERS; i++) /* the first row is our worker's */
+            memcpy(s->at_work[i], "n1", sizeof("n1"));
+        submit(ID);
+        submit(OTHER);
+        while (played_entry(OTHER)->op != NULL)
+            (void)pthread_cond_wait(&s->ended, &s->lock);
+        assert_true(s->queue != NULL && s->queue == played_entry(ID)->op);
+        if (alone)
+            s->n_nodes = 1;
+        else
+            s->at_work[1][0] = '\0';
+        (void)pthread_cond_signal(&s->changed);
+        wait_for_end();
+        memset(s->at_work, 0, sizeof(s->at_work));
+    }
+    scheduler_unlock(s);
+}
+
 #define WORKER_TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
 
 int main(void)
@@ -448,6 +482,7 @@ int main(void)
         WORKER_TEST(test_who_waits_is_told_once),
         WORKER_TEST(test_too_many),
         WORKER_TEST(test_drained),
+        WORKER_TEST(test_a_node_that_hangs),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
