@@ -129,6 +129,13 @@ static int settled_claim(struct driver *d, const struct cloud *c, uint64_t deadl
 
 /* ---- making one ---- */
 
+/* What kubelet asked for again before its pod was gone may have gone well then, where the first
+ * answer was that something lacked: memory, room on a disk. */
+static bool is_final(const struct error *refusal)
+{
+    return refusal->code != ERR_EXHAUSTED;
+}
+
 /* attributes and secret are taken. What is refused is as it was; of anything else nobody knows,
  * and the rounds settle it. */
 static int make_change(struct driver *d, const struct cloud *c, json_t *attributes,
@@ -152,7 +159,7 @@ static int make_change(struct driver *d, const struct cloud *c, json_t *attribut
                       &why) == 0)
         return commit(d, c->id, &ch, deadline, err);
     FAULT_POINT("kubernetes:change-refused");
-    if (refused && note_no_more(d, c->id, deadline, &e) < 0)
+    if (refused && is_final(&why) && note_no_more(d, c->id, deadline, &e) < 0)
         (void)error_prefix(&why, "(%s)", e.msg); /* the rounds do it */
     return error_pass(err, &why);
 }
