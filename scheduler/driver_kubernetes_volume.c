@@ -47,6 +47,55 @@ static int check_claim(const json_t *claim, const struct cloud_seed *seed, struc
     return 0;
 }
 
+/* Of this device alone, and no volume belongs to it: what a create that was killed has left. Its
+ * key is gone, as a device keeps none, and find tells nobody of it. */
+static bool is_left_over(const json_t *claim, const struct cloud_seed *seed)
+{
+    const char *text = kube_text(annotations_of(claim), KUBE_DEVICES);
+    AUTO_JSON json_t *devices = NULL;
+
+    return strcmp(kube_text(json_object_get(claim, "status"), "phase"), "Pending") == 0 &&
+           kube_text(json_object_get(claim, "spec"), "volumeName")[0] == '\0' &&
+           kube_text(annotations_of(claim), KUBE_OPENED)[0] == '\0' &&
+           json_parse(text, strlen(text), "the list of devices", &devices, NULL) == 0 &&
+           json_array_size(devices) == 1 &&
+           strcmp(kube_text(json_array_get(devices, 0), "name"), seed->name) == 0;
+}
+
+static int wait_claim_gone(struct driver *d, const char *id, const char *uid, uint64_t deadline,
+                           struct error *err)
+{
+    for (unsigned n = 0;;) {
+        AUTO_JSON json_t *claim = NULL;
+        struct error e = ERROR_INIT;
+
+        if (kube_get(d, KUBE_CLAIM, id, deadline, &claim, &e) < 0)
+            return e.code == ERR_NOT_FOUND ? 0 : error_pass(err, &e);
+        if (strcmp(uid_of(claim), uid) != 0) /* another one by now */
+            return 0;
+        if (kube_pause(&n, deadline, "the cloud's claim isn't gone yet", "", err) < 0)
+            return -1;
+    }
+}
+
+/* ERR_NOT_FOUND: there is none, or none any more. */
+static int get_claim(struct driver *d, const char *id, const struct cloud_seed *seed,
+                     uint64_t deadline, json_t **ret, struct error *err)
+{
+    AUTO_JSON json_t *claim = NULL;
+
+    if (kube_get(d, KUBE_CLAIM, id, deadline, &claim, err) < 0)
+        return -1;
+    if (same_seed(claim, seed) || !is_left_over(claim, seed)) {
+        *ret = TAKE_PTR(claim);
+        return 0;
+    }
+    if (kube_delete(d, KUBE_CLAIM, id, deadline, err) < 0 ||
+        wait_claim_gone(d, id, uid_of(claim), deadline, err) < 0)
+        return -1;
+    return error_set(err, ERR_NOT_FOUND, "the claim of another key was deleted");
+}
+
 /* Who writes it first has it; who comes later finds out whether it is the same. */
 static int have_claim(struct driver *d, const char *id, const struct cloud_seed *seed,
                       uint64_t deadline, json_t **ret, struct error *err)
@@ -54,7 +103,7 @@ static int have_claim(struct driver *d, const char *id, const struct cloud_seed 
     AUTO_JSON json_t *claim = NULL;
     struct error e = ERROR_INIT;
 
-    if (kube_get(d, KUBE_CLAIM, id, deadline, &claim, &e) < 0) {
+    if (get_claim(d, id, seed, deadline, &claim, &e) < 0) {
         if (e.code != ERR_NOT_FOUND)
             return error_pass(err, &e);
         if (kube_create(d, KUBE_CLAIM, kube_claim_new(d, id, seed), deadline, &e) < 0 &&
@@ -176,22 +225,6 @@ static int volume_gone(struct driver *d, const char *name, uint64_t deadline, bo
            strcmp(kube_text(status, "phase"), "Released") == 0;
     (void)snprintf(why->text, sizeof(why->text), "%s", kube_text(status, "message"));
     return 0;
-}
-
-static int wait_claim_gone(struct driver *d, const char *id, const char *uid, uint64_t deadline,
-                           struct error *err)
-{
-    for (unsigned n = 0;;) {
-        AUTO_JSON json_t *claim = NULL;
-        struct error e = ERROR_INIT;
-
-        if (kube_get(d, KUBE_CLAIM, id, deadline, &claim, &e) < 0)
-            return e.code == ERR_NOT_FOUND ? 0 : error_pass(err, &e);
-        if (strcmp(uid_of(claim), uid) != 0) /* another one by now */
-            return 0;
-        if (kube_pause(&n, deadline, "the cloud's claim isn't gone yet", "", err) < 0)
-            return -1;
-    }
 }
 
 static int wait_volume_gone(struct driver *d, const char *name, uint64_t deadline,
