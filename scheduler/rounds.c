@@ -146,7 +146,8 @@ static int round_nodes(struct scheduler *s, uint64_t deadline, struct error *err
     return 0;
 }
 
-/* Only this thread writes server_key_at. */
+/* Only this thread writes server_key_at. Of a cloud the key says nothing: while it can't be had,
+ * all else goes on. */
 static void round_server_key(struct scheduler *s)
 {
     struct cloud_server_key key;
@@ -155,7 +156,7 @@ static void round_server_key(struct scheduler *s)
 
     if (s->server_key_at != 0 && clock_ms() - s->server_key_at < SERVER_KEY_MS)
         return;
-    rc = s->config->driver->server_key(s->driver, deadline_in(CALL_MS), &key, &err);
+    rc = s->config->driver->server_key(s->driver, deadline_in(KEY_MS), &key, &err);
     scheduler_lock(s);
     if (rc == 0) {
         s->server_key = key;
@@ -248,12 +249,13 @@ static void end_round(struct scheduler *s, struct round *r, uint64_t began)
 void scheduler_round(void *scheduler)
 {
     struct scheduler *s = scheduler;
-    uint64_t began = clock_ms();
     struct round r = { .s = s, .err = ERROR_INIT };
     struct error *err = &r.err;
+    uint64_t began;
     int rc;
 
     round_server_key(s);
+    began = clock_ms();
     scheduler_lock(s);
     r.seq = ++s->seq;
     scheduler_unlock(s);

@@ -24,6 +24,7 @@
 #define ROUND_MS       2000u   /* between two rounds */
 #define STALE_MS       60000u  /* facts older than this aren't told any more */
 #define SERVER_KEY_MS  60000u  /* how long the server's key is told without asking again */
+#define KEY_MS         5000u   /* of a round, for asking for it: coffer-keyd waits for Vault */
 #define CALL_MS        60000u  /* one call of a driver */
 #define OPERATION_MS   180000u /* all tries of an operation, beside its VM's ready_seconds */
 #define UNDO_MS        120000u /* all tries to undo it */

@@ -9,6 +9,7 @@
 
 #include "tests/support/unit.h"
 
+#include "common/deadline.h"
 #include "common/strbuf.h"
 #include "scheduler/scheduler.h"
 
@@ -45,7 +46,8 @@ struct driver {
     size_t n_nodes;
     struct played_failure fail[PLAYED_CALLS];
     bool not_ready;
-    char asked[128]; /* the nodes that find was told, each with a ";" */
+    uint64_t key_takes, key_left; /* ms: how long the server's key takes; what there was for it */
+    char asked[128];              /* the nodes that find was told, each with a ";" */
     char calls[512];
 };
 
@@ -141,9 +143,11 @@ static inline int played_nodes(struct driver *d, uint64_t deadline UNUSED, struc
     return 0;
 }
 
-static inline int played_server_key(struct driver *d UNUSED, uint64_t deadline UNUSED,
+static inline int played_server_key(struct driver *d, uint64_t deadline,
                                     struct cloud_server_key *ret, struct error *err)
 {
+    d->key_left = deadline_left(deadline);
+    sleep_ms(d->key_takes);
     if (played_call(PLAYED_SERVER_KEY, err) < 0)
         return -1;
     *ret = (struct cloud_server_key){ .key_id = "k:1", .hash = "SHA-256", .public_key = "AAAA" };

@@ -402,6 +402,17 @@ static void test_the_servers_key(void **state UNUSED)
     assert_string_equal(s->server_key.key_id, "k:1"); /* what was known stays known */
 }
 
+/* Vault is away, and coffer-keyd waits for it: what there is can be told all the same. */
+static void test_a_key_that_is_waited_for(void **state UNUSED)
+{
+    uint64_t before = clock_ms();
+
+    played.key_takes = 30;
+    round_now();
+    assert_true(s->round_at >= before + 30);
+    assert_true(played.key_left <= STALE_MS / 10);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -422,6 +433,7 @@ int main(void)
         PLAYED_TEST(test_a_silent_node),
         PLAYED_TEST(test_a_node_that_was_never_read),
         PLAYED_TEST(test_the_servers_key),
+        PLAYED_TEST(test_a_key_that_is_waited_for),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
