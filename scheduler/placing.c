@@ -102,11 +102,22 @@ int scheduler_node_of(struct scheduler *s, const char *id, const char *volume,
     return error_set(err, ERR_NOT_FOUND, "no node would have that volume");
 }
 
+/* Where it is, or is to be. What an older create with another key left, which never became a
+ * volume, isn't gone on with: its node may be gone too. */
+static const char *node_of(const struct operation *op)
+{
+    const struct cloud *c = &op->cloud;
+
+    if (c->volume[0] == '\0' && op->input.uuid != NULL && strcmp(c->uuid, op->input.uuid) != 0)
+        return "";
+    return c->node;
+}
+
 /* Where the volume is, it is; a node that the request named is kept when a new cloud fits there. */
 static int place_locked(struct scheduler *s, struct operation *op, const struct place_node *now,
                         size_t n, struct error *err)
 {
-    const char *at = op->cloud.node;
+    const char *at = node_of(op);
     struct place_request r = scheduler_place_request(s, at, op->spread);
     AUTO_FREE struct place_node *nodes = NULL;
     size_t best = 0;

@@ -178,6 +178,25 @@ static void test_where_the_volume_is(void **state UNUSED)
                  "node 'n2', where the volume is: takes no VMs now");
 }
 
+/* A claim that was to have a volume on a node that is gone; with the same key it is gone on with.
+ */
+static void test_where_there_never_was_a_volume(void **state UNUSED)
+{
+    AUTO_OPERATION struct operation *op = asking("", "n3");
+
+    assert_works(operation_text(&op->input.uuid, "new", &err));
+    memcpy(op->cloud.uuid, "old", sizeof("old"));
+    assert_works(place_it(op, &err));
+    assert_string_equal(op->node, "n1");
+    memcpy(op->cloud.uuid, "new", sizeof("new"));
+    assert_fails(place_it(op, &err), ERR_UNAVAILABLE,
+                 "node 'n3', where the volume is, isn't there");
+    memcpy(op->cloud.uuid, "old", sizeof("old"));
+    memcpy(op->cloud.volume, "v", sizeof("v"));
+    assert_fails(place_it(op, &err), ERR_UNAVAILABLE,
+                 "node 'n3', where the volume is, isn't there");
+}
+
 /* Its own room isn't taken twice. */
 static void test_an_operation_doesnt_stand_in_its_own_way(void **state UNUSED)
 {
@@ -210,6 +229,7 @@ int main(void)
         PLAYED_TEST(test_the_best_one),
         PLAYED_TEST(test_the_one_that_was_asked_for),
         PLAYED_TEST(test_where_the_volume_is),
+        PLAYED_TEST(test_where_there_never_was_a_volume),
         PLAYED_TEST(test_an_operation_doesnt_stand_in_its_own_way),
         PLAYED_TEST(test_nodes_that_cant_be_asked),
     };
