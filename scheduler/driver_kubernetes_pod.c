@@ -81,13 +81,15 @@ int kube_wait_mounted(struct driver *d, enum kube_kind kind, const char *id, con
     }
 }
 
-static bool any_ended(const json_t *pods)
+/* Not one that is going already: kubelet says of each that it ended before its object goes. */
+static bool any_stays(const json_t *pods)
 {
     const json_t *pod;
     size_t i;
 
     json_array_foreach (pods, i, pod) {
-        if (kube_pod_ended(pod))
+        if (kube_pod_ended(pod) &&
+            json_object_get(json_object_get(pod, "metadata"), "deletionTimestamp") == NULL)
             return true;
     }
     return false;
@@ -106,7 +108,7 @@ int kube_wait_no_pods(struct driver *d, enum kube_kind kind, const char *id, uin
             return -1;
         if (json_array_size(pods) == 0)
             return 0;
-        if (any_ended(pods) && kube_delete(d, kind, id, deadline, err) < 0)
+        if (any_stays(pods) && kube_delete(d, kind, id, deadline, err) < 0)
             return -1;
         (void)snprintf(what, sizeof(what), "%s on node '%s' hasn't ended yet",
                        kind == KUBE_REQUEST ? "a request" : "the VM",
