@@ -82,10 +82,9 @@ static void test_a_vm_that_goes_is_waited_for(void **state UNUSED)
 {
     played_put(APPS "deployments/cloud-" ID, "{\"spec\":{\"replicas\":1}}");
     add_ended(KUBE_LABEL);
-    assert_int_equal(
-        json_object_set_new(json_object_get(json_array_get(api.pods, 0), "metadata"),
-                            "deletionTimestamp", json_string("2026-01-01T00:00:00Z")),
-        0);
+    assert_int_equal(json_object_set_new(json_object_get(json_array_get(api.pods, 0), "metadata"),
+                                         "deletionTimestamp", json_string("2026-01-01T00:00:00Z")),
+                     0);
     assert_fails(kube_stop(&played, &cloud, deadline_in(700), &err), ERR_DEADLINE,
                  "the VM on node 'n1' hasn't ended yet");
     assert_non_null(played_object(APPS "deployments/cloud-" ID));
