@@ -109,7 +109,7 @@ static void adopt(struct scheduler *s, struct entry *e, enum operation_kind kind
 
 /* What is unsettled comes first: from a list of devices that isn't right any more nobody makes a
  * session that opens. A VM that starts is waited for; a volume that is open without a VM is closed
- * (its session is gone, or a lock was on its way), and a VM without its volume is stopped. */
+ * (its session is gone, or a lock was on its way), and a VM whose volume is closed is stopped. */
 static bool adopt_one(void *ctx, struct entry *e)
 {
     struct round *r = ctx;
