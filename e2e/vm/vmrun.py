@@ -40,7 +40,9 @@ HIDDEN = ('/tmp', '/run', '/dev')  # where the guest has file systems of its own
 TIMED_OUT, VM_FAILED = 124, 125
 ENVIRONMENT = {'DM_DISABLE_UDEV': '1', 'HOME': '/root', 'TERM': 'dumb', 'LANG': 'C.UTF-8',
                'PATH': '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'}
-KERNEL_ARGUMENTS = ('console=ttyS0 quiet loglevel=4 panic=-1 tsc=reliable no_timer_check mitigations=off '
+# norandmaps: QEMU 7.2 keeps translated code by its virtual address too. Where addresses change, each exec has the loader and libc
+# translated again, which doubles what it costs.
+KERNEL_ARGUMENTS = ('console=ttyS0 quiet loglevel=4 panic=-1 tsc=reliable no_timer_check mitigations=off norandmaps '
                     'cryptomgr.notests random.trust_cpu=on audit=0 net.ifnames=0')
 
 
@@ -62,7 +64,7 @@ def parser(name):
                    help="run CMD as a service of a booted systemd, then shut down; FILE, an ext4 image, is /dev/vda and\n"
                         'keeps what changes below /, so that the next run with it is the same system after a reboot')
     p.add_argument('-m', '--memory', default='1024M')
-    p.add_argument('-c', '--cpus', default='2')
+    p.add_argument('-c', '--cpus', type=int, default=2, help='at most $COFFER_CPUS, when that is set')
     p.add_argument('-f', '--hostfwd', action='append', default=[], metavar='tcp:127.0.0.1:P-:P')
     p.add_argument('--tap', metavar='DEVICE', help='a network by this tap device, which is there; without it: user-mode')
     p.add_argument('--kill-on', metavar='TEXT', help='cut the power when TEXT appears on stdout; exit 0')
@@ -82,6 +84,7 @@ def parse(name, argv):
         p.error(f'at most {SHARES} shares')
     if len(options.disk) + bool(options.disk_size) + bool(options.system) > DISKS:
         p.error(f'at most {DISKS} disks')
+    options.cpus = min(options.cpus, int(os.environ.get('COFFER_CPUS') or options.cpus))
     if options.system and options.disk_size:
         p.error('--system keeps its own disk: -S is for runs that leave nothing')
     return options
@@ -118,7 +121,7 @@ def fixed_arguments(options, images):
     """What must be the same when a template is saved and when it is restored."""
     a = [QEMU, '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot',
          '-machine', 'q35,memory-backend=mem', '-accel', 'tcg,thread=multi', '-cpu', 'max,la57=off',
-         '-m', options.memory, '-smp', options.cpus, '-kernel', f'{images}/vmlinux', '-initrd', f'{images}/initrd',
+         '-m', options.memory, '-smp', str(options.cpus), '-kernel', f'{images}/vmlinux', '-initrd', f'{images}/initrd',
          '-append', kernel_arguments(), '-serial', 'chardev:console', '-mon', 'chardev=qmp,mode=control',
          '-device', 'virtio-serial-pci,max_ports=8', '-device', 'virtio-rng-pci']
     for number, port in enumerate(PORTS, 1):
