@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """TAP lines for stories: begin(story, why not), check(condition, name, detail), run(name, function), expect_error(...); done() exits."""
 import sys
+import time
 import traceback
 
 from fixture import CallError
+
+SLOW_SECONDS = 10  # from one test to the next: said, so that a log shows where a story's time went
 
 
 def demand(condition, sentence):
@@ -21,7 +24,7 @@ def earlier(e):
 
 class Tap:
     def __init__(self):
-        self.count, self.failures = 0, 0
+        self.count, self.failures, self.last = 0, 0, time.monotonic()
 
     def check(self, condition, name, detail=''):
         self.count += 1
@@ -32,7 +35,14 @@ class Tap:
             print(f'not ok {self.count} - {name}', flush=True)
             for line in str(detail).splitlines()[-30:]:
                 print(f'# {line}', flush=True)
+        self.say_time()
         return bool(condition)
+
+    def say_time(self):
+        now = time.monotonic()
+        if now - self.last >= SLOW_SECONDS:
+            print(f'# took {now - self.last:.0f} s', flush=True)
+        self.last = now
 
     def skip(self, name, reason):
         self.count += 1
