@@ -98,7 +98,7 @@ test: ## everything CI runs; sweeps are sampled to a sixteenth
 	$(Q)$(MAKE) --no-print-directory deps
 	$(Q)mkdir -p $(BUILD)/log; { e2e/vault/build.sh $(VAULT); e2e/helm/build.sh; } >$(BUILD)/log/go-builds.log 2>&1 &
 	$(AGAIN) test-run
-# A virtual processor that waits for another one's lock turns: two VMs of two on two processors take half as long again as of one.
+# A virtual processor that waits for another one's lock turns: two VMs of two on two processors take up to twice as long as of one.
 test-run: $(TEST_BIN) $(UNIT) $(FUZZ) leaky-bin
 	$(Q)$(TEST_ENV) COFFER_HELM=build COFFER_CPUS=1 COFFER_SAMPLE=$(or $(SAMPLE),16) tests/run.py --timeout $(STORY_SECONDS) --log $(BUILD)/log $(ALL_SUITES)
 
