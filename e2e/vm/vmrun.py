@@ -84,7 +84,10 @@ def parse(name, argv):
         p.error(f'at most {SHARES} shares')
     if len(options.disk) + bool(options.disk_size) + bool(options.system) > DISKS:
         p.error(f'at most {DISKS} disks')
-    options.cpus = min(options.cpus, int(os.environ.get('COFFER_CPUS') or options.cpus))
+    most = os.environ.get('COFFER_CPUS') or str(options.cpus)
+    if not re.fullmatch('[1-9][0-9]?', most):
+        p.error(f'COFFER_CPUS={most}: not a number of processors')
+    options.cpus = min(options.cpus, int(most))
     if options.system and options.disk_size:
         p.error('--system keeps its own disk: -S is for runs that leave nothing')
     return options
