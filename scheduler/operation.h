@@ -94,6 +94,7 @@ struct operation {
     unsigned int tries;
     uint64_t started, deadline, ready_by, due; /* clock_ms() */
     struct error err;                          /* the first one */
+    size_t failed_step;                        /* where that was; an undo goes on from there */
     struct operation *next;                    /* worker.c's */
 };
 

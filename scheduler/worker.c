@@ -272,7 +272,7 @@ static void log_end(const struct operation *op)
                  KV("operation", op->row->name), KV("ms", ms));
     else
         log_warn("operation failed", KV("cloud", op->id), KV("device", op->device),
-                 KV("operation", op->row->name), KV("step", op->row->steps[op->step].name),
+                 KV("operation", op->row->name), KV("step", op->row->steps[op->failed_step].name),
                  KV("code", error_code_name(op->err.code)), KV("error", op->err.msg), KV("ms", ms));
 }
 
@@ -337,6 +337,7 @@ static void undo(struct scheduler *s, struct operation *op)
 static void fail(struct scheduler *s, struct operation *op, const struct error *err)
 {
     op->err = *err;
+    op->failed_step = op->step;
     log_debug("a step failed", KV("cloud", op->id), KV("step", op->row->steps[op->step].name),
               KV("error", err->msg));
     op->deadline = deadline_in(UNDO_MS);

@@ -29,7 +29,7 @@ def test_a_wrong_session_changes_nothing(s):
 
 
 def test_a_create_that_fails_leaves_nothing(s):
-    for call, leaves_first in (('create_volume', False), ('attach', True), ('start', True), ('ready', True)):
+    for call, step in (('create_volume', 'volume'), ('attach', 'attach'), ('start', 'vm'), ('ready', 'ready')):
         d = device(s)
         s.control(fail={call: {'code': 'INTERNAL', 'message': f'{call} is broken'}})
         s.deploy(d)
@@ -37,6 +37,8 @@ def test_a_create_that_fails_leaves_nothing(s):
         assert failed['reason'] == f'create: {call} is broken', failed
         assert failed['volumeId'] == f'n1.{d.name[:32]}' and failed['serverKey'], failed
         assert s.state() == {}, s.state()
+        ends = [line for line in caselib.read(s.log).splitlines() if 'operation failed' in line and d.name[:32] in line]
+        assert len(ends) == 1 and f' step="{step}" ' in ends[0], ends  # where it failed, not where its undo ended
         s.control()
         s.created(d)
         expect(s.proved(d, 'DELETE', d.url), 202)
