@@ -32,7 +32,6 @@
 #define ADOPT_AFTER_MS 30000u  /* after a failure, before the rounds try to tidy up */
 #define OPERATIONS_MAX 4096u
 #define WORKERS        16u
-#define NODE_WORKERS   (WORKERS / 2) /* for one node's clouds, where there are other nodes */
 
 struct scheduler {
     const struct scheduler_config *config;

@@ -41,19 +41,22 @@ static const char *node_of(const struct scheduler *s, const struct operation *op
 }
 
 /* Who waits for a node that hangs does so for a minute: with a node's clouds all of us would, and
- * the other nodes' users with us. */
+ * the other nodes' users with us. So no node gets more workers than stay free: the first one that
+ * hangs gets half, the next one half of the rest, and some are left for those that answer. */
 static bool may_begin(const struct scheduler *s, const struct operation *op)
 {
     const char *node = node_of(s, op);
-    size_t n = 0;
+    size_t has = 0, busy = 0;
 
-    for (size_t i = 0; i < WORKERS; i++)
-        n += strcmp(s->at_work[i], node) == 0;
-    return node[0] == '\0' || s->n_nodes < 2 || n < NODE_WORKERS;
+    for (size_t i = 0; i < WORKERS; i++) {
+        has += strcmp(s->at_work[i], node) == 0;
+        busy += s->at_work[i][0] != '\0';
+    }
+    return node[0] == '\0' || s->n_nodes < 2 || has < WORKERS - busy;
 }
 
 /* *ret_at: the worker's row of at_work, of which there is one for each; NULL: none is needed. Who
- * empties it takes the next operation, so nobody needs to be told. */
+ * empties it takes the next operation itself; another one may be due for its node as well. */
 static struct operation *take(struct scheduler *s, struct operation **at, char **ret_at)
 {
     struct operation *op = *at;
@@ -67,6 +70,8 @@ static struct operation *take(struct scheduler *s, struct operation **at, char *
         (void)snprintf(*ret_at, sizeof(s->at_work[row]), "%s", node);
     *at = op->next;
     op->next = NULL;
+    if (s->queue != NULL)
+        (void)pthread_cond_signal(&s->changed);
     return op;
 }
 
