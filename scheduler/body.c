@@ -26,6 +26,7 @@ static void check_base64(struct json_reader *r, const char *key, const char *tex
         return;
     if (max > sizeof(data) || b64_decode(data, max, text, strlen(text), &len) < 0 || len == 0)
         json_problem(r, "field '%s' must be base64 of 1 to %zu bytes", key, max);
+    explicit_bzero(data, sizeof(data)); /* a session, perhaps: its thread may wait long now */
     if (ret_len != NULL)
         *ret_len = len;
 }
