@@ -86,25 +86,40 @@ static unsigned int b64_group(const char *src, size_t chars, unsigned int *bad)
     return v;
 }
 
-int b64_decode(void *dst, size_t size, const char *src, size_t src_len, size_t *ret_len)
+/* How many characters of the group at `at` are no padding, of which the last one has `pad`. */
+static size_t group_chars(size_t at, size_t src_len, size_t pad)
 {
-    unsigned char *out = dst;
+    return at + 4 == src_len ? 4 - pad : 4;
+}
+
+int b64_check(const char *src, size_t src_len, size_t *ret_len)
+{
     unsigned int bad = 0;
-    size_t pad = 0, len;
+    size_t pad = 0;
 
     if (src_len % 4 != 0)
         return -1;
     if (src_len > 0 && src[src_len - 1] == '=')
         pad = src[src_len - 2] == '=' ? 2 : 1;
-    len = src_len / 4 * 3 - pad;
-    if (len > size)
-        return -1;
     for (size_t i = 0; i < src_len; i += 4)
-        (void)b64_group(src + i, i + 4 == src_len ? 4 - pad : 4, &bad);
+        (void)b64_group(src + i, group_chars(i, src_len, pad), &bad);
     if (bad != 0)
         return -1;
+    *ret_len = src_len / 4 * 3 - pad;
+    return 0;
+}
+
+int b64_decode(void *dst, size_t size, const char *src, size_t src_len, size_t *ret_len)
+{
+    unsigned char *out = dst;
+    unsigned int bad = 0;
+    size_t len;
+
+    if (b64_check(src, src_len, &len) < 0 || len > size)
+        return -1;
     for (size_t i = 0, o = 0; i < src_len; i += 4) {
-        unsigned int v = b64_group(src + i, i + 4 == src_len ? 4 - pad : 4, &bad);
+        size_t pad = src_len / 4 * 3 - len;
+        unsigned int v = b64_group(src + i, group_chars(i, src_len, pad), &bad);
 
         for (unsigned int shift = 16; o < len && shift <= 16; shift -= 8)
             out[o++] = (unsigned char)(v >> shift);

@@ -12,8 +12,10 @@
 
 /* Writes B64_LEN(len) characters and a NUL. */
 void b64_encode(char *dst, const void *src, size_t len);
-/* Strict: no spaces, canonical padding and zero trailing bits. *ret_len = bytes; -1 when malformed
- * or over `size`. */
+/* Strict: no spaces, canonical padding and zero trailing bits. *ret_len = bytes; -1 when malformed.
+ */
+int b64_check(const char *src, size_t src_len, size_t *ret_len) MUST_CHECK;
+/* The same, and writes the bytes; -1 also when they are over `size`. */
 int b64_decode(void *dst, size_t size, const char *src, size_t src_len, size_t *ret_len) MUST_CHECK;
 void hex_encode(char *dst, const void *src, size_t len); /* 2*len lower-case digits and a NUL */
 /* Exactly 2*len lower-case digits, then NUL. */

@@ -15,18 +15,17 @@
 
 /* ---- fields ---- */
 
-/* base64 of 1 to max bytes; *ret_len: how many */
+/* base64 of 1 to max bytes; *ret_len: how many. Nothing is decoded: of a session that would stay on
+ * the stack of a thread that may wait long now. */
 static void check_base64(struct json_reader *r, const char *key, const char *text, size_t max,
                          size_t *ret_len)
 {
-    unsigned char data[PUBLIC_KEY_MAX];
     size_t len = 0;
 
     if (r->problem[0] != '\0')
         return;
-    if (max > sizeof(data) || b64_decode(data, max, text, strlen(text), &len) < 0 || len == 0)
+    if (b64_check(text, strlen(text), &len) < 0 || len == 0 || len > max)
         json_problem(r, "field '%s' must be base64 of 1 to %zu bytes", key, max);
-    explicit_bzero(data, sizeof(data)); /* a session, perhaps: its thread may wait long now */
     if (ret_len != NULL)
         *ret_len = len;
 }

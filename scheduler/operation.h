@@ -95,7 +95,7 @@ struct operation {
     uint64_t started, deadline, ready_by, due; /* clock_ms() */
     struct error err;                          /* the first one */
     size_t failed_step;                        /* where that was; an undo goes on from there */
-    struct operation *next;                    /* worker.c's */
+    struct operation *next;                    /* queue.h's */
 };
 
 /* An operation on that cloud. A step's deadline comes with it. */

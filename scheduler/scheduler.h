@@ -16,6 +16,7 @@
 #include "scheduler/operation.h"
 #include "scheduler/place.h"
 #include "scheduler/proof.h"
+#include "scheduler/queue.h"
 #include "scheduler/table.h"
 #include "scheduler/unread.h"
 
@@ -31,7 +32,6 @@
 #define GHOST_MS       600000u /* how long a failed create without a volume is told */
 #define ADOPT_AFTER_MS 30000u  /* after a failure, before the rounds try to tidy up */
 #define OPERATIONS_MAX 4096u
-#define WORKERS        16u
 
 struct scheduler {
     const struct scheduler_config *config;
@@ -56,8 +56,8 @@ struct scheduler {
     pthread_cond_t changed; /* the queue */
     pthread_cond_t ended;   /* an operation */
     struct operation *queue;
-    size_t n_operations;                      /* queued or running */
-    char at_work[WORKERS][NODE_NAME_MAX + 1]; /* the nodes of the clouds that workers have */
+    size_t n_operations; /* queued or running */
+    struct at_work at_work[WORKERS];
     bool stopping;
 };
 

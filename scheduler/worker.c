@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* worker.c: the queue of operations, and the threads that run their steps. */
+/* worker.c: the threads that run the steps of operations. */
 #include "common/base.h"
 #include "scheduler/scheduler.h"
 
@@ -7,90 +7,8 @@
 #include "common/fault.h"
 #include "common/log.h"
 
-#include <time.h>
-
 #define RETRY_MIN_MS 200u
 #define RETRY_MAX_MS 5000u
-
-/* ---- the queue: what is due first comes first; the caller holds the lock ---- */
-
-static void enqueue(struct scheduler *s, struct operation *op)
-{
-    struct operation **at = &s->queue;
-
-    while (*at != NULL && (*at)->due <= op->due)
-        at = &(*at)->next;
-    op->next = *at;
-    *at = op;
-    (void)pthread_cond_signal(&s->changed);
-}
-
-static void wait_until(struct scheduler *s, uint64_t at)
-{
-    const struct timespec ts = { .tv_sec = (time_t)(at / 1000),
-                                 .tv_nsec = (long)(at % 1000) * 1000000 };
-
-    (void)pthread_cond_timedwait(&s->changed, &s->lock, &ts);
-}
-
-static const char *node_of(const struct scheduler *s, const struct operation *op)
-{
-    const struct entry *e = cloud_table_by_id(s->table, op->id);
-
-    return e != NULL && e->cloud.node[0] != '\0' ? e->cloud.node : op->node;
-}
-
-/* Who waits for a node that hangs does so for a minute: with a node's clouds all of us would, and
- * the other nodes' users with us. So no node gets more workers than stay free: the first one that
- * hangs gets half, the next one half of the rest, and some are left for those that answer. */
-static bool may_begin(const struct scheduler *s, const struct operation *op)
-{
-    const char *node = node_of(s, op);
-    size_t has = 0, busy = 0;
-
-    for (size_t i = 0; i < WORKERS; i++) {
-        has += strcmp(s->at_work[i], node) == 0;
-        busy += s->at_work[i][0] != '\0';
-    }
-    return node[0] == '\0' || s->n_nodes < 2 || has < WORKERS - busy;
-}
-
-/* *ret_at: the worker's row of at_work, of which there is one for each; NULL: none is needed. Who
- * empties it takes the next operation itself; another one may be due for its node as well. */
-static struct operation *take(struct scheduler *s, struct operation **at, char **ret_at)
-{
-    struct operation *op = *at;
-    const char *node = node_of(s, op);
-    size_t row = 0;
-
-    while (s->at_work[row][0] != '\0' && row + 1 < WORKERS)
-        row++;
-    *ret_at = node[0] != '\0' ? s->at_work[row] : NULL;
-    if (*ret_at != NULL)
-        (void)snprintf(*ret_at, sizeof(s->at_work[row]), "%s", node);
-    *at = op->next;
-    op->next = NULL;
-    if (s->queue != NULL)
-        (void)pthread_cond_signal(&s->changed);
-    return op;
-}
-
-static struct operation *take_due(struct scheduler *s, char **ret_at)
-{
-    for (;;) {
-        uint64_t now = clock_ms();
-        struct operation **at = &s->queue;
-
-        while (*at != NULL && (*at)->due <= now && !may_begin(s, *at))
-            at = &(*at)->next;
-        if (*at == NULL)
-            (void)pthread_cond_wait(&s->changed, &s->lock);
-        else if ((*at)->due > now)
-            wait_until(s, (*at)->due);
-        else
-            return take(s, at, ret_at);
-    }
-}
 
 int scheduler_submit(struct scheduler *s, struct entry *e, struct operation *op, struct error *err)
 {
@@ -102,7 +20,7 @@ int scheduler_submit(struct scheduler *s, struct entry *e, struct operation *op,
     op->due = 0;
     e->op = op;
     s->n_operations++;
-    enqueue(s, op);
+    queue_put(s, op);
     return 0;
 }
 
@@ -303,7 +221,7 @@ static void again_at(struct scheduler *s, struct operation *op, uint64_t due)
     op->tries++;
     op->due = due;
     scheduler_lock(s);
-    enqueue(s, op);
+    queue_put(s, op);
     scheduler_unlock(s);
 }
 
@@ -386,15 +304,13 @@ static void run(struct scheduler *s, struct operation *op)
 void *scheduler_worker(void *scheduler)
 {
     struct scheduler *s = scheduler;
-    char *at = NULL;
+    struct at_work *at = NULL;
 
     for (;;) {
         struct operation *op;
 
         scheduler_lock(s);
-        if (at != NULL)
-            at[0] = '\0';
-        op = take_due(s, &at);
+        op = queue_take(s, &at);
         scheduler_unlock(s);
         run(s, op);
     }

@@ -16,6 +16,7 @@
 #define SKIP_NO_ROOT      "it must run as root"
 #define SKIP_NO_LOOPS     "there is no /dev/loop-control that may be used"
 #define SKIP_NO_NAMESPACE "no mount namespace of its own can be made here (it needs root)"
-#define SKIP_ASAN         "a sanitizer has its own allocator"
+#define SKIP_ALLOCATOR    "a sanitizer has its own allocator"
+#define SKIP_STACK        "a sanitizer guards what is left on a stack"
 
 #endif

@@ -165,7 +165,7 @@ static void test_unreadable(void **state UNUSED)
     bool happened = true;
 
     if (!nomem_works())
-        skip_because(SKIP_ASAN);
+        skip_because(SKIP_ALLOCATOR);
     root = root_of(made(&f));
     for (unsigned int n = 1; happened; n++) {
         AUTO_FILE_LEDGER struct file_ledger l = FILE_LEDGER_INIT;

@@ -76,7 +76,7 @@ static void test_reset_keeps_one_small(void **state UNUSED)
 static void test_no_memory(void **state UNUSED)
 {
     if (!nomem_works())
-        skip_because(SKIP_ASAN);
+        skip_because(SKIP_ALLOCATOR);
     AUTO_ARENA struct arena *a = arena_new(1 << 20);
     void *p;
 

@@ -50,6 +50,9 @@ static void test_all_bytes(void **state UNUSED)
         assert_int_equal(b64_decode(back, sizeof(back), text, strlen(text), &got), 0);
         assert_int_equal(got, len);
         assert_memory_equal(back, all, len);
+        got = 999;
+        assert_int_equal(b64_check(text, strlen(text), &got), 0);
+        assert_int_equal(got, len);
     }
 }
 
@@ -87,6 +90,8 @@ static void test_malformed(void **state UNUSED)
 
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
         assert_int_equal(b64_decode(back, sizeof(back), bad[i], strlen(bad[i]), &got), -1);
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+        assert_int_equal(b64_check(bad[i], strlen(bad[i]), &got), -1);
     assert_int_equal(got, 99);
     assert_string_equal((char *)back, "kept");
 }

@@ -227,7 +227,7 @@ static void test_no_memory(void **state UNUSED)
     static const char text[] = "{\"k\":\"0123456789abcdef0123456789abcdef0123456789abcdef\"}";
 
     if (!nomem_works())
-        skip_because(SKIP_ASAN);
+        skip_because(SKIP_ALLOCATOR);
     for (unsigned int n = 1;; n++) {
         AUTO_JSON json_t *obj = NULL;
         struct error err = ERROR_INIT;

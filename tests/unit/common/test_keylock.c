@@ -88,7 +88,7 @@ static void test_threads(void **state UNUSED)
 static void test_no_memory(void **state UNUSED)
 {
     if (!nomem_works())
-        skip_because(SKIP_ASAN);
+        skip_because(SKIP_ALLOCATOR);
     struct keylock *set = keylock_new();
     struct keylock_hold *hold = NULL;
     struct error why = ERROR_INIT;

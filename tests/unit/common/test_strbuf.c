@@ -71,7 +71,7 @@ static void test_no_memory(void **state UNUSED)
     bool failed;
 
     if (!nomem_works())
-        skip_because(SKIP_ASAN);
+        skip_because(SKIP_ALLOCATOR);
     strbuf_adds(&sb, "before");
     nomem_arm(1);
     for (int i = 0; i < 100; i++)

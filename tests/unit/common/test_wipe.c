@@ -36,7 +36,7 @@ static void test_lacked(void **state UNUSED)
     void *p;
 
     if (!nomem_works())
-        skip_because(SKIP_ASAN);
+        skip_because(SKIP_ALLOCATOR);
     wipe_watch();
     assert_false(wipe_lacked());
     assert_false(wipe_ever_lacked());

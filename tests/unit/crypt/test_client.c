@@ -323,7 +323,7 @@ static void out_of_memory_is_said_as_that(void **state)
     struct mapping m;
 
     if (!nomem_works())
-        skip_because(SKIP_ASAN);
+        skip_because(SKIP_ALLOCATOR);
     play(s, "case $(cat) in\n"
             "*'\"device\"'*'\"read_only\"'*'\"stored_state\"'*'\"wait_ms\"'*)\n"
             "echo '{\"mapping\":" MAPPING(
@@ -354,7 +354,7 @@ static void out_of_memory_for_a_refusal(void **state)
     bool happened = true;
 
     if (!nomem_works())
-        skip_because(SKIP_ASAN);
+        skip_because(SKIP_ALLOCATOR);
     play(s, "echo '{\"error\":{\"code\":\"ABORTED\",\"message\":\"busy\"}}'; exit 1");
     for (unsigned int n = 1; happened; n++) {
         struct error err = ERROR_INIT;

@@ -140,7 +140,7 @@ static void no_memory_is_said(void **state)
     AUTO_STRBUF struct strbuf sb = STRBUF_INIT(1024);
     bool happened = true;
     if (!nomem_works())
-        skip_because(SKIP_ASAN);
+        skip_because(SKIP_ALLOCATOR);
     AUTO_JSON json_t *request = parse("{\"node_id\":\"n1\",\"accessible_topology\":{\"segments\":"
                                       "{\"a\":\"b\"}}}");
     assert_works(json_to_wire(desc, request, &sb, &err));

@@ -93,7 +93,7 @@ static void test_own_user_is_kept(void **state UNUSED)
     uid_t first = 0, uid = 7;
 
     if (!nomem_works())
-        skip_because(SKIP_ASAN);
+        skip_because(SKIP_ALLOCATOR);
     AUTO_TMPDIR struct tmpdir t = tmpdir_make();
     assert_works(state_open(t.path, A, &s, &err));
     assert_works(state_take_uid(&s, &two_users, &first, &err));

@@ -142,7 +142,7 @@ static void test_each_allocation(void **state UNUSED)
                  { "HPKE-Base-X25519-SHA256-A256GCM", "X25519", 0 } };
 
     if (!nomem_works())
-        skip_because(SKIP_ASAN);
+        skip_because(SKIP_ALLOCATOR);
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
         struct world w;
 
@@ -194,7 +194,7 @@ static void test_a_verdict_after_it(void **state UNUSED)
     AUTO_PUBLIC_KEY struct public_key *k = NULL;
 
     if (!nomem_works())
-        skip_because(SKIP_ASAN);
+        skip_because(SKIP_ALLOCATOR);
     assert_fails(public_key_parse("x", 1, &k, &err), ERR_INVALID,
                  "a public key must be one SubjectPublicKeyInfo in PEM or DER");
     nomem_arm(1);

@@ -5,14 +5,12 @@
 #include "common/b64.h"
 #include "common/cleanup.h"
 #include "common/json.h"
-#include "common/wipe.h"
 #include "tests/support/nomem.h"
 #include "tests/support/skip.h"
 #include "tests/support/wiped_crypto.h"
 #include "tests/support/unit.h"
 
 #include <openssl/crypto.h>
-#include <pthread.h>
 
 /* openssl genpkey, 2048 bits: its public half and 256 bytes; a key of curve X25519. */
 #define KEY                                                                                        \
@@ -414,63 +412,13 @@ static void test_nothing_is_quoted(void **state UNUSED)
     }
 }
 
-/* ---- what stays ---- */
-
-#define SECRET_LEN 48
-
-struct request {
-    const char *text;
-    struct operation *op;
-    struct error err;
-    int result;
-};
-
-static void *read_it(void *request)
-{
-    struct request *r = request;
-
-    r->result = read_text(MOUNT, r->text, strlen(r->text), r->op, &r->err);
-    return NULL;
-}
-
-/* Run by a thread whose stack is ours to look at. */
-static void test_no_session_stays_on_the_stack(void **state UNUSED)
-{
-    static _Alignas(4096) unsigned char stack[1 << 20];
-    unsigned char secret[SECRET_LEN];
-    char session[B64_LEN(SECRET_LEN) + 1];
-    AUTO_OPERATION struct operation *op = fresh();
-    AUTO_JSON json_t *obj = good(MOUNT);
-    struct request r = { .op = op, .err = ERROR_INIT, .result = -1 };
-    pthread_attr_t attr;
-    pthread_t thread;
-
-    if (!nomem_works())
-        skip_because(SKIP_ASAN);
-    for (size_t i = 0; i < sizeof(secret); i++)
-        secret[i] = (unsigned char)(i * 37 + 11);
-    b64_encode(session, secret, sizeof(secret));
-    (void)json_object_set_new(obj, "session", json_string(session));
-    AUTO_FREE char *text = json_text(obj, 0);
-    r.text = text;
-    assert_int_equal(pthread_attr_init(&attr), 0);
-    assert_int_equal(pthread_attr_setstack(&attr, stack, sizeof(stack)), 0);
-    assert_int_equal(pthread_create(&thread, &attr, read_it, &r), 0);
-    assert_int_equal(pthread_join(thread, NULL), 0);
-    assert_int_equal(pthread_attr_destroy(&attr), 0);
-    assert_int_equal(r.result, 0);
-    assert_string_equal(op->input.session, session);
-    assert_null(memmem(stack, sizeof(stack), secret, sizeof(secret)));
-    assert_null(memmem(stack, sizeof(stack), session, strlen(session)));
-}
-
 /* What there was no memory for, libcrypto's included, is nothing that the caller sent. */
 static void test_no_memory(void **state UNUSED)
 {
     bool happened = true;
 
     if (!nomem_works())
-        skip_because(SKIP_ASAN);
+        skip_because(SKIP_ALLOCATOR);
     AUTO_JSON json_t *obj = good(DEPLOY);
     AUTO_FREE char *text = json_text(obj, 0);
     for (unsigned int n = 1; happened; n++) {
@@ -499,7 +447,6 @@ int main(void)
         cmocka_unit_test(test_forms),
         cmocka_unit_test(test_no_json),
         cmocka_unit_test(test_nothing_is_quoted),
-        cmocka_unit_test(test_no_session_stays_on_the_stack),
         cmocka_unit_test(test_no_memory),
     };
 

@@ -29,7 +29,7 @@ static void after(enum error_code code)
 static void test_it_ends_once_memory_lacked(void **state UNUSED)
 {
     if (!nomem_works())
-        skip_because(SKIP_ASAN);
+        skip_because(SKIP_ALLOCATOR);
     after(ERR_UNAVAILABLE);
     assert_false(asked_to_end());
     nomem_arm(1);

@@ -137,7 +137,7 @@ static void test_no_memory(void **state UNUSED)
     bool happened = true;
 
     if (!nomem_works())
-        skip_because(SKIP_ASAN);
+        skip_because(SKIP_ALLOCATOR);
     for (unsigned int n = 1; happened; n++) {
         AUTO_CLOUD_TABLE struct cloud_table *t = filled(2);
         AUTO_CLOUD struct cloud known = cloud(1, 4), fresh = cloud(2, 4);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Operations as a worker runs them, whole: what is done in what order, taken back, tried again, and
- * what is known afterwards. The steps one by one: test_operations.c. */
+ * what is known afterwards. The steps one by one: test_operations.c; who gets which: test_queue.c.
+ */
 #include "common/base.h"
 #include "scheduler/scheduler.h"
 
@@ -388,7 +389,7 @@ static void test_who_waits_is_told_once(void **state UNUSED)
     }
 }
 
-/* ---- the queue ---- */
+/* ---- how many ---- */
 
 static void test_too_many(void **state UNUSED)
 {
@@ -429,81 +430,6 @@ static void test_drained(void **state UNUSED)
     s->n_operations = 0;
 }
 
-static void submit(const char *id)
-{
-    struct operation *op = operation(OPERATION_MOUNT);
-
-    memcpy(op->id, id, sizeof(op->id));
-    assert_works(scheduler_submit(s, played_entry(id), op, &err));
-}
-
-static void hang(size_t from, size_t n, const char *node)
-{
-    for (size_t i = from; i < from + n; i++)
-        memcpy(s->at_work[i], node, strlen(node) + 1);
-}
-
-/* The caller holds the lock. */
-static void wait_for(const char *id)
-{
-    const uint64_t deadline = deadline_in(120000);
-    const struct timespec ts = { .tv_sec = (time_t)(deadline / 1000) };
-
-    (void)pthread_cond_signal(&s->changed);
-    while (played_entry(id)->op != NULL && deadline_left(deadline) > 0)
-        (void)pthread_cond_timedwait(&s->ended, &s->lock, &ts);
-    assert_null(played_entry(id)->op);
-}
-
-/* Its clouds keep some workers, and no others' users waiting; all where there are no others. */
-static void test_a_node_that_hangs(void **state UNUSED)
-{
-    played_add(ID);
-    memcpy(played_add(OTHER)->node, "n2", sizeof("n2"));
-    scheduler_round(s);
-    scheduler_lock(s);
-    for (unsigned int alone = 0; alone < 2; alone++) {
-        hang(1, WORKERS / 2, "n1"); /* the first row is our worker's */
-        submit(ID);
-        submit(OTHER);
-        wait_for(OTHER);
-        assert_true(s->queue != NULL && s->queue == played_entry(ID)->op);
-        if (alone)
-            s->n_nodes = 1;
-        else
-            s->at_work[1][0] = '\0';
-        (void)pthread_cond_signal(&s->changed);
-        wait_for_end();
-        memset(s->at_work, 0, sizeof(s->at_work));
-    }
-    scheduler_unlock(s);
-}
-
-/* The second one gets half of what the first one left; a third one's users wait for neither. */
-static void test_two_nodes_that_hang(void **state UNUSED)
-{
-    played_add(ID);
-    memcpy(played_add(OTHER)->node, "n2", sizeof("n2"));
-    memcpy(played_add(THIRD)->node, "n3", sizeof("n3"));
-    played_node("n3", 1000, 100);
-    scheduler_round(s);
-    scheduler_lock(s);
-    hang(1, WORKERS / 2, "n1");
-    hang(1 + WORKERS / 2, WORKERS / 4, "n2");
-    submit(ID);
-    submit(OTHER);
-    submit(THIRD);
-    wait_for(THIRD);
-    assert_true(played_entry(ID)->op != NULL && played_entry(OTHER)->op != NULL);
-    s->at_work[1 + WORKERS / 2][0] = '\0';
-    wait_for(OTHER);
-    assert_non_null(played_entry(ID)->op);
-    memset(s->at_work, 0, sizeof(s->at_work));
-    wait_for(ID);
-    assert_int_equal(s->n_operations, 0);
-    scheduler_unlock(s);
-}
-
 #define WORKER_TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
 
 int main(void)
@@ -525,8 +451,6 @@ int main(void)
         WORKER_TEST(test_who_waits_is_told_once),
         WORKER_TEST(test_too_many),
         WORKER_TEST(test_drained),
-        WORKER_TEST(test_a_node_that_hangs),
-        WORKER_TEST(test_two_nodes_that_hang),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

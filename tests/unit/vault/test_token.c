@@ -299,7 +299,7 @@ static void test_guest_without_memory(void **state)
     };
 
     if (!nomem_works())
-        skip_because(SKIP_ASAN);
+        skip_because(SKIP_ALLOCATOR);
     for (unsigned n = 1; n <= 3; n++) {
         struct error err = ERROR_INIT;
 

@@ -185,7 +185,7 @@ static void test_no_memory(void **state UNUSED)
     unsigned int n = 1;
 
     if (!nomem_works())
-        skip_because(SKIP_ASAN);
+        skip_because(SKIP_ALLOCATOR);
     (void)snprintf(r.recipients, sizeof(r.recipients), "%s", key.device);
     for (bool happened = true; happened; n++) {
         struct error err = ERROR_INIT;

@@ -253,7 +253,7 @@ static void test_load(void **state UNUSED)
 static void test_no_memory(void **state UNUSED)
 {
     if (!nomem_works())
-        skip_because(SKIP_ASAN);
+        skip_because(SKIP_ALLOCATOR);
     for (unsigned int n = 1;; n++) {
         AUTO_CONFIG struct config *c = NULL;
         int rc;

@@ -122,7 +122,7 @@ static void test_lacking(void **state UNUSED)
     assert_int_equal(rc, -1);
     assert_int_equal(err.code, ERR_EXHAUSTED);
     if (!nomem_works())
-        skip_because(SKIP_ASAN);
+        skip_because(SKIP_ALLOCATOR);
     for (unsigned int n = 1; happened; n++) {
         nomem_arm(n);
         rc = escrow_read(path, &r, &err);

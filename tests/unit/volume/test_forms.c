@@ -74,7 +74,7 @@ static void test_no_memory(void **state UNUSED)
     bool happened = true;
 
     if (!nomem_works())
-        skip_because(SKIP_ASAN);
+        skip_because(SKIP_ALLOCATOR);
     for (unsigned int n = 1; happened; n++) {
         struct error err = ERROR_INIT;
 

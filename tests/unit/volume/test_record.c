@@ -400,7 +400,7 @@ static void test_now(void **state UNUSED)
 static void test_no_memory(void **state UNUSED)
 {
     if (!nomem_works())
-        skip_because(SKIP_ASAN);
+        skip_because(SKIP_ALLOCATOR);
     for (unsigned int n = 1;; n++) {
         struct record r = ready_record(), back = { .gen = 77 };
         AUTO_STRBUF struct strbuf text = STRBUF_INIT(RECORD_MAX), mac = STRBUF_INIT(RECORD_MAX);

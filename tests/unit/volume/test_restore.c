@@ -295,7 +295,7 @@ static void test_no_memory(void **state UNUSED)
     char fields[200];
 
     if (!nomem_works())
-        skip_because(SKIP_ASAN);
+        skip_because(SKIP_ALLOCATOR);
     other.tenant[0] = 'x';
     assert_works(record_encode(&r, &text, &err));
     for (unsigned int n = 1; happened; n++) {
