@@ -3,7 +3,7 @@
 # Recipes that need them call `$(MAKE) deps` first and then make again, because mk/flags.mk looks at what is installed.
 DEPS_BUILD := gcc g++ make pkg-config git protobuf-compiler protobuf-c-compiler libprotobuf-c-dev libgrpc-dev libabsl-dev \
   libc-ares-dev zlib1g-dev libcryptsetup-dev libdevmapper-dev libblkid-dev libjansson-dev libcurl4-openssl-dev libssl-dev libseccomp-dev \
-  libmd-dev libmicrohttpd-dev libcmocka-dev
+  libmd-dev libmicrohttpd-dev libgnutls28-dev libcmocka-dev
 DEPS_RUN := qemu-system-x86 busybox-static kmod cryptsetup-bin dmsetup e2fsprogs xfsprogs btrfs-progs socat cpio zstd xz-utils binutils \
   strace curl iproute2 python3 python3-yaml nodejs nginx-light chromium openssl util-linux mount procps ca-certificates systemd udev
 DEPS_LINT := clang clang-format clang-tidy cppcheck llvm libclang-rt-14-dev universal-ctags shellcheck pyflakes3 mandoc

@@ -54,7 +54,7 @@ LIBS_GRPC := $(if $(STATIC),$(LIBS_GRPC_STATIC),$(LIBS_GRPC_SHARED))
 LIBS_COMMON := -ljansson -lmd -lpthread
 # cofferctl asks Vault: Debian's libcurl can't be linked statically with all it wants, gRPC stays in the program
 LIBS_CTL := $(if $(STATIC),-Wl$(comma)-Bstatic $(GRPC_ARCHIVES) -lstdc++ -Wl$(comma)-Bdynamic -lz -lm,$(LIBS_GRPC_SHARED)) -lcurl -lcrypto
-LIBS_SCHEDULER := $(LIBS_CTL) -lmicrohttpd
+LIBS_SCHEDULER := $(LIBS_CTL) -lmicrohttpd -lgnutls
 LIBS_LAUNCH := -lseccomp
 LIBS_CRYPT := -lcryptsetup -ldevmapper -lblkid -lcrypto -lseccomp
 LIBS_KEYD := -lcurl -lcrypto -lseccomp

@@ -44,7 +44,7 @@ unit: $(UNIT) ## build and run the unit tests
 FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ := $(FUZZ_NAMES:%=$(B)/tests/fuzz/%)
 FUZZ_LIBS := $(call lib,controller node scheduler cofferctl device launch csi keyd vault http crypt backends recipient volume common tests/support)
-FUZZ_SYSLIBS = -lmicrohttpd $(LIBS_GRPC) $(LIBS_CRYPT) $(LIBS_KEYD) $(LIBS_COMMON)
+FUZZ_SYSLIBS = -lmicrohttpd -lgnutls $(LIBS_GRPC) $(LIBS_CRYPT) $(LIBS_KEYD) $(LIBS_COMMON)
 FUZZ_LINK = $(CC) $(ALL_LDFLAGS) -pie $(1) -o $@ $(filter %.o,$^) -Wl,--start-group $(FUZZ_LIBS) -Wl,--end-group \
   -Wl,--as-needed $(FUZZ_SYSLIBS)
 $(FUZZ): $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/fuzz_%.o $(B)/obj/tests/fuzz/replay.o $(FUZZ_LIBS)

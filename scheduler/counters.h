@@ -16,10 +16,11 @@ struct counters {
     atomic_ulong operations[OPERATION_KINDS][2]; /* went well, failed */
     atomic_ulong proofs_refused;
     atomic_ulong challenges;
-    atomic_ulong rounds[2];   /* good, failed */
-    atomic_ulong connections; /* open now */
-    atomic_ulong cut;         /* too slow, or too many */
-    struct histogram find_us; /* to answer one, on the server's thread */
+    atomic_ulong rounds[2];           /* good, failed */
+    atomic_ulong connections;         /* open now */
+    atomic_ulong cut;                 /* too slow, or too many */
+    atomic_ulong certificate_expires; /* seconds since 1970; 0: there is none */
+    struct histogram find_us;         /* to answer one, on the server's thread */
 };
 
 #endif

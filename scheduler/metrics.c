@@ -93,6 +93,9 @@ void scheduler_write_metrics(void *ctx, struct metrics *m)
     metrics_one(m, METRIC_COUNTER, "coffer_scheduler_connections_cut_total",
                 "Connections that were ended: too slow, or there were too many.",
                 atomic_load(&s->counters.cut));
+    metrics_one(m, METRIC_GAUGE, "coffer_scheduler_certificate_expiry_timestamp_seconds",
+                "When the certificate that is shown ends, since 1970; 0: none is shown.",
+                atomic_load(&s->counters.certificate_expires));
     metrics_family(m, METRIC_HISTOGRAM, "coffer_scheduler_find_seconds",
                    "Time to make the answer of a find.");
     metrics_histogram(m, NULL, &s->counters.find_us);

@@ -2,23 +2,20 @@
 #include "common/base.h"
 #include "scheduler/server.h"
 
-#include "common/fs.h"
 #include "common/httpd.h"
 #include "common/listen.h"
 #include "common/log.h"
 #include "common/peers.h"
 #include "common/thread.h"
-#include "common/wipe.h"
+#include "scheduler/certificate.h"
 #include "scheduler/exchange.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
 #define CONNECTION_MEMORY ((size_t)40 << 10) /* over 32 KiB it is a mapping, wiped by its end */
-#define PEM_MAX           KIB(256)
 #define TICK_MS           250u
 #define CIPHERS           "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
 
@@ -50,48 +47,40 @@ static void PRINTF_LIKE(2, 0) log_line(void *cls UNUSED, const char *format, va_
 
 /* ---- listeners ---- */
 
-/* A PEM file in memory that is wiped: GnuTLS makes a copy of its own. */
-static int read_pem(const char *path, struct wipe_buffer *to, struct error *err)
-{
-    char chunk[4096];
-    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n;
-
-    if (fd < 0)
-        return error_errno(err, errno, "open '%s'", path);
-    while ((n = read(fd, chunk, sizeof(chunk))) > 0) {
-        if ((size_t)n > PEM_MAX - to->len)
-            return error_set(err, ERR_INVALID, "'%s' is too long for a PEM file", path);
-        if (wipe_buffer_add(to, chunk, (size_t)n, PEM_MAX) < 0)
-            return error_memory(err);
-    }
-    explicit_bzero(chunk, sizeof(chunk));
-    if (n < 0)
-        return error_errno(err, errno, "read '%s'", path);
-    return to->len > 0 ? 0 : error_set(err, ERR_INVALID, "'%s' is empty", path);
-}
-
-/* libmicrohttpd only reads them. */
-static void *unconst(const char *text)
+/* For MHD_OptionItem, which has one kind of pointer. */
+static void *option(const char *text, gnutls_certificate_retrieve_function2 *f)
 {
     union {
-        const char *in;
+        const char *text;
+        gnutls_certificate_retrieve_function2 *f;
         void *out;
-    } u = { .in = text };
+    } u = { .text = text };
 
+    if (f != NULL)
+        u.f = f;
     return u.out;
 }
 
-static int start_daemon(struct scheduler *s, enum api_door door, int fd, const char *certificate,
-                        const char *key, struct error *err)
+static struct certificate *certificate; /* of the one TCP listener */
+
+static int show(gnutls_session_t session UNUSED, const gnutls_datum_t *authorities UNUSED,
+                int n_authorities UNUSED, const gnutls_pk_algorithm_t *algorithms UNUSED,
+                int n_algorithms UNUSED, gnutls_pcert_st **chain, unsigned int *n,
+                gnutls_privkey_t *key)
+{
+    certificate_show(certificate, chain, n, key);
+    return 0;
+}
+
+static int start_daemon(struct scheduler *s, enum api_door door, int fd, bool tls,
+                        struct error *err)
 {
     struct server *server = &servers[n_servers];
     const unsigned int flags =
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | (key != NULL ? MHD_USE_TLS : 0U);
-    struct MHD_OptionItem tls[] = {
-        { MHD_OPTION_HTTPS_MEM_KEY, 0, unconst(key) },
-        { MHD_OPTION_HTTPS_MEM_CERT, 0, unconst(certificate) },
-        { MHD_OPTION_HTTPS_PRIORITIES, 0, unconst(CIPHERS) },
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | (tls ? MHD_USE_TLS : 0U);
+    struct MHD_OptionItem more[] = {
+        { MHD_OPTION_HTTPS_CERT_CALLBACK, 0, option(NULL, show) },
+        { MHD_OPTION_HTTPS_PRIORITIES, 0, option(CIPHERS, NULL) },
         { MHD_OPTION_END, 0, NULL },
     };
     const struct MHD_OptionItem none = { MHD_OPTION_END, 0, NULL };
@@ -106,7 +95,7 @@ static int start_daemon(struct scheduler *s, enum api_door door, int fd, const c
         exchange_connection, server, MHD_OPTION_CONNECTION_LIMIT, SERVER_CONNECTIONS,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned int)(s->request_ms / 1000), MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY,
-        key != NULL ? tls : &none, MHD_OPTION_END);
+        tls ? more : &none, MHD_OPTION_END);
     if (server->daemon == NULL)
         return error_set(err, ERR_INTERNAL,
                          "the HTTP server doesn't start (see --log-level debug)");
@@ -114,21 +103,31 @@ static int start_daemon(struct scheduler *s, enum api_door door, int fd, const c
     return 0;
 }
 
+static void renew(void *ctx)
+{
+    struct scheduler *s = ctx;
+
+    (void)certificate_renew(certificate);
+    atomic_store(&s->counters.certificate_expires, certificate_expires(certificate));
+}
+
 static int start_tcp(struct scheduler *s, const struct server_options *o, struct error *err)
 {
-    AUTO_WIPE_BUFFER struct wipe_buffer key = WIPE_BUFFER_INIT;
-    AUTO_WIPE_BUFFER struct wipe_buffer certificate = WIPE_BUFFER_INIT;
+    static struct thread_round round = { .run = renew, .period_ms = CERTIFICATE_MS };
     AUTO_CLOSE int fd = -1;
 
     if (o->listen[0] == '\0')
         return 0;
-    if (read_pem(o->certificate, &certificate, err) < 0 || read_pem(o->key, &key, err) < 0 ||
+    /* a connection is cut by the tick that finds it at its request for longer */
+    if (certificate_open(&o->certificate, s->request_ms + 4 * (uint64_t)TICK_MS, &certificate,
+                         err) < 0 ||
         httpd_listen(o->listen, &fd, err) < 0)
         return -1;
-    if (start_daemon(s, DOOR_PUBLIC, fd, certificate.bytes, key.bytes, err) < 0)
+    if (start_daemon(s, DOOR_PUBLIC, fd, true, err) < 0)
         return error_prefix(err, "--listen '%s'", o->listen);
     (void)TAKE_FD(fd);
-    return 0;
+    round.ctx = s;
+    return thread_start_rounds(&round, "the certificate", err);
 }
 
 static struct listener listeners[2]; /* their locks are held as long as the process lives */
@@ -146,7 +145,7 @@ static int start_unix(struct scheduler *s, enum api_door door, const char *path,
     listeners[n_listeners++] = listener;
     if (group == LISTEN_OWN_GROUP && chmod(path, 0600) < 0)
         return error_errno(err, errno, "set the mode of '%s'", path);
-    return start_daemon(s, door, listener.fd, NULL, NULL, err);
+    return start_daemon(s, door, listener.fd, false, err);
 }
 
 static int check_path(const char *flag, const char *path, struct error *err)
@@ -175,13 +174,13 @@ static int find_group(const struct server_options *o, gid_t *ret, struct error *
 
 static int check_tls(const struct server_options *o, struct error *err)
 {
-    bool files = o->certificate[0] != '\0' && o->key[0] != '\0';
+    const bool chain = o->certificate.chain[0] != '\0', key = o->certificate.key[0] != '\0';
 
-    if (o->listen[0] == '\0' && (o->certificate[0] != '\0' || o->key[0] != '\0'))
+    if (o->listen[0] == '\0' && (chain || key))
         return error_set(err, ERR_INVALID, "--tls-certificate and --tls-key are for --listen");
     if (o->listen[0] == '\0')
         return 0;
-    if (!files)
+    if (!chain || !key)
         return error_set(err, ERR_INVALID,
                          "--listen needs --tls-certificate and --tls-key: there is no TCP without "
                          "TLS");

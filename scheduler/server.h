@@ -13,15 +13,16 @@
 #include "common/base.h"
 #include "common/error.h"
 #include "scheduler/api.h"
+#include "scheduler/certificate.h"
 
 #define SERVER_CONNECTIONS 1000u /* per listener */
 
-struct server_options {            /* borrowed while the process lives */
-    const char *listen;            /* ADDRESS:PORT; "": none */
-    const char *certificate, *key; /* PEM files */
-    const char *listen_unix;       /* path; "": none */
-    const char *socket_group;      /* name or number; "": the process's own */
-    const char *admin_socket;      /* path; "": none */
+struct server_options {                   /* borrowed while the process lives */
+    const char *listen;                   /* ADDRESS:PORT; "": none */
+    struct certificate_files certificate; /* for it */
+    const char *listen_unix;              /* path; "": none */
+    const char *socket_group;             /* name or number; "": the process's own */
+    const char *admin_socket;             /* path; "": none */
 };
 
 /* ERR_INVALID: no listener at all, TCP without TLS, a path that is none. */

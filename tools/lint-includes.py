@@ -34,7 +34,7 @@ OWNED = (
     (re.compile(r'(libcryptsetup|libdevmapper|blkid/blkid)'), ('crypt',)),
     (re.compile(r'openssl/'), ('crypt', 'device', 'http', 'keyd', 'recipient', 'scheduler')),
     (re.compile(r'seccomp\.h'), ('crypt', 'keyd', 'launch')),
-    (re.compile(r'microhttpd\.h'), ('scheduler',)),
+    (re.compile(r'(microhttpd\.h|gnutls/)'), ('scheduler',)),
     (re.compile(r'curl/'), ('http',)),
 )
 BANNED = (  # call, why, files that may; in code, not in tests; common/base.h bans more, by name

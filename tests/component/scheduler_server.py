@@ -7,11 +7,12 @@ import json
 import os
 import re
 import socket
+import ssl
 import sys
 import time
 
 import caselib
-from schedulerlib import Scheduler, TlsScheduler, any_device, device, expect, fetch, main, running, tests_of
+from schedulerlib import Scheduler, TlsScheduler, any_device, device, expect, fetch, free_port, main, running, tests_of
 
 
 # ---- slow ones, and many ----
@@ -105,6 +106,41 @@ def test_tls():
         assert s.ask('GET', d.url, connection=over_plain)['status'] == 'nonexistent'
 
 
+HALF = "isn't the key of the certificate in"
+
+
+def shown(s):
+    """The certificate that a new connection is shown."""
+    return ssl.get_server_certificate(('127.0.0.1', s.port), timeout=caselib.PATIENCE)
+
+
+def test_a_renewed_certificate():
+    """Shown without a restart; half of a new pair isn't; who is connected stays so."""
+    metrics, d = free_port(), any_device()
+
+    def ends_in():
+        line = re.search(r'^coffer_scheduler_certificate_expiry_timestamp_seconds (\d+)$', fetch(metrics, '/metrics')[1], re.M)
+        return (int(line[1]) - time.time()) / 86400
+
+    with (running(TlsScheduler, flags=['--http', f'127.0.0.1:{metrics}', '--request-seconds', '600']) as s,
+          contextlib.closing(s.tls_connection()) as before):
+        first = caselib.read(s.file('tls.crt'))
+        assert s.ask('GET', d.url, connection=before)['status'] == 'nonexistent'
+        assert shown(s) == first and 1.9 < ends_in() <= 2, ends_in()
+        s.new_pair('next', 9)
+        second = caselib.read(s.file('next.crt'))
+        os.rename(s.file('next.crt'), s.file('tls.crt'))
+        caselib.wait_for(lambda: HALF in caselib.read(s.log), 'the half is seen', s.process)
+        assert shown(s) == first
+        os.rename(s.file('next.key'), s.file('tls.key'))
+        caselib.wait_for(lambda: shown(s) == second, 'the new one is shown', s.process, s.log)
+        caselib.wait_for(lambda: 8.9 < ends_in() <= 9, 'until when is told', s.process, s.log)
+        with contextlib.closing(s.tls_connection()) as after:
+            for connection in (before, after):
+                assert s.ask('GET', d.url, connection=connection)['status'] == 'nonexistent'
+        assert caselib.read(s.log).count(HALF) == 1
+
+
 def test_admin(s):
     d = device(s)
     s.created(d)
@@ -121,8 +157,7 @@ def test_admin(s):
 
 
 def test_monitor():
-    with socket.create_server(('127.0.0.1', 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     with running(flags=['--http', f'127.0.0.1:{port}']) as s:
         d = device(s)
         s.created(d)
@@ -178,6 +213,10 @@ def test_certificate_files():
                 caselib.write(s.file('tls.crt'), text)
             p = caselib.run(command, 1)
             assert p.stderr.splitlines()[-1].endswith('error="' + message.format(s.file('tls.crt')) + '"'), p.stderr
+        s.new_pair('other', 2)
+        os.rename(s.file('other.crt'), s.file('tls.crt'))
+        p = caselib.run(command, 1)
+        assert f"""error="'{s.file('tls.key')}' {HALF} '{s.file('tls.crt')}'\"""" in p.stderr, p.stderr
 
 
 def test_nothing_secret_is_logged():

@@ -3,11 +3,10 @@
 """coffer-scheduler before what it can't read, with the stub driver: one cloud's record, or a whole node. What can't be read is never
 taken for absent, and hides nothing else. With a real record that is damaged: scheduler_local.py. TAP on stdout, no root."""
 import contextlib
-import socket
 import sys
 
 import caselib
-from schedulerlib import device, expect, main, metrics, running, tests_of
+from schedulerlib import device, expect, free_port, main, metrics, running, tests_of
 
 WHY = 'the record has no magic'
 NODE = {'n1': 'connect: No such file or directory'}
@@ -38,8 +37,7 @@ def silenced(s, **more):
 
 @contextlib.contextmanager
 def monitored():
-    with socket.create_server(('127.0.0.1', 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     with running(flags=['--http', f'127.0.0.1:{port}']) as s:
         yield s, lambda: metrics(port)
 

@@ -249,11 +249,15 @@ class TlsScheduler(Scheduler):
 
     def __init__(self, folder, **kw):
         super().__init__(folder, **kw)
-        with socket.create_server(('127.0.0.1', 0)) as s:
-            self.port = s.getsockname()[1]
-        openssl('req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2', '-subj', '/CN=localhost',
-                '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1', '-keyout', self.file('tls.key'), '-out', self.file('tls.crt'))
+        self.port = free_port()
+        self.new_pair('tls', 2)
         self.flags += ['--listen', f'127.0.0.1:{self.port}', '--tls-certificate', self.file('tls.crt'), '--tls-key', self.file('tls.key')]
+
+    def new_pair(self, name, days):
+        """A certificate NAME.crt and its key NAME.key in its folder."""
+        openssl('req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', str(days),
+                '-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1',
+                '-keyout', self.file(name + '.key'), '-out', self.file(name + '.crt'))
 
     def tls_connection(self):
         return http.client.HTTPSConnection('127.0.0.1', self.port, timeout=caselib.PATIENCE,
@@ -268,6 +272,11 @@ def running(cls=Scheduler, **kw):
             yield s
         finally:
             s.kill()
+
+
+def free_port():
+    with socket.create_server(('127.0.0.1', 0)) as s:
+        return s.getsockname()[1]
 
 
 def fetch(port, path):
