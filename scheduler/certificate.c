@@ -122,10 +122,10 @@ static int import_chain(struct pair *p, const char *path, struct error *err)
     p->n = r < 0 ? 0 : n_chain;
     p->expires = UINT64_MAX;
     for (unsigned int i = 0; i < n; i++) {
-        time_t end = gnutls_x509_crt_get_expiration_time(certificates[i]);
+        /* -1 where it says none: the latest */
+        uint64_t end = (uint64_t)gnutls_x509_crt_get_expiration_time(certificates[i]);
 
-        if ((uint64_t)end < p->expires)
-            p->expires = end < 0 ? 0 : (uint64_t)end;
+        p->expires = end < p->expires ? end : p->expires;
         gnutls_x509_crt_deinit(certificates[i]);
     }
     return r < 0 ? gnutls_problem(err, r, path, "isn't a chain of certificates") : 0;
