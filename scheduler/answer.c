@@ -129,7 +129,7 @@ static int add_rest(struct scheduler *s, json_t *to, enum cloud_status status,
 {
     switch (status) {
     case CLOUD_NONEXISTENT:
-        return add_new(s, to, name, err);
+        return scheduler_may_grow(s, err) < 0 ? -1 : add_new(s, to, name, err);
     case CLOUD_ATTACHED:
         return add_url(s, to, e->cloud.id, err);
     case CLOUD_DETACHED:

@@ -279,6 +279,8 @@ static int make_entry(struct api_call *c, const struct operation *op, struct ent
 {
     AUTO_CLOUD struct cloud cloud = { .devices = NULL };
 
+    if (scheduler_may_grow(c->s, err) < 0)
+        return -1;
     cloud.devices = calloc(1, sizeof(*cloud.devices));
     if (cloud.devices == NULL)
         return error_memory(err);

@@ -47,6 +47,7 @@ static void read_place(struct json_reader *r, struct scheduler_config *c, struct
     place = json_reader_of(obj, "place");
     (void)json_get_u64_opt(&place, "headroom_percent", &headroom);
     (void)json_get_bool_opt(&place, "spread", &c->spread);
+    (void)json_get_u64_opt(&place, "clouds_max", &c->clouds_max);
     if (headroom > HEADROOM_MAX)
         json_problem(&place, "field 'headroom_percent' must be at most %u", HEADROOM_MAX);
     c->headroom_percent = (uint32_t)headroom;

@@ -8,7 +8,7 @@
  *    "tenant": "clouds", "size": 1073741824, "fs": "ext4",
  *    "vm": {"memory": 268435456, "ready_path": "/personalcloud/", "ready_seconds": 60,
  *           "stop_seconds": 10},
- *    "place": {"headroom_percent": 10, "spread": false},
+ *    "place": {"headroom_percent": 10, "spread": false, "clouds_max": 0},
  *    "local": {...}}
  *
  * Immutable after it is loaded, so thread-safe.
@@ -35,6 +35,7 @@ struct scheduler_config {
     uint64_t stop_seconds;  /* its grace, from SIGTERM to SIGKILL */
     uint32_t headroom_percent;
     bool spread;
+    uint64_t clouds_max; /* 0: as many as there is room for */
     /* Not of the file: main sets them from the command line before the driver is opened. */
     const char *keyd_socket, *kms;
 };

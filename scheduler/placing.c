@@ -71,6 +71,15 @@ struct place_request scheduler_place_request(const struct scheduler *s, const ch
                                    .spread = spread || s->config->spread };
 }
 
+int scheduler_may_grow(const struct scheduler *s, struct error *err)
+{
+    const uint64_t most = s->config->clouds_max;
+
+    if (most == 0 || cloud_table_size(s->table) < most)
+        return 0;
+    return error_set(err, ERR_EXHAUSTED, "there are as many clouds as there may be");
+}
+
 int scheduler_place_new(struct scheduler *s, const char *id, bool spread,
                         char node[NODE_NAME_MAX + 1], char volume[CLOUD_HANDLE_MAX + 1],
                         struct error *err)

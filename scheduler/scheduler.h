@@ -108,6 +108,9 @@ int scheduler_nodes_copy(struct scheduler *s, const struct place_node *nodes, si
                          struct error *err) MUST_CHECK;
 struct place_request scheduler_place_request(const struct scheduler *s, const char *volume_node,
                                              bool spread);
+/* Whether there may be one cloud more (the configuration's clouds_max; those being made, and failed
+ * ones that are still told, count). ERR_EXHAUSTED; the caller holds the lock. */
+int scheduler_may_grow(const struct scheduler *s, struct error *err) MUST_CHECK;
 /* Where a new cloud would go, from memory, and its volume's id there; the caller holds the lock. */
 int scheduler_place_new(struct scheduler *s, const char *id, bool spread,
                         char node[NODE_NAME_MAX + 1], char volume[CLOUD_HANDLE_MAX + 1],

@@ -104,5 +104,21 @@ def test_no_room():
         assert list(s.state()) == [d.name[:32]]
 
 
+def test_as_many_as_there_may_be():
+    with running(place={'clouds_max': 1}) as s:
+        d, other = device(s), device(s)
+        body = s.deploy_body(other)
+        s.created(d)
+        message = 'there are as many clouds as there may be'
+        expect(s.find(other), 507, 'no_room', message)
+        expect(s.proved(other, 'POST', other.url + '/deploy', body), 507, 'no_room', message)
+        s.locked(d)
+        expect(s.mount(d), 202)  # what there is goes on
+        s.wait(d, 'attached')
+        expect(s.proved(d, 'DELETE', d.url), 202)
+        s.wait(d, 'nonexistent')
+        s.created(other)
+
+
 if __name__ == '__main__':
     sys.exit(main(tests_of(globals())))

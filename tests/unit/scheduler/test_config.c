@@ -30,6 +30,7 @@ static void test_defaults(void **state UNUSED)
     assert_int_equal(c->stop_seconds, 10);
     assert_int_equal(c->headroom_percent, 10);
     assert_false(c->spread);
+    assert_int_equal(c->clouds_max, 0);
 }
 
 static void test_all(void **state UNUSED)
@@ -39,7 +40,7 @@ static void test_all(void **state UNUSED)
     assert_works(
         parse(HEAD ",\"size\":5,\"fs\":\"xfs\",\"vm\":{\"memory\":33554432,\"ready_path\":\"/r\","
                    "\"ready_seconds\":2,\"stop_seconds\":0},\"place\":{\"headroom_percent\":0,"
-                   "\"spread\":true}}",
+                   "\"spread\":true,\"clouds_max\":7}}",
               &c, &err));
     assert_int_equal(c->size, 5);
     assert_string_equal(c->fs, "xfs");
@@ -49,6 +50,7 @@ static void test_all(void **state UNUSED)
     assert_int_equal(c->stop_seconds, 0);
     assert_int_equal(c->headroom_percent, 0);
     assert_true(c->spread);
+    assert_int_equal(c->clouds_max, 7);
 }
 
 static void test_refused(void **state UNUSED)

@@ -218,6 +218,18 @@ static void test_nodes_that_cant_be_asked(void **state UNUSED)
     assert_false(op->placed);
 }
 
+static void test_as_many_as_there_may_be(void **state UNUSED)
+{
+    (void)running(ID, OPERATION_CREATE, "n1"); /* it is being made */
+    assert_works(scheduler_may_grow(s, &err));
+    played_config.clouds_max = 2;
+    assert_works(scheduler_may_grow(s, &err));
+    played_config.clouds_max = 1;
+    assert_fails(scheduler_may_grow(s, &err), ERR_EXHAUSTED,
+                 "there are as many clouds as there may be");
+    played_config.clouds_max = 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -232,6 +244,7 @@ int main(void)
         PLAYED_TEST(test_where_there_never_was_a_volume),
         PLAYED_TEST(test_an_operation_doesnt_stand_in_its_own_way),
         PLAYED_TEST(test_nodes_that_cant_be_asked),
+        PLAYED_TEST(test_as_many_as_there_may_be),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
