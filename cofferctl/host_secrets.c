@@ -47,7 +47,7 @@ static int parse(const struct source *s, const struct strbuf *text, json_t **ret
 
 static int read_from(const struct source *s, json_t **ret, struct error *err)
 {
-    AUTO_STRBUF struct strbuf text = STRBUF_INIT(s->max);
+    AUTO_STRBUF struct strbuf text = STRBUF_WIPED_INIT(s->max);
 
     if (s->path[0] == '\0') {
         *ret = json_object();
@@ -58,11 +58,9 @@ static int read_from(const struct source *s, json_t **ret, struct error *err)
     AUTO_CLOSE int fd = open(s->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)
         return error_errno(err, errno, "%s: open '%.200s'", s->flag, s->path);
-    int r = fs_read_fd(fd, s->path, s->max, &text, err);
-    r = r < 0 ? error_prefix(err, "%s", s->flag) : parse(s, &text, ret, err);
-    if (text.buf != NULL)
-        explicit_bzero(text.buf, text.len);
-    return r;
+    if (fs_read_fd(fd, s->path, s->max, &text, err) < 0)
+        return error_prefix(err, "%s", s->flag);
+    return parse(s, &text, ret, err);
 }
 
 int host_secrets_read(json_t **ret, struct error *err)

@@ -2,6 +2,8 @@
 #include "common/base.h"
 #include "common/strbuf.h"
 
+#include "common/wipe.h"
+
 #define FIRST_CAP 64
 
 /* Room for `extra` more bytes and the NUL, or `failed`. */
@@ -24,7 +26,7 @@ static bool reserve(struct strbuf *sb, size_t extra)
         cap = cap > SIZE_MAX / 2 ? need : cap * 2;
     if (cap > sb->max + 1)
         cap = sb->max + 1;
-    p = realloc(sb->buf, cap);
+    p = sb->wiped ? wipe_realloc(sb->buf, cap) : realloc(sb->buf, cap);
     if (p == NULL) {
         sb->failed = sb->no_memory = true;
         return false;
@@ -86,7 +88,10 @@ void strbuf_clear(struct strbuf *sb)
 
 void strbuf_release(struct strbuf *sb)
 {
-    free(sb->buf);
+    if (sb->wiped)
+        wipe_free(sb->buf);
+    else
+        free(sb->buf);
     sb->buf = NULL;
     sb->len = 0;
     sb->cap = 0;

@@ -2,8 +2,9 @@
 /*
  * strbuf.h: a growing text with a maximum it is born with. Always NUL-terminated once anything was
  * added. A write that would pass the maximum (or fails to allocate) sets `failed` and changes
- * nothing; later writes are then ignored, so a caller checks once, at the end. Not for secrets: see
- * secret.h. Not thread-safe.
+ * nothing; later writes are then ignored, so a caller checks once, at the end. Not for keys: see
+ * secret.h. For what may be a session or a token there is a wiped one: what it gives back, when it
+ * grows too, is overwritten. Not thread-safe.
  */
 #ifndef COFFER_COMMON_STRBUF_H
 #define COFFER_COMMON_STRBUF_H
@@ -20,12 +21,16 @@ struct strbuf {
     size_t max; /* most bytes, without the NUL */
     bool failed;
     bool no_memory; /* why it failed */
+    bool wiped;     /* its memory is wipe.h's */
 };
 
-#define STRBUF_INIT(maximum)                                                                   \
-    {                                                                                          \
-        .buf = NULL, .len = 0, .cap = 0, .max = (maximum), .failed = false, .no_memory = false \
+#define STRBUF_OF(maximum, is_wiped)                                                            \
+    {                                                                                           \
+        .buf = NULL, .len = 0, .cap = 0, .max = (maximum), .failed = false, .no_memory = false, \
+        .wiped = (is_wiped)                                                                     \
     }
+#define STRBUF_INIT(maximum)       STRBUF_OF(maximum, false)
+#define STRBUF_WIPED_INIT(maximum) STRBUF_OF(maximum, true)
 
 void strbuf_add(struct strbuf *sb, const void *data, size_t len);
 void strbuf_adds(struct strbuf *sb, const char *text);
@@ -34,7 +39,7 @@ void strbuf_vaddf(struct strbuf *sb, const char *fmt, va_list args) PRINTF_LIKE(
 void strbuf_clear(struct strbuf *sb); /* keeps the memory, forgets text and `failed` */
 void strbuf_release(struct strbuf *sb);
 const char *strbuf_text(const struct strbuf *sb); /* "" while empty; borrowed */
-/* The caller frees; never NULL unless failed or out of memory. */
+/* The caller frees (a wiped one's by wipe_free); never NULL unless failed or out of memory. */
 char *strbuf_detach(struct strbuf *sb);
 /* 0, or -1 with ERR_EXHAUSTED and "<what> is longer than N bytes", or error_memory's, when a write
  * was refused. */

@@ -194,7 +194,7 @@ static int encode(const char *method, json_t *request, const ProtobufCMethodDesc
 int csi_client_check(const char *method, json_t *request, struct error *err)
 {
     AUTO_STRBUF struct strbuf path = STRBUF_INIT(256);
-    AUTO_STRBUF struct strbuf body = STRBUF_INIT(MESSAGE_MAX);
+    AUTO_STRBUF struct strbuf body = STRBUF_WIPED_INIT(MESSAGE_MAX);
     const ProtobufCMethodDescriptor *m;
     return encode(method, request, &m, &path, &body, err);
 }
@@ -203,14 +203,13 @@ int csi_client_request(struct csi_client *c, const char *method, json_t *request
                        uint64_t timeout_ms, json_t **ret, struct error *err)
 {
     AUTO_STRBUF struct strbuf path = STRBUF_INIT(256);
-    AUTO_STRBUF struct strbuf body = STRBUF_INIT(MESSAGE_MAX);
+    AUTO_STRBUF struct strbuf body = STRBUF_WIPED_INIT(MESSAGE_MAX);
     const ProtobufCMethodDescriptor *m;
     if (encode(method, request, &m, &path, &body, err) < 0)
         return -1;
     struct unary u;
     unary_init(&u, c, strbuf_text(&path), &body, timeout_ms);
-    if (body.len > 0)
-        explicit_bzero(body.buf, body.len);
+    strbuf_release(&body); /* the call may last */
     int rc = unary_run(&u, err);
     if (rc == 0)
         rc = read_reply(&u, m->output, ret, err);

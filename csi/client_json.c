@@ -103,7 +103,7 @@ static int put_value(const ProtobufCFieldDescriptor *f, json_t *v, unsigned dept
 static int put_message(const ProtobufCFieldDescriptor *f, json_t *v, unsigned depth,
                        struct strbuf *sb, struct error *err)
 {
-    AUTO_STRBUF struct strbuf inner = STRBUF_INIT(MESSAGE_MAX);
+    AUTO_STRBUF struct strbuf inner = STRBUF_WIPED_INIT(MESSAGE_MAX); /* perhaps a session */
     const ProtobufCMessageDescriptor *desc = f->descriptor;
     if (is_wrapper(desc)) {
         if (put_value(&desc->fields[0], v, depth, &inner, err) < 0)
@@ -161,7 +161,7 @@ static int put_map(const ProtobufCFieldDescriptor *f, json_t *obj, struct strbuf
     const char *key;
     json_t *value;
     json_object_foreach (obj, key, value) {
-        AUTO_STRBUF struct strbuf entry = STRBUF_INIT(MESSAGE_MAX);
+        AUTO_STRBUF struct strbuf entry = STRBUF_WIPED_INIT(MESSAGE_MAX);
         if (!json_is_string(value))
             return error_set(err, ERR_INVALID, "field '%s': the value of '%s' must be a string",
                              f->name, key);

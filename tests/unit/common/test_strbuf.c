@@ -65,6 +65,20 @@ static void test_detach(void **state UNUSED)
     strbuf_release(&sb);
 }
 
+/* What it gives back when it grows and at its end: test_client_leaves.c. */
+static void test_wiped(void **state UNUSED)
+{
+    AUTO_STRBUF struct strbuf sb = STRBUF_WIPED_INIT(100000);
+
+    for (int i = 0; i < 5000; i++)
+        strbuf_addf(&sb, "%04d,", i);
+    assert_int_equal(sb.len, 25000);
+    assert_memory_equal(strbuf_text(&sb), "0000,0001,", 10);
+    assert_string_equal(strbuf_text(&sb) + 24995, "4999,");
+    strbuf_clear(&sb);
+    assert_string_equal(strbuf_text(&sb), "");
+}
+
 static void test_no_memory(void **state UNUSED)
 {
     AUTO_STRBUF struct strbuf sb = STRBUF_INIT(10000);
@@ -98,9 +112,9 @@ static void test_str_copy(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_grow),     cmocka_unit_test(test_limit),
-        cmocka_unit_test(test_detach),   cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_str_copy),
+        cmocka_unit_test(test_grow),      cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_detach),    cmocka_unit_test(test_wiped),
+        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_str_copy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
