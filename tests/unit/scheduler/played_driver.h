@@ -16,7 +16,6 @@
 #define ID     "0123456789abcdef0123456789abcdef"
 #define DEVICE ID "0123456789abcdef0123456789abcdef"
 #define OTHER  "fedcba9876543210fedcba9876543210"
-#define THIRD  "00112233445566778899aabbccddeeff"
 
 enum played_call {
     PLAYED_EACH,
